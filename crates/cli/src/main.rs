@@ -1,0 +1,2 @@
+//! The binary `rekindle`.
+fn main() {}

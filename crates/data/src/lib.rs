@@ -1,0 +1,1 @@
+//! Files to examples, to encoded examples, to batches of packed tokens.

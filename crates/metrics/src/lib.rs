@@ -1,0 +1,1 @@
+//! Streaming metrics that equal scikit-learn's, with no tensors kept.

@@ -1,0 +1,1 @@
+//! The zoo: config.json and weights to a Burn module, with heads.

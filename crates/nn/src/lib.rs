@@ -1,0 +1,1 @@
+//! Fused training operations over Burn's Backend trait, and layers with adapter slots.

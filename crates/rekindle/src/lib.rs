@@ -1,0 +1,1 @@
+//! Recipes: fine-tune a pretrained model from one configuration.

@@ -1,0 +1,1 @@
+//! The training loop: optimizers, schedules, checkpoints, events. Knows no model and no data format.
