@@ -1,1 +1,30 @@
 //! Streaming metrics that equal scikit-learn's, with no tensors kept.
+//!
+//! Every accumulator adds integers or masked sums and divides once, when it is asked for its figures. So a batch
+//! split in two gives the same metric, and two accumulators that saw different shards merge into the one that saw
+//! everything. An update is all or nothing: one that returns an error has changed nothing.
+//!
+//! ```
+//! use rekindle_metrics::Classification;
+//!
+//! let mut metrics = Classification::new(3);
+//! metrics.update(&[0, 2, 1], &[0, 1, 1], 1.5, 3)?; // predicted, target, summed loss, examples
+//! metrics.update(&[2], &[2], 0.5, 1)?;
+//! let report = metrics.report();
+//! assert_eq!(report.accuracy, 0.75);
+//! assert_eq!(report.loss, 0.5);
+//! # Ok::<(), rekindle_metrics::MetricsError>(())
+//! ```
+
+mod classification;
+mod confusion;
+mod error;
+mod interval;
+mod mean;
+pub mod nan_as_null;
+
+pub use classification::{Classification, ClassificationReport, PerClass};
+pub use confusion::ConfusionMatrix;
+pub use error::MetricsError;
+pub use interval::wilson_95;
+pub use mean::Mean;

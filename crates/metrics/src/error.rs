@@ -1,0 +1,47 @@
+//! What can go wrong when figures are added up.
+
+use thiserror::Error;
+
+/// An update or a merge that does not fit the accumulator. The accumulator is as it was before the call.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The two slices of one update differ in length.
+    #[error(
+        "expected one prediction per target, found {predicted} predictions for {target} targets\n\
+         hint: leave masked positions out of both slices"
+    )]
+    LengthMismatch {
+        /// Number of predictions given.
+        predicted: usize,
+        /// Number of targets given.
+        target: usize,
+    },
+    /// A class id is not below the number of classes.
+    #[error(
+        "expected {role} class ids below {expected}, found {found} at position {index}\n\
+         hint: build the metric with as many classes as the model's head has outputs; leave ignored labels \
+         (such as -100) out of the update"
+    )]
+    ClassOutOfRange {
+        /// `predicted` or `target`.
+        role: &'static str,
+        /// Position in the slice, from 0.
+        index: usize,
+        /// The number of classes of this metric.
+        expected: usize,
+        /// The class id that was given.
+        found: u32,
+    },
+    /// Two accumulators over different label sets were merged.
+    #[error(
+        "expected to merge a metric over {expected} classes, found one over {found}\n\
+         hint: merge only accumulators made for the same label set"
+    )]
+    ClassCountMismatch {
+        /// Classes of the accumulator merged into.
+        expected: usize,
+        /// Classes of the other accumulator.
+        found: usize,
+    },
+}
