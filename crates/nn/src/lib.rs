@@ -1,1 +1,17 @@
-//! Fused training operations over Burn's Backend trait, and layers with adapter slots.
+//! Fused training operations over Burn's `Backend` trait ([`ops`]), layers with adapter slots built on them
+//! ([`layers`]), and what every crate above needs to handle a module's parameters by name ([`params`], [`tensors`]).
+//!
+//! This crate knows no checkpoint names, no model family and no training loop.
+//!
+//! One legend for shapes, used in the whole project: T tokens of a packed batch, B sequences (or examples) in it,
+//! D model width, H heads, K head width, V vocabulary, C classes.
+#![recursion_limit = "256"]
+
+pub mod init;
+pub mod layers;
+pub mod ops;
+pub mod params;
+pub mod rng;
+pub mod tensors;
+
+pub use ops::{Pass, Sequences, TuneAutodiff, TuneBackend};

@@ -1,0 +1,31 @@
+//! A table of vectors looked up by index.
+
+use crate::{
+    init,
+    ops::{self, TuneBackend},
+};
+use burn::{
+    module::{Module, Param},
+    tensor::{Int, Tensor, backend::Backend},
+};
+
+/// An embedding table.
+#[derive(Module, Debug)]
+pub struct Embedding<B: Backend> {
+    /// `[V, D]`
+    pub weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> Embedding<B> {
+    /// Normal weight with standard deviation `std`.
+    pub fn normal(key: u64, rows: usize, width: usize, std: f64, device: &B::Device) -> Self {
+        Self { weight: Param::from_tensor(init::normal(key, [rows, width], std, device)) }
+    }
+}
+
+impl<B: TuneBackend> Embedding<B> {
+    /// `indices [T]` -> `[T, D]`. Every index must be below V; who encodes text checks that.
+    pub fn forward(&self, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        ops::embedding_rows(self.weight.val(), indices)
+    }
+}

@@ -1,0 +1,36 @@
+//! Layer norm over the width of each token.
+
+use crate::ops::{self, TuneBackend};
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend},
+};
+
+/// A layer norm with an affine part.
+#[derive(Module, Debug)]
+pub struct LayerNorm<B: Backend> {
+    /// gamma `[D]`
+    pub weight: Param<Tensor<B, 1>>,
+    /// beta `[D]`
+    pub bias: Param<Tensor<B, 1>>,
+    /// ε under the root (BERT: 1e-12).
+    pub epsilon: f64,
+}
+
+impl<B: Backend> LayerNorm<B> {
+    /// gamma 1, beta 0.
+    pub fn new(width: usize, epsilon: f64, device: &B::Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::ones([width], device)),
+            bias: Param::from_tensor(Tensor::zeros([width], device)),
+            epsilon,
+        }
+    }
+}
+
+impl<B: TuneBackend> LayerNorm<B> {
+    /// `x [T, D]` -> `[T, D]`.
+    pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+}

@@ -1,0 +1,98 @@
+//! The linear layer, with PyTorch's weight layout `[out, in]` and a slot for a low-rank adapter on a side path
+//! (LoRA, Hu et al. 2021): `y = x Wᵀ + b + s (dropout(x) Aᵀ) Bᵀ`. A frozen W costs no weight gradient, and `B A` is never formed.
+
+use crate::{
+    init,
+    ops::{self, Pass, TuneBackend},
+    rng,
+};
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend},
+};
+
+/// A linear layer.
+#[derive(Module, Debug)]
+pub struct Linear<B: Backend> {
+    /// `[out, in]`
+    pub weight: Param<Tensor<B, 2>>,
+    /// `[out]`
+    pub bias: Option<Param<Tensor<B, 1>>>,
+    /// The adapter slot.
+    pub adapter: Option<LowRank<B>>,
+}
+
+/// A low-rank adapter: `s (dropout(x) Aᵀ) Bᵀ`.
+#[derive(Module, Debug)]
+pub struct LowRank<B: Backend> {
+    /// A `[r, in]`
+    pub lora_a: Param<Tensor<B, 2>>,
+    /// B `[out, r]`
+    pub lora_b: Param<Tensor<B, 2>>,
+    /// s: `alpha / r`, or `alpha / sqrt r` with rsLoRA.
+    pub scale: f64,
+    /// Dropout on the adapter's input, in [0, 1).
+    pub dropout: f64,
+    /// Which site's dropout mask this is; distinct for each adapter of a model.
+    pub site: u64,
+}
+
+impl<B: Backend> Linear<B> {
+    /// From a weight `[out, in]` and a bias `[out]`.
+    pub fn new(weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Self {
+        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), adapter: None }
+    }
+
+    /// Normal weight with standard deviation `std`, zero bias; `key` is the stream to draw from.
+    pub fn normal(key: u64, inputs: usize, outputs: usize, std: f64, device: &B::Device) -> Self {
+        Self::new(init::normal(key, [outputs, inputs], std, device), Some(Tensor::zeros([outputs], device)))
+    }
+
+    /// (in, out).
+    pub fn dims(&self) -> (usize, usize) {
+        let [outputs, inputs] = self.weight.dims();
+        (inputs, outputs)
+    }
+}
+
+impl<B: Backend> LowRank<B> {
+    /// A fresh adapter: A Kaiming-uniform, B zero, so that the layer starts as its base.
+    pub fn init(key: u64, (inputs, outputs): (usize, usize), rank: usize, device: &B::Device) -> Self {
+        Self {
+            lora_a: Param::from_tensor(init::kaiming_uniform(rng::named(key, "lora_A"), [rank, inputs], device)),
+            lora_b: Param::from_tensor(Tensor::zeros([outputs, rank], device)),
+            scale: 1.0,
+            dropout: 0.0,
+            site: key,
+        }
+    }
+
+    /// `s B A`, `[out, in]`: what a merge adds to the weight.
+    pub fn delta(&self) -> Tensor<B, 2> {
+        self.lora_b.val().matmul(self.lora_a.val()) * self.scale
+    }
+}
+
+impl<B: TuneBackend> LowRank<B> {
+    /// `x [T, in]` -> `[T, out]`, the side path alone.
+    pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let x = ops::dropout(x, self.dropout, pass.child(self.site));
+        let low = ops::linear(x, self.lora_a.val(), None);
+        // The scale on the narrow side: r columns instead of out.
+        ops::linear(low * self.scale, self.lora_b.val(), None)
+    }
+}
+
+impl<B: TuneBackend> Linear<B> {
+    /// `x [T, in]` -> `[T, out]`.
+    pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let bias = self.bias.as_ref().map(Param::val);
+        match &self.adapter {
+            None => ops::linear(x, self.weight.val(), bias),
+            Some(adapter) => {
+                let side = adapter.forward(x.clone(), pass);
+                ops::linear(x, self.weight.val(), bias) + side
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One AdamW step (Loshchilov and Hutter 2019), PyTorch's formula: decay first, then
+//! `p -= lr * (m / (1 - β₁ᵗ)) / (sqrt(v / (1 - β₂ᵗ)) + ε)`.
+
+use super::TuneBackend;
+use burn::tensor::ops::FloatTensor;
+
+/// Settings of one step for one parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// This step's learning rate.
+    pub learning_rate: f64,
+    /// β₁ in [0, 1).
+    pub beta1: f64,
+    /// β₂ in [0, 1).
+    pub beta2: f64,
+    /// ε > 0.
+    pub epsilon: f64,
+    /// Decoupled decay, times the learning rate.
+    pub weight_decay: f64,
+    /// t: 1 on the first step.
+    pub step: u64,
+    /// What the gradient is multiplied by first: 1, or the clipping factor of the global norm.
+    pub grad_scale: f64,
+}
+
+impl AdamW {
+    /// `1 - βᵗ` for both moments.
+    #[must_use]
+    pub fn corrections(&self) -> (f64, f64) {
+        let power = |beta: f64| 1.0 - beta.powf(self.step as f64);
+        (power(self.beta1), power(self.beta2))
+    }
+}
+
+pub(super) fn step<B: TuneBackend>(
+    parameter: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    (m, v): (FloatTensor<B>, FloatTensor<B>),
+    s: AdamW,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let times = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
+    let grad = if s.grad_scale == 1.0 { grad } else { times(grad, s.grad_scale) };
+    let m = B::float_add(times(m, s.beta1), times(grad.clone(), 1.0 - s.beta1));
+    let v = B::float_add(times(v, s.beta2), times(B::float_mul(grad.clone(), grad), 1.0 - s.beta2));
+    let (c1, c2) = s.corrections();
+    let denominator = B::float_add_scalar(B::float_sqrt(times(v.clone(), 1.0 / c2)), s.epsilon.into());
+    let update = times(B::float_div(m.clone(), denominator), s.learning_rate / c1);
+    let decayed = if s.weight_decay == 0.0 { parameter } else { times(parameter, 1.0 - s.learning_rate * s.weight_decay) };
+    (B::float_sub(decayed, update), m, v)
+}

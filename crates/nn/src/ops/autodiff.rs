@@ -1,0 +1,207 @@
+//! The operations on `Autodiff<B, C>`: each a node with a hand-written backward pass that calls the inner backend's
+//! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
+
+use super::{AttentionConfig, AttentionGrads, Dropout, GeluKind, LayerNormGrads, Sequences, TuneBackend};
+use burn::backend::autodiff::{
+    Autodiff,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::tensor::{TensorMetadata, ops::{FloatTensor, IntTensor}};
+
+/// Builds the node of an operation: state only where something is tracked.
+macro_rules! node {
+    ($op:expr, $c:ty, $parents:expr, $state:expr, $output:expr) => {
+        match $op.prepare::<$c>($parents).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = $state;
+                prep.finish(state, $output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish($output),
+        }
+    };
+}
+
+#[derive(Debug)]
+struct Linear;
+
+/// x where the weight is tracked, the weight where x is.
+#[derive(Debug, Clone)]
+struct LinearState<P> {
+    x: Option<P>,
+    weight: Option<P>,
+}
+
+impl<B: TuneBackend, const N: usize> Backward<B, N> for Linear {
+    type State = LinearState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
+        if let (Some(node), Some(weight)) = (parent(0), ops.state.weight) {
+            grads.register::<B>(node.id, B::tune_linear_backward_x(grad.clone(), weight));
+        }
+        if let (Some(node), Some(x)) = (parent(1), ops.state.x) {
+            grads.register::<B>(node.id, B::tune_linear_backward_weight(grad.clone(), x));
+        }
+        if let Some(node) = parent(2) {
+            grads.register::<B>(node.id, B::tune_linear_backward_bias(grad));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gelu(GeluKind);
+
+impl<B: TuneBackend> Backward<B, 1> for Gelu {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::tune_gelu_backward(ops.state, grad, self.0));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LayerNorm(f64);
+
+impl<B: TuneBackend> Backward<B, 3> for LayerNorm {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, gamma) = ops.state;
+        let [node_x, node_gamma, node_beta] = ops.parents;
+        let needs = (node_x.is_some(), node_gamma.is_some() || node_beta.is_some());
+        let LayerNormGrads { x, affine } = B::tune_layer_norm_backward(x, gamma, grad, self.0, needs);
+        if let (Some(node), Some(x)) = (node_x, x) {
+            grads.register::<B>(node.id, x);
+        }
+        if let Some((gamma, beta)) = affine {
+            if let Some(node) = node_gamma {
+                grads.register::<B>(node.id, gamma);
+            }
+            if let Some(node) = node_beta {
+                grads.register::<B>(node.id, beta);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention(Sequences, AttentionConfig);
+
+impl<B: TuneBackend> Backward<B, 3> for Attention {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (q, k, v) = ops.state;
+        let AttentionGrads { q, k, v } = B::tune_attention_backward(q, k, v, grad, &self.0, self.1);
+        for (node, grad) in ops.parents.into_iter().zip([q, k, v]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct EmbeddingRows(usize);
+
+impl<B: TuneBackend> Backward<B, 1> for EmbeddingRows {
+    type State = IntTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::tune_embedding_rows_backward(self.0, ops.state, grad));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DropoutRows(Dropout);
+
+impl<B: TuneBackend> Backward<B, 1> for DropoutRows {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            // The same mask again: dropout is linear in x.
+            grads.register::<B>(node.id, B::tune_dropout_rows(grad, self.0));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropy(f64);
+
+impl<B: TuneBackend> Backward<B, 1> for CrossEntropy {
+    type State = (FloatTensor<B>, IntTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            let (logits, targets) = ops.state;
+            grads.register::<B>(node.id, B::tune_cross_entropy_backward(logits, targets, grad, self.0));
+        }
+    }
+}
+
+impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
+    fn tune_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        let (track_x, track_weight) = (x.is_tracked(), weight.is_tracked());
+        let state = LinearState {
+            x: track_weight.then(|| x.primitive.clone()),
+            weight: track_x.then(|| weight.primitive.clone()),
+        };
+        let output = B::tune_linear(x.primitive, weight.primitive, bias.as_ref().map(|b| b.primitive.clone()));
+        match bias {
+            Some(bias) => node!(Linear, C, [x.node, weight.node, bias.node], state, output),
+            None => node!(Linear, C, [x.node, weight.node], state, output),
+        }
+    }
+
+    fn tune_gelu(x: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
+        let output = B::tune_gelu(x.primitive.clone(), kind);
+        node!(Gelu(kind), C, [x.node], x.primitive, output)
+    }
+
+    fn tune_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        let output = B::tune_layer_norm(x.primitive.clone(), gamma.primitive.clone(), beta.primitive, epsilon);
+        node!(LayerNorm(epsilon), C, [x.node, gamma.node, beta.node], (x.primitive, gamma.primitive), output)
+    }
+
+    fn tune_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        sequences: &Sequences,
+        config: AttentionConfig,
+    ) -> FloatTensor<Self> {
+        let output = B::tune_attention(q.primitive.clone(), k.primitive.clone(), v.primitive.clone(), sequences, config);
+        let op = Attention(sequences.clone(), config);
+        node!(op, C, [q.node, k.node, v.node], (q.primitive, k.primitive, v.primitive), output)
+    }
+
+    fn tune_embedding_rows(table: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
+        let rows = table.primitive.shape()[0];
+        let output = B::tune_embedding_rows(table.primitive, indices.clone());
+        node!(EmbeddingRows(rows), C, [table.node], indices, output)
+    }
+
+    fn tune_dropout_rows(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        let output = B::tune_dropout_rows(x.primitive, dropout);
+        node!(DropoutRows(dropout), C, [x.node], (), output)
+    }
+
+    fn tune_cross_entropy(logits: FloatTensor<Self>, targets: IntTensor<Self>, label_smoothing: f64) -> FloatTensor<Self> {
+        let output = B::tune_cross_entropy(logits.primitive.clone(), targets.clone(), label_smoothing);
+        node!(CrossEntropy(label_smoothing), C, [logits.node], (logits.primitive, targets), output)
+    }
+}

@@ -1,0 +1,19 @@
+//! `y = x Wᵀ + b` with PyTorch's weight layout `[out, in]`.
+
+use super::{TuneBackend, primitive, tensor};
+use burn::tensor::{Tensor, ops::FloatTensor};
+
+pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> FloatTensor<B> {
+    let y = B::float_matmul(x, B::float_transpose(weight));
+    match bias {
+        Some(bias) => {
+            let bias: Tensor<B, 1> = tensor(bias);
+            primitive(tensor::<B, 2>(y) + bias.unsqueeze::<2>())
+        }
+        None => y,
+    }
+}
+
+pub(super) fn backward_bias<B: TuneBackend>(grad: FloatTensor<B>) -> FloatTensor<B> {
+    primitive(tensor::<B, 2>(grad).sum_dim(0).squeeze_dim::<1>(0))
+}

@@ -1,0 +1,205 @@
+//! The training operations. [`TuneBackend`] adds them to Burn's `Backend`: each has a default body made of Burn's own
+//! tensor operations (so any backend works with an empty impl), a hand-written backward pass on `Autodiff<B, C>`
+//! (`autodiff.rs`), and where it pays a kernel for Flex (`flex/`). The functions of this module are what layers call.
+//!
+//! Nothing here keeps state: dropout's mask is a function of its key, attention's probabilities are computed again in
+//! the backward pass, and no gradient is computed that nobody asked for.
+
+mod adamw;
+mod attention;
+mod autodiff;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+#[cfg(feature = "cpu")]
+mod flex;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod sequences;
+
+pub use adamw::AdamW;
+pub use attention::{AttentionConfig, AttentionGrads};
+pub use dropout::{Dropout, Pass};
+pub use gelu::GeluKind;
+pub use layer_norm::LayerNormGrads;
+pub use sequences::Sequences;
+
+use burn::tensor::{
+    Int, Tensor, TensorPrimitive,
+    backend::{AutodiffBackend, Backend},
+    ops::{FloatTensor, IntTensor},
+};
+
+/// A backend with the fused training operations. Shapes by the crate's legend; every tensor is contiguous f32 unless a
+/// backend says otherwise. `needs` flags name the gradients somebody asked for; the others are `None`.
+pub trait TuneBackend: Backend {
+    /// `x [T, I]`, `weight [O, I]` (PyTorch's layout), `bias [O]` -> `[T, O]`.
+    fn tune_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        linear::forward::<Self>(x, weight, bias)
+    }
+    /// `grad [T, O]`, `weight [O, I]` -> gradient of x `[T, I]`.
+    fn tune_linear_backward_x(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(grad, weight)
+    }
+    /// `grad [T, O]`, `x [T, I]` -> gradient of the weight `[O, I]`.
+    fn tune_linear_backward_weight(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(Self::float_transpose(grad), x)
+    }
+    /// `grad [T, O]` -> gradient of the bias `[O]`.
+    fn tune_linear_backward_bias(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::backward_bias::<Self>(grad)
+    }
+
+    /// GELU of any shape.
+    fn tune_gelu(x: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
+        gelu::forward::<Self>(x, kind)
+    }
+    /// Gradient of [`TuneBackend::tune_gelu`] at `x`, times `grad`.
+    fn tune_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
+        gelu::backward::<Self>(x, grad, kind)
+    }
+
+    /// Layer norm of `x [T, D]` with `gamma`, `beta [D]`, biased variance.
+    fn tune_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        layer_norm::forward::<Self>(x, gamma, beta, epsilon)
+    }
+    /// Gradients of [`TuneBackend::tune_layer_norm`]; `needs` = (x, gamma and beta).
+    fn tune_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+        needs: (bool, bool),
+    ) -> LayerNormGrads<Self> {
+        layer_norm::backward::<Self>(x, gamma, grad, epsilon, needs)
+    }
+
+    /// Multi-head attention over packed sequences: q, k, v `[T, D]` -> `[T, D]`. No token sees another sequence.
+    fn tune_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        sequences: &Sequences,
+        config: AttentionConfig,
+    ) -> FloatTensor<Self> {
+        attention::forward::<Self>(q, k, v, sequences, config)
+    }
+    /// Gradients of [`TuneBackend::tune_attention`] with respect to q, k and v, all three computed together.
+    fn tune_attention_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        sequences: &Sequences,
+        config: AttentionConfig,
+    ) -> AttentionGrads<Self> {
+        attention::backward::<Self>(q, k, v, grad, sequences, config)
+    }
+
+    /// Rows of `table [V, D]` by `indices [T]` -> `[T, D]`.
+    fn tune_embedding_rows(table: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::float_select(table, 0, indices)
+    }
+    /// Gradient of the table `[V, D]` for `grad [T, D]`.
+    fn tune_embedding_rows_backward(vocabulary: usize, indices: IntTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        embedding::backward::<Self>(vocabulary, indices, grad)
+    }
+
+    /// Inverted dropout of `x [T, D]` (or `[T]`), its mask a function of the key, row and column.
+    fn tune_dropout_rows(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::apply::<Self>(x, dropout)
+    }
+
+    /// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`, label smoothing in [0, 1).
+    fn tune_cross_entropy(logits: FloatTensor<Self>, targets: IntTensor<Self>, label_smoothing: f64) -> FloatTensor<Self> {
+        cross_entropy::forward::<Self>(logits, targets, label_smoothing)
+    }
+    /// Gradient of [`TuneBackend::tune_cross_entropy`] with respect to the logits, for `grad [B]`.
+    fn tune_cross_entropy_backward(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+        label_smoothing: f64,
+    ) -> FloatTensor<Self> {
+        cross_entropy::backward::<Self>(logits, targets, grad, label_smoothing)
+    }
+
+    /// One AdamW step; returns the new (parameter, first moment, second moment), same shapes.
+    fn tune_adamw_step(
+        parameter: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: (FloatTensor<Self>, FloatTensor<Self>),
+        settings: AdamW,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        adamw::step::<Self>(parameter, grad, moments, settings)
+    }
+}
+
+/// An autodiff backend whose inner backend has the operations too: what training code asks for.
+pub trait TuneAutodiff: TuneBackend + AutodiffBackend<InnerBackend: TuneBackend> {}
+impl<T: TuneBackend + AutodiffBackend<InnerBackend: TuneBackend>> TuneAutodiff for T {}
+
+#[cfg(feature = "wgpu")]
+impl TuneBackend for burn::backend::Wgpu<f32, i32, u32> {}
+#[cfg(feature = "cuda")]
+impl TuneBackend for burn::backend::Cuda<f32, i32> {}
+
+/// A float primitive as a tensor of rank `D`, and back: default bodies read better on tensors.
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+/// Linear map `x [T, I]` by `weight [O, I]` and `bias [O]` -> `[T, O]`.
+pub fn linear<B: TuneBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+    tensor(B::tune_linear(primitive(x), primitive(weight), bias.map(primitive)))
+}
+
+/// GELU, elementwise.
+pub fn gelu<B: TuneBackend, const D: usize>(x: Tensor<B, D>, kind: GeluKind) -> Tensor<B, D> {
+    tensor(B::tune_gelu(primitive(x), kind))
+}
+
+/// Layer norm over the last dimension of `x [T, D]`.
+pub fn layer_norm<B: TuneBackend>(x: Tensor<B, 2>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, epsilon: f64) -> Tensor<B, 2> {
+    tensor(B::tune_layer_norm(primitive(x), primitive(gamma), primitive(beta), epsilon))
+}
+
+/// Multi-head attention over packed sequences; q, k, v and the result are `[T, D]`.
+///
+/// # Panics
+/// If the head count does not divide D, or the sequences do not cover T tokens (both are checked where models are built).
+pub fn attention<B: TuneBackend>(
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    sequences: &Sequences,
+    config: AttentionConfig,
+) -> Tensor<B, 2> {
+    let [tokens, width] = q.dims();
+    assert_eq!(width % config.heads, 0, "{} heads do not divide width {width}", config.heads);
+    assert_eq!(sequences.tokens(), tokens, "the sequences must cover all tokens");
+    tensor(B::tune_attention(primitive(q), primitive(k), primitive(v), sequences, config))
+}
+
+/// Rows of `table [V, D]` by `indices [T]` -> `[T, D]`.
+pub fn embedding_rows<B: TuneBackend>(table: Tensor<B, 2>, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+    tensor(B::tune_embedding_rows(primitive(table), indices.into_primitive()))
+}
+
+/// Inverted dropout, or `x` itself where the pass is an evaluation or the rate is 0.
+pub fn dropout<B: TuneBackend>(x: Tensor<B, 2>, rate: f64, pass: Pass) -> Tensor<B, 2> {
+    match pass.dropout(rate) {
+        Some(dropout) => tensor(B::tune_dropout_rows(primitive(x), dropout)),
+        None => x,
+    }
+}
+
+/// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`.
+pub fn cross_entropy<B: TuneBackend>(logits: Tensor<B, 2>, targets: Tensor<B, 1, Int>, label_smoothing: f64) -> Tensor<B, 1> {
+    tensor(B::tune_cross_entropy(primitive(logits), targets.into_primitive(), label_smoothing))
+}
