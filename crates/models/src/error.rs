@@ -1,0 +1,77 @@
+//! What can go wrong between a model directory and a module.
+
+use rekindle_nn::tensors::TensorFileError;
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file of the model could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file of weights is broken.
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
+    /// `config.json` is not what was expected.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, what was found.
+        reason: String,
+    },
+    /// The directory holds no weights we can read.
+    #[error("{}: no weights found; expected model.safetensors or model.safetensors.index.json, found {found}\nhint: {hint}", path.display())]
+    NoWeights {
+        /// The directory.
+        path: PathBuf,
+        /// What lies there.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} by config.json\nhint: the weights and config.json belong to different models", path.display())]
+    Shape {
+        /// The file of weights.
+        path: PathBuf,
+        /// The tensor's name there.
+        tensor: String,
+        /// Expected dimensions.
+        expected: Vec<usize>,
+        /// Dimensions in the file.
+        found: Vec<usize>,
+    },
+    /// Parameters that the checkpoint does not hold and that may not be newly initialised.
+    #[error("{}: the checkpoint lacks {} of the model's parameters: {}\nhint: the file is incomplete or of another architecture than config.json names", path.display(), names.len(), list(names))]
+    Missing {
+        /// The file of weights.
+        path: PathBuf,
+        /// The parameters' names.
+        names: Vec<String>,
+    },
+    /// Tensors of the checkpoint that the model has no place for.
+    #[error("{}: the checkpoint holds {} tensors that the model has no place for: {}\nhint: config.json names another architecture than the weights have", path.display(), names.len(), list(names))]
+    Unexpected {
+        /// The file of weights.
+        path: PathBuf,
+        /// The tensors' names.
+        names: Vec<String>,
+    },
+}
+
+/// The first few of many names.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let mut text = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
