@@ -1,0 +1,211 @@
+//! Settings that do not go together, each rule once.
+
+use super::schema::RunConfig;
+use super::value::{Column, EvalEvery, FileFormat};
+
+/// A rule over several settings.
+pub(super) struct Check {
+    /// The settings it looks at, the one to change first. It is left out where one of them has no valid value.
+    pub(super) keys: &'static [&'static str],
+    /// What does not go together, and what to do about it.
+    pub(super) find: fn(&RunConfig) -> Option<(String, &'static str)>,
+}
+
+/// All rules.
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        keys: &["data.dataset", "data.train", "data.validation", "data.test"],
+        find: |config| {
+            let data = &config.data;
+            data.dataset.as_ref()?;
+            let file = [
+                ("train", &data.train),
+                ("validation", &data.validation),
+                ("test", &data.test),
+            ]
+            .into_iter()
+            .find_map(|(name, file)| file.as_ref().map(|_| name))?;
+            Some((
+                format!("`data.dataset` and `data.{file}` exclude each other"),
+                "a dataset brings its own files: keep either `dataset`, or `train`, `validation` and `test`",
+            ))
+        },
+    },
+    Check {
+        keys: &["data.validation", "data.test", "data.train", "data.dataset"],
+        find: |config| {
+            let data = &config.data;
+            let alone = data.train.is_none() && data.dataset.is_none();
+            let file = if data.validation.is_some() {
+                "validation"
+            } else {
+                data.test.as_ref()?;
+                "test"
+            };
+            alone.then(|| {
+                (
+                    format!("`data.{file}` is set without `data.train`"),
+                    "set `data.train` to the file of training examples",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["data.test_fraction", "data.validation_fraction"],
+        find: |config| {
+            let (validation, test) = (config.data.validation_fraction, config.data.test_fraction);
+            (validation + test >= 1.0).then(|| {
+                (
+                    format!(
+                        "`data.validation_fraction` = {validation} and `data.test_fraction` = {test} leave nothing to \
+                         train on"
+                    ),
+                    "together they must be below 1",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["data.text_pair", "data.text"],
+        find: |config| {
+            let same = config.data.text_pair.is_some() && config.data.text_pair == config.data.text;
+            same.then(|| {
+                (
+                    "`data.text_pair` is the same column as `data.text`".to_owned(),
+                    "leave `text_pair` out where an example has one text",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["data.label", "data.text", "data.text_pair"],
+        find: |config| {
+            let data = &config.data;
+            data.label.as_ref()?;
+            let text = [("text", &data.text), ("text_pair", &data.text_pair)]
+                .into_iter()
+                .find_map(|(name, column)| (*column == data.label).then_some(name))?;
+            Some((
+                format!("`data.label` is the same column as `data.{text}`"),
+                "name the column that holds the label",
+            ))
+        },
+    },
+    Check {
+        keys: &["data.header", "data.text", "data.text_pair", "data.label"],
+        find: |config| {
+            let data = &config.data;
+            let columns = [
+                ("text", &data.text),
+                ("text_pair", &data.text_pair),
+                ("label", &data.label),
+            ];
+            let named = columns.into_iter().find_map(|(key, column)| match column {
+                Some(Column::Name(name)) => Some((key, name)),
+                _ => None,
+            });
+            let (key, name) = named.filter(|_| data.header == Some(false))?;
+            Some((
+                format!(
+                    "`data.{key}` = \"{name}\" names a column, but `data.header` = false says that columns have no \
+                     names"
+                ),
+                "give the column's place (the first is 0), or leave `header` out",
+            ))
+        },
+    },
+    Check {
+        keys: &[
+            "data.header",
+            "data.delimiter",
+            "data.quoting",
+            "data.format",
+        ],
+        find: |config| {
+            let data = &config.data;
+            let format = data.format?;
+            if matches!(format, FileFormat::Csv | FileFormat::Tsv) {
+                return None;
+            }
+            let key = [
+                ("header", data.header.is_some()),
+                ("delimiter", data.delimiter.is_some()),
+                ("quoting", data.quoting.is_some()),
+            ]
+            .into_iter()
+            .find_map(|(key, set)| set.then_some(key))?;
+            Some((
+                format!("`data.{key}` says nothing about files of the format \"{format}\""),
+                "`header`, `delimiter` and `quoting` are for \"csv\" and \"tsv\": leave them out",
+            ))
+        },
+    },
+    Check {
+        keys: &["peft.unfreeze", "peft.freeze"],
+        find: |config| {
+            let mut patterns = config.peft.unfreeze.iter();
+            let pattern = patterns.find(|pattern| config.peft.freeze.contains(pattern))?;
+            Some((
+                format!("\"{pattern}\" stands in both `peft.freeze` and `peft.unfreeze`"),
+                "keep it in one of the two",
+            ))
+        },
+    },
+    Check {
+        keys: &["train.warmup_steps", "train.warmup_ratio"],
+        find: |config| {
+            let both = config.train.warmup_steps.is_some() && config.train.warmup_ratio.is_some();
+            both.then(|| {
+                (
+                    "`train.warmup_steps` and `train.warmup_ratio` exclude each other".to_owned(),
+                    "keep one of the two",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["train.warmup_steps", "train.max_steps"],
+        find: |config| {
+            let (warmup, steps) = (config.train.warmup_steps?, config.train.max_steps?);
+            (warmup >= steps).then(|| {
+                (
+                    format!("`train.warmup_steps` = {warmup} lasts the whole run of `train.max_steps` = {steps}"),
+                    "make the warmup shorter than the run",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["eval.early_stopping_patience", "eval.every"],
+        find: |config| {
+            config.eval.early_stopping_patience?;
+            (config.eval.every == EvalEvery::Never).then(|| {
+                (
+                    "`eval.early_stopping_patience` is set, but `eval.every` = \"never\" leaves nothing to judge by"
+                        .to_owned(),
+                    "set `eval.every` to \"epoch\" or to a number of steps",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &[
+            "data.validation_fraction",
+            "data.train",
+            "data.validation",
+            "eval.every",
+        ],
+        find: |config| {
+            let data = &config.data;
+            let nothing = data.train.is_some()
+                && data.validation.is_none()
+                && data.validation_fraction == 0.0;
+            (nothing && config.eval.every != EvalEvery::Never).then(|| {
+                (
+                    "no validation examples: `data.validation` is unset and `data.validation_fraction` = 0".to_owned(),
+                    "set one of the two, or `eval.every` = \"never\"",
+                )
+            })
+        },
+    },
+];

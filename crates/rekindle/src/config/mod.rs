@@ -1,0 +1,198 @@
+//! The configuration of a run: typed, with defaults, read from a TOML file and overrides, checked as a whole.
+//!
+//! Parse, then resolve, then act: every mistake of a run file and of the command line is found and reported together,
+//! with its place, before any data is touched. Each setting is declared once, in `schema`.
+//!
+//! Relative paths in a run file count from the current directory, not from the file.
+//!
+//! ```
+//! use rekindle::config::{Method, Override, PeftConfig, RunConfig, TrainConfig};
+//!
+//! let from_code = RunConfig {
+//!     peft: PeftConfig { method: Method::Full, ..Default::default() },
+//!     train: TrainConfig { epochs: 1.0, ..Default::default() },
+//!     ..Default::default()
+//! };
+//! from_code.validate()?;
+//! assert_eq!(from_code.learning_rate(), 5e-5);
+//!
+//! let overrides = [Override::set("peft.method=full"), Override::set("train.epochs=1")];
+//! assert_eq!(RunConfig::load(None, &overrides)?, from_code);
+//! # Ok::<(), rekindle::config::ConfigErrors>(())
+//! ```
+
+mod checks;
+mod error;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod value;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
+pub use read::Override;
+pub use schema::{
+    CheckpointConfig, DataConfig, EvalConfig, Key, ModelConfig, PeftConfig, ReportConfig,
+    RunConfig, TrainConfig, keys,
+};
+pub use value::{
+    Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Schedule,
+    TargetModules, Task,
+};
+pub use write::{commented, reference};
+
+/// The dataset of a run that names neither a dataset nor a file.
+pub const DEFAULT_DATASET: &str = "intents";
+
+/// The share of the steps that warm up, where a run says nothing.
+pub const DEFAULT_WARMUP_RATIO: f64 = 0.06;
+
+/// Where the examples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataSource<'a> {
+    /// A dataset's name or the path of its card.
+    Dataset(&'a str),
+    /// Files.
+    Files {
+        /// The training examples.
+        train: &'a Path,
+        /// The validation examples.
+        validation: Option<&'a Path>,
+        /// The test examples.
+        test: Option<&'a Path>,
+    },
+}
+
+impl RunConfig {
+    /// Reads the run file at `path`, if any, and puts `overrides` over it, a later one over an earlier one.
+    ///
+    /// # Errors
+    /// Every mistake of the file and the overrides.
+    pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Self, ConfigErrors> {
+        read::load(path, overrides)
+    }
+
+    /// As [`load`](Self::load), with the text of a run file; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// Every mistake of the text and the overrides.
+    pub fn parse(text: &str, path: &Path, overrides: &[Override]) -> Result<Self, ConfigErrors> {
+        read::parse(text, path, overrides)
+    }
+
+    /// Checks a configuration made by a program as a run file would be checked.
+    ///
+    /// # Errors
+    /// Every value out of range and every contradiction.
+    pub fn validate(&self) -> Result<(), ConfigErrors> {
+        read::validate(self)
+    }
+
+    /// The run file of this configuration: every setting that has a value, with its documentation. Reading it gives
+    /// this configuration again.
+    pub fn to_toml(&self) -> String {
+        write::complete(self)
+    }
+
+    /// The highest learning rate of the schedule: the one set, or the method's.
+    pub fn learning_rate(&self) -> f64 {
+        self.train.learning_rate.unwrap_or(match self.peft.method {
+            Method::Lora | Method::Bitfit => 1e-3,
+            Method::Full => 5e-5,
+            Method::Head => 5e-3,
+        })
+    }
+
+    /// The steps of `total_steps` in which the learning rate rises, a broken step counting as one.
+    pub fn warmup_steps(&self, total_steps: usize) -> usize {
+        self.train.warmup_steps.unwrap_or_else(|| {
+            let ratio = self.train.warmup_ratio.unwrap_or(DEFAULT_WARMUP_RATIO);
+            (ratio * total_steps as f64).ceil() as usize
+        })
+    }
+
+    /// Where the examples come from.
+    pub fn data_source(&self) -> DataSource<'_> {
+        match &self.data.train {
+            Some(train) => DataSource::Files {
+                train,
+                validation: self.data.validation.as_deref(),
+                test: self.data.test.as_deref(),
+            },
+            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(DEFAULT_DATASET)),
+        }
+    }
+
+    /// The directory the run is written to: the one set, or the first of `runs/MODEL-DATASET`,
+    /// `runs/MODEL-DATASET-2` and so on that does not exist.
+    pub fn output_dir(&self) -> PathBuf {
+        if let Some(set) = &self.output_dir {
+            return set.clone();
+        }
+        let data = match self.data_source() {
+            DataSource::Dataset(name) => Path::new(name),
+            DataSource::Files { train, .. } => train,
+        };
+        let name = format!("{}-{}", telling(Path::new(&self.model.name)), telling(data));
+        let mut directory = Path::new("runs").join(&name);
+        let mut number = 1;
+        while directory.exists() {
+            number += 1;
+            directory = Path::new("runs").join(format!("{name}-{number}"));
+        }
+        directory
+    }
+
+    /// This configuration with what it leaves to other settings written out: the dataset, the output directory, the
+    /// learning rate and the warmup. The run directory's `config.toml` is made of it.
+    pub fn resolved(&self) -> Self {
+        let mut resolved = self.clone();
+        resolved.output_dir = Some(self.output_dir());
+        if let DataSource::Dataset(name) = self.data_source() {
+            resolved.data.dataset = Some(name.to_owned());
+        }
+        resolved.train.learning_rate = Some(self.learning_rate());
+        if self.train.warmup_steps.is_none() {
+            resolved.train.warmup_ratio =
+                Some(self.train.warmup_ratio.unwrap_or(DEFAULT_WARMUP_RATIO));
+        }
+        resolved
+    }
+}
+
+/// What to call a run after `path`: its name, or the directory's where every dataset has a file of that name.
+fn telling(path: &Path) -> String {
+    let name = stem(path);
+    match path.parent().map(stem) {
+        Some(parent)
+            if !parent.is_empty() && matches!(name.as_str(), "train" | "card" | "dataset") =>
+        {
+            parent
+        }
+        _ => name,
+    }
+}
+
+/// The last part of a path or name without its data-file extension, with nothing in it that needs quoting in a shell.
+fn stem(path: &Path) -> String {
+    let name = path
+        .file_name()
+        .map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    let extensions = [".csv", ".tsv", ".jsonl", ".parquet", ".toml"];
+    let name = extensions
+        .iter()
+        .find_map(|extension| name.strip_suffix(extension))
+        .unwrap_or(&name);
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,499 @@
+//! From a run file and overrides to a [`RunConfig`], gathering every mistake on the way.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::checks::CHECKS;
+use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
+use super::schema::{Key, RunConfig, SECTIONS, keys};
+use super::value::toml_text;
+
+/// A setting from the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    key: String,
+    value: Option<String>,
+    origin: String,
+}
+
+impl Override {
+    /// `KEY=VALUE`, as the option `--set` takes it. The value is TOML; what is not TOML is taken as a text, so a
+    /// text needs no quotes. An argument that is no `KEY=VALUE` is reported when the configuration is loaded.
+    pub fn set(argument: &str) -> Self {
+        let (key, value) = match argument.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => (key, Some(value.trim().to_owned())),
+            _ => (argument, None),
+        };
+        Self {
+            key: key.trim().to_owned(),
+            value,
+            origin: "--set".to_owned(),
+        }
+    }
+
+    /// A flag or argument that stands for `key`; messages call it `origin`, such as `--device`.
+    pub fn flag(origin: &str, key: &str, value: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+            origin: origin.to_owned(),
+        }
+    }
+}
+
+/// Keys of other tools that have no counterpart here.
+const ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &["precision", "fp16", "bf16", "dtype", "torch_dtype"],
+        "training is in 32-bit floating point; leave it out",
+    ),
+    (
+        &["optim", "optimizer"],
+        "the optimizer is AdamW; leave it out",
+    ),
+    (
+        &["num_labels", "label_list", "labels"],
+        "the labels are those of the training examples; leave it out",
+    ),
+    (
+        &[
+            "num_workers",
+            "dataloader_num_workers",
+            "preprocessing_num_workers",
+        ],
+        "all cores are used; leave it out",
+    ),
+];
+
+/// Where a mistake stands in the report: those of the file by place, then the overrides in their order.
+fn rank(place: &Place) -> (u8, usize, usize) {
+    match place {
+        Place::File { .. } => (0, 0, 0),
+        Place::Line { line, column, .. } => (1, *line, *column),
+        Place::Override(_) | Place::Program => (2, 0, 0),
+    }
+}
+
+pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunConfig, ConfigErrors> {
+    let mut reader = Reader::default();
+    if let Some(path) = path {
+        match std::fs::read(path) {
+            Ok(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => reader.file(text, path),
+                Err(error) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    let problem = ConfigProblem::Syntax {
+                        reason: "expected UTF-8".to_owned(),
+                        found: line_at(&text, error.valid_up_to()),
+                    };
+                    let hint = "save the file as UTF-8".to_owned();
+                    reader.mistake(
+                        place_of(&text, error.valid_up_to(), path),
+                        problem,
+                        Some(hint),
+                    );
+                }
+            },
+            Err(error) => reader.mistake(
+                Place::File {
+                    path: path.to_owned(),
+                },
+                ConfigProblem::Unreadable {
+                    reason: error.to_string(),
+                },
+                Some("check the path of the run file; `rekindle init` writes one".to_owned()),
+            ),
+        }
+    }
+    reader.overrides(overrides);
+    reader.finish()
+}
+
+pub(super) fn parse(
+    text: &str,
+    path: &Path,
+    overrides: &[Override],
+) -> Result<RunConfig, ConfigErrors> {
+    let mut reader = Reader::default();
+    reader.file(text, path);
+    reader.overrides(overrides);
+    reader.finish()
+}
+
+pub(super) fn validate(config: &RunConfig) -> Result<(), ConfigErrors> {
+    let mut reader = Reader::default();
+    for key in keys() {
+        if let Some(value) = key.write(config) {
+            reader.value(key, &value, Place::Program);
+        }
+    }
+    reader.finish().map(|_| ())
+}
+
+#[derive(Default)]
+struct Reader {
+    config: RunConfig,
+    mistakes: Vec<ConfigMistake>,
+    /// Where each setting was given, the latest.
+    given: HashMap<String, Place>,
+    /// Settings with a mistake, which no contradiction is looked for in.
+    broken: HashSet<String>,
+    /// Whether part of the file could not be read, so that a setting may seem unset that is not.
+    incomplete: bool,
+}
+
+impl Reader {
+    fn mistake(&mut self, place: Place, problem: ConfigProblem, hint: Option<String>) {
+        self.mistakes.push(ConfigMistake {
+            place,
+            problem,
+            hint,
+        });
+    }
+
+    fn file(&mut self, text: &str, path: &Path) {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if errors.is_empty() {
+            return self.document(document.get_ref(), text, path);
+        }
+        let mut lines = HashSet::new();
+        for error in &errors {
+            let offset = error.span().map_or(text.len(), |span| span.start);
+            let place = place_of(text, offset, path);
+            if let Place::Line { line, .. } = &place {
+                lines.insert(*line);
+            }
+            let problem = ConfigProblem::Syntax {
+                reason: error.message().to_owned(),
+                found: line_at(text, offset),
+            };
+            self.mistake(place, problem, None);
+        }
+        self.incomplete = true;
+        // What the parser recovers is a guess, and mistakes found in a guess mislead. Without the broken lines the
+        // rest is certain, if it can be read at all.
+        let rest = without(text, &lines);
+        if let Ok(document) = DeTable::parse(&rest) {
+            self.document(document.get_ref(), &rest, path);
+        }
+    }
+
+    fn document(&mut self, document: &DeTable<'_>, text: &str, path: &Path) {
+        let place = |span: Range<usize>| place_of(text, span.start, path);
+        for (name, value) in document {
+            let section = SECTIONS
+                .iter()
+                .find(|section| !section.name.is_empty() && section.name == name.get_ref());
+            match (section, value.get_ref()) {
+                (Some(section), DeValue::Table(table)) => {
+                    for (name, value) in table {
+                        self.entry(section.name, name.get_ref(), place(name.span()), |_| {
+                            (to_value(value.get_ref()), place(value.span()))
+                        });
+                    }
+                }
+                (Some(section), other) => self.mistake(
+                    place(value.span()),
+                    ConfigProblem::NotASection {
+                        section: section.name.to_owned(),
+                        found: show(&to_value(other)),
+                    },
+                    Some(format!(
+                        "write a line `[{}]` and its keys below",
+                        section.name
+                    )),
+                ),
+                (None, DeValue::Table(_)) if keys().all(|key| key.path() != **name.get_ref()) => {
+                    let hint = match nearest(name.get_ref(), section_names()) {
+                        Some(near) => format!("did you mean [{near}]?"),
+                        None => sections_are(),
+                    };
+                    let problem = ConfigProblem::UnknownSection {
+                        section: name.get_ref().to_string(),
+                    };
+                    self.mistake(place(name.span()), problem, Some(hint));
+                }
+                (None, _) => self.entry("", name.get_ref(), place(name.span()), |_| {
+                    (to_value(value.get_ref()), place(value.span()))
+                }),
+            }
+        }
+    }
+
+    fn overrides(&mut self, overrides: &[Override]) {
+        for Override { key, value, origin } in overrides {
+            let place = Place::Override(origin.clone());
+            let Some(text) = value else {
+                let problem = ConfigProblem::NotKeyValue { found: key.clone() };
+                let hint = "such as --set train.epochs=3".to_owned();
+                self.mistake(place, problem, Some(hint));
+                continue;
+            };
+            let (section, name) = key.split_once('.').unwrap_or(("", key));
+            self.entry(section, name, place.clone(), |accepts| {
+                // A text needs no quotes on a command line, so TOML of another type may be meant as one.
+                let bare = Value::String(text.clone());
+                let value = match DeValue::parse(text) {
+                    Ok(value) => to_value(value.get_ref()),
+                    Err(_) => bare.clone(),
+                };
+                let meant_as_text = !accepts(&value) && accepts(&bare);
+                (if meant_as_text { bare } else { value }, place)
+            });
+        }
+    }
+
+    /// One `name = value`; `value` is asked for only where the name is known, and told what the setting accepts.
+    fn entry(
+        &mut self,
+        section: &str,
+        name: &str,
+        place: Place,
+        value: impl FnOnce(&dyn Fn(&Value) -> bool) -> (Value, Place),
+    ) {
+        match keys().find(|key| key.section == section && key.name == name) {
+            Some(key) => {
+                let accepts = |value: &Value| key.read(&mut RunConfig::default(), value);
+                let (value, place) = value(&accepts);
+                self.value(key, &value, place);
+            }
+            None => {
+                let key = match section {
+                    "" => name.to_owned(),
+                    section => format!("{section}.{name}"),
+                };
+                let hint = near_key(section, name);
+                self.mistake(place, ConfigProblem::UnknownKey { key }, Some(hint));
+            }
+        }
+    }
+
+    fn value(&mut self, key: &'static Key, value: &Value, place: Place) {
+        let path = key.path();
+        self.given.insert(path.clone(), place.clone());
+        if key.read(&mut self.config, value) {
+            return;
+        }
+        self.broken.insert(path.clone());
+        let problem = ConfigProblem::WrongValue {
+            key: path,
+            expected: key.expected(),
+            found: show(value),
+        };
+        let hint = advice(key, value);
+        self.mistake(place, problem, hint);
+    }
+
+    fn finish(mut self) -> Result<RunConfig, ConfigErrors> {
+        for check in CHECKS {
+            if self.incomplete || check.keys.iter().any(|key| self.broken.contains(*key)) {
+                continue;
+            }
+            let Some((statement, hint)) = (check.find)(&self.config) else {
+                continue;
+            };
+            // A rule that no default breaks is broken by a key that was given.
+            let place = check.keys.iter().find_map(|key| self.given.get(*key));
+            let place = place.cloned().unwrap_or(Place::Program);
+            let keys = check.keys.iter().map(|key| (*key).to_owned()).collect();
+            let problem = ConfigProblem::Contradiction { keys, statement };
+            self.mistake(place, problem, Some(hint.to_owned()));
+        }
+        if self.mistakes.is_empty() {
+            return Ok(self.config);
+        }
+        self.mistakes.sort_by_key(|mistake| rank(&mistake.place));
+        Err(ConfigErrors {
+            mistakes: self.mistakes,
+        })
+    }
+}
+
+/// The place of byte `offset` of `text`.
+fn place_of(text: &str, offset: usize, path: &Path) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Place::Line {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+    }
+}
+
+/// The line that byte `offset` of `text` stands in, for a message.
+fn line_at(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = text.split('\n').nth(before.matches('\n').count());
+    shorten(line.unwrap_or_default().trim())
+}
+
+/// `text` with the given lines empty, the first being 1; where a line names a section, so are the lines of the section.
+fn without(text: &str, lines: &HashSet<usize>) -> String {
+    let mut section_lost = false;
+    let mut kept = String::new();
+    for (index, line) in text.split('\n').enumerate() {
+        let broken = lines.contains(&(index + 1));
+        if line.trim_start().starts_with('[') {
+            section_lost = broken;
+        }
+        if !broken && !section_lost {
+            kept += line;
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// The value of a parsed one. An integer beyond 64 bits becomes a float, which no whole-number setting accepts.
+fn to_value(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map_or(
+            Value::Float(number.as_str().parse().unwrap_or(f64::INFINITY)),
+            Value::Integer,
+        ),
+        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Datetime(value) => Value::Datetime(*value),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| to_value(item.get_ref())).collect())
+        }
+        DeValue::Table(table) => Value::Table(
+            table
+                .iter()
+                .map(|(name, value)| (name.get_ref().to_string(), to_value(value.get_ref())))
+                .collect(),
+        ),
+    }
+}
+
+/// A value for a message: as TOML, shortened.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Table(_) => "a table".to_owned(),
+        value => shorten(&toml_text(value)),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST).chain("...".chars()).collect()
+}
+
+/// What to write instead of a value that `key` refuses, where that can be told.
+fn advice(key: &Key, value: &Value) -> Option<String> {
+    /// The floats below are integers exactly.
+    const MOST: f64 = 9e15;
+    let accepts = |value: &Value| key.read(&mut RunConfig::default(), value);
+    if let Some(text) = value.as_str() {
+        if let Some(name) = nearest(text, key.names().iter().copied()) {
+            return Some(format!("did you mean \"{name}\"?"));
+        }
+        if let Ok(inner) = DeValue::parse(text)
+            && accepts(&to_value(inner.get_ref()))
+        {
+            return Some(format!("write it without quotes: {text}"));
+        }
+        let items = text
+            .split(',')
+            .map(|item| Value::String(item.trim().to_owned()));
+        let list = Value::Array(items.collect());
+        if accepts(&list) {
+            return Some(format!("write a list: {list}"));
+        }
+    }
+    let list = Value::Array(vec![value.clone()]);
+    if accepts(&list) {
+        return Some(format!("write a list: {list}"));
+    }
+    match value {
+        Value::Array(items) => match items.as_slice() {
+            [item] if accepts(item) => Some(format!("write it without brackets: {item}")),
+            _ => None,
+        },
+        Value::Float(number)
+            if number.abs() < MOST
+                && number.fract() == 0.0
+                && accepts(&Value::Integer(*number as i64)) =>
+        {
+            Some(format!("write it without the point: {number}"))
+        }
+        Value::Integer(_) | Value::Boolean(_) | Value::Float(_) => {
+            let quoted = Value::String(value.to_string());
+            accepts(&quoted).then(|| format!("write it in quotes: {quoted}"))
+        }
+        _ => None,
+    }
+}
+
+/// The best of `names` within a few typing mistakes of `text`, else the first that contains it.
+fn nearest(text: &str, names: impl Iterator<Item = &'static str> + Clone) -> Option<&'static str> {
+    let text = text.to_ascii_lowercase().replace('-', "_");
+    let length = text.chars().count();
+    let tolerated = (length / 3).clamp(1, 3);
+    names
+        .clone()
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&text, &name.replace('-', "_")),
+                name,
+            )
+        })
+        .filter(|(distance, name)| *distance <= tolerated && *distance < name.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+        .or_else(|| {
+            names
+                .filter(|_| length > 1)
+                .find(|name| name.contains(&text))
+        })
+}
+
+fn section_names() -> impl Iterator<Item = &'static str> + Clone {
+    let names = SECTIONS.iter().map(|section| section.name);
+    names.filter(|name| !name.is_empty())
+}
+
+fn sections_are() -> String {
+    let names: Vec<_> = section_names().collect();
+    format!("the sections are {}", names.join(", "))
+}
+
+/// The advice for an unknown key: the name it has here, a name like it, or the names there are.
+fn near_key(section: &str, name: &str) -> String {
+    if let Some((_, note)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&name)) {
+        return (*note).to_owned();
+    }
+    let (here, elsewhere): (Vec<_>, Vec<_>) = keys().partition(|key| key.section == section);
+    let called = |keys: &[&'static Key]| -> Vec<String> {
+        let called = |key: &&&Key| key.name == name || key.aka.contains(&name);
+        keys.iter().filter(called).map(|key| key.path()).collect()
+    };
+    let like = |keys: &[&'static Key]| -> Vec<String> {
+        let near = nearest(name, keys.iter().map(|key| key.name));
+        let like = |key: &&&Key| Some(key.name) == near;
+        keys.iter().filter(like).map(|key| key.path()).collect()
+    };
+    let found = [
+        called(&here),
+        called(&elsewhere),
+        like(&here),
+        like(&elsewhere),
+    ];
+    if let Some(paths) = found.iter().find(|paths| !paths.is_empty()) {
+        return format!("did you mean `{}`?", paths.join("` or `"));
+    }
+    let names: Vec<_> = here.iter().map(|key| key.name).collect();
+    match section {
+        "" => format!("the keys above all sections are {}", names.join(", ")),
+        _ if names.is_empty() => sections_are(),
+        section => format!("the keys of [{section}] are {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,371 @@
+//! The settings of a run, each declared once: name, type, default, range, example, the names it has elsewhere, and
+//! its documentation. The structs, the reader, near misses, the written run file and the reference come from here.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use toml::Value;
+
+use super::value::{
+    Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Range, Schedule,
+    Setting, TargetModules, Task,
+};
+
+/// One setting, as run files and messages know it.
+#[derive(Debug)]
+pub struct Key {
+    /// The section it stands in; empty for the settings above all sections.
+    pub section: &'static str,
+    /// Its name within the section.
+    pub name: &'static str,
+    /// What it does, a line an element.
+    pub docs: &'static [&'static str],
+    /// For a setting without a default: a value to show, as TOML.
+    pub example: Option<&'static str>,
+    /// Names that other tools have for it.
+    pub(super) aka: &'static [&'static str],
+    range: Range,
+    expected: fn(&Range) -> String,
+    names: fn() -> &'static [&'static str],
+    read: fn(&mut RunConfig, &Value, &Range) -> bool,
+    write: fn(&RunConfig) -> Option<Value>,
+}
+
+impl Key {
+    /// The name with its section: `train.epochs`.
+    pub fn path(&self) -> String {
+        match self.section {
+            "" => self.name.to_owned(),
+            section => format!("{section}.{}", self.name),
+        }
+    }
+
+    /// The values it accepts, in words.
+    pub fn expected(&self) -> String {
+        (self.expected)(&self.range)
+    }
+
+    /// The names it chooses among; empty where it is no choice.
+    pub(super) fn names(&self) -> &'static [&'static str] {
+        (self.names)()
+    }
+
+    /// Puts `value` into `config`; false where it is not a value of this setting.
+    pub(super) fn read(&self, config: &mut RunConfig, value: &Value) -> bool {
+        (self.read)(config, value, &self.range)
+    }
+
+    /// The value in `config`; `None` where it is unset.
+    pub(super) fn write(&self, config: &RunConfig) -> Option<Value> {
+        (self.write)(config)
+    }
+}
+
+/// A struct of settings and its place in [`RunConfig`].
+pub(super) trait Section {
+    const NAME: &'static str;
+    const DOCS: &'static [&'static str];
+    const KEYS: &'static [Key];
+    fn of(config: &RunConfig) -> &Self;
+    fn of_mut(config: &mut RunConfig) -> &mut Self;
+}
+
+/// Defines a struct of settings; `at config.train` says where it sits.
+macro_rules! settings {
+    (
+        $(#[doc = $section_doc:literal])*
+        $section:ident at $config:ident $(. $field:ident)?;
+        $(
+            $(#[doc = $doc:literal])*
+            $name:ident: $type:ty = $default:expr
+            $(, range $range:expr)?
+            $(, example $example:literal)?
+            $(, aka [$($aka:literal),*])?;
+        )*
+        $( => { $( $(#[doc = $sub_doc:literal])* $sub:ident: $sub_type:ty, )* } )?
+    ) => {
+        $(#[doc = $section_doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        pub struct $section {
+            $( $(#[doc = $doc])* pub $name: $type, )*
+            $($( $(#[doc = $sub_doc])* pub $sub: $sub_type, )*)?
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                Self {
+                    $( $name: $default, )*
+                    $($( $sub: <$sub_type>::default(), )*)?
+                }
+            }
+        }
+
+        impl Section for $section {
+            const NAME: &'static str = concat!($(stringify!($field))?);
+            const DOCS: &'static [&'static str] = &[$($section_doc),*];
+            const KEYS: &'static [Key] = &[$(
+                Key {
+                    section: Self::NAME,
+                    name: stringify!($name),
+                    docs: &[$($doc),*],
+                    example: settings!(@example $($example)?),
+                    aka: &[$($($aka),*)?],
+                    range: settings!(@range $($range)?),
+                    expected: <$type as Setting>::expected,
+                    names: <$type as Setting>::names,
+                    read: |config, value, range| {
+                        <$type as Setting>::read(value, range)
+                            .map(|value| Self::of_mut(config).$name = value)
+                            .is_some()
+                    },
+                    write: |config| Self::of(config).$name.write(),
+                },
+            )*];
+
+            fn of($config: &RunConfig) -> &Self {
+                &(*$config)$(.$field)?
+            }
+
+            fn of_mut($config: &mut RunConfig) -> &mut Self {
+                &mut (*$config)$(.$field)?
+            }
+        }
+    };
+    (@example) => { None };
+    (@example $example:literal) => { Some($example) };
+    (@range) => { Range::ANY };
+    (@range $range:expr) => { $range };
+}
+
+settings! {
+    /// The configuration of one fine-tuning run.
+    RunConfig at config;
+
+    /// What the model learns to do.
+    task: Task = Task::TextClassification;
+    /// The seed of everything random: the split, the order, dropout, new weights.
+    seed: u64 = 42, range Range::at_least(0), aka ["random_seed", "random_state", "data_seed"];
+    /// What to compute on: "cpu", "wgpu", "cuda" or "cuda:N", as far as compiled in.
+    device: Device = Device::Cpu, aka ["accelerator"];
+    /// The directory the run is written to.
+    /// Unset: runs/MODEL-DATASET, with -2, -3 ... behind it where that exists.
+    output_dir: Option<PathBuf> = None, example "\"runs/minilm-intents\"", aka ["output", "logdir"];
+
+    => {
+        /// The pretrained model.
+        model: ModelConfig,
+        /// The examples.
+        data: DataConfig,
+        /// Which parameters are trained.
+        peft: PeftConfig,
+        /// The training loop.
+        train: TrainConfig,
+        /// Evaluation on the validation examples during training.
+        eval: EvalConfig,
+        /// Saving the state of the run.
+        checkpoint: CheckpointConfig,
+        /// What the report shows.
+        report: ReportConfig,
+    }
+}
+
+settings! {
+    /// The pretrained model.
+    ModelConfig at config.model;
+
+    /// A known name ("minilm"), a Hugging Face name ("org/name") or a model directory.
+    name: String = "minilm".to_owned(),
+        aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path"];
+    /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
+    /// (what the model directory says, else "cls").
+    pooling: Pooling = Pooling::Auto, aka ["pooling_mode"];
+    /// Replaces the model's own dropout rates (hidden, attention and head).
+    dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
+        aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
+}
+
+settings! {
+    /// The examples. Relative paths count from the current directory.
+    DataConfig at config.data;
+
+    /// A dataset by name or by the path of its card; not together with `train`, `validation`, `test`.
+    /// Unset, and no `train`: "intents".
+    dataset: Option<String> = None, example "\"intents\"", aka ["dataset_name", "card"];
+    /// The file of training examples.
+    train: Option<PathBuf> = None, example "\"train.csv\"", aka ["train_file", "train_path", "data_files"];
+    /// The file of validation examples. Unset: split off the training examples.
+    validation: Option<PathBuf> = None, example "\"validation.csv\"",
+        aka ["validation_file", "valid", "val", "dev", "eval_file"];
+    /// The file of test examples. Unset: split off the training examples if `test_fraction` > 0.
+    test: Option<PathBuf> = None, example "\"test.csv\"", aka ["test_file"];
+    /// The column of the text, by name or place (the first is 0). Unset: the card's, or found by its usual name.
+    text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
+    /// The column of the second text, where examples are pairs.
+    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"];
+    /// The column of the label, by name or place. Unset: the card's, or found by its usual name.
+    label: Option<Column> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
+    /// How the files are written. Unset: by their extension.
+    format: Option<FileFormat> = None, example "\"csv\"", aka ["file_format"];
+    /// Whether the first line of a delimited file names the columns. Unset: told from that line.
+    header: Option<bool> = None, example "true", aka ["has_header"];
+    /// What separates the fields of a delimited file. Unset: a tab in TSV; in CSV a comma, or
+    /// a semicolon or tab where the first line has those and no comma.
+    delimiter: Option<char> = None, example "\";\"", aka ["sep", "separator"];
+    /// Whether a field of a delimited file may stand in double quotes. Unset: yes in CSV, no in TSV.
+    quoting: Option<bool> = None, example "true", aka ["quotechar", "quote"];
+    /// The share of the training examples to validate on, where no validation examples are given.
+    validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size"];
+    /// The share of the training examples to test on, where no test examples are given.
+    test_fraction: f64 = 0.0, range Range::FRACTION, aka ["test_size", "test_split"];
+    /// Whether a split keeps the shares of the labels.
+    stratify: bool = true;
+    /// Use only the first so many training examples, in file order.
+    train_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_train_samples"];
+    /// Use only the first so many validation examples, in file order.
+    validation_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_eval_samples"];
+    /// Use only the first so many test examples, in file order.
+    test_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_predict_samples"];
+    /// Longer examples are cut to this many tokens, special tokens included.
+    max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size"];
+    /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.
+    on_bad_example: OnBadExample = OnBadExample::Error, aka ["on_bad_lines", "errors"];
+}
+
+settings! {
+    /// Which parameters are trained.
+    PeftConfig at config.peft;
+
+    /// "lora" (adapters and head), "full" (all), "head" (the head alone) or "bitfit" (biases and head).
+    method: Method = Method::Lora, aka ["peft_type", "adapter"];
+    /// The rank of the adapters. Here and below, down to `layers_to_transform`: with "lora" only.
+    r: usize = 8, range Range::at_least(1), aka ["rank", "lora_r", "lora_rank"];
+    /// Adapters are scaled by `lora_alpha / r`.
+    lora_alpha: f64 = 16.0, range Range::above(0), aka ["alpha"];
+    /// Dropout on the input of an adapter.
+    lora_dropout: f64 = 0.0, range Range::FRACTION, aka ["adapter_dropout"];
+    /// Scale by `lora_alpha / sqrt(r)` instead.
+    use_rslora: bool = false, aka ["rslora"];
+    /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match, or
+    /// "all-linear" (every linear layer but the head).
+    target_modules: TargetModules = TargetModules::Suffixes(vec!["query".to_owned(), "value".to_owned()]),
+        aka ["lora_target_modules", "lora_target", "targets"];
+    /// Only these encoder layers get adapters, the first being 0. Unset: all.
+    layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];
+    /// Modules trained in full and saved with the adapter. The head always is.
+    modules_to_save: Vec<String> = Vec::new(), aka ["lora_modules_to_save"];
+    /// Parameters to freeze beyond what `method` freezes: patterns of paths, `*` for any characters.
+    freeze: Vec<String> = Vec::new(), aka ["freeze_layers", "frozen"];
+    /// Parameters to train all the same: patterns of paths; they win over `method` and `freeze`.
+    unfreeze: Vec<String> = Vec::new(), aka ["unfrozen_parameters", "trainable"];
+}
+
+settings! {
+    /// The training loop.
+    TrainConfig at config.train;
+
+    /// Passes over the training examples; a fraction is fine, such as 0.5.
+    epochs: f64 = 3.0, range Range::above(0), aka ["num_train_epochs", "num_epochs", "max_epochs", "n_epochs"];
+    /// Train for exactly this many optimizer steps, whatever `epochs` says.
+    max_steps: Option<usize> = None, range Range::at_least(1), example "1000", aka ["steps", "max_iters"];
+    /// Examples in a batch.
+    batch_size: usize = 32, range Range::at_least(1),
+        aka ["per_device_train_batch_size", "train_batch_size", "micro_batch_size"];
+    /// Batches in an optimizer step.
+    gradient_accumulation_steps: usize = 1, range Range::at_least(1),
+        aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
+    /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
+    /// 5e-3 for "head".
+    learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
+    /// AdamW's decay; none on biases and norms.
+    weight_decay: f64 = 0.01, range Range::at_least(0), aka ["wd"];
+    /// AdamW's first moment.
+    beta1: f64 = 0.9, range Range::FRACTION, aka ["adam_beta1", "betas"];
+    /// AdamW's second moment.
+    beta2: f64 = 0.999, range Range::FRACTION, aka ["adam_beta2"];
+    /// AdamW's epsilon.
+    epsilon: f64 = 1e-8, range Range::above(0), aka ["adam_epsilon", "eps"];
+    /// Gradients are scaled down to this global norm; 0 for no limit.
+    max_grad_norm: f64 = 1.0, range Range::at_least(0), aka ["gradient_clip_val", "grad_clip", "clip_grad_norm"];
+    /// How the learning rate goes after warmup: "linear" or "cosine" down to 0, or "constant".
+    schedule: Schedule = Schedule::Linear, aka ["lr_scheduler_type", "lr_scheduler", "scheduler"];
+    /// The share of the steps in which the learning rate rises from 0. Unset: 0.06, where `warmup_steps` is unset.
+    warmup_ratio: Option<f64> = None, range Range::FRACTION, example "0.06", aka ["warmup", "warmup_proportion"];
+    /// The steps in which the learning rate rises from 0; not together with `warmup_ratio`.
+    warmup_steps: Option<usize> = None, range Range::at_least(0), example "100", aka ["num_warmup_steps"];
+    /// The share of the target probability spread over all labels.
+    label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"];
+    /// Whether examples are shuffled in each epoch.
+    shuffle: bool = true;
+    /// Whether batches gather examples of like length; they stay shuffled.
+    group_by_length: bool = true, aka ["length_grouping", "sortish_sampler"];
+    /// Optimizer steps between two lines of the log.
+    log_every_steps: usize = 10, range Range::at_least(1), aka ["logging_steps", "log_every_n_steps", "log_every"];
+}
+
+settings! {
+    /// Evaluation on the validation examples during training.
+    EvalConfig at config.eval;
+
+    /// When: after each "epoch", "never", or a number: after each so many optimizer steps.
+    every: EvalEvery = EvalEvery::Epoch,
+        aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval"];
+    /// Examples in a batch.
+    batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
+    /// What makes a checkpoint the best: "accuracy", "macro_f1", "weighted_f1", "mcc" or "loss".
+    metric: Metric = Metric::Accuracy, aka ["metric_for_best_model", "monitor"];
+    /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
+    early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
+    /// The least gain in `metric` that counts as better.
+    early_stopping_min_delta: f64 = 0.0, range Range::at_least(0), aka ["min_delta", "early_stopping_threshold"];
+}
+
+settings! {
+    /// Saving the state of the run.
+    CheckpointConfig at config.checkpoint;
+
+    /// Optimizer steps between two checkpoints. Unset: one with each evaluation.
+    every_steps: Option<usize> = None, range Range::at_least(1), example "500",
+        aka ["steps", "save_steps", "save_every", "every_n_steps", "every"];
+    /// How many of the latest are kept; the best is kept beside them.
+    keep: usize = 2, range Range::at_least(1), aka ["save_total_limit", "keep_last", "save_top_k"];
+}
+
+settings! {
+    /// What the report shows.
+    ReportConfig at config.report;
+
+    /// How many of the worst mistakes, with their text.
+    mistakes: usize = 50, range Range::at_least(0), aka ["worst", "top_losses"];
+}
+
+/// A section of the run file: its name, its documentation and its keys.
+pub(super) struct SectionInfo {
+    pub(super) name: &'static str,
+    pub(super) docs: &'static [&'static str],
+    pub(super) keys: &'static [Key],
+}
+
+const fn info<S: Section>() -> SectionInfo {
+    SectionInfo {
+        name: S::NAME,
+        docs: S::DOCS,
+        keys: S::KEYS,
+    }
+}
+
+/// All sections in the order of the run file, the settings above them first.
+pub(super) const SECTIONS: &[SectionInfo] = &[
+    info::<RunConfig>(),
+    info::<ModelConfig>(),
+    info::<DataConfig>(),
+    info::<PeftConfig>(),
+    info::<TrainConfig>(),
+    info::<EvalConfig>(),
+    info::<CheckpointConfig>(),
+    info::<ReportConfig>(),
+];
+
+/// Every setting, in the order of the run file.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}

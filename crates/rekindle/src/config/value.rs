@@ -1,0 +1,578 @@
+//! The types a setting may have: how each is read from TOML, written to it and described in a message.
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+use toml::Value;
+
+/// `value` as TOML, small and large numbers with an exponent.
+pub(super) fn toml_text(value: &Value) -> String {
+    match value {
+        Value::Float(number) if number.is_finite() => format!("{number:?}"),
+        value => value.to_string(),
+    }
+}
+
+/// The numbers a setting accepts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Range {
+    low: f64,
+    low_included: bool,
+    below: f64,
+}
+
+impl Range {
+    pub(super) const ANY: Self = Self {
+        low: f64::NEG_INFINITY,
+        low_included: true,
+        below: f64::INFINITY,
+    };
+
+    /// From 0 up to, not including, 1.
+    pub(super) const FRACTION: Self = Self {
+        below: 1.0,
+        ..Self::at_least(0)
+    };
+
+    pub(super) const fn at_least(low: u32) -> Self {
+        Self {
+            low: low as f64,
+            ..Self::ANY
+        }
+    }
+
+    pub(super) const fn above(low: u32) -> Self {
+        Self {
+            low: low as f64,
+            low_included: false,
+            ..Self::ANY
+        }
+    }
+
+    fn holds(&self, number: f64) -> bool {
+        let high_enough = if self.low_included {
+            number >= self.low
+        } else {
+            number > self.low
+        };
+        high_enough && number < self.below
+    }
+
+    /// `noun` with the limits behind it: "a number above 0".
+    fn describe(&self, noun: &str) -> String {
+        let mut text = noun.to_owned();
+        if self.low.is_finite() {
+            let relation = if self.low_included {
+                "of at least"
+            } else {
+                "above"
+            };
+            text += &format!(" {relation} {}", self.low);
+        }
+        if self.below.is_finite() {
+            text += &format!(" and below {}", self.below);
+        }
+        text
+    }
+}
+
+/// A type that a setting can have.
+pub(super) trait Setting: Sized {
+    /// What a message says after "expected".
+    fn expected(range: &Range) -> String;
+
+    /// The setting, or `None` where `value` is not what [`expected`](Self::expected) says.
+    fn read(value: &Value, range: &Range) -> Option<Self>;
+
+    /// The TOML value that [`read`](Self::read) turns into `self`; `None` for a setting that is unset.
+    fn write(&self) -> Option<Value>;
+
+    /// The names to choose from, for near misses; empty for a type that is no choice.
+    fn names() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn expected(range: &Range) -> String {
+        T::expected(range)
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        T::read(value, range).map(Some)
+    }
+
+    fn write(&self) -> Option<Value> {
+        self.as_ref().and_then(T::write)
+    }
+
+    fn names() -> &'static [&'static str] {
+        T::names()
+    }
+}
+
+impl Setting for bool {
+    fn expected(_: &Range) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::Boolean(*self))
+    }
+}
+
+impl Setting for f64 {
+    fn expected(range: &Range) -> String {
+        range.describe("a number")
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        let number = match value {
+            Value::Integer(number) => *number as f64,
+            Value::Float(number) => *number,
+            _ => return None,
+        };
+        (number.is_finite() && range.holds(number)).then_some(number)
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::Float(*self))
+    }
+}
+
+impl Setting for u64 {
+    fn expected(range: &Range) -> String {
+        range.describe("a whole number")
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        let number = value.as_integer()?;
+        range
+            .holds(number as f64)
+            .then(|| Self::try_from(number).ok())
+            .flatten()
+    }
+
+    /// A number beyond TOML's integers is written as text, so that validating it names it.
+    fn write(&self) -> Option<Value> {
+        Some(match i64::try_from(*self) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => Value::String(self.to_string()),
+        })
+    }
+}
+
+impl Setting for usize {
+    fn expected(range: &Range) -> String {
+        u64::expected(range)
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        u64::read(value, range).and_then(|number| Self::try_from(number).ok())
+    }
+
+    fn write(&self) -> Option<Value> {
+        (*self as u64).write()
+    }
+}
+
+impl Setting for String {
+    fn expected(_: &Range) -> String {
+        "a text in quotes, not empty".to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        value
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.clone()))
+    }
+}
+
+/// TOML is UTF-8, and so are the paths in it: of others, bytes that are not are written as U+FFFD.
+impl Setting for PathBuf {
+    fn expected(_: &Range) -> String {
+        "a path in quotes".to_owned()
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        String::read(value, range).map(Self::from)
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.to_string_lossy().into_owned()))
+    }
+}
+
+/// The separator of a delimited file.
+impl Setting for char {
+    fn expected(_: &Range) -> String {
+        r#"one ASCII character in quotes, such as "," or "\t""#.to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        let mut characters = value.as_str()?.chars();
+        let one = characters.next()?;
+        (characters.next().is_none() && one.is_ascii() && !matches!(one, '"' | '\n' | '\r'))
+            .then_some(one)
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+}
+
+impl Setting for Vec<String> {
+    fn expected(_: &Range) -> String {
+        "a list of texts".to_owned()
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        let items = value.as_array()?.iter();
+        items.map(|item| String::read(item, range)).collect()
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::Array(
+            self.iter().cloned().map(Value::String).collect(),
+        ))
+    }
+}
+
+impl Setting for Vec<usize> {
+    fn expected(range: &Range) -> String {
+        range.describe("a list of one or more whole numbers, each")
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        let items = value.as_array().filter(|items| !items.is_empty())?.iter();
+        items.map(|item| usize::read(item, range)).collect()
+    }
+
+    fn write(&self) -> Option<Value> {
+        self.iter()
+            .map(Setting::write)
+            .collect::<Option<_>>()
+            .map(Value::Array)
+    }
+}
+
+/// A column of a data file, by its name or its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// The name in the file's header, or the field's name in JSONL and Parquet.
+    Name(String),
+    /// The place from the left, the first being 0.
+    Index(usize),
+}
+
+impl Setting for Column {
+    fn expected(_: &Range) -> String {
+        "a column's name in quotes, or its place, the first being 0".to_owned()
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        String::read(value, range)
+            .map(Self::Name)
+            .or_else(|| usize::read(value, &Range::at_least(0)).map(Self::Index))
+    }
+
+    fn write(&self) -> Option<Value> {
+        match self {
+            Self::Name(name) => name.write(),
+            Self::Index(index) => index.write(),
+        }
+    }
+}
+
+/// The layers that get an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// Layers whose path ends in one of these names.
+    Suffixes(Vec<String>),
+    /// Layers whose whole path matches this regular expression; the text `all-linear` is
+    /// [`AllLinear`](Self::AllLinear).
+    Regex(String),
+    /// Every linear layer but the classification head.
+    #[serde(serialize_with = "all_linear")]
+    AllLinear,
+}
+
+const ALL_LINEAR: &str = "all-linear";
+
+fn all_linear<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(ALL_LINEAR)
+}
+
+impl Setting for TargetModules {
+    fn expected(_: &Range) -> String {
+        format!("a list of one or more layer names, a regular expression, or \"{ALL_LINEAR}\"")
+    }
+
+    /// A text of plain names with commas is no regular expression that anyone means: it is refused.
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        if let Some(text) = String::read(value, range) {
+            let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | ',' | ' ');
+            return match text.as_str() {
+                ALL_LINEAR => Some(Self::AllLinear),
+                _ if text.contains(',') && text.chars().all(plain) => None,
+                _ => Some(Self::Regex(text)),
+            };
+        }
+        Vec::<String>::read(value, range)
+            .filter(|suffixes| !suffixes.is_empty())
+            .map(Self::Suffixes)
+    }
+
+    fn write(&self) -> Option<Value> {
+        match self {
+            Self::Suffixes(suffixes) => suffixes.write(),
+            Self::Regex(text) => text.write(),
+            Self::AllLinear => Some(Value::String(ALL_LINEAR.to_owned())),
+        }
+    }
+}
+
+/// What the run computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The graphics card that wgpu finds.
+    Wgpu,
+    /// The NVIDIA card of this number, the first being 0.
+    Cuda(usize),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Serialize for Device {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Setting for Device {
+    fn expected(_: &Range) -> String {
+        r#""cpu", "wgpu", "cuda" or "cuda:N""#.to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        match value.as_str()? {
+            "cpu" => Some(Self::Cpu),
+            "wgpu" => Some(Self::Wgpu),
+            "cuda" => Some(Self::Cuda(0)),
+            text => text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
+        }
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+
+    fn names() -> &'static [&'static str] {
+        &["wgpu", "cuda", "cpu"]
+    }
+}
+
+/// When the model is evaluated on the validation examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvalEvery {
+    /// After each pass over the training data.
+    Epoch,
+    /// After each so many optimizer steps, and at the end.
+    Steps(usize),
+    /// Not during training.
+    Never,
+}
+
+impl Serialize for EvalEvery {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(serializer)
+    }
+}
+
+impl Setting for EvalEvery {
+    fn expected(_: &Range) -> String {
+        r#""epoch", "never", or a whole number of at least 1 (optimizer steps)"#.to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        match value.as_str() {
+            Some("epoch") => Some(Self::Epoch),
+            Some("never") => Some(Self::Never),
+            Some(_) => None,
+            None => usize::read(value, &Range::at_least(1)).map(Self::Steps),
+        }
+    }
+
+    fn write(&self) -> Option<Value> {
+        match self {
+            Self::Epoch => Some(Value::String("epoch".to_owned())),
+            Self::Never => Some(Value::String("never".to_owned())),
+            Self::Steps(steps) => steps.write(),
+        }
+    }
+
+    fn names() -> &'static [&'static str] {
+        &["epoch", "never"]
+    }
+}
+
+/// Defines an enum whose variants are chosen by name.
+macro_rules! choices {
+    ($(
+        $(#[doc = $doc:literal])*
+        $choice:ident { $( $(#[doc = $variant_doc:literal])* $variant:ident = $name:literal, )* }
+    )*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $choice {
+            $( $(#[doc = $variant_doc])* $variant, )*
+        }
+
+        impl $choice {
+            /// The name as it stands in a run file.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $name, )*
+                }
+            }
+        }
+
+        impl std::fmt::Display for $choice {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl Serialize for $choice {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl Setting for $choice {
+            fn expected(_: &Range) -> String {
+                match Self::names() {
+                    [only] => format!("\"{only}\", the only choice"),
+                    names => format!("one of \"{}\"", names.join("\", \"")),
+                }
+            }
+
+            fn read(value: &Value, _: &Range) -> Option<Self> {
+                match value.as_str()? {
+                    $( $name => Some(Self::$variant), )*
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> Option<Value> {
+                Some(Value::String(self.name().to_owned()))
+            }
+
+            fn names() -> &'static [&'static str] {
+                &[$( $name, )*]
+            }
+        }
+    )*};
+}
+
+choices! {
+    /// What the model learns to do.
+    Task {
+        /// One label for a text or a pair of texts.
+        TextClassification = "text-classification",
+    }
+
+    /// How the token vectors become one vector for the classification head.
+    Pooling {
+        /// What the model directory says; `cls` where it says nothing.
+        Auto = "auto",
+        /// The first token's vector, through the pooler.
+        Cls = "cls",
+        /// The mean over the tokens.
+        Mean = "mean",
+    }
+
+    /// How a data file is written.
+    FileFormat {
+        /// Delimited by commas.
+        Csv = "csv",
+        /// Delimited by tabs.
+        Tsv = "tsv",
+        /// One JSON object a line.
+        Jsonl = "jsonl",
+        /// Apache Parquet.
+        Parquet = "parquet",
+    }
+
+    /// What to do with an example that cannot be used.
+    OnBadExample {
+        /// Stop and name its place.
+        Error = "error",
+        /// Leave it out and say how many were left out.
+        Skip = "skip",
+    }
+
+    /// Which parameters are trained.
+    Method {
+        /// Low-rank adapters beside frozen weights, and the head.
+        Lora = "lora",
+        /// All of them.
+        Full = "full",
+        /// The classification head alone.
+        Head = "head",
+        /// The biases and the head.
+        Bitfit = "bitfit",
+    }
+
+    /// How the learning rate goes after warmup.
+    Schedule {
+        /// Straight down to 0 at the last step.
+        Linear = "linear",
+        /// Half a cosine down to 0 at the last step.
+        Cosine = "cosine",
+        /// As it is.
+        Constant = "constant",
+    }
+
+    /// What decides which checkpoint is the best.
+    Metric {
+        /// The share of examples whose label is right.
+        Accuracy = "accuracy",
+        /// F1, the plain mean over the labels.
+        MacroF1 = "macro_f1",
+        /// F1, the mean over the labels weighted by their examples.
+        WeightedF1 = "weighted_f1",
+        /// Matthews correlation coefficient.
+        Mcc = "mcc",
+        /// The mean loss; the only one where less is better.
+        Loss = "loss",
+    }
+}
+
+impl Metric {
+    /// Whether more is better.
+    pub const fn higher_is_better(self) -> bool {
+        !matches!(self, Self::Loss)
+    }
+}
