@@ -1,0 +1,89 @@
+//! The worst mistakes with their text.
+
+use super::{
+    Mistake, Report,
+    text::{count, cut, escape, figure, percent},
+};
+
+/// Mistakes shown before the rest is folded away.
+const SHOWN: usize = 10;
+/// Characters of a text shown before the rest is folded away.
+const EXCERPT: usize = 280;
+/// Characters of a text kept at all; a report must not carry whole books.
+const KEPT: usize = 10_000;
+
+/// The list of mistakes, worst first.
+pub fn html(report: &Report) -> String {
+    if report.final_report.n == 0 {
+        return String::new();
+    }
+    if report.mistakes.is_empty() {
+        return format!(
+            "<p class=\"empty\">No mistake on the {} split.</p>\n",
+            escape(&report.final_split)
+        );
+    }
+    let items = |mistakes: &[Mistake]| -> String {
+        format!(
+            "<ol class=\"mistakes\">{}</ol>",
+            mistakes.iter().map(item).collect::<String>()
+        )
+    };
+    let (first, rest) = report.mistakes.split_at(report.mistakes.len().min(SHOWN));
+    let mut out = format!(
+        "<p class=\"lede\">The {} split, highest loss first. A confident mistake is often a wrong label.</p>{}\n",
+        escape(&report.final_split),
+        items(first)
+    );
+    if !rest.is_empty() {
+        out += &format!(
+            "<details><summary>{} more</summary>{}</details>\n",
+            count(rest.len() as u64),
+            items(rest)
+        );
+    }
+    out
+}
+
+fn item(mistake: &Mistake) -> String {
+    let pair = mistake
+        .text_pair
+        .as_deref()
+        .map(excerpt)
+        .unwrap_or_default();
+    format!(
+        "<li>{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi> {}</span>\
+         <span class=\"truth\">right: <bdi>{}</bdi></span><span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
+        excerpt(&mistake.text),
+        escape(&mistake.predicted),
+        percent(mistake.probability),
+        escape(&mistake.label),
+        figure(mistake.loss),
+        escape(&mistake.place),
+    )
+}
+
+/// A text in its own direction, long ones folded.
+fn excerpt(text: &str) -> String {
+    if text.trim().is_empty() {
+        return "<blockquote class=\"empty\">(empty text)</blockquote>".to_owned();
+    }
+    let Some(start) = cut(text, EXCERPT) else {
+        return format!("<blockquote dir=\"auto\">{}</blockquote>", escape(text));
+    };
+    let whole = match cut(text, KEPT) {
+        None => escape(text),
+        Some(kept) => {
+            let left = text.chars().count() - kept.chars().count();
+            format!(
+                "{} … ({} more characters)",
+                escape(kept),
+                count(left as u64)
+            )
+        }
+    };
+    format!(
+        "<details class=\"long\"><summary dir=\"auto\">{} …</summary><blockquote dir=\"auto\">{whole}</blockquote></details>",
+        escape(start)
+    )
+}

@@ -1,0 +1,530 @@
+//! The report of a run as one HTML file: no script, no external resource, readable in light, in dark and on paper.
+//!
+//! [`render`] is a pure function of [`Report`]. Everything that comes from the user's data is escaped, and the page
+//! carries a content security policy that forbids scripts and requests.
+
+mod chart;
+mod classes;
+mod confusion;
+mod mistakes;
+mod text;
+
+use rekindle_metrics::{ClassificationReport, wilson_95};
+use serde::{Deserialize, Serialize};
+
+use chart::{Chart, Dots, Line, Mark};
+use text::{count, duration, escape, figure, percent, short_count};
+
+/// Epoch boundaries are marked up to this many epochs.
+const MARKED_EPOCHS: usize = 12;
+
+/// Everything the page shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The run's name.
+    pub title: String,
+    /// What was learned, such as `text classification`.
+    pub task: String,
+    /// The pretrained model.
+    pub model: String,
+    /// How it was tuned, such as `LoRA r 8` or `full fine-tuning`.
+    pub method: String,
+    /// The dataset.
+    pub dataset: String,
+    /// The command that made the run.
+    pub command: String,
+    /// Wall time of the whole run in seconds.
+    pub seconds: f64,
+    /// Headline figures beyond accuracy, macro F1, loss, time and parameters: name and value.
+    pub summary: Vec<(String, String)>,
+    /// What a reader must know before trusting the figures.
+    pub warnings: Vec<String>,
+    /// Remarks worth keeping.
+    pub notes: Vec<String>,
+    /// The training history, by step; empty for a run that only evaluated.
+    pub train: Vec<TrainPoint>,
+    /// Evaluations, by step.
+    pub evaluations: Vec<EvalPoint>,
+    /// The step whose checkpoint was kept as the best.
+    pub best_step: Option<u64>,
+    /// Steps at which the run was resumed from a checkpoint.
+    pub resumed_at: Vec<u64>,
+    /// Class names by class id.
+    pub labels: Vec<String>,
+    /// The split that `final_report` is about.
+    pub final_split: String,
+    /// The figures of the kept model.
+    pub final_report: ClassificationReport,
+    /// The examples of `final_split` that the model got most wrong, worst first.
+    pub mistakes: Vec<Mistake>,
+    /// The resolved configuration.
+    pub config_toml: String,
+    /// Phases of the run and their wall time in seconds.
+    pub timings: Vec<(String, f64)>,
+    /// Parameters: all, and those trained.
+    pub parameters: (u64, u64),
+    /// Versions, device, threads: name and value.
+    pub environment: Vec<(String, String)>,
+}
+
+/// One logged optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainPoint {
+    /// Optimizer step, from 1.
+    pub step: u64,
+    /// Epochs done, with fraction.
+    pub epoch: f64,
+    /// Mean loss of the step in nats; `null` in JSON where not finite.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: Option<f64>,
+    /// Throughput.
+    pub examples_per_second: f64,
+}
+
+/// One evaluation of a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalPoint {
+    /// Optimizer step, 0 before the first.
+    pub step: u64,
+    /// Epochs done, with fraction.
+    pub epoch: f64,
+    /// The split's name.
+    pub split: String,
+    /// Mean loss in nats; `null` in JSON where not finite.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub loss: f64,
+    /// Share of right predictions, in `0..=1`.
+    pub accuracy: f64,
+    /// Mean F1 over classes, in `0..=1`.
+    pub macro_f1: f64,
+}
+
+/// An example the model got wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
+    /// Where the example stands, such as `test.csv:17`.
+    pub place: String,
+    /// The right label.
+    pub label: String,
+    /// The predicted label.
+    pub predicted: String,
+    /// Probability given to `predicted`, in `0..=1`.
+    pub probability: f64,
+    /// Loss of the example in nats; `null` in JSON where not finite.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub loss: f64,
+}
+
+/// The report as a whole HTML document.
+pub fn render(report: &Report) -> String {
+    let title = escape(&report.title);
+    let sections: String = [
+        ("Training", training(report)),
+        (
+            "Classes",
+            classes::html(&report.final_report, &report.labels),
+        ),
+        (
+            "Confusion",
+            confusion::html(&report.final_report, &report.labels),
+        ),
+        ("Worst mistakes", mistakes::html(report)),
+        ("Time", timings(report)),
+        ("Configuration", configuration(report)),
+        ("Environment", pairs("pairs", &report.environment)),
+    ]
+    .into_iter()
+    .filter(|(_, body)| !body.is_empty())
+    .map(|(heading, body)| format!("<section><h2>{heading}</h2>\n{body}</section>\n"))
+    .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title} · Rekindle</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{header}{sections}\
+         <footer>Rekindle {version}. This page is one file: it runs no script and loads nothing.</footer>\n\
+         </main>\n</body>\n</html>\n",
+        style = include_str!("style.css"),
+        header = header(report),
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// Title, what was tuned on what, headline figures, warnings.
+fn header(report: &Report) -> String {
+    let figures = &report.final_report;
+    let split = escape(&report.final_split);
+    let correct = (0..figures.confusion.len())
+        .filter_map(|class| figures.confusion[class].get(class))
+        .sum();
+    let (low, high) = wilson_95(correct, figures.n);
+    let share = match report.parameters {
+        (0, _) => String::new(),
+        (total, trained) => format!(
+            "{} of {} parameters",
+            percent(trained as f64 / total as f64),
+            short_count(total)
+        ),
+    };
+    let mut tiles = String::new();
+    if figures.n > 0 {
+        tiles += &tile(
+            "lead",
+            &format!("{split} accuracy"),
+            &percent(figures.accuracy),
+            &format!("95% interval {} to {}", percent(low), percent(high)),
+        );
+        tiles += &tile(
+            "",
+            "macro F1",
+            &percent(figures.macro_f1),
+            &format!("MCC {:.3}", figures.mcc),
+        );
+        tiles += &tile(
+            "",
+            "loss",
+            &figure(figures.loss),
+            &format!("{} examples", count(figures.n)),
+        );
+    }
+    tiles += &tile("", "time", &duration(report.seconds), &last_step(report));
+    if report.parameters.0 > 0 {
+        tiles += &tile("", "trained", &short_count(report.parameters.1), &share);
+    }
+    for (name, value) in &report.summary {
+        tiles += &tile("", &escape(name), &escape(value), "");
+    }
+    let origin: Vec<String> = [&report.task, &report.model, &report.method, &report.dataset]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .map(|part| format!("<span>{}</span>", escape(part)))
+        .collect();
+    let mut warnings = report.warnings.clone();
+    if figures.n > 0 && figures.nonfinite > 0 {
+        warnings.push(format!(
+            "The loss on the {} split was not finite in {} of its batches.",
+            report.final_split, figures.nonfinite
+        ));
+    }
+    let broken: Vec<u64> = report
+        .train
+        .iter()
+        .filter(|p| !p.loss.is_finite())
+        .map(|p| p.step)
+        .collect();
+    if let Some(&first) = broken.first() {
+        warnings.push(format!(
+            "The training loss was not finite in {} logged {}, first at step {}.",
+            broken.len(),
+            if broken.len() == 1 { "step" } else { "steps" },
+            count(first)
+        ));
+    }
+    let warnings = list("warnings", &warnings);
+    format!(
+        "<header>\n<h1>{}</h1>\n<p class=\"origin\">{}</p>\n<dl class=\"tiles\">{tiles}</dl>\n{warnings}{notes}\
+         <pre class=\"command\" tabindex=\"0\">{}</pre>\n</header>\n",
+        escape(&report.title),
+        origin.join(""),
+        escape(&report.command),
+        notes = list("notes", &report.notes),
+    )
+}
+
+fn tile(class: &str, name: &str, value: &str, detail: &str) -> String {
+    format!(
+        "<div class=\"tile {class}\"><dt>{name}</dt><dd>{value}</dd><dd class=\"detail\">{detail}</dd></div>"
+    )
+}
+
+fn last_step(report: &Report) -> String {
+    match report.train.last() {
+        Some(point) => {
+            format!(
+                "{} steps, {} epochs",
+                count(point.step),
+                text::trimmed(point.epoch, 2)
+            )
+        }
+        None => String::new(),
+    }
+}
+
+fn list(class: &str, items: &[String]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    let items: String = items
+        .iter()
+        .map(|item| format!("<li>{}</li>", escape(item)))
+        .collect();
+    format!("<ul class=\"{class}\">{items}</ul>\n")
+}
+
+/// The curves.
+fn training(report: &Report) -> String {
+    if report.train.is_empty() && report.evaluations.is_empty() {
+        return "<p class=\"empty\">No training was recorded in this run.</p>".to_owned();
+    }
+    let series = |value: fn(&TrainPoint) -> f64| -> Vec<(f64, f64)> {
+        report
+            .train
+            .iter()
+            .map(|point| (point.step as f64, value(point)))
+            .collect()
+    };
+    let mut splits: Vec<&str> = Vec::new();
+    for point in &report.evaluations {
+        if !splits.contains(&point.split.as_str()) {
+            splits.push(&point.split);
+        }
+    }
+    let evaluated = |split: &str, value: fn(&EvalPoint) -> f64| -> Vec<(f64, f64)> {
+        let of_split = report
+            .evaluations
+            .iter()
+            .filter(|point| point.split == split);
+        of_split
+            .map(|point| (point.step as f64, value(point)))
+            .collect()
+    };
+    let colour = |index: usize| ["second", "third", "fourth"][index.min(2)];
+
+    let loss = series(|point| point.loss);
+    let radius = loss.len() / 40;
+    let mut lines = vec![];
+    if radius > 0 {
+        lines.push(Line {
+            name: "each step".into(),
+            class: "raw",
+            points: loss.clone(),
+        });
+        let smoothed = chart::smooth(&loss, radius);
+        lines.push(Line {
+            name: "smoothed".into(),
+            class: "first",
+            points: smoothed,
+        });
+    } else if !loss.is_empty() {
+        lines.push(Line {
+            name: "training".into(),
+            class: "first",
+            points: loss,
+        });
+    }
+    let dots = |value: fn(&EvalPoint) -> f64| -> Vec<Dots> {
+        let dots = splits.iter().enumerate().map(|(index, split)| Dots {
+            name: (*split).to_owned(),
+            class: colour(index),
+            points: evaluated(split, value),
+        });
+        dots.collect()
+    };
+    let best = || {
+        report.best_step.map(|step| Mark {
+            x: step as f64,
+            label: format!("best, step {}", count(step)),
+            class: "best",
+        })
+    };
+    let mut marks: Vec<Mark> = epochs(&report.train);
+    marks.extend(report.resumed_at.iter().map(|&step| Mark {
+        x: step as f64,
+        label: "resumed".to_owned(),
+        class: "resumed",
+    }));
+    marks.extend(best());
+
+    let mut charts = vec![
+        Chart {
+            title: "Loss",
+            unit: "nats per example",
+            size: "tall",
+            lines,
+            dots: dots(|point| point.loss),
+            marks,
+            format: figure,
+            ceiling: None,
+        }
+        .html(),
+    ];
+    let small = |title, unit, points: Vec<(f64, f64)>, format| Chart {
+        title,
+        unit,
+        size: "small",
+        lines: vec![Line {
+            name: String::new(),
+            class: "first",
+            points,
+        }],
+        dots: vec![],
+        marks: vec![],
+        format,
+        ceiling: None,
+    };
+    if !splits.is_empty() {
+        let curves = |name: &str, dashed: bool, value: fn(&EvalPoint) -> f64| -> Vec<Line> {
+            let lines = splits.iter().enumerate().map(|(index, split)| Line {
+                name: format!("{split} {name}"),
+                class: match (index, dashed) {
+                    (0, false) => "second",
+                    (0, true) => "second dashed",
+                    (1, false) => "third",
+                    (1, true) => "third dashed",
+                    (_, false) => "fourth",
+                    (_, true) => "fourth dashed",
+                },
+                points: evaluated(split, value),
+            });
+            lines.collect()
+        };
+        let mut lines = curves("macro F1", true, |point| point.macro_f1);
+        lines.extend(curves("accuracy", false, |point| point.accuracy));
+        let accuracy = Chart {
+            lines,
+            ..small("Accuracy", "share", vec![], percent)
+        };
+        charts.push(
+            Chart {
+                dots: splits
+                    .iter()
+                    .enumerate()
+                    .map(|(index, split)| Dots {
+                        name: String::new(),
+                        class: colour(index),
+                        points: evaluated(split, |point| point.accuracy),
+                    })
+                    .collect(),
+                marks: best()
+                    .map(|mark| Mark {
+                        label: String::new(),
+                        ..mark
+                    })
+                    .into_iter()
+                    .collect(),
+                ceiling: Some(1.0),
+                ..accuracy
+            }
+            .html(),
+        );
+    }
+    if !report.train.is_empty() {
+        let rate = series(|point| point.learning_rate);
+        charts.push(small("Learning rate", "", rate, |rate| text::scientific(rate, 2)).html());
+        if report.train.iter().any(|point| point.grad_norm.is_some()) {
+            let norms = report
+                .train
+                .iter()
+                .filter_map(|p| Some((p.step as f64, p.grad_norm?)))
+                .collect();
+            charts.push(small("Gradient norm", "before clipping", norms, figure).html());
+        }
+        let speed = series(|point| point.examples_per_second);
+        charts.push(small("Throughput", "examples per second", speed, figure).html());
+    }
+    format!("<div class=\"charts\">{}</div>\n", charts.concat())
+}
+
+/// A mark where each epoch after the first begins, interpolated between the logged steps.
+fn epochs(train: &[TrainPoint]) -> Vec<Mark> {
+    let Some(last) = train.last() else {
+        return vec![];
+    };
+    let boundaries = last.epoch.ceil() - 1.0;
+    if !(1.0..MARKED_EPOCHS as f64).contains(&boundaries) {
+        return vec![];
+    }
+    let boundary = |epoch: u32| {
+        let done = f64::from(epoch);
+        let after = train.iter().position(|point| point.epoch >= done)?;
+        let (b, a) = (
+            &train[after],
+            after.checked_sub(1).map(|before| &train[before]),
+        );
+        let (step, from) = a.map_or((0.0, 0.0), |a| (a.step as f64, a.epoch));
+        let share = if b.epoch > from {
+            (done - from) / (b.epoch - from)
+        } else {
+            1.0
+        };
+        Some(Mark {
+            x: step + share * (b.step as f64 - step),
+            label: String::new(),
+            class: "epoch",
+        })
+    };
+    (1..=boundaries as u32).filter_map(boundary).collect()
+}
+
+fn timings(report: &Report) -> String {
+    let longest = report
+        .timings
+        .iter()
+        .map(|(_, seconds)| *seconds)
+        .fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return String::new();
+    }
+    let rows: String = report
+        .timings
+        .iter()
+        .map(|(name, seconds)| {
+            // `max` of a NaN is the other operand.
+            let width = (seconds / longest * 100.0).max(0.0);
+            format!(
+                "<tr><th scope=\"row\">{}</th><td class=\"wide\"><i class=\"bar\" style=\"width:{width:.2}%\"></i></td>\
+                 <td class=\"number\">{}</td></tr>",
+                escape(name),
+                duration(*seconds)
+            )
+        })
+        .collect();
+    format!("<table class=\"timings\"><tbody>{rows}</tbody></table>\n")
+}
+
+fn configuration(report: &Report) -> String {
+    if report.config_toml.trim().is_empty() {
+        return String::new();
+    }
+    format!(
+        "<details><summary>The resolved run file</summary><pre tabindex=\"0\">{}</pre></details>\n",
+        escape(report.config_toml.trim_end())
+    )
+}
+
+fn pairs(class: &str, entries: &[(String, String)]) -> String {
+    if entries.is_empty() {
+        return String::new();
+    }
+    let entries: String = entries
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "<div><dt>{}</dt><dd>{}</dd></div>",
+                escape(name),
+                escape(value)
+            )
+        })
+        .collect();
+    format!("<dl class=\"{class}\">{entries}</dl>\n")
+}
+
+/// The name of a class, its id where the label set has none, isolated from the direction of the text around it.
+fn label(labels: &[String], class: usize) -> String {
+    match labels.get(class) {
+        Some(name) => format!("<bdi>{}</bdi>", escape(name)),
+        None => format!("class {class}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
