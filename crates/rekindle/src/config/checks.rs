@@ -3,6 +3,15 @@
 use super::schema::RunConfig;
 use super::value::{Column, EvalEvery, FileFormat};
 
+/// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
+pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
+    [
+        &["data.dataset"],
+        &["data.train", "data.validation", "data.test"],
+    ],
+    [&["train.warmup_steps"], &["train.warmup_ratio"]],
+];
+
 /// A rule over several settings.
 pub(super) struct Check {
     /// The settings it looks at, the one to change first. It is left out where one of them has no valid value.

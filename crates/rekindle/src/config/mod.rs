@@ -67,7 +67,9 @@ pub enum DataSource<'a> {
 }
 
 impl RunConfig {
-    /// Reads the run file at `path`, if any, and puts `overrides` over it, a later one over an earlier one.
+    /// Reads the run file at `path`, if any, and puts `overrides` over it, a later one over an earlier one. An
+    /// override takes back what it excludes of the file: `train.warmup_steps` a `train.warmup_ratio`, `data.dataset` the
+    /// files, and the other way round.
     ///
     /// # Errors
     /// Every mistake of the file and the overrides.

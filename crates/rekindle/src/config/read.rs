@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::checks::CHECKS;
+use super::checks::{CHECKS, EXCLUSIVE};
 use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 use super::schema::{Key, RunConfig, SECTIONS, keys};
 use super::value::toml_text;
@@ -82,31 +82,16 @@ pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunCon
     let mut reader = Reader::default();
     if let Some(path) = path {
         match std::fs::read(path) {
-            Ok(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => reader.file(text, path),
-                Err(error) => {
-                    let text = String::from_utf8_lossy(&bytes);
-                    let problem = ConfigProblem::Syntax {
-                        reason: "expected UTF-8".to_owned(),
-                        found: line_at(&text, error.valid_up_to()),
-                    };
-                    let hint = "save the file as UTF-8".to_owned();
-                    reader.mistake(
-                        place_of(&text, error.valid_up_to(), path),
-                        problem,
-                        Some(hint),
-                    );
-                }
-            },
-            Err(error) => reader.mistake(
-                Place::File {
+            Ok(bytes) => reader.bytes(&bytes, path),
+            Err(error) => {
+                let place = Place::File {
                     path: path.to_owned(),
-                },
-                ConfigProblem::Unreadable {
-                    reason: error.to_string(),
-                },
-                Some("check the path of the run file; `rekindle init` writes one".to_owned()),
-            ),
+                };
+                let reason = error.to_string();
+                let hint = "check the path of the run file; `rekindle init` writes one".to_owned();
+                reader.mistake(place, ConfigProblem::Unreadable { reason }, Some(hint));
+                reader.incomplete = true;
+            }
         }
     }
     reader.overrides(overrides);
@@ -153,6 +138,21 @@ impl Reader {
             problem,
             hint,
         });
+    }
+
+    fn bytes(&mut self, bytes: &[u8], path: &Path) {
+        let error = match std::str::from_utf8(bytes) {
+            Ok(text) => return self.file(text, path),
+            Err(error) => error,
+        };
+        let (text, offset) = (String::from_utf8_lossy(bytes), error.valid_up_to());
+        let problem = ConfigProblem::Syntax {
+            reason: "expected UTF-8".to_owned(),
+            found: line_at(&text, offset),
+        };
+        let hint = "save the file as UTF-8".to_owned();
+        self.mistake(place_of(&text, offset, path), problem, Some(hint));
+        self.incomplete = true;
     }
 
     fn file(&mut self, text: &str, path: &Path) {
@@ -244,6 +244,24 @@ impl Reader {
                 let meant_as_text = !accepts(&value) && accepts(&bare);
                 (if meant_as_text { bare } else { value }, place)
             });
+            self.displace(key);
+        }
+    }
+
+    /// Takes back what the file says and `path`, given on the command line, excludes.
+    fn displace(&mut self, path: &str) {
+        for [one, other] in EXCLUSIVE {
+            let excluded = match (one.contains(&path), other.contains(&path)) {
+                (true, _) => other,
+                (_, true) => one,
+                _ => continue,
+            };
+            for key in keys().filter(|key| excluded.contains(&key.path().as_str())) {
+                if matches!(self.given.get(&key.path()), Some(Place::Line { .. })) {
+                    self.given.remove(&key.path());
+                    key.reset(&mut self.config);
+                }
+            }
         }
     }
 

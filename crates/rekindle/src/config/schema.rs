@@ -29,6 +29,7 @@ pub struct Key {
     names: fn() -> &'static [&'static str],
     read: fn(&mut RunConfig, &Value, &Range) -> bool,
     write: fn(&RunConfig) -> Option<Value>,
+    reset: fn(&mut RunConfig),
 }
 
 impl Key {
@@ -58,6 +59,11 @@ impl Key {
     /// The value in `config`; `None` where it is unset.
     pub(super) fn write(&self, config: &RunConfig) -> Option<Value> {
         (self.write)(config)
+    }
+
+    /// Puts the default into `config`.
+    pub(super) fn reset(&self, config: &mut RunConfig) {
+        (self.reset)(config);
     }
 }
 
@@ -119,6 +125,7 @@ macro_rules! settings {
                             .is_some()
                     },
                     write: |config| Self::of(config).$name.write(),
+                    reset: |config| Self::of_mut(config).$name = $default,
                 },
             )*];
 

@@ -211,6 +211,26 @@ fn overrides_go_over_the_file_and_need_no_quotes() {
 }
 
 #[test]
+fn an_override_displaces_what_it_excludes_in_the_file() {
+    let file = "[data]\ntrain = \"a.csv\"\nvalidation = \"b.csv\"\n[train]\nwarmup_ratio = 0.1\n";
+    let config = parse(file, &["data.dataset=intents", "train.warmup_steps=5"]).unwrap();
+    assert_eq!(config.data_source(), DataSource::Dataset("intents"));
+    assert_eq!(
+        (config.data.validation, config.train.warmup_ratio),
+        (None, None)
+    );
+
+    let config = parse("[data]\ndataset = \"intents\"\n", &["data.train=c.csv"]).unwrap();
+    let files = DataSource::Files {
+        train: Path::new("c.csv"),
+        validation: None,
+        test: None,
+    };
+    assert_eq!(config.data_source(), files);
+    assert!(parse("", &["data.dataset=intents", "data.train=c.csv"]).is_err());
+}
+
+#[test]
 fn a_flag_is_called_by_its_own_name() {
     let flag = Override::flag("--device", "device", "gpu");
     let errors = RunConfig::load(None, &[flag]).unwrap_err();
@@ -524,7 +544,10 @@ const BAD: &[Bad] = &[
     Bad { file: "[peft]\nfreeze = [\"a.*\"]\nunfreeze = [\"a.*\"]\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:3:12: "a.*" stands in both `peft.freeze` and `peft.unfreeze`
      hint: keep it in one of the two"# },
-    Bad { file: "[train]\nwarmup_ratio = 0.1\n", sets: &["train.warmup_steps=10"], says: r#"1 mistake in the configuration:
+    Bad { file: "[train]\nwarmup_ratio = 0.1\nwarmup_steps = 10\n", sets: &[], says: r#"1 mistake in the configuration:
+  1. run.toml:3:16: `train.warmup_steps` and `train.warmup_ratio` exclude each other
+     hint: keep one of the two"# },
+    Bad { file: "", sets: &["train.warmup_ratio=0.1", "train.warmup_steps=10"], says: r#"1 mistake in the configuration:
   1. --set: `train.warmup_steps` and `train.warmup_ratio` exclude each other
      hint: keep one of the two"# },
     Bad { file: "[train]\nwarmup_steps = 10\nmax_steps = 10\n", sets: &[], says: r#"1 mistake in the configuration:
