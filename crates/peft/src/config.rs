@@ -1,0 +1,168 @@
+//! `adapter_config.json` of a LoRA adapter, as PEFT reads and writes it.
+
+use crate::PeftError;
+use serde_json::{Value, json};
+
+/// Which layers get an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetModules {
+    /// A layer whose path is one of these or ends in `.` and one of these.
+    Suffixes(Vec<String>),
+    /// A layer whose whole path matches.
+    Regex(String),
+    /// Every linear layer but those in `modules_to_save` (the head).
+    AllLinear,
+}
+
+/// A LoRA adapter's settings, by PEFT's names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Rank, at least 1.
+    pub r: usize,
+    /// The side path's scale is `lora_alpha / r`.
+    pub lora_alpha: f64,
+    /// Dropout on the side path's input, in [0, 1).
+    pub lora_dropout: f64,
+    /// Scale by `lora_alpha / sqrt r` instead (rank-stabilised LoRA).
+    pub use_rslora: bool,
+    /// Which layers.
+    pub target_modules: TargetModules,
+    /// Only layers of these indices (the last number in a layer's path).
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Modules trained and saved whole, by suffix.
+    pub modules_to_save: Vec<String>,
+    /// The base model, for Python to find it.
+    pub base_model_name_or_path: Option<String>,
+    /// PEFT's task type, for example `SEQ_CLS`.
+    pub task_type: Option<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            r: 8,
+            lora_alpha: 16.0,
+            lora_dropout: 0.0,
+            use_rslora: false,
+            target_modules: TargetModules::Suffixes(vec!["query".into(), "value".into()]),
+            layers_to_transform: None,
+            modules_to_save: Vec::new(),
+            base_model_name_or_path: None,
+            task_type: None,
+        }
+    }
+}
+
+impl LoraConfig {
+    /// The side path's scale.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        let r = self.r as f64;
+        self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the setting outside its range.
+    pub fn validate(&self) -> Result<(), PeftError> {
+        let setting = |key, found: String, expected| Err(PeftError::Setting { key, found, expected });
+        if self.r == 0 {
+            return setting("r", "0".into(), "a rank of at least 1");
+        }
+        if !(self.lora_alpha > 0.0 && self.lora_alpha.is_finite()) {
+            return setting("lora_alpha", self.lora_alpha.to_string(), "a number above 0");
+        }
+        if !(0.0..1.0).contains(&self.lora_dropout) {
+            return setting("lora_dropout", self.lora_dropout.to_string(), "a rate of at least 0 and below 1");
+        }
+        Ok(())
+    }
+
+    /// The file's content.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let targets = match &self.target_modules {
+            TargetModules::Suffixes(list) => json!(list),
+            TargetModules::Regex(pattern) => json!(pattern),
+            TargetModules::AllLinear => json!("all-linear"),
+        };
+        // Whole numbers as PEFT writes them.
+        let alpha = if self.lora_alpha.fract() == 0.0 { json!(self.lora_alpha as i64) } else { json!(self.lora_alpha) };
+        // Keys sorted, as PEFT writes them.
+        json!({
+            "alpha_pattern": {},
+            "base_model_name_or_path": self.base_model_name_or_path,
+            "bias": "none",
+            "exclude_modules": null,
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "layers_pattern": null,
+            "layers_to_transform": self.layers_to_transform,
+            "lora_alpha": alpha,
+            "lora_dropout": self.lora_dropout,
+            "modules_to_save": if self.modules_to_save.is_empty() { Value::Null } else { json!(self.modules_to_save) },
+            "peft_type": "LORA",
+            "r": self.r,
+            "rank_pattern": {},
+            "revision": null,
+            "target_modules": targets,
+            "task_type": self.task_type,
+            "use_dora": false,
+            "use_rslora": self.use_rslora,
+        })
+    }
+
+    /// Reads the file's content; keys that change the computation and are not supported here are errors, by name.
+    ///
+    /// # Errors
+    /// The reason, for [`PeftError::Config`].
+    pub fn from_json(json: &Value) -> Result<Self, String> {
+        let peft_type = json["peft_type"].as_str().unwrap_or("(none)");
+        if !peft_type.eq_ignore_ascii_case("lora") {
+            return Err(format!("peft_type is `{peft_type}`, expected `LORA`"));
+        }
+        for (key, plain) in
+            [("use_dora", json!(false)), ("bias", json!("none")), ("fan_in_fan_out", json!(false)), ("rank_pattern", json!({})), ("alpha_pattern", json!({}))]
+        {
+            let found = &json[key];
+            if !found.is_null() && *found != plain {
+                return Err(format!("`{key}` is {found}; this reader knows {plain} only"));
+            }
+        }
+        let strings = |value: &Value| -> Option<Vec<String>> {
+            value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
+        };
+        let target_modules = match &json["target_modules"] {
+            Value::String(all) if all == "all-linear" => TargetModules::AllLinear,
+            Value::String(pattern) => TargetModules::Regex(pattern.clone()),
+            list => TargetModules::Suffixes(
+                strings(list).ok_or_else(|| format!("`target_modules` is {list}, expected a list of names or a pattern"))?,
+            ),
+        };
+        let r = json["r"].as_u64().ok_or_else(|| format!("`r` is {}, expected a positive integer", json["r"]))? as usize;
+        let layers_to_transform = match &json["layers_to_transform"] {
+            Value::Null => None,
+            Value::Number(one) => one.as_u64().map(|i| vec![i as usize]),
+            list => Some(
+                list.as_array()
+                    .and_then(|l| l.iter().map(|v| v.as_u64().map(|i| i as usize)).collect())
+                    .ok_or_else(|| format!("`layers_to_transform` is {list}, expected a list of layer numbers"))?,
+            ),
+        };
+        let config = Self {
+            r,
+            lora_alpha: json["lora_alpha"].as_f64().unwrap_or(8.0),
+            lora_dropout: json["lora_dropout"].as_f64().unwrap_or(0.0),
+            use_rslora: json["use_rslora"].as_bool().unwrap_or(false),
+            target_modules,
+            layers_to_transform,
+            modules_to_save: strings(&json["modules_to_save"]).unwrap_or_default(),
+            base_model_name_or_path: json["base_model_name_or_path"].as_str().map(str::to_owned),
+            task_type: json["task_type"].as_str().map(str::to_owned),
+        };
+        config.validate().map_err(|e| e.to_string())?;
+        Ok(config)
+    }
+}

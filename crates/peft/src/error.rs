@@ -1,0 +1,80 @@
+//! What can go wrong with adapters.
+
+use rekindle_nn::tensors::TensorFileError;
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeftError {
+    /// A setting outside its range.
+    #[error("{key} is {found}, expected {expected}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// Its range.
+        expected: &'static str,
+    },
+    /// A pattern that is not a regular expression.
+    #[error("target_modules: `{pattern}` is not a regular expression: {reason}")]
+    Regex {
+        /// The pattern.
+        pattern: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A pattern that matches nothing.
+    #[error("{key}: `{pattern}` matches no {what} of this model{}\nhint: {}", near(nearest), known(examples))]
+    NoMatch {
+        /// The setting.
+        key: &'static str,
+        /// The pattern.
+        pattern: String,
+        /// Layer or parameter.
+        what: &'static str,
+        /// The closest name there is.
+        nearest: Option<String>,
+        /// Names that there are.
+        examples: Vec<String>,
+    },
+    /// Nothing would train.
+    #[error("no parameter is left to train\nhint: loosen `freeze`, or name parameters in `unfreeze`")]
+    NothingTrains,
+    /// A file of the adapter could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The tensors' file is broken.
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
+    /// `adapter_config.json` is not what was expected.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, what was found.
+        reason: String,
+    },
+    /// Tensors and model do not fit.
+    #[error("{}: {reason}\nhint: the adapter was made for another base model or another configuration", path.display())]
+    Mismatch {
+        /// The file of tensors.
+        path: PathBuf,
+        /// Which tensor, expected and found.
+        reason: String,
+    },
+}
+
+fn near(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+fn known(examples: &[String]) -> String {
+    format!("it has {}", examples.iter().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", "))
+}
