@@ -1,1 +1,23 @@
-//! The training loop: optimizers, schedules, checkpoints, events. Knows no model and no data format.
+//! The training loop: schedules, AdamW with decay groups, gradient accumulation with the right mean, clipping by the
+//! global norm, evaluation, checkpoints that a run resumes from to the bit, and events for whoever shows them.
+//!
+//! This crate knows no model, no task and no file of data: a [`Job`] brings them.
+#![recursion_limit = "256"]
+
+mod checkpoint;
+mod error;
+mod events;
+mod job;
+mod optimizer;
+mod run_dir;
+mod schedule;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, TrainState, restore};
+pub use error::TrainError;
+pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
+pub use job::{Evaluation, Job};
+pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
+pub use run_dir::RunDir;
+pub use schedule::{Schedule, Warmup};
+pub use trainer::{BestMetric, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train};

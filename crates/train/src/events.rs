@@ -1,0 +1,148 @@
+//! What happens in a run, for whoever shows or keeps it, and `metrics.jsonl`, one event a line.
+
+use crate::{Evaluation, TrainError};
+use rekindle_nn::tensors::write_atomically;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The loop begins, or goes on after `step` finished steps.
+    Started {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total_steps: u64,
+    },
+    /// One optimizer step.
+    Step {
+        /// From 1.
+        step: u64,
+        /// Epochs done, with the fraction of the current one.
+        epoch: f64,
+        /// Mean loss over the step's examples.
+        loss: f64,
+        /// This step's rate.
+        learning_rate: f64,
+        /// Global norm before clipping.
+        grad_norm: f64,
+        /// Examples in the step.
+        examples: usize,
+        /// Seconds the step took.
+        seconds: f64,
+    },
+    /// An evaluation begins.
+    Evaluating {
+        /// After this step.
+        step: u64,
+    },
+    /// An evaluation.
+    Evaluated {
+        /// After this step.
+        step: u64,
+        /// Epochs done.
+        epoch: f64,
+        /// Its figures.
+        evaluation: Evaluation,
+        /// Whether it is the best so far.
+        best: bool,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// A checkpoint was written.
+    Checkpointed {
+        /// After this step.
+        step: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something went wrong that does not stop the run.
+    Warning {
+        /// What, and what to do.
+        message: String,
+    },
+}
+
+/// Receives events in order.
+pub trait Sink {
+    /// One event.
+    fn event(&mut self, event: &Event);
+}
+
+impl Sink for Vec<Event> {
+    fn event(&mut self, event: &Event) {
+        self.push(event.clone());
+    }
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn event(&mut self, event: &Event) {
+        (**self).event(event);
+    }
+}
+
+/// Writes `metrics.jsonl`: every evaluation, and every `every`-th step.
+pub struct Metrics {
+    file: File,
+    every: u64,
+}
+
+impl Metrics {
+    /// Appends to the file, or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path, every: u64) -> Result<Self, TrainError> {
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path))?;
+        Ok(Self { file, every: every.max(1) })
+    }
+}
+
+impl Sink for Metrics {
+    fn event(&mut self, event: &Event) {
+        let keep = match event {
+            Event::Step { step, .. } => *step == 1 || step % self.every == 0,
+            Event::Evaluated { .. } | Event::Warning { .. } => true,
+            _ => false,
+        };
+        if keep && let Ok(mut line) = serde_json::to_string(event) {
+            line.push('\n');
+            // A full disk must not end a run that can still train; the checkpoint will say so.
+            let _ = self.file.write_all(line.as_bytes());
+        }
+    }
+}
+
+/// Reads `metrics.jsonl`; a last line that was cut off is passed over. A missing file is an empty history.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_metrics(path: &Path) -> Result<Vec<Event>, TrainError> {
+    let text = match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(TrainError::io(path))?,
+    };
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// Drops what `metrics.jsonl` says of steps after `step`: a resumed run takes them again.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn truncate_metrics(path: &Path, step: u64) -> Result<(), TrainError> {
+    let kept: String = read_metrics(path)?
+        .into_iter()
+        .filter(|event| match event {
+            Event::Step { step: s, .. } | Event::Evaluated { step: s, .. } => *s <= step,
+            _ => true,
+        })
+        .filter_map(|event| Some(serde_json::to_string(&event).ok()? + "\n"))
+        .collect();
+    write_atomically(path, kept.as_bytes()).map_err(TrainError::io(path))
+}

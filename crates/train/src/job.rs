@@ -1,0 +1,48 @@
+//! What the loop trains.
+
+use crate::TrainError;
+use burn::{module::AutodiffModule, tensor::Tensor};
+use rekindle_nn::{Pass, TuneAutodiff, params::NameMap};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A model with its data, as the loop sees them.
+pub trait Job<B: TuneAutodiff> {
+    /// The model.
+    type Model: AutodiffModule<B>;
+    /// A batch, prepared off the training thread.
+    type Batch;
+
+    /// Fields to the names that checkpoints carry.
+    fn names(&self) -> NameMap;
+    /// Number of micro-batches in an epoch; a pure function of the epoch.
+    fn batches(&self, epoch: u64) -> usize;
+    /// The micro-batches of an epoch from number `start` on, in order; a pure function of (epoch, start).
+    fn stream(&self, epoch: u64, start: usize) -> Box<dyn Iterator<Item = Self::Batch> + '_>;
+    /// How many examples (or tokens) the loss of a batch sums over: what the mean is taken over.
+    fn count(&self, batch: &Self::Batch) -> usize;
+    /// Which examples a batch holds, for an error message.
+    fn describe(&self, batch: &Self::Batch) -> String;
+    /// The sum of the examples' losses `[1]`.
+    fn loss(&self, model: &Self::Model, batch: &Self::Batch, pass: Pass) -> Tensor<B, 1>;
+    /// Evaluates the model on the validation data.
+    ///
+    /// # Errors
+    /// Whatever stops the evaluation.
+    fn evaluate(&self, model: &<Self::Model as AutodiffModule<B>>::InnerModule) -> Result<Evaluation, TrainError>;
+}
+
+/// Figures of one evaluation, by name: `loss`, `accuracy`, `macro_f1` and so on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Name to value.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Evaluation {
+    /// A figure by name; NaN if there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> f64 {
+        self.metrics.get(name).copied().unwrap_or(f64::NAN)
+    }
+}

@@ -1,0 +1,170 @@
+//! AdamW over a module's trainable parameters, its state kept by published name so that it outlives the process.
+
+use burn::{
+    module::Module,
+    tensor::{
+        Tensor, TensorMetadata, TensorPrimitive,
+        backend::AutodiffBackend,
+        ops::{FloatTensor, FloatTensorOps},
+    },
+};
+use rekindle_nn::{
+    TuneAutodiff, TuneBackend,
+    ops::AdamW,
+    params::{self, Mapped, NameMap, ParamRef},
+    tensors::HostTensor,
+};
+use std::collections::BTreeMap;
+
+/// Settings that stay the same over a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OptimizerConfig {
+    /// β₁ in [0, 1).
+    pub beta1: f64,
+    /// β₂ in [0, 1).
+    pub beta2: f64,
+    /// ε > 0.
+    pub epsilon: f64,
+    /// Decoupled decay of matrices; vectors (biases, norms) have none, as in transformers' `Trainer`.
+    pub weight_decay: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// Gradients of trainable parameters by published name, summed over micro-batches.
+pub struct Gradients<B: TuneAutodiff> {
+    by_name: BTreeMap<String, FloatTensor<B::InnerBackend>>,
+}
+
+impl<B: TuneAutodiff> Default for Gradients<B> {
+    fn default() -> Self {
+        Self { by_name: BTreeMap::new() }
+    }
+}
+
+impl<B: TuneAutodiff> Gradients<B> {
+    /// Runs the backward pass of `loss` and adds its gradients.
+    pub fn backward<M: Module<B>>(&mut self, loss: &Tensor<B, 1>, model: &M, names: NameMap) {
+        let mut grads = loss.backward();
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            if let Some(grad) = <B as AutodiffBackend>::grad_remove(&param.value, &mut grads) {
+                let name = names.published(param.path);
+                let sum = match self.by_name.remove(&name) {
+                    Some(old) => B::InnerBackend::float_add(old, grad),
+                    None => grad,
+                };
+                self.by_name.insert(name, sum);
+            }
+        });
+    }
+
+    /// The 2-norm over all gradients together.
+    #[must_use]
+    pub fn norm(&self) -> f64 {
+        let squares: Vec<FloatTensor<B::InnerBackend>> = self
+            .by_name
+            .values()
+            .map(|g| B::InnerBackend::float_sum(B::InnerBackend::float_mul(g.clone(), g.clone())))
+            .collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        // One transfer for all: a sum a parameter, added up on the host in f64.
+        let all = HostTensor::from_primitive::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0));
+        all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt()
+    }
+
+    /// A gradient by published name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&FloatTensor<B::InnerBackend>> {
+        self.by_name.get(name)
+    }
+}
+
+/// AdamW with its moments.
+pub struct Optimizer<B: TuneAutodiff> {
+    config: OptimizerConfig,
+    steps: u64,
+    moments: BTreeMap<String, Moments<B>>,
+}
+
+type Moments<B> = (FloatTensor<<B as AutodiffBackend>::InnerBackend>, FloatTensor<<B as AutodiffBackend>::InnerBackend>);
+
+impl<B: TuneAutodiff> Optimizer<B> {
+    /// With no state.
+    #[must_use]
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, steps: 0, moments: BTreeMap::new() }
+    }
+
+    /// One step on every parameter that has a gradient; `grad_scale` is the clipping factor.
+    pub fn step<M: Module<B>>(&mut self, model: M, mut grads: Gradients<B>, learning_rate: f64, grad_scale: f64, names: NameMap) -> M {
+        self.steps += 1;
+        let base = AdamW {
+            learning_rate,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            epsilon: self.config.epsilon,
+            weight_decay: self.config.weight_decay,
+            step: self.steps,
+            grad_scale,
+        };
+        params::map(model, &mut |param| {
+            let name = names.published(param.path);
+            let (true, Some(grad)) = (param.trainable, grads.by_name.remove(&name)) else {
+                return Mapped { value: param.value, trainable: param.trainable };
+            };
+            let is_vector = param.shape.num_dims() < 2;
+            let settings = AdamW { weight_decay: if is_vector { 0.0 } else { base.weight_decay }, ..base };
+            let moments = self.moments.remove(&name).unwrap_or_else(|| {
+                let zeros = || B::InnerBackend::float_zeros(grad.shape(), &B::InnerBackend::float_device(&grad), grad.dtype().into());
+                (zeros(), zeros())
+            });
+            let value = B::inner(param.value);
+            let (value, m, v) = B::InnerBackend::tune_adamw_step(value, grad, moments, settings);
+            self.moments.insert(name, (m, v));
+            Mapped { value: B::from_inner(value), trainable: true }
+        })
+    }
+
+    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, HostTensor)> {
+        self.moments
+            .iter()
+            .flat_map(|(name, (m, v))| {
+                [("m", m), ("v", v)].map(|(part, tensor)| (format!("{name}.{part}"), HostTensor::from_primitive::<B::InnerBackend>(tensor.clone())))
+            })
+            .collect()
+    }
+
+    /// Takes up a saved state after `steps` steps.
+    pub fn load_state(&mut self, steps: u64, state: BTreeMap<String, HostTensor>, device: &B::Device) {
+        self.steps = steps;
+        let mut second: BTreeMap<String, HostTensor> = BTreeMap::new();
+        let mut first = Vec::new();
+        for (name, tensor) in state {
+            match name.rsplit_once('.') {
+                Some((parameter, "m")) => first.push((parameter.to_owned(), tensor)),
+                Some((parameter, "v")) => drop(second.insert(parameter.to_owned(), tensor)),
+                _ => {}
+            }
+        }
+        for (parameter, m) in first {
+            if let Some(v) = second.remove(&parameter) {
+                let moments = (m.into_primitive::<B::InnerBackend>(device), v.into_primitive::<B::InnerBackend>(device));
+                self.moments.insert(parameter, moments);
+            }
+        }
+    }
+}
+
+/// A scalar tensor's value.
+pub(crate) fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> f64 {
+    let TensorPrimitive::Float(value) = tensor.into_primitive() else { return f64::NAN };
+    HostTensor::from_primitive::<B>(value).values.first().map_or(f64::NAN, |&v| f64::from(v))
+}
