@@ -1,0 +1,423 @@
+//! Everything that can go wrong between a file and a batch.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::columns::Role;
+use crate::example::Place;
+use crate::near::{did_you_mean, quoted_list};
+
+/// How many labels or columns a message names before it says "and N more".
+const LISTED: usize = 20;
+
+/// What is wrong with one row. See [`BadReason::hint`] for advice.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BadReason {
+    /// Another number of fields than the first row has.
+    #[error("expected {expected} fields as in the first row, found {found}")]
+    Ragged {
+        /// Fields of the first row.
+        expected: usize,
+        /// Fields of this row.
+        found: usize,
+    },
+    /// A byte that is not UTF-8.
+    #[error("byte {byte:#04x} at byte column {column} is not UTF-8")]
+    Utf8 {
+        /// 1-based byte column in the line.
+        column: u64,
+        /// The offending byte.
+        byte: u8,
+    },
+    /// A quoted field that the end of the file cuts off.
+    #[error("the quoted field that opens at byte column {column} is never closed")]
+    UnclosedQuote {
+        /// 1-based byte column of the opening quote.
+        column: u64,
+    },
+    /// Something other than a delimiter after a closing quote.
+    #[error(
+        "expected a delimiter after the quoted field that ends at line {line}, byte column {column}, found more text"
+    )]
+    TextAfterQuote {
+        /// 1-based line of the closing quote.
+        line: u64,
+        /// 1-based byte column of the closing quote.
+        column: u64,
+    },
+    /// A blank text.
+    #[error("the text in column `{column}` is empty")]
+    EmptyText {
+        /// Name of the column.
+        column: String,
+    },
+    /// A blank or null label in a set that needs labels.
+    #[error("the label in column `{column}` is missing")]
+    MissingLabel {
+        /// Name of the column.
+        column: String,
+    },
+    /// A JSON object without the field, or with null in it.
+    #[error("the field `{column}` is missing")]
+    MissingField {
+        /// Name of the field.
+        column: String,
+    },
+    /// A value of the wrong kind.
+    #[error("expected {expected} in `{column}`, found {found}")]
+    WrongType {
+        /// Name of the column.
+        column: String,
+        /// What can stand there.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// A line that is no JSON.
+    #[error("not valid JSON at byte column {column}: {message}")]
+    Json {
+        /// 1-based byte column in the line.
+        column: u64,
+        /// The parser's message.
+        message: String,
+    },
+    /// JSON, but not an object.
+    #[error("expected a JSON object, found {found}")]
+    NotAnObject {
+        /// What stands there.
+        found: &'static str,
+    },
+}
+
+impl BadReason {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Ragged { .. } => {
+                "put a field that holds the delimiter in quotes, or name the delimiter"
+            }
+            Self::Utf8 { .. } => {
+                "save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`"
+            }
+            Self::UnclosedQuote { .. } | Self::TextAfterQuote { .. } => {
+                "double a quote inside a quoted field (\"\"), or set quoting = false if quotes are ordinary characters"
+            }
+            Self::EmptyText { .. } => "fill in or remove the row",
+            Self::MissingLabel { .. } => "label or remove the row",
+            Self::MissingField { .. } => "every line needs the same fields",
+            Self::WrongType { .. } => "check that the column is the right one",
+            Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
+        }
+    }
+}
+
+/// An error of this crate. The text names the place and the remedy (a line that starts with `hint:`).
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// There is no such file.
+    #[error("no such file: {}{}", path.display(), did_you_mean(near))]
+    NoSuchFile {
+        /// The path asked for.
+        path: PathBuf,
+        /// Files of the same folder with similar names.
+        near: Vec<String>,
+    },
+    /// A directory where a file was expected.
+    #[error("expected a file, found a directory: {}\nhint: name the file inside it", path.display())]
+    IsDirectory {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The system would not read the file.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// No format follows from the file's name.
+    #[error("{}: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of zero bytes.
+    #[error("{}: the file is empty", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing but a header.
+    #[error("{}: there are no rows below the header\nhint: if the first row is data, set header = false", path.display())]
+    HeaderOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A table of no rows.
+    #[error("{}: there are no rows", path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
+    /// UTF-16 or another encoding that is not UTF-8, known by its first bytes.
+    #[error("{}: expected UTF-8, found {found}\nhint: save the file as UTF-8", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The encoding found.
+        found: &'static str,
+    },
+    /// A JSON array where lines were expected.
+    #[error("{}: expected one JSON object on each line, found a JSON array\nhint: convert it with `jq -c '.[]'`", path.display())]
+    JsonArray {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A delimiter that cannot delimit.
+    #[error(
+        "byte {delimiter:#04x} cannot be a delimiter\nhint: expected one ASCII character that is no quote and no line end"
+    )]
+    BadDelimiter {
+        /// The byte asked for.
+        delimiter: u8,
+    },
+    /// A row that cannot be used.
+    #[error("{place}: {reason}\nhint: {}; or set on_bad_example = \"skip\"", reason.hint())]
+    BadExample {
+        /// Where the row stands.
+        place: Place,
+        /// What is wrong with it.
+        reason: BadReason,
+    },
+    /// Every row was skipped.
+    #[error("{}: all {skipped} rows are bad; the first, line {line}: {reason}\nhint: {}", path.display(), reason.hint())]
+    AllBad {
+        /// The file.
+        path: PathBuf,
+        /// How many rows were skipped.
+        skipped: usize,
+        /// Line of the first.
+        line: u64,
+        /// What is wrong with it.
+        reason: BadReason,
+    },
+    /// A column was named that the file does not have.
+    #[error("{}: no column `{wanted}` for the {role}; expected one of {}{}", path.display(), quoted_list(found, LISTED), did_you_mean(near))]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// What the column was for.
+        role: Role,
+        /// The column asked for.
+        wanted: String,
+        /// The columns of the file.
+        found: Vec<String>,
+        /// Columns with similar names.
+        near: Vec<String>,
+    },
+    /// Two columns of one name.
+    #[error("{}: {count} columns are named `{wanted}`\nhint: rename one, or name the {role} column by its number, counted from 0", path.display())]
+    DuplicateColumn {
+        /// The file.
+        path: PathBuf,
+        /// What the column was for.
+        role: Role,
+        /// The name.
+        wanted: String,
+        /// How many columns have it.
+        count: usize,
+    },
+    /// One column was named for two purposes.
+    #[error("{}: column `{column}` is named both as the {first} and as the {second}", path.display())]
+    SameColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// One purpose.
+        first: Role,
+        /// The other.
+        second: Role,
+    },
+    /// More than one column could be meant.
+    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {role} = \"{}\"", path.display(), quoted_list(candidates, LISTED), candidates.first().map_or("0", String::as_str))]
+    AmbiguousColumn {
+        /// The file.
+        path: PathBuf,
+        /// What the column is for.
+        role: Role,
+        /// The columns that could be meant.
+        candidates: Vec<String>,
+    },
+    /// No column could be meant.
+    #[error("{}: no column looks like the {role} among {}\nhint: name it, for example {role} = \"{}\"", path.display(), quoted_list(found, LISTED), found.first().map_or("0", String::as_str))]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// What the column is for.
+        role: Role,
+        /// The columns of the file.
+        found: Vec<String>,
+    },
+    /// The first row could be a header or data.
+    #[error("{}: cannot tell whether the first row is a header: {}\nhint: set header = true or header = false", path.display(), quoted_list(first_row, LISTED))]
+    HeaderUnclear {
+        /// The file.
+        path: PathBuf,
+        /// The first row.
+        first_row: Vec<String>,
+    },
+    /// The Parquet reader gave up.
+    #[error("{}: not a readable Parquet file: {message}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The reader's message.
+        message: String,
+    },
+    /// A Parquet column that holds neither text nor labels.
+    #[error("{}: column `{column}` cannot be the {role}: expected {expected}, found {found}", path.display())]
+    UnsupportedColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What it was for.
+        role: Role,
+        /// What can be read.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// No example has a label.
+    #[error(
+        "there are no labels: none of {examples} examples has one\nhint: name the label column"
+    )]
+    NoLabels {
+        /// How many examples were looked at.
+        examples: usize,
+    },
+    /// An example without a label among labelled ones.
+    #[error("{place}: the example has no label\nhint: label or remove the row")]
+    Unlabelled {
+        /// Where the example stands.
+        place: Place,
+    },
+    /// Nothing to tell apart.
+    #[error(
+        "all {examples} examples have the label `{label}`; expected at least two classes\nhint: check the label column, or a limit that cuts a sorted file short"
+    )]
+    OneClass {
+        /// The only label.
+        label: String,
+        /// How many examples have it.
+        examples: usize,
+    },
+    /// A label list with an error in it.
+    #[error("the list of labels names `{label}` twice")]
+    DuplicateLabel {
+        /// The label.
+        label: String,
+    },
+    /// A label that the model was not trained on.
+    #[error(
+        "{place}: unknown label `{label}`; expected one of {}{}",
+        quoted_list(known, LISTED),
+        did_you_mean(near)
+    )]
+    UnknownLabel {
+        /// Where it stands.
+        place: Place,
+        /// The label found.
+        label: String,
+        /// The labels known.
+        known: Vec<String>,
+        /// Known labels with similar names.
+        near: Vec<String>,
+    },
+    /// Fractions that cannot split a set.
+    #[error(
+        "cannot split off validation = {validation} and test = {test}: expected fractions of at least 0 with a sum below 1"
+    )]
+    BadFractions {
+        /// Fraction for validation.
+        validation: f64,
+        /// Fraction for test.
+        test: f64,
+    },
+    /// A part of a split would be empty.
+    #[error(
+        "the {part} part would be empty: {examples} examples are too few for a fraction of {fraction}\nhint: a larger fraction, or a file of its own for {part}"
+    )]
+    EmptySplit {
+        /// `train`, `validation` or `test`.
+        part: &'static str,
+        /// Examples to split.
+        examples: usize,
+        /// The fraction asked for.
+        fraction: f64,
+    },
+    /// No tokenizer in the directory.
+    #[error("{}: no tokenizer here; expected tokenizer.json or vocab.txt", dir.display())]
+    NoTokenizer {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// A tokenizer file that cannot be read.
+    #[error("{}: not a readable tokenizer file: {message}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A maximum length that leaves no room for text.
+    #[error("max_length = {max_length} leaves no room for text: the tokenizer adds {added} special tokens{}\nhint: set max_length to {} or more", if *pair { " to a pair" } else { "" }, added + 1)]
+    MaxLength {
+        /// The length asked for, in tokens.
+        max_length: usize,
+        /// Special tokens that the tokenizer adds.
+        added: usize,
+        /// Whether the input is a pair.
+        pair: bool,
+    },
+    /// The tokenizer makes ids that the model has no embedding for.
+    #[error(
+        "the tokenizer does not fit the model: token `{token}` has id {id}, the model has {vocab_size} embeddings\nhint: use the tokenizer files that came with the model"
+    )]
+    WrongTokenizer {
+        /// A token beyond the model's vocabulary.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The model's vocabulary size.
+        vocab_size: usize,
+    },
+    /// The tokenizer failed on a text.
+    #[error("cannot tokenize {}: {message}", place.as_ref().map_or_else(|| "the text".to_owned(), |place| format!("the text at {place}")))]
+    Tokenize {
+        /// Where the text stands, if it came from a file.
+        place: Option<Place>,
+        /// The tokenizer's message.
+        message: String,
+    },
+    /// The background thread's batch function panicked: a bug, not a mistake of the user.
+    #[error("batch {index} could not be made: {message}")]
+    BatchPanicked {
+        /// Index of the batch in its epoch.
+        index: usize,
+        /// The panic's message.
+        message: String,
+    },
+    /// The system gave no thread.
+    #[error("cannot start the loader thread: {source}")]
+    Thread {
+        /// The system's error.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,8 @@
+//! Texts to token ids, token ids to packed batches.
+
+mod batch;
+mod encoder;
+mod files;
+
+pub use batch::TextBatch;
+pub use encoder::{Encoded, EncodedSet, TextEncoder};
