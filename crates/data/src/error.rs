@@ -194,6 +194,14 @@ pub enum DataError {
         /// What is wrong with it.
         reason: BadReason,
     },
+    /// A first row that cannot be read, so that the columns are unknown: an error even when bad rows are skipped.
+    #[error("{place}: cannot tell the columns from the first row: {reason}\nhint: {}", reason.hint())]
+    BadFirstRow {
+        /// Where the row stands.
+        place: Place,
+        /// What is wrong with it.
+        reason: BadReason,
+    },
     /// Every row was skipped.
     #[error("{}: all {skipped} rows are bad; the first, line {line}: {reason}\nhint: {}", path.display(), reason.hint())]
     AllBad {
@@ -255,7 +263,7 @@ pub enum DataError {
         candidates: Vec<String>,
     },
     /// No column could be meant.
-    #[error("{}: no column looks like the {role} among {}\nhint: name it, for example {role} = \"{}\"", path.display(), quoted_list(found, LISTED), found.first().map_or("0", String::as_str))]
+    #[error("{}: no column looks like the {role} among {}\nhint: set {role} to the name of the column", path.display(), quoted_list(found, LISTED))]
     NoColumn {
         /// The file.
         path: PathBuf,

@@ -50,7 +50,7 @@ impl<'a> Delimited<'a> {
             path: path.to_owned(),
         })?;
         // Without a first row there is no number of columns, so a bad one is an error even when bad rows are skipped.
-        let first = first.map_err(|(line, reason)| DataError::BadExample {
+        let first = first.map_err(|(line, reason)| DataError::BadFirstRow {
             place: Place {
                 path: path.into(),
                 line,

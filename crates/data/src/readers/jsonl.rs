@@ -39,7 +39,7 @@ impl<'a> Jsonl<'a> {
             }
         }
         match first_bad {
-            Some((line, reason)) if columns.is_empty() => Err(DataError::BadExample {
+            Some((line, reason)) if columns.is_empty() => Err(DataError::BadFirstRow {
                 place: Place {
                     path: path.into(),
                     line,

@@ -126,7 +126,14 @@ pub struct ReadOutcome {
 /// # Errors
 /// Any of [`DataError`]'s file, column and row errors. A file without a single good row is an error too.
 pub fn read_examples(path: &Path, options: &ReadOptions) -> Result<ReadOutcome, DataError> {
-    let source = Source::load(path, options)?;
+    read_source(path, &Source::load(path, options)?, options)
+}
+
+fn read_source(
+    path: &Path,
+    source: &Source,
+    options: &ReadOptions,
+) -> Result<ReadOutcome, DataError> {
     let table = source.table(path, options)?;
     let columns = columns::resolve(path, table.as_ref(), options)?;
     let shared: Arc<Path> = path.into();
@@ -330,6 +337,11 @@ impl Source {
             .ok_or_else(|| DataError::UnknownFormat {
                 path: path.to_owned(),
             })?;
+        if metadata.len() == 0 {
+            return Err(DataError::EmptyFile {
+                path: path.to_owned(),
+            });
+        }
         if format == Format::Parquet {
             return Ok(Self::File(fs::File::open(path).map_err(io)?));
         }
