@@ -22,26 +22,41 @@ pub struct Chart<'a> {
     pub unit: &'a str,
     /// Height class: `tall` or `small`.
     pub size: &'a str,
-    pub lines: Vec<Line<'a>>,
-    pub dots: Vec<Dots<'a>>,
-    /// Vertical marks: step, label, class.
+    pub lines: Vec<Line>,
+    pub dots: Vec<Dots>,
     pub marks: Vec<Mark>,
     pub format: fn(f64) -> String,
+    /// The value axis starts at 0 whatever the values.
+    pub from_zero: bool,
     /// The axis shows no value above this.
     pub ceiling: Option<f64>,
 }
 
 /// A curve; points that are not finite break it.
-pub struct Line<'a> {
+pub struct Line {
     pub name: String,
-    pub class: &'a str,
+    pub class: &'static str,
     pub points: Vec<(f64, f64)>,
+    /// Computed from another line, which alone decides the axis and the remarks.
+    pub derived: bool,
+}
+
+impl Line {
+    /// A curve; one without a name is not in the legend.
+    pub fn new(name: &str, class: &'static str, points: Vec<(f64, f64)>) -> Self {
+        Self {
+            name: name.to_owned(),
+            class,
+            points,
+            derived: false,
+        }
+    }
 }
 
 /// Separate values, drawn as dots.
-pub struct Dots<'a> {
+pub struct Dots {
     pub name: String,
-    pub class: &'a str,
+    pub class: &'static str,
     pub points: Vec<(f64, f64)>,
 }
 
@@ -50,6 +65,17 @@ pub struct Mark {
     pub x: f64,
     pub label: String,
     pub class: &'static str,
+}
+
+impl Mark {
+    /// A mark; its label may be empty.
+    pub fn new(x: f64, label: &str, class: &'static str) -> Self {
+        Self {
+            x,
+            label: label.to_owned(),
+            class,
+        }
+    }
 }
 
 /// A linear axis whose ends are ticks.
@@ -138,12 +164,9 @@ impl Chart<'_> {
         };
         let mut values: Vec<f64> = Vec::new();
         let mut steps: Vec<f64> = Vec::new();
-        for points in self
-            .lines
-            .iter()
-            .map(|l| &l.points)
-            .chain(self.dots.iter().map(|d| &d.points))
-        {
+        let measured = self.lines.iter().filter(|line| !line.derived);
+        let measured = measured.map(|line| &line.points);
+        for points in measured.chain(self.dots.iter().map(|d| &d.points)) {
             values.extend(finite(points).iter().map(|p| p.1));
             steps.extend(points.iter().map(|p| p.0).filter(|x| x.is_finite()));
         }
@@ -159,7 +182,7 @@ impl Chart<'_> {
         let typical = values[(values.len() - 1) * 98 / 100];
         let spiked = typical > 0.0 && highest > SPIKE * typical;
         let top = if spiked { typical * 1.5 } else { highest };
-        let bottom = if lowest > 0.0 && lowest < 0.5 * top {
+        let bottom = if lowest > 0.0 && (self.from_zero || lowest < 0.5 * top) {
             0.0
         } else {
             lowest
@@ -234,7 +257,7 @@ impl Chart<'_> {
                 at * 1000.0
             );
             if !mark.label.is_empty() {
-                let side = if at > 0.8 { " left" } else { "" };
+                let side = if at > 0.5 { " left" } else { "" };
                 let _ = write!(
                     labels,
                     "<span class=\"note {}{side}\" style=\"left:{:.2}%\">{}</span>",
@@ -303,9 +326,9 @@ impl Chart<'_> {
         let lost = self
             .lines
             .iter()
-            .map(|l| not_finite(&l.points))
-            .max()
-            .unwrap_or(0)
+            .filter(|line| !line.derived)
+            .map(|line| not_finite(&line.points))
+            .sum::<usize>()
             + self
                 .dots
                 .iter()
@@ -420,7 +443,7 @@ fn thin(points: &[(f64, f64)], limit: usize) -> Vec<(f64, f64)> {
 }
 
 /// The series smoothed by two passes of a moving mean over `2 * radius + 1` points. Points that are not finite are
-/// left out of the means. Near the start the window shrinks, so that the steep first fall is not smeared.
+/// left out of the means and stay gaps. Near the start the window shrinks, so that the steep first fall is not smeared.
 pub fn smooth(points: &[(f64, f64)], radius: usize) -> Vec<(f64, f64)> {
     let pass = |values: &[f64]| -> Vec<f64> {
         let mut sums = vec![(0.0_f64, 0_u64)];
@@ -443,8 +466,8 @@ pub fn smooth(points: &[(f64, f64)], radius: usize) -> Vec<(f64, f64)> {
     let values: Vec<f64> = points.iter().map(|point| point.1).collect();
     points
         .iter()
-        .map(|point| point.0)
         .zip(pass(&pass(&values)))
+        .map(|(&(x, y), smoothed)| (x, if y.is_finite() { smoothed } else { f64::NAN }))
         .collect()
 }
 
@@ -489,7 +512,13 @@ mod tests {
         }
         let mut gap = vec![(0.0, 1.0); 9];
         gap[4].1 = f64::NAN;
-        assert!(smooth(&gap, 2).iter().all(|point| point.1 == 1.0));
+        for (index, point) in smooth(&gap, 2).iter().enumerate() {
+            assert!(if index == 4 {
+                point.1.is_nan()
+            } else {
+                point.1 == 1.0
+            });
+        }
         assert!(smooth(&[(0.0, f64::NAN)], 2)[0].1.is_nan());
         assert!(smooth(&[], 2).is_empty());
     }

@@ -112,8 +112,9 @@ fn average(name: &str, f1: f64, precision: f64, recall: f64, n: u64) -> String {
     format!(
         "<tr><th scope=\"row\">{name}</th><td class=\"wide\">{}<b>{f1:.3}</b></td>\
          <td class=\"number\">{precision:.3}</td><td class=\"number\">{recall:.3}</td>\
-         <td class=\"support\"><b>{}</b></td><td class=\"taken\"></td></tr>",
+         <td class=\"support\">{}<b>{}</b></td><td class=\"taken\"></td></tr>",
         bar("", f1),
+        bar("quiet", 0.0),
         count(n)
     )
 }

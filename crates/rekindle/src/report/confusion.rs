@@ -59,7 +59,8 @@ fn table(report: &ClassificationReport, labels: &[String]) -> String {
     let size = match classes {
         0..=4 => "large",
         5..=12 => "medium",
-        _ => "small",
+        13..=20 => "small",
+        _ => "tiny",
     };
     let columns: String = (0..classes)
         .map(|class| {

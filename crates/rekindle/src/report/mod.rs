@@ -8,15 +8,12 @@ mod classes;
 mod confusion;
 mod mistakes;
 mod text;
+mod training;
 
 use rekindle_metrics::{ClassificationReport, wilson_95};
 use serde::{Deserialize, Serialize};
 
-use chart::{Chart, Dots, Line, Mark};
 use text::{count, duration, escape, figure, percent, short_count};
-
-/// Epoch boundaries are marked up to this many epochs.
-const MARKED_EPOCHS: usize = 12;
 
 /// Everything the page shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,7 +124,7 @@ pub struct Mistake {
 pub fn render(report: &Report) -> String {
     let title = escape(&report.title);
     let sections: String = [
-        ("Training", training(report)),
+        ("Training", training::html(report)),
         (
             "Classes",
             classes::html(&report.final_report, &report.labels),
@@ -170,7 +167,7 @@ fn header(report: &Report) -> String {
     let share = match report.parameters {
         (0, _) => String::new(),
         (total, trained) => format!(
-            "{} of {} parameters",
+            "{} of {}",
             percent(trained as f64 / total as f64),
             short_count(total)
         ),
@@ -198,7 +195,12 @@ fn header(report: &Report) -> String {
     }
     tiles += &tile("", "time", &duration(report.seconds), &last_step(report));
     if report.parameters.0 > 0 {
-        tiles += &tile("", "trained", &short_count(report.parameters.1), &share);
+        tiles += &tile(
+            "",
+            "parameters trained",
+            &short_count(report.parameters.1),
+            &share,
+        );
     }
     for (name, value) in &report.summary {
         tiles += &tile("", &escape(name), &escape(value), "");
@@ -270,201 +272,6 @@ fn list(class: &str, items: &[String]) -> String {
     format!("<ul class=\"{class}\">{items}</ul>\n")
 }
 
-/// The curves.
-fn training(report: &Report) -> String {
-    if report.train.is_empty() && report.evaluations.is_empty() {
-        return "<p class=\"empty\">No training was recorded in this run.</p>".to_owned();
-    }
-    let series = |value: fn(&TrainPoint) -> f64| -> Vec<(f64, f64)> {
-        report
-            .train
-            .iter()
-            .map(|point| (point.step as f64, value(point)))
-            .collect()
-    };
-    let mut splits: Vec<&str> = Vec::new();
-    for point in &report.evaluations {
-        if !splits.contains(&point.split.as_str()) {
-            splits.push(&point.split);
-        }
-    }
-    let evaluated = |split: &str, value: fn(&EvalPoint) -> f64| -> Vec<(f64, f64)> {
-        let of_split = report
-            .evaluations
-            .iter()
-            .filter(|point| point.split == split);
-        of_split
-            .map(|point| (point.step as f64, value(point)))
-            .collect()
-    };
-    let colour = |index: usize| ["second", "third", "fourth"][index.min(2)];
-
-    let loss = series(|point| point.loss);
-    let radius = loss.len() / 40;
-    let mut lines = vec![];
-    if radius > 0 {
-        lines.push(Line {
-            name: "each step".into(),
-            class: "raw",
-            points: loss.clone(),
-        });
-        let smoothed = chart::smooth(&loss, radius);
-        lines.push(Line {
-            name: "smoothed".into(),
-            class: "first",
-            points: smoothed,
-        });
-    } else if !loss.is_empty() {
-        lines.push(Line {
-            name: "training".into(),
-            class: "first",
-            points: loss,
-        });
-    }
-    let dots = |value: fn(&EvalPoint) -> f64| -> Vec<Dots> {
-        let dots = splits.iter().enumerate().map(|(index, split)| Dots {
-            name: (*split).to_owned(),
-            class: colour(index),
-            points: evaluated(split, value),
-        });
-        dots.collect()
-    };
-    let best = || {
-        report.best_step.map(|step| Mark {
-            x: step as f64,
-            label: format!("best, step {}", count(step)),
-            class: "best",
-        })
-    };
-    let mut marks: Vec<Mark> = epochs(&report.train);
-    marks.extend(report.resumed_at.iter().map(|&step| Mark {
-        x: step as f64,
-        label: "resumed".to_owned(),
-        class: "resumed",
-    }));
-    marks.extend(best());
-
-    let mut charts = vec![
-        Chart {
-            title: "Loss",
-            unit: "nats per example",
-            size: "tall",
-            lines,
-            dots: dots(|point| point.loss),
-            marks,
-            format: figure,
-            ceiling: None,
-        }
-        .html(),
-    ];
-    let small = |title, unit, points: Vec<(f64, f64)>, format| Chart {
-        title,
-        unit,
-        size: "small",
-        lines: vec![Line {
-            name: String::new(),
-            class: "first",
-            points,
-        }],
-        dots: vec![],
-        marks: vec![],
-        format,
-        ceiling: None,
-    };
-    if !splits.is_empty() {
-        let curves = |name: &str, dashed: bool, value: fn(&EvalPoint) -> f64| -> Vec<Line> {
-            let lines = splits.iter().enumerate().map(|(index, split)| Line {
-                name: format!("{split} {name}"),
-                class: match (index, dashed) {
-                    (0, false) => "second",
-                    (0, true) => "second dashed",
-                    (1, false) => "third",
-                    (1, true) => "third dashed",
-                    (_, false) => "fourth",
-                    (_, true) => "fourth dashed",
-                },
-                points: evaluated(split, value),
-            });
-            lines.collect()
-        };
-        let mut lines = curves("macro F1", true, |point| point.macro_f1);
-        lines.extend(curves("accuracy", false, |point| point.accuracy));
-        let accuracy = Chart {
-            lines,
-            ..small("Accuracy", "share", vec![], percent)
-        };
-        charts.push(
-            Chart {
-                dots: splits
-                    .iter()
-                    .enumerate()
-                    .map(|(index, split)| Dots {
-                        name: String::new(),
-                        class: colour(index),
-                        points: evaluated(split, |point| point.accuracy),
-                    })
-                    .collect(),
-                marks: best()
-                    .map(|mark| Mark {
-                        label: String::new(),
-                        ..mark
-                    })
-                    .into_iter()
-                    .collect(),
-                ceiling: Some(1.0),
-                ..accuracy
-            }
-            .html(),
-        );
-    }
-    if !report.train.is_empty() {
-        let rate = series(|point| point.learning_rate);
-        charts.push(small("Learning rate", "", rate, |rate| text::scientific(rate, 2)).html());
-        if report.train.iter().any(|point| point.grad_norm.is_some()) {
-            let norms = report
-                .train
-                .iter()
-                .filter_map(|p| Some((p.step as f64, p.grad_norm?)))
-                .collect();
-            charts.push(small("Gradient norm", "before clipping", norms, figure).html());
-        }
-        let speed = series(|point| point.examples_per_second);
-        charts.push(small("Throughput", "examples per second", speed, figure).html());
-    }
-    format!("<div class=\"charts\">{}</div>\n", charts.concat())
-}
-
-/// A mark where each epoch after the first begins, interpolated between the logged steps.
-fn epochs(train: &[TrainPoint]) -> Vec<Mark> {
-    let Some(last) = train.last() else {
-        return vec![];
-    };
-    let boundaries = last.epoch.ceil() - 1.0;
-    if !(1.0..MARKED_EPOCHS as f64).contains(&boundaries) {
-        return vec![];
-    }
-    let boundary = |epoch: u32| {
-        let done = f64::from(epoch);
-        let after = train.iter().position(|point| point.epoch >= done)?;
-        let (b, a) = (
-            &train[after],
-            after.checked_sub(1).map(|before| &train[before]),
-        );
-        let (step, from) = a.map_or((0.0, 0.0), |a| (a.step as f64, a.epoch));
-        let share = if b.epoch > from {
-            (done - from) / (b.epoch - from)
-        } else {
-            1.0
-        };
-        Some(Mark {
-            x: step + share * (b.step as f64 - step),
-            label: String::new(),
-            class: "epoch",
-        })
-    };
-    (1..=boundaries as u32).filter_map(boundary).collect()
-}
-
 fn timings(report: &Report) -> String {
     let longest = report
         .timings
@@ -518,10 +325,11 @@ fn pairs(class: &str, entries: &[(String, String)]) -> String {
     format!("<dl class=\"{class}\">{entries}</dl>\n")
 }
 
-/// The name of a class, its id where the label set has none, isolated from the direction of the text around it.
+/// The name of a class, its id where the label set has none, isolated from the direction of the text around it and
+/// free to wrap after underscores.
 fn label(labels: &[String], class: usize) -> String {
     match labels.get(class) {
-        Some(name) => format!("<bdi>{}</bdi>", escape(name)),
+        Some(name) => format!("<bdi>{}</bdi>", escape(name).replace('_', "_<wbr>")),
         None => format!("class {class}"),
     }
 }
