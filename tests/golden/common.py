@@ -61,19 +61,18 @@ def versions() -> dict:
             "tokenizers": tokenizers.__version__, "safetensors": safetensors.__version__}
 
 
-def seeded_classifier(config_width: int, labels: int, seed: int = SEED) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight [labels, width] and bias [labels], normal with standard deviation 0.02."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.normal(0.0, 0.02, (labels, config_width), generator=generator)
-    bias = torch.normal(0.0, 0.02, (labels,), generator=generator)
-    return weight, bias
+def seeded_classifier(width: int, labels: int, deviation: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [labels, width] and bias [labels], normal with the given standard deviation."""
+    generator = torch.Generator().manual_seed(SEED)
+    return (torch.normal(0.0, deviation, (labels, width), generator=generator),
+            torch.normal(0.0, deviation, (labels,), generator=generator))
 
 
-def classifier_model(directory: Path, labels: int, **config_changes):
+def classifier_model(directory: Path, labels: int, deviation: float = 0.02, **config_changes):
     """MiniLM with a seeded classification head: float32, eager attention, dropout as the caller asks."""
     model = transformers.BertForSequenceClassification.from_pretrained(
         directory, num_labels=labels, dtype=torch.float32, attn_implementation="eager", **config_changes)
-    weight, bias = seeded_classifier(model.config.hidden_size, labels)
+    weight, bias = seeded_classifier(model.config.hidden_size, labels, deviation)
     with torch.no_grad():
         model.classifier.weight.copy_(weight)
         model.classifier.bias.copy_(bias)
