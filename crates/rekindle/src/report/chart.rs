@@ -179,9 +179,13 @@ impl Chart<'_> {
         }
         values.sort_by(f64::total_cmp);
         let (lowest, highest) = (values[0], values[values.len() - 1]);
-        let typical = values[(values.len() - 1) * 98 / 100];
-        let spiked = typical > 0.0 && highest > SPIKE * typical;
-        let top = if spiked { typical * 1.5 } else { highest };
+        let spike = spike_limit(&values);
+        // Room above what is usual; the spikes themselves run off the top.
+        let top = if highest > spike {
+            spike / SPIKE * 1.5
+        } else {
+            highest
+        };
         let bottom = if lowest > 0.0 && (self.from_zero || lowest < 0.5 * top) {
             0.0
         } else {
@@ -442,14 +446,30 @@ fn thin(points: &[(f64, f64)], limit: usize) -> Vec<(f64, f64)> {
     out
 }
 
+/// The value above which a value is a spike; infinite where there is no usual size.
+fn spike_limit(values: &[f64]) -> f64 {
+    let mut sorted: Vec<f64> = values
+        .iter()
+        .copied()
+        .filter(|value| value.is_finite())
+        .collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.get(sorted.len().saturating_sub(1) * 98 / 100) {
+        Some(&usual) if usual > 0.0 => SPIKE * usual,
+        _ => f64::INFINITY,
+    }
+}
+
 /// The series smoothed by two passes of a moving mean over `2 * radius + 1` points. Points that are not finite are
-/// left out of the means and stay gaps. Near the start the window shrinks, so that the steep first fall is not smeared.
+/// left out of the means and stay gaps; spikes are left out too. Near the start the window shrinks, so that the steep first fall is not smeared.
 pub fn smooth(points: &[(f64, f64)], radius: usize) -> Vec<(f64, f64)> {
+    let values: Vec<f64> = points.iter().map(|point| point.1).collect();
+    let spike = spike_limit(&values);
     let pass = |values: &[f64]| -> Vec<f64> {
         let mut sums = vec![(0.0_f64, 0_u64)];
         for &value in values {
             let (sum, n) = sums[sums.len() - 1];
-            sums.push(if value.is_finite() {
+            sums.push(if value.is_finite() && value <= spike {
                 (sum + value, n + 1)
             } else {
                 (sum, n)
@@ -463,7 +483,6 @@ pub fn smooth(points: &[(f64, f64)], radius: usize) -> Vec<(f64, f64)> {
             })
             .collect()
     };
-    let values: Vec<f64> = points.iter().map(|point| point.1).collect();
     points
         .iter()
         .zip(pass(&pass(&values)))

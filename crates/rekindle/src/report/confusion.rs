@@ -96,7 +96,7 @@ fn table(report: &ClassificationReport, labels: &[String]) -> String {
             let _ = write!(
                 rows,
                 "<td class=\"{kind}{}\" style=\"--s:{:.0}%\">{}{share}</td>",
-                if strength > 0.62 { " strong" } else { "" },
+                if strength > 0.82 { " strong" } else { "" },
                 strength * 100.0,
                 if classes > 4 {
                     short_count(n)
