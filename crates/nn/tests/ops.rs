@@ -1,0 +1,446 @@
+//! Laws of the training operations on the CPU backend: every forward pass equals a plain f64 implementation of its
+//! formula, every gradient equals that implementation's central finite differences, dropout draws one mask in both
+//! directions, and the number of threads changes no bit.
+#![cfg(feature = "cpu")]
+#![allow(clippy::unwrap_used)]
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
+use rekindle_nn::ops::{self, AdamW, AttentionConfig, Dropout, GeluKind};
+use rekindle_nn::rng::{self, Row, drop_threshold};
+use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
+
+type Ad = Autodiff<Flex>;
+
+/// Sizes that are no multiple of a vector, a register tile or a chunk.
+const ODD: [usize; 4] = [1, 3, 17, 129];
+/// Allowed error of a forward value and of a gradient, relative to `1 + |value|`: f32 rounding over sums of a few
+/// hundred terms. The finite differences themselves are good to 1e-8.
+const TOLERANCE: f64 = 4e-5;
+/// Step of the central difference in f64.
+const STEP: f64 = 1e-5;
+/// Elements of each input whose gradient is checked.
+const SAMPLES: usize = 48;
+
+/// `len` values in [-scale, scale) that f32 holds exactly.
+fn values(key: u64, len: usize, scale: f64) -> Vec<f64> {
+    (0..len as u64).map(|i| f64::from(((2.0 * rng::uniform(key, i) - 1.0) * scale) as f32)).collect()
+}
+
+fn flat<B: Backend>(values: &[f64]) -> Tensor<B, 1> {
+    let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), &Default::default())
+}
+
+fn ints<B: Backend>(values: &[usize]) -> Tensor<B, 1, Int> {
+    let values: Vec<i32> = values.iter().map(|&x| x as i32).collect();
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), &Default::default())
+}
+
+fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().to_vec().unwrap()
+}
+
+fn close(what: &str, found: f64, expected: f64) {
+    assert!((found - expected).abs() <= TOLERANCE * (1.0 + expected.abs()), "{what}: expected {expected}, found {found}");
+}
+
+/// Holds `op` and its gradients with respect to every input against `reference`. Inputs and output are flat.
+fn check(
+    name: &str,
+    inputs: &[Vec<f64>],
+    op: impl Fn(&[Tensor<Ad, 1>]) -> Tensor<Ad, 1>,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) {
+    let leaves: Vec<Tensor<Ad, 1>> = inputs.iter().map(|x| flat::<Ad>(x).require_grad()).collect();
+    let output = op(&leaves);
+    let expected = reference(inputs);
+    let found = host(output.clone());
+    assert_eq!(found.len(), expected.len(), "{name}: length of the output");
+    for (i, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
+        close(&format!("{name}, output {i}"), f64::from(found), expected);
+    }
+
+    let weights = values(0x10C0, expected.len(), 1.0);
+    let mut grads = (output * flat(&weights)).sum().backward();
+    let loss = |inputs: &[Vec<f64>]| -> f64 { reference(inputs).iter().zip(&weights).map(|(y, w)| y * w).sum() };
+    for (n, leaf) in leaves.iter().enumerate() {
+        let grad = host(leaf.grad_remove(&mut grads).unwrap_or_else(|| panic!("{name}: input {n} has no gradient")));
+        assert_eq!(grad.len(), inputs[n].len(), "{name}: length of gradient {n}");
+        let mut moved = inputs.to_vec();
+        for i in (0..grad.len()).step_by(grad.len().div_ceil(SAMPLES).max(1)) {
+            let mut at = |x: f64| {
+                moved[n][i] = x;
+                loss(&moved)
+            };
+            let slope = (at(inputs[n][i] + STEP) - at(inputs[n][i] - STEP)) / (2.0 * STEP);
+            moved[n][i] = inputs[n][i];
+            close(&format!("{name}, gradient {n} at {i}"), f64::from(grad[i]), slope);
+        }
+    }
+}
+
+/// erf by its Taylor series, or by Lentz's continued fraction of erfc where |x| is large.
+fn erf(x: f64) -> f64 {
+    if x.abs() < 3.0 {
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > 1e-17 {
+            n += 1.0;
+            term *= -x * x / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        return sum * 2.0 / std::f64::consts::PI.sqrt();
+    }
+    let z = x.abs();
+    let fraction = (1..60).rev().fold(z, |tail, n| z + f64::from(n) / 2.0 / tail);
+    x.signum() * (1.0 - (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt()))
+}
+
+fn gelu(x: f64, kind: GeluKind) -> f64 {
+    match kind {
+        GeluKind::Exact => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+        GeluKind::Tanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
+    }
+}
+
+#[test]
+fn linear() {
+    for (tokens, inner, outer) in [(1, 1, 1), (3, 17, 1), (17, 3, 129), (129, 129, 17), (1, 129, 3), (129, 1, 3)] {
+        let inputs = [values(1, tokens * inner, 1.0), values(2, outer * inner, 0.5), values(3, outer, 1.0)];
+        for bias in [false, true] {
+            let inputs = &inputs[..if bias { 3 } else { 2 }];
+            check(
+                &format!("linear {tokens}x{inner}x{outer}, bias {bias}"),
+                inputs,
+                |t| {
+                    let (x, w) = (t[0].clone().reshape([tokens, inner]), t[1].clone().reshape([outer, inner]));
+                    ops::linear(x, w, t.get(2).cloned()).reshape([-1])
+                },
+                |t| {
+                    let entry = |row: usize, o: usize| -> f64 {
+                        let dot: f64 = (0..inner).map(|i| t[0][row * inner + i] * t[1][o * inner + i]).sum();
+                        dot + t.get(2).map_or(0.0, |b| b[o])
+                    };
+                    (0..tokens * outer).map(|n| entry(n / outer, n % outer)).collect()
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn gelu_of_both_kinds() {
+    for kind in [GeluKind::Exact, GeluKind::Tanh] {
+        for len in ODD {
+            check(
+                &format!("{kind:?} gelu of {len}"),
+                &[values(4, len, 6.0)],
+                |t| ops::gelu(t[0].clone(), kind),
+                |t| t[0].iter().map(|&x| gelu(x, kind)).collect(),
+            );
+        }
+    }
+}
+
+#[test]
+fn layer_norm() {
+    for (tokens, width) in [(1, 3), (3, 1), (17, 17), (129, 3), (3, 129), (129, 129)] {
+        // One value has no variance: only epsilon keeps that gradient finite.
+        let epsilon = 1e-2;
+        check(
+            &format!("layer norm {tokens}x{width}"),
+            &[values(5, tokens * width, 2.0), values(6, width, 1.0), values(7, width, 1.0)],
+            |t| {
+                ops::layer_norm(t[0].clone().reshape([tokens, width]), t[1].clone(), t[2].clone(), epsilon).reshape([-1])
+            },
+            |t| {
+                let row = |x: &[f64]| {
+                    let mean = x.iter().sum::<f64>() / width as f64;
+                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+                    let inverse = 1.0 / (variance + epsilon).sqrt();
+                    (0..width).map(|i| (x[i] - mean) * inverse * t[1][i] + t[2][i]).collect::<Vec<_>>()
+                };
+                t[0].chunks(width).flat_map(row).collect()
+            },
+        );
+    }
+}
+
+fn attention_reference(t: &[Vec<f64>], width: usize, sequences: &Sequences, config: AttentionConfig) -> Vec<f64> {
+    let head_width = width / config.heads;
+    let mut output = vec![0.0; sequences.tokens() * width];
+    for range in sequences.ranges() {
+        for token in range.clone() {
+            for h in 0..config.heads {
+                let at = |token: usize, i: usize| token * width + h * head_width + i;
+                let seen = if config.causal { range.start..token + 1 } else { range.clone() };
+                let score = |key: usize| -> f64 {
+                    (0..head_width).map(|i| t[0][at(token, i)] * t[1][at(key, i)]).sum::<f64>() / (head_width as f64).sqrt()
+                };
+                let exponentials: Vec<f64> = seen.clone().map(|key| score(key).exp()).collect();
+                let sum: f64 = exponentials.iter().sum();
+                for (key, e) in seen.zip(&exponentials) {
+                    let keep = config.dropout.map_or(1.0, |d| {
+                        let row = Row::new(d.key, (token * config.heads + h) as u64);
+                        let dropped = row.bits((key - range.start) as u32) < drop_threshold(d.rate);
+                        if dropped { 0.0 } else { 1.0 / (1.0 - d.rate) }
+                    });
+                    for i in 0..head_width {
+                        output[at(token, i)] += keep * e / sum * t[2][at(key, i)];
+                    }
+                }
+            }
+        }
+    }
+    output
+}
+
+#[test]
+fn attention_over_packed_sequences() {
+    let lengths: [&[usize]; 5] = [&[1], &[3, 1, 17], &[0, 5, 0, 1, 0], &[17, 0, 3], &[129]];
+    for lengths in lengths {
+        let sequences = Sequences::from_lengths(lengths);
+        for (heads, head_width) in [(1, 1), (1, 17), (3, 5), (4, 8)] {
+            for causal in [false, true] {
+                for dropout in [None, Some(Dropout { key: 99, rate: 0.2 })] {
+                    let (config, width) = (AttentionConfig { heads, causal, dropout }, heads * head_width);
+                    let shape = [sequences.tokens(), width];
+                    let inputs: Vec<_> = (8..11).map(|key| values(key, shape[0] * width, 1.5)).collect();
+                    check(
+                        &format!("attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, {dropout:?}"),
+                        &inputs,
+                        |t| {
+                            let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shape));
+                            ops::attention(q, k, v, &sequences, config).reshape([-1])
+                        },
+                        |t| attention_reference(t, width, &sequences, config),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_longer_than_a_block_of_queries() {
+    let sequences = Sequences::from_lengths(&[2, 300]);
+    for causal in [false, true] {
+        let config = AttentionConfig { heads: 1, causal, dropout: Some(Dropout { key: 5, rate: 0.1 }) };
+        let inputs: Vec<_> = (8..11).map(|key| values(key, 302 * 3, 1.5)).collect();
+        check(
+            &format!("long attention, causal {causal}"),
+            &inputs,
+            |t| {
+                let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape([302, 3]));
+                ops::attention(q, k, v, &sequences, config).reshape([-1])
+            },
+            |t| attention_reference(t, 3, &sequences, config),
+        );
+    }
+}
+
+#[test]
+fn embedding_rows() {
+    for (vocabulary, width) in [(1, 1), (3, 17), (129, 3), (17, 129)] {
+        for tokens in ODD {
+            // Some rows are used often, some never.
+            let indices: Vec<usize> = (0..tokens).map(|t| (t * t) % vocabulary).collect();
+            check(
+                &format!("embedding {vocabulary}x{width} of {tokens}"),
+                &[values(12, vocabulary * width, 1.0)],
+                |t| ops::embedding_rows(t[0].clone().reshape([vocabulary, width]), ints(&indices)).reshape([-1]),
+                |t| indices.iter().flat_map(|&i| t[0][i * width..][..width].to_vec()).collect(),
+            );
+        }
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    for classes in [1, 2, 3, 17, 129] {
+        for examples in ODD {
+            for smoothing in [0.0, 0.1] {
+                let targets: Vec<usize> = (0..examples).map(|i| (i * 7) % classes).collect();
+                check(
+                    &format!("cross-entropy {examples}x{classes}, smoothing {smoothing}"),
+                    &[values(13, examples * classes, 4.0)],
+                    |t| ops::cross_entropy(t[0].clone().reshape([examples, classes]), ints(&targets), smoothing),
+                    |t| {
+                        let row = |(x, &target): (&[f64], &usize)| {
+                            let log_sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
+                            let mean = x.iter().map(|x| log_sum - x).sum::<f64>() / classes as f64;
+                            (1.0 - smoothing) * (log_sum - x[target]) + smoothing * mean
+                        };
+                        t[0].chunks(classes).zip(&targets).map(row).collect()
+                    },
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_draws_one_mask_in_both_directions() {
+    let pass = Pass::training(3, 14).child(2);
+    for (rows, columns) in [(1, 1), (3, 17), (129, 129), (17, 1)] {
+        for rate in [0.001, 0.1, 0.9] {
+            let site = pass.dropout(rate).unwrap();
+            check(
+                &format!("dropout {rate} of {rows}x{columns}"),
+                &[values(14, rows * columns, 2.0)],
+                |t| ops::dropout(t[0].clone().reshape([rows, columns]), rate, pass).reshape([-1]),
+                |t| {
+                    let keep = |n: usize| {
+                        let bits = Row::new(site.key, (n / columns) as u64).bits((n % columns) as u32);
+                        if bits < drop_threshold(rate) { 0.0 } else { 1.0 / (1.0 - rate) }
+                    };
+                    t[0].iter().enumerate().map(|(n, x)| x * keep(n)).collect()
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn dropout_drops_at_its_rate_and_keeps_the_mean() {
+    let (rows, columns) = (400, 384);
+    let count = (rows * columns) as f64;
+    for rate in [0.001, 0.1, 0.5] {
+        let ones = Tensor::<Flex, 2>::ones([rows, columns], &Default::default());
+        let kept = host(ops::dropout(ones.clone(), rate, Pass::training(1, 2)));
+        let dropped = kept.iter().filter(|&&x| x == 0.0).count() as f64;
+        // Five standard deviations of a binomial.
+        let allowed = 5.0 * (count * rate * (1.0 - rate)).sqrt();
+        assert!((dropped - count * rate).abs() < allowed, "rate {rate}: dropped {dropped} of {count}");
+        assert!(kept.iter().all(|&x| x == 0.0 || (f64::from(x) - 1.0 / (1.0 - rate)).abs() < 1e-6));
+        assert_eq!(host(ops::dropout(ones.clone(), rate, Pass::evaluation())), host(ones.clone()));
+        let other = host(ops::dropout(ones, rate, Pass::training(1, 3)));
+        assert_ne!(kept, other, "another step draws another mask");
+    }
+}
+
+#[test]
+fn what_nobody_asked_for_has_no_gradient() {
+    let leaf = |key, len| flat::<Ad>(&values(key, len, 1.0));
+    let (x, w, b) = (leaf(1, 6).reshape([2, 3]), leaf(2, 12).reshape([4, 3]).require_grad(), leaf(3, 4));
+    let grads = ops::linear(x.clone(), w.clone(), Some(b.clone())).sum().backward();
+    assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none() && w.grad(&grads).is_some());
+
+    let (x, gamma, beta) = (x.require_grad(), leaf(4, 3), leaf(5, 3).require_grad());
+    let grads = ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5).sum().backward();
+    assert!(x.grad(&grads).is_some() && gamma.grad(&grads).is_none() && beta.grad(&grads).is_some());
+
+    let (q, k, v) = (leaf(6, 6).reshape([2, 3]), leaf(7, 6).reshape([2, 3]), leaf(8, 6).reshape([2, 3]).require_grad());
+    let config = AttentionConfig { heads: 1, causal: false, dropout: None };
+    let output = ops::attention(q.clone(), k.clone(), v.clone(), &Sequences::from_lengths(&[2]), config);
+    let grads = output.sum().backward();
+    assert!(q.grad(&grads).is_none() && k.grad(&grads).is_none() && v.grad(&grads).is_some());
+}
+
+/// One AdamW step on flat tensors.
+fn adamw<B: TuneBackend>(state: [Tensor<B, 1>; 3], grad: Tensor<B, 1>, settings: AdamW) -> [Tensor<B, 1>; 3] {
+    let [p, m, v] = state.map(|x| x.into_primitive().tensor());
+    let (p, m, v) = B::tune_adamw_step(p, grad.into_primitive().tensor(), (m, v), settings);
+    [p, m, v].map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)))
+}
+
+#[test]
+fn adamw_follows_the_formula() {
+    for len in ODD {
+        for (weight_decay, grad_scale) in [(0.0, 1.0), (0.01, 0.25)] {
+            let mut expected = [values(15, len, 1.0), vec![0.0; len], vec![0.0; len]];
+            let mut found: [Tensor<Flex, 1>; 3] = [0, 1, 2].map(|i| flat(&expected[i]));
+            let first = found[0].clone();
+            for step in 1..=5 {
+                let settings =
+                    AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, step, grad_scale };
+                let grad = values(100 + step, len, 1.0);
+                found = adamw(found, flat(&grad), settings);
+                for i in 0..len {
+                    let g = grad[i] * grad_scale;
+                    expected[1][i] = 0.9 * expected[1][i] + 0.1 * g;
+                    expected[2][i] = 0.999 * expected[2][i] + 0.001 * g * g;
+                    let (c1, c2) = (1.0 - 0.9f64.powf(step as f64), 1.0 - 0.999f64.powf(step as f64));
+                    let update = (expected[1][i] / c1) / ((expected[2][i] / c2).sqrt() + 1e-8);
+                    expected[0][i] = expected[0][i] * (1.0 - 1e-2 * weight_decay) - 1e-2 * update;
+                }
+            }
+            for (found, expected) in found.into_iter().zip(&expected) {
+                for (i, (found, &expected)) in host(found).into_iter().zip(expected).enumerate() {
+                    close(&format!("adamw of {len}, element {i}"), f64::from(found), expected);
+                }
+            }
+            // A tensor that somebody else still holds is not written.
+            let untouched: Vec<f32> = values(15, len, 1.0).iter().map(|&x| x as f32).collect();
+            assert_eq!(host(first), untouched);
+        }
+    }
+}
+
+/// Every operation forward and backward on sizes that are worth several threads, as bits.
+fn everything<B: TuneAutodiff>() -> Vec<u32> {
+    let mut bits = Vec::new();
+    let leaf = |key: u64, rows: usize, columns: usize| {
+        flat::<B>(&values(key, rows * columns, 1.0)).reshape([rows, columns]).require_grad()
+    };
+    let mut keep = |values: Vec<f32>| bits.extend(values.into_iter().map(f32::to_bits));
+    let mut run = |output: Tensor<B, 2>, leaves: Vec<Tensor<B, 2>>| {
+        let len = output.shape().num_elements();
+        let weights = flat::<B>(&values(77, len, 1.0)).reshape(output.shape());
+        keep(host(output.clone()));
+        let grads = (output * weights).sum().backward();
+        for leaf in leaves {
+            keep(host(leaf.grad(&grads).unwrap()));
+        }
+    };
+    let (tokens, width) = (515, 260);
+    let (x, w) = (leaf(1, tokens, width), leaf(2, 390, width));
+    let b = leaf(3, 1, 390);
+    run(ops::linear(x.clone(), w.clone(), Some(b.clone().reshape([390]))), vec![x.clone(), w, b]);
+    for kind in [GeluKind::Exact, GeluKind::Tanh] {
+        run(ops::gelu(x.clone(), kind), vec![x.clone()]);
+    }
+    let (gamma, beta) = (leaf(4, 1, width), leaf(5, 1, width));
+    let output = ops::layer_norm(x.clone(), gamma.clone().reshape([width]), beta.clone().reshape([width]), 1e-5);
+    run(output, vec![x.clone(), gamma, beta]);
+    run(ops::dropout(x.clone(), 0.1, Pass::training(1, 1)), vec![x.clone()]);
+    let (q, k, v) = (leaf(6, tokens, width), leaf(7, tokens, width), leaf(8, tokens, width));
+    for causal in [false, true] {
+        let config = AttentionConfig { heads: 5, causal, dropout: Some(Dropout { key: 9, rate: 0.1 }) };
+        let sequences = Sequences::from_lengths(&[100, 0, 1, 200, 14, 50, 150]);
+        let output = ops::attention(q.clone(), k.clone(), v.clone(), &sequences, config);
+        run(output, vec![q.clone(), k.clone(), v.clone()]);
+    }
+    let table = leaf(9, 1000, width);
+    let indices: Vec<usize> = (0..tokens).map(|t| (t * t * 31) % 700).collect();
+    run(ops::embedding_rows(table.clone(), ints(&indices)), vec![table]);
+    let logits = leaf(10, tokens, 1000);
+    run(ops::cross_entropy(logits.clone(), ints(&indices), 0.1).reshape([1, -1]), vec![logits]);
+    let settings = AdamW {
+        learning_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        step: 3,
+        grad_scale: 0.5,
+    };
+    let state = [11, 12, 13].map(|key| flat::<B::InnerBackend>(&values(key, 100_001, 1.0)).abs());
+    for x in adamw(state, flat(&values(14, 100_001, 1.0)), settings) {
+        keep(host(x));
+    }
+    bits
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(everything::<Ad>)
+    };
+    let (one, two, three) = (with(1), with(2), with(3));
+    assert_eq!(one.len(), two.len());
+    assert!(one == two && one == three, "results depend on the number of threads");
+}
