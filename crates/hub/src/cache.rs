@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn one_form_of_the_weights_is_chosen() {
-        let cases: &[(&[&str], Result<&[&str], &[&str]>)] = &[
+        type Names = &'static [&'static str];
+        let cases: &[(Names, Result<Names, Names>)] = &[
             (
                 &[
                     "config.json",

@@ -298,12 +298,9 @@ fn the_token_goes_to_the_endpoint_and_not_to_its_file_host() {
 #[test]
 fn refusals_name_the_remedy() {
     let token = |token: &str| Some(token.to_string());
-    let cases: [(
-        Option<(u16, usize)>,
-        Option<String>,
-        Option<String>,
-        &[&str],
-    ); 5] = [
+    type Token = Option<String>;
+    type Status = Option<(u16, usize)>;
+    let cases: [(Status, Token, Token, &[&str]); 5] = [
         (
             None,
             token("right"),
