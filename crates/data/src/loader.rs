@@ -14,7 +14,8 @@ pub struct Prefetch<B> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Makes batches `start..n` with `make(i)` in a background thread, at most `depth` (at least 1) ahead of the consumer.
+/// Makes batches `start..n` with `make(i)` in a background thread, at most `depth` (at least 1) ahead of the
+/// consumer.
 ///
 /// Starting at batch `start` costs nothing: resuming an epoch is `prefetch(depth, done, n, make)`.
 ///

@@ -2,8 +2,8 @@
 //!
 //! There is no generator state to save, so resuming anywhere costs nothing and every machine and thread count
 //! sees the same numbers. The function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast splittable
-//! pseudorandom number generators", 2014) chained over the four arguments; for a fixed stream and epoch, `index` walks a
-//! SplitMix64 sequence.
+//! pseudorandom number generators", 2014) chained over the four arguments; for a fixed stream and epoch, `index`
+//! walks a SplitMix64 sequence.
 //!
 //! The values are part of this crate's contract: they do not change between versions, because a changed order would
 //! change what a resumed run trains on. Tests pin them.

@@ -30,8 +30,8 @@ impl Sampler {
     /// The batches of an epoch, as indices into the set; `lengths[i]` is the length of example `i` in tokens.
     ///
     /// Every example appears exactly once, except those that `drop_last` leaves out (with `shuffle`, others in
-    /// each epoch). In epoch 0 of a shuffled, grouped order the longest batch comes first, so that a run that does not fit into memory
-    /// fails at once.
+    /// each epoch). In epoch 0 of a shuffled, grouped order the longest batch comes first, so that a run that does
+    /// not fit into memory fails at once.
     pub fn epoch(&self, lengths: &[u32], epoch: u64) -> Vec<Vec<usize>> {
         let size = self.batch_size.max(1);
         let mut order: Vec<usize> = (0..lengths.len()).collect();

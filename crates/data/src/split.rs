@@ -28,8 +28,8 @@ pub struct Split {
 /// Splits a set: a pure function of the examples' order, their labels and `seed`.
 ///
 /// Sizes are `round(n * fraction)`. With `stratify`, each class is shared out by largest remainder, so no
-/// class is off its share by more than one example, and every class keeps at least one example for training (which can make a part smaller where classes
-/// are tiny).
+/// class is off its share by more than one example, and every class keeps at least one example for training (which
+/// can make a part smaller where classes are tiny).
 ///
 /// # Errors
 /// [`DataError::BadFractions`], or [`DataError::EmptySplit`] where a part that was asked for would be empty.

@@ -1,11 +1,11 @@
 //! CSV and TSV.
 //!
-//! A splitter of our own rather than the `csv` crate's, for three things a training file needs: every row knows the physical line it
-//! starts at (blank lines and line ends inside quotes counted), an unclosed quote is an error at its line instead of
-//! swallowing the rest of the file, and nothing is copied but the cells asked for.
+//! A splitter of our own rather than the `csv` crate's, for three things a training file needs: every row knows the
+//! physical line it starts at (blank lines and line ends inside quotes counted), an unclosed quote is an error at its
+//! line instead of swallowing the rest of the file, and nothing is copied but the cells asked for.
 //!
-//! Rules: lines end with LF or CRLF; blank lines are passed over; with quoting on, a field that starts with `"` runs to the closing
-//! quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character.
+//! Rules: lines end with LF or CRLF; blank lines are passed over; with quoting on, a field that starts with `"` runs
+//! to the closing quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Data files to examples.
 //!
-//! Every format is a [`Table`]: columns, and rows with their place. What makes a row a good example, which columns
+//! Every format is a `Table`: columns, and rows with their place. What makes a row a good example, which columns
 //! are meant, and what happens to bad rows is decided here, once for all formats.
 
 mod delimited;
@@ -35,7 +35,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name promises: `.csv`; `.tsv`, `.tab`; `.jsonl`, `.ndjson`, `.json`; `.parquet`, `.pq`.
+    /// The format that a file's name promises: `.csv`; `.tsv`, `.tab`; `.jsonl`, `.ndjson`, `.json`; `.parquet`,
+    /// `.pq`.
     pub fn from_path(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -81,11 +82,11 @@ pub struct ReadOptions {
     pub label: Option<Column>,
     /// CSV and TSV: whether the first row is a header. Default: told from the first row, an error where it cannot be.
     pub header: Option<bool>,
-    /// CSV and TSV: the delimiter. Default: tab for TSV; for CSV a comma, or a semicolon or tab where the first line has those and
-    /// no comma.
+    /// CSV and TSV: the delimiter. Default: tab for TSV; for CSV a comma, or a semicolon or tab where the first line
+    /// has those and no comma.
     pub delimiter: Option<u8>,
-    /// CSV and TSV: whether a field may be put in quotes. Default: true for CSV, false for TSV, where a stray quote is
-    /// more common than a quoted tab.
+    /// CSV and TSV: whether a field may be put in quotes. Default: true for CSV, false for TSV, where a stray quote
+    /// is more common than a quoted tab.
     pub quoting: Option<bool>,
     /// What to do with bad rows.
     pub on_bad_example: OnBad,

@@ -9,7 +9,8 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams, TruncationStrategy, trun
 use crate::text::files;
 use crate::{DataError, Example, LabelMap, Place};
 
-/// Texts that one task of the thread pool encodes: enough to make its overhead vanish, few enough to share out evenly.
+/// Texts that one task of the thread pool encodes: enough to make its overhead vanish, few enough to share out
+/// evenly.
 const CHUNK: usize = 64;
 
 /// A text as token ids.
@@ -74,8 +75,8 @@ impl TextEncoder {
     /// does not truncate if there is none.
     ///
     /// # Errors
-    /// [`DataError::NoTokenizer`], [`DataError::Tokenizer`], or [`DataError::MaxLength`] for a length that leaves no room
-    /// for text.
+    /// [`DataError::NoTokenizer`], [`DataError::Tokenizer`], or [`DataError::MaxLength`] for a length that leaves no
+    /// room for text.
     pub fn from_dir(dir: &Path, max_length: Option<usize>) -> Result<Self, DataError> {
         let files = files::load(dir)?;
         let added = [false, true].map(|pair| {
@@ -125,7 +126,8 @@ impl TextEncoder {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Checks that every id has an embedding in a model of `vocab_size` (a larger model is fine: many are rounded up).
+    /// Checks that every id has an embedding in a model of `vocab_size` (a larger model is fine: many are rounded
+    /// up).
     ///
     /// # Errors
     /// [`DataError::WrongTokenizer`] names the highest token beyond.

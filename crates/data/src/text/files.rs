@@ -4,12 +4,13 @@
 //! What we take over from there:
 //! - truncation and padding stored in `tokenizer.json` do not count, but the truncation's side does, unless
 //!   `tokenizer_config.json` has `truncation_side`;
-//! - BERT's tokenizers take lower-casing, accents and the spacing of Chinese characters from `tokenizer_config.json` (or their
+//! - BERT's tokenizers take lower-casing, accents and the spacing of Chinese characters from `tokenizer_config.json`
+//! (or their
 //!   defaults), whatever `tokenizer.json` says;
 //! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenizers::normalizers::BertNormalizer;
@@ -205,11 +206,11 @@ fn added_token(content: &str, id: Value, special: bool) -> Value {
 }
 
 /// A JSON object file, if it is there.
-fn object(path: &PathBuf) -> Result<Option<Map<String, Value>>, DataError> {
+fn object(path: &Path) -> Result<Option<Map<String, Value>>, DataError> {
     read(path)?
         .map(|text| {
             serde_json::from_str(&text).map_err(|error| DataError::Tokenizer {
-                path: path.clone(),
+                path: path.to_owned(),
                 message: error.to_string(),
             })
         })
