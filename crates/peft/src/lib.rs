@@ -38,5 +38,5 @@ mod store;
 pub use config::{LoraConfig, TargetModules};
 pub use error::PeftError;
 pub use freeze::{Trainable, glob_matches, set_trainable};
-pub use lora::{inject, merge, targets};
+pub use lora::{inject, is_saved, merge, targets};
 pub use store::{load, read_config, save};

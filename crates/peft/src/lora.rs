@@ -16,7 +16,7 @@ use rekindle_nn::{
 /// # Errors
 /// When a pattern matches no layer: with the nearest name.
 pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, PeftError> {
-    let saved = |path: &str| config.modules_to_save.iter().any(|module| is_suffix(module, path));
+    let saved = |path: &str| config.modules_to_save.iter().any(|module| is_under(module, path));
     let matching: Vec<&String> = match &config.target_modules {
         TargetModules::AllLinear => layers.iter().filter(|path| !saved(path)).collect(),
         TargetModules::Suffixes(suffixes) => {
@@ -50,6 +50,12 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
     Ok(matching.into_iter().filter(|path| layer_index(path).is_some_and(|i| indices.contains(&i))).cloned().collect())
 }
 
+/// Whether a path is the module of this suffix, or lies below it.
+fn is_under(module: &str, path: &str) -> bool {
+    let ends = path.match_indices('.').map(|(i, _)| i).chain([path.len()]);
+    ends.into_iter().any(|end| is_suffix(module, &path[..end]))
+}
+
 fn is_suffix(suffix: &str, path: &str) -> bool {
     path == suffix || path.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -77,7 +83,7 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
     model.visit_linears("", &mut |path, _| layers.push(names.published(path)));
     let targets = targets(&layers, config)?;
     for module in &config.modules_to_save {
-        if !layers.iter().any(|path| is_suffix(module, path)) {
+        if !layers.iter().any(|path| is_under(module, path)) {
             return Err(no_match("modules_to_save", module, "layer", &layers));
         }
     }
@@ -89,15 +95,17 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
         }
     });
     let model = params::set_trainable(model, &mut |path| {
-        let path = names.published(path);
-        is_adapter(&path) || config.modules_to_save.iter().any(|m| path.rsplit_once('.').is_some_and(|(p, _)| is_suffix(m, p)))
+        is_saved(&names.published(path), config)
     });
     Ok((model, targets))
 }
 
-/// Whether a parameter's path is an adapter's.
-pub(crate) fn is_adapter(path: &str) -> bool {
-    path.contains(".adapter.lora_") || path.starts_with("adapter.lora_")
+/// Whether a parameter (by published path) is saved with the adapter: the adapters', and those of modules saved whole.
+#[must_use]
+pub fn is_saved(path: &str, config: &LoraConfig) -> bool {
+    path.contains(".adapter.lora_")
+        || path.starts_with("adapter.lora_")
+        || config.modules_to_save.iter().any(|module| is_under(module, path))
 }
 
 /// Adds every adapter to its layer's weight and empties the slot. The model computes what it did, up to rounding.

@@ -1,6 +1,6 @@
 //! Adapter directories in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
-use crate::{LoraConfig, PeftError, inject, lora::is_adapter};
+use crate::{LoraConfig, PeftError, inject, lora::is_saved};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_nn::{
     layers::AdapterSlots,
@@ -23,12 +23,6 @@ fn on_disk(published: &str) -> String {
     name
 }
 
-/// Whether a parameter belongs in the adapter's file: the adapters, and the modules saved whole.
-fn belongs(published: &str, config: &LoraConfig) -> bool {
-    let module = published.rsplit_once('.').map_or("", |(module, _)| module);
-    is_adapter(published) || config.modules_to_save.iter().any(|m| module == m || module.ends_with(&format!(".{m}")))
-}
-
 /// Writes the adapter that [`inject`] put in, after training.
 ///
 /// # Errors
@@ -39,7 +33,7 @@ pub fn save<B: Backend, M: Module<B>>(model: &M, config: &LoraConfig, names: Nam
     let mut state: Vec<(String, HostTensor)> = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
-        if belongs(&published, config) {
+        if is_saved(&published, config) {
             state.push((on_disk(&published), HostTensor::from_primitive::<B>(param.value)));
         }
     });
@@ -88,7 +82,7 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
     let mut fail: Option<PeftError> = None;
     params::visit(&model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
-        if fail.is_some() || !belongs(&published, &config) {
+        if fail.is_some() || !is_saved(&published, &config) {
             return;
         }
         let name = on_disk(&published);

@@ -6,6 +6,9 @@ use rekindle_nn::{Pass, TuneAutodiff, params::NameMap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Micro-batches in order, made ahead of the loop.
+pub type BatchStream<'a, T> = Box<dyn Iterator<Item = Result<T, TrainError>> + 'a>;
+
 /// A model with its data, as the loop sees them.
 pub trait Job<B: TuneAutodiff> {
     /// The model.
@@ -18,7 +21,10 @@ pub trait Job<B: TuneAutodiff> {
     /// Number of micro-batches in an epoch; a pure function of the epoch.
     fn batches(&self, epoch: u64) -> usize;
     /// The micro-batches of an epoch from number `start` on, in order; a pure function of (epoch, start).
-    fn stream(&self, epoch: u64, start: usize) -> Box<dyn Iterator<Item = Self::Batch> + '_>;
+    ///
+    /// # Errors
+    /// When the stream cannot begin; a batch that cannot be made is an error in its place.
+    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, Self::Batch>, TrainError>;
     /// How many examples (or tokens) the loss of a batch sums over: what the mean is taken over.
     fn count(&self, batch: &Self::Batch) -> usize;
     /// Which examples a batch holds, for an error message.

@@ -16,7 +16,7 @@ mod trainer;
 pub use checkpoint::{Checkpoint, TrainState, restore};
 pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
-pub use job::{Evaluation, Job};
+pub use job::{BatchStream, Evaluation, Job};
 pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};

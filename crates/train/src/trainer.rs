@@ -6,10 +6,7 @@ use crate::{
 };
 use burn::module::AutodiffModule;
 use rekindle_nn::{Pass, TuneAutodiff};
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
 
 /// When to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +102,12 @@ pub struct Outcome<M> {
     pub stopped: Stopped,
 }
 
-/// Trains `job` from `model`, or from `resume` on. `stop` is looked at after every step.
+/// Trains `job` from `model`, or from `resume` on. `stop` is asked after every step.
 ///
 /// # Errors
 /// A loss or gradient that is not finite, a failed evaluation, a checkpoint that cannot be read. A checkpoint that cannot
 /// be written is a warning while training goes on, and an error only at an interrupt, when it would lose the run.
+#[allow(clippy::too_many_arguments)] // each is one thing the loop needs; a struct of them would have no meaning
 pub fn train<B: TuneAutodiff, J: Job<B>>(
     job: &J,
     mut model: J::Model,
@@ -117,7 +115,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     run: &RunDir,
     resume: Option<&Checkpoint>,
     sink: &mut dyn Sink,
-    stop: &AtomicBool,
+    stop: &dyn Fn() -> bool,
     device: &B::Device,
 ) -> Result<Outcome<J::Model>, TrainError> {
     let mut optimizer = Optimizer::<B>::new(config.optimizer);
@@ -143,10 +141,11 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
 
     while state.step < state.total_steps {
         let batches = job.batches(state.epoch);
-        let mut stream = job.stream(state.epoch, state.batch);
+        let mut stream = job.stream(state.epoch, state.batch)?;
         while state.batch < batches && state.step < state.total_steps {
             let started = Instant::now();
-            let window: Vec<J::Batch> = stream.by_ref().take(config.gradient_accumulation_steps.max(1)).collect();
+            let window: Vec<J::Batch> =
+                stream.by_ref().take(config.gradient_accumulation_steps.max(1)).collect::<Result<_, _>>()?;
             if window.is_empty() {
                 break;
             }
@@ -205,7 +204,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             if evaluate {
                 self::evaluate(job, &model, config, &mut state, epoch, sink)?;
             }
-            let interrupted = stop.load(Ordering::Relaxed);
+            let interrupted = stop();
             let due = config.checkpoint_every.is_some_and(|n| state.step % n.max(1) == 0);
             if evaluate || due || interrupted || run_ends {
                 match Checkpoint::write(run, &state, &model, &optimizer, job.names(), config.keep) {

@@ -1,0 +1,50 @@
+//! `rekindle evaluate`
+
+use super::{Columns, configuration};
+use crate::printer::{Printer, figures, mistakes};
+use clap::Args;
+use rekindle::{Classifier, config::Override};
+use std::path::PathBuf;
+
+/// Score a tuned model on a labelled file.
+#[derive(Args)]
+pub struct Evaluate {
+    /// Run directory, model or adapter directory, or Hugging Face name
+    model: PathBuf,
+    /// Labelled file (CSV, TSV, JSONL, Parquet)
+    data: PathBuf,
+    #[command(flatten)]
+    columns: Columns,
+    /// cpu, wgpu, cuda or cuda:N
+    #[arg(long)]
+    device: Option<String>,
+    /// Show so many of the worst mistakes
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    mistakes: usize,
+    /// Print all figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Any setting of [data] or [eval], as section.key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Evaluate {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut flags = self.columns.overrides();
+        flags.extend(self.device.as_ref().map(|name| Override::flag("--device", "device", name)));
+        flags.push(Override::flag("--mistakes", "report.mistakes", &self.mistakes.to_string()));
+        let config = configuration(None, flags, &self.set)?;
+        let printer = Printer::new();
+        let classifier = Classifier::open(&self.model, config.device, &printer)?;
+        let evaluated = classifier.evaluate(&self.data, &config, &printer)?;
+        printer.clear();
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&evaluated.report)?);
+        } else {
+            print!("{}", figures(&evaluated.report, &evaluated.labels));
+            print!("{}", mistakes(&evaluated.mistakes));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! `rekindle finetune`
+
+use super::{Columns, configuration};
+use crate::printer::{Printer, finished};
+use clap::Args;
+use rekindle::config::Override;
+use std::path::PathBuf;
+
+/// Tune a model. Settings come from the run file, then from the flags, then from --set.
+#[derive(Args)]
+pub struct Finetune {
+    /// Run file (TOML); `rekindle init DATA` writes one
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Model name, Hugging Face name or directory
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Dataset name or card
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// File of training examples (CSV, TSV, JSONL, Parquet)
+    #[arg(long, value_name = "FILE")]
+    train: Option<String>,
+    /// File of validation examples; by default split off
+    #[arg(long, value_name = "FILE")]
+    validation: Option<String>,
+    /// File of test examples
+    #[arg(long, value_name = "FILE")]
+    test: Option<String>,
+    #[command(flatten)]
+    columns: Columns,
+    /// lora, full, head or bitfit
+    #[arg(long)]
+    method: Option<String>,
+    /// Passes over the training examples
+    #[arg(long)]
+    epochs: Option<String>,
+    /// Run directory
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<String>,
+    /// cpu, wgpu, cuda or cuda:N
+    #[arg(long)]
+    device: Option<String>,
+    /// Any setting, as section.key=value; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Continue a run from its newest checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "output", "device", "set", "dry_run"])]
+    resume: Option<PathBuf>,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Finetune {
+    pub fn run(self) -> anyhow::Result<()> {
+        let printer = Printer::new();
+        printer.stop_on_ctrl_c()?;
+        let run = match &self.resume {
+            Some(dir) => rekindle::resume(dir, &printer)?,
+            None => {
+                let config = configuration(self.config.as_ref(), self.flags(), &self.set)?;
+                if self.dry_run {
+                    rekindle::plan(&config, &printer)?;
+                    printer.say("dry run: nothing was written");
+                    return Ok(());
+                }
+                rekindle::finetune(&config, &printer)?
+            }
+        };
+        printer.clear();
+        print!("{}", finished(&run));
+        Ok(())
+    }
+
+    fn flags(&self) -> Vec<Override> {
+        let mut flags: Vec<Override> = [
+            ("--model", "model.name", &self.model),
+            ("--dataset", "data.dataset", &self.dataset),
+            ("--train", "data.train", &self.train),
+            ("--validation", "data.validation", &self.validation),
+            ("--test", "data.test", &self.test),
+            ("--method", "peft.method", &self.method),
+            ("--epochs", "train.epochs", &self.epochs),
+            ("--output", "output_dir", &self.output),
+            ("--device", "device", &self.device),
+        ]
+        .into_iter()
+        .filter_map(|(flag, key, value)| value.as_ref().map(|value| Override::flag(flag, key, value)))
+        .collect();
+        flags.extend(self.columns.overrides());
+        flags
+    }
+}

@@ -1,0 +1,34 @@
+//! `rekindle init`
+
+use clap::Args;
+use rekindle::Error;
+use std::path::PathBuf;
+
+/// Look at a file of examples and write a commented run file for it.
+#[derive(Args)]
+pub struct Init {
+    /// File of examples (CSV, TSV, JSONL, Parquet)
+    data: PathBuf,
+    /// Where to write; - for standard output
+    #[arg(long, short, default_value = "rekindle.toml", value_name = "FILE")]
+    output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub fn run(self) -> anyhow::Result<()> {
+        let text = rekindle::run_file_for(&self.data)?;
+        if self.output.as_os_str() == "-" {
+            print!("{text}");
+            return Ok(());
+        }
+        if self.output.exists() && !self.force {
+            anyhow::bail!("{}: the file exists\nhint: name another with --output, or replace it with --force", self.output.display());
+        }
+        std::fs::write(&self.output, text).map_err(|source| Error::Io { path: self.output.clone(), source })?;
+        println!("wrote {}; look at it, then run:\n  rekindle finetune --config {}", self.output.display(), self.output.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! `rekindle inspect`
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Show what a run, model, adapter, checkpoint or safetensors file holds.
+#[derive(Args)]
+pub struct Inspect {
+    /// Directory or file
+    path: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+}
+
+impl Inspect {
+    pub fn run(self) -> anyhow::Result<()> {
+        print!("{}", rekindle::inspect(&self.path, self.tensors)?);
+        Ok(())
+    }
+}

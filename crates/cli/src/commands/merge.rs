@@ -1,0 +1,34 @@
+//! `rekindle merge`
+
+use super::device;
+use crate::printer::Printer;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Merge an adapter into its base model and print the largest difference that makes to a logit.
+#[derive(Args)]
+pub struct Merge {
+    /// Run directory or adapter directory
+    adapter: PathBuf,
+    /// Directory to write the merged model to
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// File of texts to compare on; by default the run's own
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// cpu, wgpu, cuda or cuda:N
+    #[arg(long)]
+    device: Option<String>,
+}
+
+impl Merge {
+    pub fn run(self) -> anyhow::Result<()> {
+        let printer = Printer::new();
+        let device = device(self.device.as_ref())?;
+        let merged = rekindle::merge(&self.adapter, &self.to, self.inputs.as_deref(), device, &printer)?;
+        printer.clear();
+        println!("merged into {}", merged.dir.display());
+        println!("largest difference of a logit: {:.2e}, on {} texts ({})", merged.largest_difference, merged.texts, merged.source);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! One file a verb.
+
+mod evaluate;
+mod fetch;
+mod finetune;
+mod init;
+mod inspect;
+mod merge;
+mod predict;
+
+use clap::{Args, Parser, Subcommand};
+use rekindle::{
+    Error, RunConfig,
+    config::{Device, Override},
+};
+use std::path::PathBuf;
+
+/// Fine-tune pretrained models. One command, any GPU, no Python.
+#[derive(Parser)]
+#[command(name = "rekindle", version, about, after_help = after_help())]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Tune a model: by default LoRA on MiniLM over the intents dataset
+    Finetune(finetune::Finetune),
+    /// Score a tuned model on a labelled file
+    Evaluate(evaluate::Evaluate),
+    /// Label texts from arguments, a file or standard input
+    Predict(predict::Predict),
+    /// Show what a run, model, adapter, checkpoint or safetensors file holds
+    Inspect(inspect::Inspect),
+    /// Merge an adapter into its base model
+    Merge(merge::Merge),
+    /// Bring a model or dataset onto this machine
+    Fetch(fetch::Fetch),
+    /// Write a commented run file for your data
+    Init(init::Init),
+}
+
+fn after_help() -> String {
+    format!(
+        "Devices in this build: {}.\nExamples:\n  rekindle finetune --train tickets.csv\n  rekindle predict runs/minilm-tickets \"my parcel never came\"",
+        rekindle::compiled_devices().join(", ")
+    )
+}
+
+/// Runs the verb.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.verb {
+        Verb::Finetune(verb) => verb.run(),
+        Verb::Evaluate(verb) => verb.run(),
+        Verb::Predict(verb) => verb.run(),
+        Verb::Inspect(verb) => verb.run(),
+        Verb::Merge(verb) => verb.run(),
+        Verb::Fetch(verb) => verb.run(),
+        Verb::Init(verb) => verb.run(),
+    }
+}
+
+/// 130 after an orderly stop, 2 for a fault of ours, 1 for everything a user can mend.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Interrupted { .. }) => 130,
+        Some(Error::Internal(_)) => 2,
+        _ => 1,
+    }
+}
+
+/// How the columns of a file are called, for verbs that read one.
+#[derive(Args)]
+struct Columns {
+    /// Column of the text, by name or place (the first is 0)
+    #[arg(long, value_name = "COLUMN")]
+    text: Option<String>,
+    /// Column of the second text, where examples are pairs
+    #[arg(long, value_name = "COLUMN")]
+    text_pair: Option<String>,
+    /// Column of the label
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+}
+
+impl Columns {
+    fn overrides(&self) -> Vec<Override> {
+        [("--text", "data.text", &self.text), ("--text-pair", "data.text_pair", &self.text_pair), ("--label", "data.label", &self.label)]
+            .into_iter()
+            .filter_map(|(flag, key, value)| value.as_ref().map(|value| Override::flag(flag, key, value)))
+            .collect()
+    }
+}
+
+/// Settings over a run file: the named flags first, then `--set`.
+fn configuration(file: Option<&PathBuf>, flags: Vec<Override>, set: &[String]) -> Result<RunConfig, Error> {
+    let mut overrides = flags;
+    overrides.extend(set.iter().map(|text| Override::set(text)));
+    Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
+}
+
+/// A device by name, as a run file has it.
+fn device(name: Option<&String>) -> Result<Device, Error> {
+    let flags = name.map(|name| Override::flag("--device", "device", name)).into_iter().collect();
+    Ok(configuration(None, flags, &[])?.device)
+}

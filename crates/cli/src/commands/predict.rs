@@ -1,0 +1,115 @@
+//! `rekindle predict`
+
+use super::{Columns, configuration};
+use crate::printer::Printer;
+use anyhow::Context;
+use clap::Args;
+use rekindle::{Classifier, Error, Prediction, config::Override};
+use serde_json::{Map, Value, json};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
+
+/// Label texts. Prints a JSON object a line: text, label, probability, probabilities.
+#[derive(Args)]
+pub struct Predict {
+    /// Run directory, model or adapter directory, or Hugging Face name
+    model: PathBuf,
+    /// Texts; without any and without --file, lines of standard input
+    texts: Vec<String>,
+    /// File of texts: CSV, TSV, JSONL or Parquet by its columns, anything else a text a line
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    columns: Columns,
+    /// cpu, wgpu, cuda or cuda:N
+    #[arg(long)]
+    device: Option<String>,
+    /// Only the label and its probability, separated by a tab
+    #[arg(long)]
+    brief: bool,
+    /// Any setting of [data], as section.key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Texts of standard input that are labelled together.
+const CHUNK: usize = 256;
+
+impl Predict {
+    pub fn run(self) -> anyhow::Result<()> {
+        let mut flags = self.columns.overrides();
+        flags.extend(self.device.as_ref().map(|name| Override::flag("--device", "device", name)));
+        let config = configuration(None, flags, &self.set)?;
+        let printer = Printer::new();
+        let classifier = Classifier::open(&self.model, config.device, &printer)?;
+        printer.clear();
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        if !self.texts.is_empty() {
+            return self.lines(&classifier, &self.texts, &mut out);
+        }
+        match &self.file {
+            Some(path) if is_table(path) => {
+                let (examples, predictions) = classifier.predict_file(path, &config, &printer)?;
+                for (example, prediction) in examples.iter().zip(&predictions) {
+                    self.write(&mut out, &example.text, example.text_pair.as_deref(), prediction)?;
+                }
+                Ok(out.flush()?)
+            }
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+                self.lines(&classifier, &text.lines().collect::<Vec<_>>(), &mut out)
+            }
+            None => {
+                let stdin = io::stdin();
+                if stdin.is_terminal() {
+                    printer.say("reading texts from the terminal, one a line; end with Ctrl-D");
+                }
+                let mut lines = stdin.lock().lines();
+                loop {
+                    let chunk: Vec<String> = lines
+                        .by_ref()
+                        .take(if io::stdin().is_terminal() { 1 } else { CHUNK })
+                        .collect::<Result<_, _>>()
+                        .context("standard input is not UTF-8 text")?;
+                    if chunk.is_empty() {
+                        return Ok(());
+                    }
+                    self.lines(&classifier, &chunk, &mut out)?;
+                }
+            }
+        }
+    }
+
+    fn lines<S: AsRef<str>>(&self, classifier: &Classifier, texts: &[S], out: &mut impl Write) -> anyhow::Result<()> {
+        for chunk in texts.chunks(CHUNK) {
+            for (text, prediction) in chunk.iter().zip(classifier.predict(chunk)?) {
+                self.write(out, text.as_ref(), None, &prediction)?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    fn write(&self, out: &mut impl Write, text: &str, pair: Option<&str>, prediction: &Prediction) -> io::Result<()> {
+        if self.brief {
+            return writeln!(out, "{}\t{:.4}\t{text}", prediction.label, prediction.probability);
+        }
+        let probabilities: Map<String, Value> =
+            prediction.probabilities.iter().map(|(label, p)| (label.clone(), json!(p))).collect();
+        let mut object = Map::new();
+        object.insert("text".into(), text.into());
+        if let Some(pair) = pair {
+            object.insert("text_pair".into(), pair.into());
+        }
+        object.insert("label".into(), prediction.label.as_str().into());
+        object.insert("probability".into(), json!(prediction.probability));
+        object.insert("probabilities".into(), probabilities.into());
+        writeln!(out, "{}", Value::Object(object))
+    }
+}
+
+fn is_table(path: &std::path::Path) -> bool {
+    const TABLES: [&str; 7] = ["csv", "tsv", "tab", "jsonl", "ndjson", "parquet", "pq"];
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| TABLES.contains(&e.to_lowercase().as_str()))
+}

@@ -1,0 +1,215 @@
+//! What a person sees: notes, the plan, a progress bar, tables, errors.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rekindle::{ClassificationReport, Event, FinishedRun, Observer, Plan, Progress, report::Mistake};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    io::IsTerminal,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Prints to standard error, so that standard output holds results only.
+pub struct Printer {
+    bars: MultiProgress,
+    training: Mutex<Option<ProgressBar>>,
+    downloads: Mutex<HashMap<String, ProgressBar>>,
+    terminal: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Printer {
+    pub fn new() -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            training: Mutex::new(None),
+            downloads: Mutex::new(HashMap::new()),
+            terminal: std::io::stderr().is_terminal(),
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// The first Ctrl-C asks the run to stop after its step; the second ends the program at once.
+    pub fn stop_on_ctrl_c(&self) -> anyhow::Result<()> {
+        let stop = Arc::clone(&self.stop);
+        ctrlc::set_handler(move || {
+            if stop.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nfinishing this step, then saving; press Ctrl-C again to stop at once");
+        })?;
+        Ok(())
+    }
+
+    /// A line above any bar.
+    pub fn say(&self, line: &str) {
+        if self.terminal {
+            // A terminal that is gone is no reason to stop.
+            let _ = self.bars.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Takes all bars off the screen.
+    pub fn clear(&self) {
+        let _ = self.bars.clear();
+    }
+
+    fn training(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.training.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn downloading(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Printer {
+    fn note(&self, line: &str) {
+        self.say(line);
+    }
+
+    fn plan(&self, plan: &Plan) {
+        self.say(plan.to_string().trim_end());
+    }
+
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Started { step, total_steps } => {
+                let style = "{bar:24} {pos}/{len} {msg} {elapsed} < {eta}";
+                let bar = self.bars.add(ProgressBar::new(*total_steps).with_style(style_of(style)));
+                bar.set_position(*step);
+                bar.reset_eta();
+                *self.training() = Some(bar);
+            }
+            Event::Step { step, epoch, loss, learning_rate, examples, seconds, .. } => {
+                let rate = *examples as f64 / seconds.max(1e-9);
+                if let Some(bar) = &*self.training() {
+                    bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
+                    bar.set_position(*step);
+                    if !self.terminal && (*step == 1 || step % 20 == 0) {
+                        eprintln!("step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s", bar.length().unwrap_or(0));
+                    }
+                }
+            }
+            Event::Evaluating { .. } => {
+                if let Some(bar) = &*self.training() {
+                    bar.set_message("evaluating");
+                }
+            }
+            Event::Evaluated { step, epoch, evaluation, best, seconds } => self.say(&format!(
+                "epoch {epoch:<5.2} step {step:<6} validation loss {:.4}  accuracy {:.4}  macro F1 {:.4}  ({seconds:.1} s){}",
+                evaluation.get("loss"),
+                evaluation.get("accuracy"),
+                evaluation.get("macro_f1"),
+                if *best { "  best so far" } else { "" }
+            )),
+            Event::Warning { message } => self.say(&format!("warning: {message}")),
+            _ => {}
+        }
+    }
+
+    fn stop(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn downloads(&self) -> &dyn Progress {
+        self
+    }
+}
+
+impl Progress for Printer {
+    fn start(&self, what: &str, total: Option<u64>) {
+        let bar = match total {
+            Some(total) => ProgressBar::new(total).with_style(style_of("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {msg} < {eta}")),
+            None => ProgressBar::new_spinner().with_style(style_of("{spinner} {bytes} {bytes_per_sec} {msg}")),
+        };
+        let bar = self.bars.add(bar);
+        bar.set_message(what.to_owned());
+        if let Some(old) = self.downloading().insert(what.to_owned(), bar) {
+            old.finish_and_clear();
+        }
+        if !self.terminal {
+            eprintln!("fetching {what}");
+        }
+    }
+
+    fn advance(&self, what: &str, bytes: u64) {
+        if let Some(bar) = self.downloading().get(what) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn finish(&self, what: &str) {
+        if let Some(bar) = self.downloading().remove(what) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, message: &str) {
+        self.say(message);
+    }
+}
+
+fn style_of(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+/// An error, its hints on lines of their own.
+pub fn error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+/// The end of a run, as the person who waited for it reads it.
+pub fn finished(run: &FinishedRun) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let early = if run.stopped_early { ", stopped early" } else { "" };
+    let best = run.best_step.map(|step| format!(", best checkpoint of step {step}")).unwrap_or_default();
+    let memory = run.peak_memory.map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6)).unwrap_or_default();
+    let r = &run.report;
+    let _ = writeln!(out, "{} accuracy {:.4}  macro F1 {:.4}  loss {:.4}  ({} examples)", run.split, r.accuracy, r.macro_f1, r.loss, r.n);
+    let _ = writeln!(out, "{} steps in {:.1} s{memory}{best}{early}", run.steps, run.seconds);
+    let _ = writeln!(out, "model   {}", run.final_dir.display());
+    let _ = writeln!(out, "report  {}", run.report_html.display());
+    let _ = writeln!(out, "try     rekindle predict {} \"your text\"", run.dir.display());
+    out
+}
+
+/// All figures of an evaluation as a table, the worst classes first.
+pub fn figures(report: &ClassificationReport, labels: &[String]) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "accuracy {:.4}  macro F1 {:.4}  weighted F1 {:.4}  MCC {:.4}  loss {:.4}  ({} examples)\n",
+        report.accuracy, report.macro_f1, report.weighted_f1, report.mcc, report.loss, report.n
+    );
+    let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(5);
+    let _ = writeln!(out, "{:<width$}  precision  recall      F1  support", "label");
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by(|&a, &b| report.per_class[a].f1.total_cmp(&report.per_class[b].f1));
+    for i in order {
+        let c = &report.per_class[i];
+        let _ = writeln!(out, "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}", labels[i], c.precision, c.recall, c.f1, c.support);
+    }
+    out
+}
+
+/// The worst mistakes, with their places.
+pub fn mistakes(mistakes: &[Mistake]) -> String {
+    const WIDTH: usize = 100;
+    let mut out = String::new();
+    if !mistakes.is_empty() {
+        let _ = writeln!(out, "\nworst mistakes");
+    }
+    for m in mistakes {
+        let short: String = m.text.chars().take(WIDTH).collect();
+        let more = if m.text.chars().count() > WIDTH { "..." } else { "" };
+        let _ = writeln!(out, "  {} is {}, predicted {} ({:.0} %)  {short}{more}", m.place, m.label, m.predicted, 100.0 * m.probability);
+    }
+    out
+}

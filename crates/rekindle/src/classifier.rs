@@ -1,0 +1,267 @@
+//! A tuned classifier, loaded back: from a run directory, a directory that transformers or PEFT wrote, or a hub name.
+
+use crate::{
+    Error, Observer, RunConfig,
+    backend::{OnBackend, on_device},
+    config::Device,
+    data,
+    evaluation::{self, Logits, argmax, probabilities},
+    report::Mistake,
+    saved::Saved,
+};
+use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use rekindle_data::{EncodedSet, Example, LabelMap, TextEncoder};
+use rekindle_hub::Hub;
+use rekindle_metrics::ClassificationReport;
+use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
+use rekindle_nn::{TuneAutodiff, TuneBackend, tensors::TensorFiles};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What the classifier says of one text.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prediction {
+    /// The label with the highest probability.
+    pub label: String,
+    /// That probability, in [0, 1].
+    pub probability: f64,
+    /// Every label's probability, in the order of the model's labels.
+    pub probabilities: Vec<(String, f64)>,
+}
+
+/// An evaluation on a labelled file.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// All figures.
+    pub report: ClassificationReport,
+    /// The wrong predictions with the highest loss.
+    pub mistakes: Vec<Mistake>,
+    /// Label names by id.
+    pub labels: Vec<String>,
+    /// Rows left out and the like.
+    pub notes: Vec<String>,
+}
+
+/// A model with its tokenizer and labels, on a device.
+pub struct Classifier {
+    model: Box<dyn Forward>,
+    encoder: TextEncoder,
+    labels: LabelMap,
+    batch_size: usize,
+}
+
+/// A model of any backend.
+trait Forward {
+    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Logits;
+}
+
+struct OnDevice<B: TuneBackend> {
+    model: BertClassifier<B>,
+    device: B::Device,
+}
+
+impl<B: TuneBackend> Forward for OnDevice<B> {
+    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Logits {
+        evaluation::logits(&self.model, set, batch_size, &self.device)
+    }
+}
+
+/// The parts of a saved classifier, found but not loaded.
+pub(crate) struct Located {
+    /// The directory of base weights and `config.json`.
+    pub base: PathBuf,
+    /// The adapter's directory, if it is one.
+    pub adapter: Option<PathBuf>,
+    /// Where tokenizer files lie.
+    pub tokenizer: PathBuf,
+    pub config: BertConfig,
+    pub labels: Vec<String>,
+    pub max_length: usize,
+    pub pooling: Option<Pooling>,
+}
+
+/// Finds what belongs to a saved classifier.
+pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
+    const DEFAULT_LENGTH: usize = 512;
+    let hub = Hub::from_env();
+    let dir = if path.is_dir() {
+        let last = path.join("final");
+        if path.join("config.toml").is_file() && !last.is_dir() {
+            return Err(Error::ModelDir {
+                path: path.to_owned(),
+                reason: "the run is not finished: it has no final/ yet".into(),
+                hint: format!("continue it: rekindle finetune --resume {}", path.display()),
+            });
+        }
+        if last.is_dir() { last } else { path.to_owned() }
+    } else {
+        hub.model(&path.to_string_lossy(), observer.downloads())?.dir
+    };
+    let saved = Saved::read(&dir)?;
+    let pooling = saved.as_ref().map(|s| if s.pooling == "mean" { Pooling::Mean } else { Pooling::Cls });
+    let length = saved.as_ref().map_or(DEFAULT_LENGTH, |s| s.max_length);
+
+    if dir.join("adapter_config.json").is_file() {
+        let adapter = rekindle_peft::read_config(&dir)?;
+        let name = saved.as_ref().and_then(|s| s.base_model.clone()).or(adapter.base_model_name_or_path).ok_or_else(|| {
+            Error::ModelDir {
+                path: dir.clone(),
+                reason: "the adapter does not say which base model it is for".into(),
+                hint: "write base_model_name_or_path into its adapter_config.json".into(),
+            }
+        })?;
+        let base = hub.model(&name, observer.downloads())?.dir;
+        let config = BertConfig::read(&base)?;
+        let labels = match &saved {
+            Some(saved) => saved.labels.clone(),
+            None => head_labels(&dir.join("adapter_model.safetensors"), "base_model.model.classifier.weight", &config)?,
+        };
+        let tokenizer = if has_tokenizer(&dir) { dir.clone() } else { base.clone() };
+        return Ok(Located { base, adapter: Some(dir), tokenizer, config, labels, max_length: length, pooling });
+    }
+    let config = BertConfig::read(&dir)?;
+    let weights = dir.join("model.safetensors");
+    let labels = if !config.labels.is_empty() {
+        config.labels.clone()
+    } else if weights.is_file() {
+        head_labels(&weights, "classifier.weight", &config)?
+    } else {
+        Vec::new()
+    };
+    Ok(Located { base: dir.clone(), adapter: None, tokenizer: dir, config, labels, max_length: length, pooling })
+}
+
+/// Label names for a head that has none of its own: the configuration's if their number fits, else `LABEL_0` and so on, as
+/// transformers names them.
+fn head_labels(weights: &Path, tensor: &str, config: &BertConfig) -> Result<Vec<String>, Error> {
+    let files = TensorFiles::open(weights).map_err(rekindle_models::ModelError::from)?;
+    let Some(classes) = files.shape(tensor).and_then(|shape| shape.first().copied()) else {
+        return Err(Error::ModelDir {
+            path: weights.to_owned(),
+            reason: format!("there is no classification head: tensor `{tensor}` is missing"),
+            hint: "this is a base model; tune it first: rekindle finetune --set model.name=...".into(),
+        });
+    };
+    if config.labels.len() == classes {
+        return Ok(config.labels.clone());
+    }
+    Ok((0..classes).map(|i| format!("LABEL_{i}")).collect())
+}
+
+fn has_tokenizer(dir: &Path) -> bool {
+    dir.join("tokenizer.json").is_file() || dir.join("vocab.txt").is_file()
+}
+
+/// Loads a located classifier onto a backend.
+pub(crate) fn load<B: TuneBackend>(located: &Located, device: &B::Device) -> Result<BertClassifier<B>, Error> {
+    let head = Head {
+        labels: located.labels.clone(),
+        pooling: located.pooling,
+        seed: 0,
+        require: located.adapter.is_none(),
+    };
+    let (model, report) = BertClassifier::<B>::from_pretrained(&located.base, &located.config, &head, device)?;
+    let Some(adapter) = &located.adapter else { return Ok(model) };
+    let (model, config) = rekindle_peft::load(model, adapter, &["classifier", "score"], NAMES, device)?;
+    // What the base lacks, the adapter must have brought.
+    if let Some((name, _)) = report.initialised.iter().find(|(name, _)| !rekindle_peft::is_saved(name, &config)) {
+        return Err(Error::ModelDir {
+            path: adapter.clone(),
+            reason: format!("neither the base model nor the adapter holds `{name}`"),
+            hint: "the adapter was saved without its head; save it with modules_to_save = [\"classifier\"]".into(),
+        });
+    }
+    Ok(model)
+}
+
+struct Open<'a>(&'a Located);
+
+impl OnBackend for Open<'_> {
+    type Output = Box<dyn Forward>;
+
+    fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Self::Output, Error> {
+        let model = load::<<B as AutodiffBackend>::InnerBackend>(self.0, device)?;
+        Ok(Box::new(OnDevice { model, device: device.clone() }))
+    }
+}
+
+impl Classifier {
+    /// Loads a run directory, a model directory, a PEFT adapter directory, or a hub name.
+    ///
+    /// # Errors
+    /// When something is missing or does not fit; the message names it.
+    pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
+        let located = locate(path, observer)?;
+        let (encoder, note) = data::encoder(
+            &located.tokenizer,
+            located.max_length,
+            located.config.max_position_embeddings,
+            located.config.vocab_size,
+        )?;
+        // A default length above the model's own is nothing to report.
+        drop(note);
+        let model = on_device(device, Open(&located))?;
+        Ok(Self { model, encoder, labels: LabelMap::from_names(located.labels)?, batch_size: 64 })
+    }
+
+    /// Label names by id.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        self.labels.names()
+    }
+
+    /// Predicts the labels of texts.
+    ///
+    /// # Errors
+    /// When a text cannot be encoded.
+    pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
+        let items = texts.iter().map(|text| self.encoder.encode(text.as_ref(), None)).collect::<Result<_, _>>()?;
+        Ok(self.predict_set(&EncodedSet { items, labels: Vec::new() }))
+    }
+
+    /// Predicts the labels of a file's examples, by the columns that the configuration's `[data]` names. Returns the
+    /// examples too, in the same order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn predict_file(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<(Vec<Example>, Vec<Prediction>), Error> {
+        let (examples, _) = data::read_unlabelled(path, config, observer)?;
+        let set = self.encoder.encode_examples(&examples, None)?;
+        let predictions = self.predict_set(&set);
+        Ok((examples, predictions))
+    }
+
+    /// Evaluates on a labelled file, by the columns that the configuration's `[data]` names.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds a label that the model does not know.
+    pub fn evaluate(&self, path: &Path, config: &RunConfig, observer: &dyn Observer) -> Result<Evaluated, Error> {
+        let (examples, notes) = data::read_labelled(path, config, observer)?;
+        let set = self.encoder.encode_examples(&examples, Some(&self.labels))?;
+        let logits = self.model.logits(&set, config.eval.batch_size);
+        let report = evaluation::score(&logits, &set.labels)?.report();
+        let mistakes = evaluation::worst(&logits, &set.labels, &examples, self.labels.names(), config.report.mistakes);
+        Ok(Evaluated { report, mistakes, labels: self.labels.names().to_vec(), notes })
+    }
+
+    fn predict_set(&self, set: &EncodedSet) -> Vec<Prediction> {
+        let logits = self.model.logits(set, self.batch_size);
+        (0..logits.len())
+            .map(|index| {
+                let row = logits.row(index);
+                let probabilities = probabilities(row);
+                let best = argmax(row);
+                Prediction {
+                    label: self.labels.names()[best].clone(),
+                    probability: probabilities[best],
+                    probabilities: self.labels.names().iter().cloned().zip(probabilities).collect(),
+                }
+            })
+            .collect()
+    }
+}
