@@ -1,1 +1,3 @@
-//! One integration-test binary.
+//! The one integration-test binary of the workspace; a module a subject.
+
+mod workspace;

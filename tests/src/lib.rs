@@ -1,1 +1,1 @@
-//! Integration tests live in `it/`.
+//! Nothing: the package exists for its integration tests in `it/`.
