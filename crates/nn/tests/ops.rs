@@ -24,7 +24,9 @@ const SAMPLES: usize = 48;
 
 /// `len` values in [-scale, scale) that f32 holds exactly.
 fn values(key: u64, len: usize, scale: f64) -> Vec<f64> {
-    (0..len as u64).map(|i| f64::from(((2.0 * rng::uniform(key, i) - 1.0) * scale) as f32)).collect()
+    (0..len as u64)
+        .map(|i| f64::from(((2.0 * rng::uniform(key, i) - 1.0) * scale) as f32))
+        .collect()
 }
 
 fn flat<B: Backend>(values: &[f64]) -> Tensor<B, 1> {
@@ -44,7 +46,10 @@ fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 }
 
 fn close(what: &str, found: f64, expected: f64) {
-    assert!((found - expected).abs() <= TOLERANCE * (1.0 + expected.abs()), "{what}: expected {expected}, found {found}");
+    assert!(
+        (found - expected).abs() <= TOLERANCE * (1.0 + expected.abs()),
+        "{what}: expected {expected}, found {found}"
+    );
 }
 
 /// Holds `op` and its gradients with respect to every input against `reference`. Inputs and output are flat.
@@ -54,7 +59,10 @@ fn check(
     op: impl Fn(&[Tensor<Ad, 1>]) -> Tensor<Ad, 1>,
     reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
 ) {
-    let leaves: Vec<Tensor<Ad, 1>> = inputs.iter().map(|x| flat::<Ad>(x).require_grad()).collect();
+    let leaves: Vec<Tensor<Ad, 1>> = inputs
+        .iter()
+        .map(|x| flat::<Ad>(x).require_grad())
+        .collect();
     let output = op(&leaves);
     let expected = reference(inputs);
     let found = host(output.clone());
@@ -65,10 +73,23 @@ fn check(
 
     let weights = values(0x10C0, expected.len(), 1.0);
     let mut grads = (output * flat(&weights)).sum().backward();
-    let loss = |inputs: &[Vec<f64>]| -> f64 { reference(inputs).iter().zip(&weights).map(|(y, w)| y * w).sum() };
+    let loss = |inputs: &[Vec<f64>]| -> f64 {
+        reference(inputs)
+            .iter()
+            .zip(&weights)
+            .map(|(y, w)| y * w)
+            .sum()
+    };
     for (n, leaf) in leaves.iter().enumerate() {
-        let grad = host(leaf.grad_remove(&mut grads).unwrap_or_else(|| panic!("{name}: input {n} has no gradient")));
-        assert_eq!(grad.len(), inputs[n].len(), "{name}: length of gradient {n}");
+        let grad = host(
+            leaf.grad_remove(&mut grads)
+                .unwrap_or_else(|| panic!("{name}: input {n} has no gradient")),
+        );
+        assert_eq!(
+            grad.len(),
+            inputs[n].len(),
+            "{name}: length of gradient {n}"
+        );
         let mut moved = inputs.to_vec();
         for i in (0..grad.len()).step_by(grad.len().div_ceil(SAMPLES).max(1)) {
             let mut at = |x: f64| {
@@ -77,7 +98,11 @@ fn check(
             };
             let slope = (at(inputs[n][i] + STEP) - at(inputs[n][i] - STEP)) / (2.0 * STEP);
             moved[n][i] = inputs[n][i];
-            close(&format!("{name}, gradient {n} at {i}"), f64::from(grad[i]), slope);
+            close(
+                &format!("{name}, gradient {n} at {i}"),
+                f64::from(grad[i]),
+                slope,
+            );
         }
     }
 }
@@ -94,36 +119,59 @@ fn erf(x: f64) -> f64 {
         return sum * 2.0 / std::f64::consts::PI.sqrt();
     }
     let z = x.abs();
-    let fraction = (1..60).rev().fold(z, |tail, n| z + f64::from(n) / 2.0 / tail);
+    let fraction = (1..60)
+        .rev()
+        .fold(z, |tail, n| z + f64::from(n) / 2.0 / tail);
     x.signum() * (1.0 - (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt()))
 }
 
 fn gelu(x: f64, kind: GeluKind) -> f64 {
     match kind {
         GeluKind::Exact => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
-        GeluKind::Tanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
+        GeluKind::Tanh => {
+            0.5 * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
+        }
     }
 }
 
 #[test]
 fn linear() {
-    for (tokens, inner, outer) in [(1, 1, 1), (3, 17, 1), (17, 3, 129), (129, 129, 17), (1, 129, 3), (129, 1, 3)] {
-        let inputs = [values(1, tokens * inner, 1.0), values(2, outer * inner, 0.5), values(3, outer, 1.0)];
+    for (tokens, inner, outer) in [
+        (1, 1, 1),
+        (3, 17, 1),
+        (17, 3, 129),
+        (129, 129, 17),
+        (1, 129, 3),
+        (129, 1, 3),
+    ] {
+        let inputs = [
+            values(1, tokens * inner, 1.0),
+            values(2, outer * inner, 0.5),
+            values(3, outer, 1.0),
+        ];
         for bias in [false, true] {
             let inputs = &inputs[..if bias { 3 } else { 2 }];
             check(
                 &format!("linear {tokens}x{inner}x{outer}, bias {bias}"),
                 inputs,
                 |t| {
-                    let (x, w) = (t[0].clone().reshape([tokens, inner]), t[1].clone().reshape([outer, inner]));
+                    let (x, w) = (
+                        t[0].clone().reshape([tokens, inner]),
+                        t[1].clone().reshape([outer, inner]),
+                    );
                     ops::linear(x, w, t.get(2).cloned()).reshape([-1])
                 },
                 |t| {
                     let entry = |row: usize, o: usize| -> f64 {
-                        let dot: f64 = (0..inner).map(|i| t[0][row * inner + i] * t[1][o * inner + i]).sum();
+                        let dot: f64 = (0..inner)
+                            .map(|i| t[0][row * inner + i] * t[1][o * inner + i])
+                            .sum();
                         dot + t.get(2).map_or(0.0, |b| b[o])
                     };
-                    (0..tokens * outer).map(|n| entry(n / outer, n % outer)).collect()
+                    (0..tokens * outer)
+                        .map(|n| entry(n / outer, n % outer))
+                        .collect()
                 },
             );
         }
@@ -151,16 +199,28 @@ fn layer_norm() {
         let epsilon = 1e-2;
         check(
             &format!("layer norm {tokens}x{width}"),
-            &[values(5, tokens * width, 2.0), values(6, width, 1.0), values(7, width, 1.0)],
+            &[
+                values(5, tokens * width, 2.0),
+                values(6, width, 1.0),
+                values(7, width, 1.0),
+            ],
             |t| {
-                ops::layer_norm(t[0].clone().reshape([tokens, width]), t[1].clone(), t[2].clone(), epsilon).reshape([-1])
+                ops::layer_norm(
+                    t[0].clone().reshape([tokens, width]),
+                    t[1].clone(),
+                    t[2].clone(),
+                    epsilon,
+                )
+                .reshape([-1])
             },
             |t| {
                 let row = |x: &[f64]| {
                     let mean = x.iter().sum::<f64>() / width as f64;
                     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
                     let inverse = 1.0 / (variance + epsilon).sqrt();
-                    (0..width).map(|i| (x[i] - mean) * inverse * t[1][i] + t[2][i]).collect::<Vec<_>>()
+                    (0..width)
+                        .map(|i| (x[i] - mean) * inverse * t[1][i] + t[2][i])
+                        .collect::<Vec<_>>()
                 };
                 t[0].chunks(width).flat_map(row).collect()
             },
@@ -168,16 +228,28 @@ fn layer_norm() {
     }
 }
 
-fn attention_reference(t: &[Vec<f64>], width: usize, sequences: &Sequences, config: AttentionConfig) -> Vec<f64> {
+fn attention_reference(
+    t: &[Vec<f64>],
+    width: usize,
+    sequences: &Sequences,
+    config: AttentionConfig,
+) -> Vec<f64> {
     let head_width = width / config.heads;
     let mut output = vec![0.0; sequences.tokens() * width];
     for range in sequences.ranges() {
         for token in range.clone() {
             for h in 0..config.heads {
                 let at = |token: usize, i: usize| token * width + h * head_width + i;
-                let seen = if config.causal { range.start..token + 1 } else { range.clone() };
+                let seen = if config.causal {
+                    range.start..token + 1
+                } else {
+                    range.clone()
+                };
                 let score = |key: usize| -> f64 {
-                    (0..head_width).map(|i| t[0][at(token, i)] * t[1][at(key, i)]).sum::<f64>() / (head_width as f64).sqrt()
+                    (0..head_width)
+                        .map(|i| t[0][at(token, i)] * t[1][at(key, i)])
+                        .sum::<f64>()
+                        / (head_width as f64).sqrt()
                 };
                 let exponentials: Vec<f64> = seen.clone().map(|key| score(key).exp()).collect();
                 let sum: f64 = exponentials.iter().sum();
@@ -205,11 +277,22 @@ fn attention_over_packed_sequences() {
         for (heads, head_width) in [(1, 1), (1, 17), (3, 5), (4, 8)] {
             for causal in [false, true] {
                 for dropout in [None, Some(Dropout { key: 99, rate: 0.2 })] {
-                    let (config, width) = (AttentionConfig { heads, causal, dropout }, heads * head_width);
+                    let (config, width) = (
+                        AttentionConfig {
+                            heads,
+                            causal,
+                            dropout,
+                        },
+                        heads * head_width,
+                    );
                     let shape = [sequences.tokens(), width];
-                    let inputs: Vec<_> = (8..11).map(|key| values(key, shape[0] * width, 1.5)).collect();
+                    let inputs: Vec<_> = (8..11)
+                        .map(|key| values(key, shape[0] * width, 1.5))
+                        .collect();
                     check(
-                        &format!("attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, {dropout:?}"),
+                        &format!(
+                            "attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, {dropout:?}"
+                        ),
                         &inputs,
                         |t| {
                             let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shape));
@@ -227,7 +310,11 @@ fn attention_over_packed_sequences() {
 fn attention_longer_than_a_block_of_queries() {
     let sequences = Sequences::from_lengths(&[2, 300]);
     for causal in [false, true] {
-        let config = AttentionConfig { heads: 1, causal, dropout: Some(Dropout { key: 5, rate: 0.1 }) };
+        let config = AttentionConfig {
+            heads: 1,
+            causal,
+            dropout: Some(Dropout { key: 5, rate: 0.1 }),
+        };
         let inputs: Vec<_> = (8..11).map(|key| values(key, 302 * 3, 1.5)).collect();
         check(
             &format!("long attention, causal {causal}"),
@@ -250,8 +337,16 @@ fn embedding_rows() {
             check(
                 &format!("embedding {vocabulary}x{width} of {tokens}"),
                 &[values(12, vocabulary * width, 1.0)],
-                |t| ops::embedding_rows(t[0].clone().reshape([vocabulary, width]), ints(&indices)).reshape([-1]),
-                |t| indices.iter().flat_map(|&i| t[0][i * width..][..width].to_vec()).collect(),
+                |t| {
+                    ops::embedding_rows(t[0].clone().reshape([vocabulary, width]), ints(&indices))
+                        .reshape([-1])
+                },
+                |t| {
+                    indices
+                        .iter()
+                        .flat_map(|&i| t[0][i * width..][..width].to_vec())
+                        .collect()
+                },
             );
         }
     }
@@ -266,7 +361,13 @@ fn cross_entropy() {
                 check(
                     &format!("cross-entropy {examples}x{classes}, smoothing {smoothing}"),
                     &[values(13, examples * classes, 4.0)],
-                    |t| ops::cross_entropy(t[0].clone().reshape([examples, classes]), ints(&targets), smoothing),
+                    |t| {
+                        ops::cross_entropy(
+                            t[0].clone().reshape([examples, classes]),
+                            ints(&targets),
+                            smoothing,
+                        )
+                    },
                     |t| {
                         let row = |(x, &target): (&[f64], &usize)| {
                             let log_sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
@@ -293,8 +394,13 @@ fn dropout_draws_one_mask_in_both_directions() {
                 |t| ops::dropout(t[0].clone().reshape([rows, columns]), rate, pass).reshape([-1]),
                 |t| {
                     let keep = |n: usize| {
-                        let bits = Row::new(site.key, (n / columns) as u64).bits((n % columns) as u32);
-                        if bits < drop_threshold(rate) { 0.0 } else { 1.0 / (1.0 - rate) }
+                        let bits =
+                            Row::new(site.key, (n / columns) as u64).bits((n % columns) as u32);
+                        if bits < drop_threshold(rate) {
+                            0.0
+                        } else {
+                            1.0 / (1.0 - rate)
+                        }
                     };
                     t[0].iter().enumerate().map(|(n, x)| x * keep(n)).collect()
                 },
@@ -313,9 +419,18 @@ fn dropout_drops_at_its_rate_and_keeps_the_mean() {
         let dropped = kept.iter().filter(|&&x| x == 0.0).count() as f64;
         // Five standard deviations of a binomial.
         let allowed = 5.0 * (count * rate * (1.0 - rate)).sqrt();
-        assert!((dropped - count * rate).abs() < allowed, "rate {rate}: dropped {dropped} of {count}");
-        assert!(kept.iter().all(|&x| x == 0.0 || (f64::from(x) - 1.0 / (1.0 - rate)).abs() < 1e-6));
-        assert_eq!(host(ops::dropout(ones.clone(), rate, Pass::evaluation())), host(ones.clone()));
+        assert!(
+            (dropped - count * rate).abs() < allowed,
+            "rate {rate}: dropped {dropped} of {count}"
+        );
+        assert!(
+            kept.iter()
+                .all(|&x| x == 0.0 || (f64::from(x) - 1.0 / (1.0 - rate)).abs() < 1e-6)
+        );
+        assert_eq!(
+            host(ops::dropout(ones.clone(), rate, Pass::evaluation())),
+            host(ones.clone())
+        );
         let other = host(ops::dropout(ones, rate, Pass::training(1, 3)));
         assert_ne!(kept, other, "another step draws another mask");
     }
@@ -324,23 +439,51 @@ fn dropout_drops_at_its_rate_and_keeps_the_mean() {
 #[test]
 fn what_nobody_asked_for_has_no_gradient() {
     let leaf = |key, len| flat::<Ad>(&values(key, len, 1.0));
-    let (x, w, b) = (leaf(1, 6).reshape([2, 3]), leaf(2, 12).reshape([4, 3]).require_grad(), leaf(3, 4));
-    let grads = ops::linear(x.clone(), w.clone(), Some(b.clone())).sum().backward();
+    let (x, w, b) = (
+        leaf(1, 6).reshape([2, 3]),
+        leaf(2, 12).reshape([4, 3]).require_grad(),
+        leaf(3, 4),
+    );
+    let grads = ops::linear(x.clone(), w.clone(), Some(b.clone()))
+        .sum()
+        .backward();
     assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none() && w.grad(&grads).is_some());
 
     let (x, gamma, beta) = (x.require_grad(), leaf(4, 3), leaf(5, 3).require_grad());
-    let grads = ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5).sum().backward();
-    assert!(x.grad(&grads).is_some() && gamma.grad(&grads).is_none() && beta.grad(&grads).is_some());
+    let grads = ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5)
+        .sum()
+        .backward();
+    assert!(
+        x.grad(&grads).is_some() && gamma.grad(&grads).is_none() && beta.grad(&grads).is_some()
+    );
 
-    let (q, k, v) = (leaf(6, 6).reshape([2, 3]), leaf(7, 6).reshape([2, 3]), leaf(8, 6).reshape([2, 3]).require_grad());
-    let config = AttentionConfig { heads: 1, causal: false, dropout: None };
-    let output = ops::attention(q.clone(), k.clone(), v.clone(), &Sequences::from_lengths(&[2]), config);
+    let (q, k, v) = (
+        leaf(6, 6).reshape([2, 3]),
+        leaf(7, 6).reshape([2, 3]),
+        leaf(8, 6).reshape([2, 3]).require_grad(),
+    );
+    let config = AttentionConfig {
+        heads: 1,
+        causal: false,
+        dropout: None,
+    };
+    let output = ops::attention(
+        q.clone(),
+        k.clone(),
+        v.clone(),
+        &Sequences::from_lengths(&[2]),
+        config,
+    );
     let grads = output.sum().backward();
     assert!(q.grad(&grads).is_none() && k.grad(&grads).is_none() && v.grad(&grads).is_some());
 }
 
 /// One AdamW step on flat tensors.
-fn adamw<B: TuneBackend>(state: [Tensor<B, 1>; 3], grad: Tensor<B, 1>, settings: AdamW) -> [Tensor<B, 1>; 3] {
+fn adamw<B: TuneBackend>(
+    state: [Tensor<B, 1>; 3],
+    grad: Tensor<B, 1>,
+    settings: AdamW,
+) -> [Tensor<B, 1>; 3] {
     let [p, m, v] = state.map(|x| x.into_primitive().tensor());
     let (p, m, v) = B::tune_adamw_step(p, grad.into_primitive().tensor(), (m, v), settings);
     [p, m, v].map(|x| Tensor::from_primitive(TensorPrimitive::Float(x)))
@@ -354,22 +497,36 @@ fn adamw_follows_the_formula() {
             let mut found: [Tensor<Flex, 1>; 3] = [0, 1, 2].map(|i| flat(&expected[i]));
             let first = found[0].clone();
             for step in 1..=5 {
-                let settings =
-                    AdamW { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, step, grad_scale };
+                let settings = AdamW {
+                    learning_rate: 1e-2,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    epsilon: 1e-8,
+                    weight_decay,
+                    step,
+                    grad_scale,
+                };
                 let grad = values(100 + step, len, 1.0);
                 found = adamw(found, flat(&grad), settings);
                 for i in 0..len {
                     let g = grad[i] * grad_scale;
                     expected[1][i] = 0.9 * expected[1][i] + 0.1 * g;
                     expected[2][i] = 0.999 * expected[2][i] + 0.001 * g * g;
-                    let (c1, c2) = (1.0 - 0.9f64.powf(step as f64), 1.0 - 0.999f64.powf(step as f64));
+                    let (c1, c2) = (
+                        1.0 - 0.9f64.powf(step as f64),
+                        1.0 - 0.999f64.powf(step as f64),
+                    );
                     let update = (expected[1][i] / c1) / ((expected[2][i] / c2).sqrt() + 1e-8);
                     expected[0][i] = expected[0][i] * (1.0 - 1e-2 * weight_decay) - 1e-2 * update;
                 }
             }
             for (found, expected) in found.into_iter().zip(&expected) {
                 for (i, (found, &expected)) in host(found).into_iter().zip(expected).enumerate() {
-                    close(&format!("adamw of {len}, element {i}"), f64::from(found), expected);
+                    close(
+                        &format!("adamw of {len}, element {i}"),
+                        f64::from(found),
+                        expected,
+                    );
                 }
             }
             // A tensor that somebody else still holds is not written.
@@ -383,7 +540,9 @@ fn adamw_follows_the_formula() {
 fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let mut bits = Vec::new();
     let leaf = |key: u64, rows: usize, columns: usize| {
-        flat::<B>(&values(key, rows * columns, 1.0)).reshape([rows, columns]).require_grad()
+        flat::<B>(&values(key, rows * columns, 1.0))
+            .reshape([rows, columns])
+            .require_grad()
     };
     let mut keep = |values: Vec<f32>| bits.extend(values.into_iter().map(f32::to_bits));
     let mut run = |output: Tensor<B, 2>, leaves: Vec<Tensor<B, 2>>| {
@@ -398,26 +557,51 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let (tokens, width) = (515, 260);
     let (x, w) = (leaf(1, tokens, width), leaf(2, 390, width));
     let b = leaf(3, 1, 390);
-    run(ops::linear(x.clone(), w.clone(), Some(b.clone().reshape([390]))), vec![x.clone(), w, b]);
+    run(
+        ops::linear(x.clone(), w.clone(), Some(b.clone().reshape([390]))),
+        vec![x.clone(), w, b],
+    );
     for kind in [GeluKind::Exact, GeluKind::Tanh] {
         run(ops::gelu(x.clone(), kind), vec![x.clone()]);
     }
     let (gamma, beta) = (leaf(4, 1, width), leaf(5, 1, width));
-    let output = ops::layer_norm(x.clone(), gamma.clone().reshape([width]), beta.clone().reshape([width]), 1e-5);
+    let output = ops::layer_norm(
+        x.clone(),
+        gamma.clone().reshape([width]),
+        beta.clone().reshape([width]),
+        1e-5,
+    );
     run(output, vec![x.clone(), gamma, beta]);
-    run(ops::dropout(x.clone(), 0.1, Pass::training(1, 1)), vec![x.clone()]);
-    let (q, k, v) = (leaf(6, tokens, width), leaf(7, tokens, width), leaf(8, tokens, width));
+    run(
+        ops::dropout(x.clone(), 0.1, Pass::training(1, 1)),
+        vec![x.clone()],
+    );
+    let (q, k, v) = (
+        leaf(6, tokens, width),
+        leaf(7, tokens, width),
+        leaf(8, tokens, width),
+    );
     for causal in [false, true] {
-        let config = AttentionConfig { heads: 5, causal, dropout: Some(Dropout { key: 9, rate: 0.1 }) };
+        let config = AttentionConfig {
+            heads: 5,
+            causal,
+            dropout: Some(Dropout { key: 9, rate: 0.1 }),
+        };
         let sequences = Sequences::from_lengths(&[100, 0, 1, 200, 14, 50, 150]);
         let output = ops::attention(q.clone(), k.clone(), v.clone(), &sequences, config);
         run(output, vec![q.clone(), k.clone(), v.clone()]);
     }
     let table = leaf(9, 1000, width);
     let indices: Vec<usize> = (0..tokens).map(|t| (t * t * 31) % 700).collect();
-    run(ops::embedding_rows(table.clone(), ints(&indices)), vec![table]);
+    run(
+        ops::embedding_rows(table.clone(), ints(&indices)),
+        vec![table],
+    );
     let logits = leaf(10, tokens, 1000);
-    run(ops::cross_entropy(logits.clone(), ints(&indices), 0.1).reshape([1, -1]), vec![logits]);
+    run(
+        ops::cross_entropy(logits.clone(), ints(&indices), 0.1).reshape([1, -1]),
+        vec![logits],
+    );
     let settings = AdamW {
         learning_rate: 1e-2,
         beta1: 0.9,
@@ -437,10 +621,16 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let with = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(everything::<Ad>)
     };
     let (one, two, three) = (with(1), with(2), with(3));
     assert_eq!(one.len(), two.len());
-    assert!(one == two && one == three, "results depend on the number of threads");
+    assert!(
+        one == two && one == three,
+        "results depend on the number of threads"
+    );
 }

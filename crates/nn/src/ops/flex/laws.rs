@@ -1,0 +1,261 @@
+//! Every kernel equals its default body, on sizes around its pieces, and on views that it must hand to the default.
+
+use crate::ops::{
+    self, AdamW, AttentionConfig, Dropout, GeluKind, Sequences, TuneBackend, primitive, tensor,
+};
+use crate::rng;
+use burn::backend::{Flex, flex::FlexTensor};
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// Rounding of f32 in another order of summation, relative to `1 + |value|`.
+const TOLERANCE: f32 = 2e-5;
+
+fn random(key: u64, shape: [usize; 2]) -> FlexTensor {
+    let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64)
+        .map(|i| (2.0 * rng::uniform(key, i) - 1.0) as f32)
+        .collect();
+    primitive(Tensor::<Flex, 2>::from_data(
+        TensorData::new(values, shape),
+        &Default::default(),
+    ))
+}
+
+fn vector(key: u64, len: usize) -> FlexTensor {
+    primitive(tensor::<Flex, 2>(random(key, [1, len])).reshape([len]))
+}
+
+fn classes(len: usize, count: usize) -> FlexTensor {
+    let values: Vec<i64> = (0..len).map(|i| ((i * i) % count) as i64).collect();
+    Tensor::<Flex, 1, Int>::from_data(TensorData::new(values, [len]), &Default::default())
+        .into_primitive()
+}
+
+fn same(what: &str, kernel: FlexTensor, default: FlexTensor) {
+    let [kernel, default] = [kernel, default].map(|x| x.into_data());
+    assert_eq!(kernel.shape, default.shape, "{what}");
+    for (i, (a, b)) in kernel.iter::<f32>().zip(default.iter::<f32>()).enumerate() {
+        assert!(
+            (a - b).abs() <= TOLERANCE * (1.0 + b.abs()),
+            "{what}, element {i}: kernel {a}, default {b}"
+        );
+    }
+}
+
+const SHAPES: [[usize; 2]; 6] = [[0, 3], [1, 1], [3, 17], [129, 65], [130, 300], [70, 1]];
+
+#[test]
+fn row_kernels_equal_their_default_bodies() {
+    for shape in SHAPES {
+        let [tokens, width] = shape;
+        let (x, g) = (random(1, shape), random(2, shape));
+        let (gamma, beta) = (vector(3, width), vector(4, width));
+        for kind in [GeluKind::Exact, GeluKind::Tanh] {
+            let default = ops::gelu::forward::<Flex>(x.clone(), kind);
+            same("gelu", Flex::tune_gelu(x.clone(), kind), default.clone());
+            same(
+                "gelu in place",
+                Flex::tune_gelu(random(1, shape), kind),
+                default,
+            );
+            let default = ops::gelu::backward::<Flex>(x.clone(), g.clone(), kind);
+            same(
+                "gelu backward",
+                Flex::tune_gelu_backward(x.clone(), g.clone(), kind),
+                default.clone(),
+            );
+            same(
+                "gelu backward in place",
+                Flex::tune_gelu_backward(x.clone(), random(2, shape), kind),
+                default,
+            );
+        }
+        let dropout = Dropout { key: 6, rate: 0.3 };
+        let default = ops::dropout::apply::<Flex>(x.clone(), dropout);
+        same(
+            "dropout",
+            Flex::tune_dropout_rows(x.clone(), dropout),
+            default.clone(),
+        );
+        same(
+            "dropout in place",
+            Flex::tune_dropout_rows(random(1, shape), dropout),
+            default,
+        );
+        same(
+            "dropout of a vector",
+            Flex::tune_dropout_rows(gamma.clone(), dropout),
+            ops::dropout::apply::<Flex>(gamma.clone(), dropout),
+        );
+        let settings = AdamW {
+            learning_rate: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            step: 2,
+            grad_scale: 0.5,
+        };
+        let v = Flex::tune_dropout_rows(gamma.clone(), Dropout { key: 1, rate: 1e-9 });
+        let v = primitive(tensor::<Flex, 1>(v).abs());
+        let state = || {
+            (
+                beta.clone(),
+                vector(5, width),
+                (vector(7, width), v.clone()),
+                settings,
+            )
+        };
+        let (a, b, c, d) = state();
+        let kernel = Flex::tune_adamw_step(a, b, c, d);
+        let (a, b, c, d) = state();
+        let default = ops::adamw::step::<Flex>(a, b, c, d);
+        same("adamw parameter", kernel.0, default.0);
+        same("adamw m", kernel.1, default.1);
+        same("adamw v", kernel.2, default.2);
+        if tokens == 0 {
+            continue;
+        }
+        same(
+            "layer norm",
+            Flex::tune_layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-2),
+            ops::layer_norm::forward::<Flex>(x.clone(), gamma.clone(), beta.clone(), 1e-2),
+        );
+        for needs in [(true, true), (true, false), (false, true)] {
+            let kernel =
+                Flex::tune_layer_norm_backward(x.clone(), gamma.clone(), g.clone(), 1e-2, needs);
+            let default =
+                ops::layer_norm::backward::<Flex>(x.clone(), gamma.clone(), g.clone(), 1e-2, needs);
+            assert_eq!((kernel.x.is_some(), kernel.affine.is_some()), needs);
+            if let (Some(kernel), Some(default)) = (kernel.x, default.x) {
+                same("layer norm x", kernel, default);
+            }
+            if let (Some(kernel), Some(default)) = (kernel.affine, default.affine) {
+                same("layer norm gamma", kernel.0, default.0);
+                same("layer norm beta", kernel.1, default.1);
+            }
+        }
+        for smoothing in [0.0, 0.2] {
+            let targets = classes(tokens, width);
+            same(
+                "cross-entropy",
+                Flex::tune_cross_entropy(x.clone(), targets.clone(), smoothing),
+                ops::cross_entropy::forward::<Flex>(x.clone(), targets.clone(), smoothing),
+            );
+            let g = vector(8, tokens);
+            same(
+                "cross-entropy backward",
+                Flex::tune_cross_entropy_backward(x.clone(), targets.clone(), g.clone(), smoothing),
+                ops::cross_entropy::backward::<Flex>(x.clone(), targets, g, smoothing),
+            );
+        }
+    }
+}
+
+#[test]
+fn linear_and_embedding_equal_their_default_bodies() {
+    for [tokens, inner, outer] in [
+        [1, 1, 1],
+        [3, 17, 1],
+        [129, 65, 33],
+        [200, 130, 257],
+        [1, 129, 2],
+    ] {
+        let (x, w, b, g) = (
+            random(1, [tokens, inner]),
+            random(2, [outer, inner]),
+            vector(3, outer),
+            random(4, [tokens, outer]),
+        );
+        for b in [None, Some(b)] {
+            let default = ops::linear::forward::<Flex>(x.clone(), w.clone(), b.clone());
+            same(
+                "linear",
+                Flex::tune_linear(x.clone(), w.clone(), b),
+                default,
+            );
+        }
+        let (xt, wt, gt) = (x.transpose(0, 1), w.transpose(0, 1), g.transpose(0, 1));
+        let matmul = |a: &FlexTensor, b: &FlexTensor| {
+            primitive(tensor::<Flex, 2>(a.clone()).matmul(tensor::<Flex, 2>(b.clone())))
+        };
+        same(
+            "linear x",
+            Flex::tune_linear_backward_x(g.clone(), w.clone()),
+            matmul(&g, &w),
+        );
+        same(
+            "linear weight",
+            Flex::tune_linear_backward_weight(g.clone(), x.clone()),
+            matmul(&gt, &x),
+        );
+        let default = ops::linear::backward_bias::<Flex>(g.clone());
+        same(
+            "linear bias",
+            Flex::tune_linear_backward_bias(g.clone()),
+            default,
+        );
+        // Views with strides are not for the kernels.
+        same(
+            "linear of a view",
+            Flex::tune_linear(gt.clone(), xt.clone(), None),
+            matmul(&gt, &x),
+        );
+        same(
+            "linear x of a view",
+            Flex::tune_linear_backward_x(wt.clone(), gt.clone()),
+            matmul(&wt, &gt),
+        );
+        let kind = GeluKind::Exact;
+        same(
+            "gelu of a view",
+            Flex::tune_gelu(xt.clone(), kind),
+            ops::gelu::forward::<Flex>(xt, kind),
+        );
+
+        let rows = classes(tokens, 40);
+        let default = ops::embedding::backward::<Flex>(40, rows.clone(), g.clone());
+        same(
+            "embedding",
+            Flex::tune_embedding_rows_backward(40, rows, g),
+            default,
+        );
+    }
+}
+
+#[test]
+fn attention_equals_its_default_body() {
+    for lengths in [&[1][..], &[0, 17, 1, 0, 129], &[260, 128], &[]] {
+        let sequences = Sequences::from_lengths(lengths);
+        for (heads, head_width) in [(1, 1), (3, 17), (2, 32)] {
+            for causal in [false, true] {
+                for dropout in [None, Some(Dropout { key: 4, rate: 0.1 })] {
+                    let config = AttentionConfig {
+                        heads,
+                        causal,
+                        dropout,
+                    };
+                    let [q, k, v, g] = [1, 2, 3, 4]
+                        .map(|key| random(key, [sequences.tokens(), heads * head_width]));
+                    let call = || (q.clone(), k.clone(), v.clone());
+                    let (a, b, c) = call();
+                    let kernel = Flex::tune_attention(a, b, c, &sequences, config);
+                    let (a, b, c) = call();
+                    same(
+                        "attention",
+                        kernel,
+                        ops::attention::forward::<Flex>(a, b, c, &sequences, config),
+                    );
+                    let (a, b, c) = call();
+                    let kernel =
+                        Flex::tune_attention_backward(a, b, c, g.clone(), &sequences, config);
+                    let (a, b, c) = call();
+                    let default =
+                        ops::attention::backward::<Flex>(a, b, c, g.clone(), &sequences, config);
+                    same("attention q", kernel.q, default.q);
+                    same("attention k", kernel.k, default.k);
+                    same("attention v", kernel.v, default.v);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Linear: matrix products straight into fresh buffers, the bias laid down first and added to.
+
+use super::util::{Place, column_sums, from_vec, matrix, product, wide, written};
+use burn::backend::flex::FlexTensor;
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+/// All threads, where the product is worth them; `gemm` itself decides how many.
+const PARALLEL: Parallelism = Parallelism::Rayon(0);
+
+pub(super) fn forward(
+    x: &FlexTensor,
+    weight: &FlexTensor,
+    bias: Option<&FlexTensor>,
+) -> Option<FlexTensor> {
+    let (([tokens, inner], x), ([outer, inner_of_weight], weight)) = (matrix(x)?, matrix(weight)?);
+    let bias = match bias {
+        Some(bias) => Some(bias.as_slice::<f32>().filter(|b| b.len() == outer)?),
+        None => None,
+    };
+    (inner == inner_of_weight && outer > 0).then_some(())?;
+    // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element; the
+    // slices have the lengths that the shapes say.
+    let output = unsafe {
+        written(tokens * outer, |output| {
+            if let Some(bias) = bias {
+                output
+                    .par_chunks_mut(outer)
+                    .with_min_len(16)
+                    .for_each(|row| {
+                        for (output, &bias) in row.iter_mut().zip(bias) {
+                            output.write(bias);
+                        }
+                    });
+            }
+            let factors = (Place::of(x, inner), Place::of(weight, inner).transposed());
+            let output = Place::of_new(output, outer);
+            product(
+                output,
+                factors,
+                [tokens, inner, outer],
+                1.0,
+                bias.is_some(),
+                PARALLEL,
+            );
+        })
+    };
+    Some(from_vec(output, [tokens, outer]))
+}
+
+pub(super) fn backward_x(grad: &FlexTensor, weight: &FlexTensor) -> Option<FlexTensor> {
+    let (([tokens, outer], grad), ([outer_of_weight, inner], weight)) =
+        (matrix(grad)?, matrix(weight)?);
+    (outer == outer_of_weight).then_some(())?;
+    // SAFETY: the product writes every element; the slices have the lengths that the shapes say.
+    let output = unsafe {
+        written(tokens * inner, |output| {
+            let factors = (Place::of(grad, outer), Place::of(weight, inner));
+            product(
+                Place::of_new(output, inner),
+                factors,
+                [tokens, outer, inner],
+                1.0,
+                false,
+                PARALLEL,
+            );
+        })
+    };
+    Some(from_vec(output, [tokens, inner]))
+}
+
+pub(super) fn backward_weight(grad: &FlexTensor, x: &FlexTensor) -> Option<FlexTensor> {
+    let (([tokens, outer], grad), ([tokens_of_x, inner], x)) = (matrix(grad)?, matrix(x)?);
+    (tokens == tokens_of_x).then_some(())?;
+    // SAFETY: the product writes every element (zeros for no tokens); the slices have the lengths that the shapes say.
+    let output = unsafe {
+        written(outer * inner, |output| {
+            let factors = (Place::of(grad, outer).transposed(), Place::of(x, inner));
+            product(
+                Place::of_new(output, inner),
+                factors,
+                [outer, tokens, inner],
+                1.0,
+                false,
+                PARALLEL,
+            );
+        })
+    };
+    Some(from_vec(output, [outer, inner]))
+}
+
+pub(super) fn backward_bias(grad: &FlexTensor) -> Option<FlexTensor> {
+    let ([tokens, outer], grad) = matrix(grad)?;
+    let sums = column_sums(tokens, outer, |sums, rows| {
+        wide(
+            #[inline(always)]
+            || {
+                for row in grad[rows.start * outer..rows.end * outer].chunks_exact(outer) {
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        *sum += x;
+                    }
+                }
+            },
+        );
+    });
+    Some(from_vec(sums, [outer]))
+}
