@@ -1,0 +1,16 @@
+//! Fine-tune MiniLM on a file of yours and use the result: `cargo run --release -p rekindle --example tickets -- tickets.csv`.
+
+use rekindle::{Classifier, RunConfig, Silent};
+
+fn main() -> Result<(), rekindle::Error> {
+    let mut config = RunConfig::default(); // LoRA on MiniLM
+    config.data.train = std::env::args().nth(1).map(Into::into);
+    config.train.epochs = 5.0;
+    let run = rekindle::finetune(&config, &Silent)?;
+    println!("accuracy {:.4}, model in {}", run.report.accuracy, run.final_dir.display());
+
+    let classifier = Classifier::open(&run.final_dir, config.device, &Silent)?;
+    let answer = &classifier.predict(&["my parcel never arrived"])?[0];
+    println!("{} ({:.0} %)", answer.label, 100.0 * answer.probability);
+    Ok(())
+}
