@@ -19,7 +19,7 @@ const TEST_OPTIONS: [&str; 6] = [
     "--help",
 ];
 /// The verbs of `rekindle` that compute, and so take `--device`.
-const VERBS_WITH_DEVICE: [&str; 3] = ["finetune", "evaluate", "predict"];
+const VERBS_WITH_DEVICE: [&str; 4] = ["finetune", "evaluate", "predict", "merge"];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
@@ -157,10 +157,20 @@ fn parse_run(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
     }))
 }
 
+/// Whether the arguments settle the device themselves: by name, by a setting, or by a run to resume, which has its own.
 fn names_device(args: &[OsString]) -> bool {
-    args.iter().take_while(|arg| *arg != "--").any(|arg| {
-        arg == "--device" || arg.to_str().is_some_and(|arg| arg.starts_with("--device="))
-    })
+    const SETTLED: [&str; 3] = ["--device", "--resume", "--set=device"];
+    let settles = |arg: &str| {
+        let named = |name: &&str| {
+            arg.strip_prefix(**name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        SETTLED.iter().any(|name| named(name)) || arg.starts_with("device=")
+    };
+    args.iter()
+        .take_while(|arg| *arg != "--")
+        .filter_map(|arg| arg.to_str())
+        .any(settles)
 }
 
 fn parse_test(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
@@ -304,6 +314,21 @@ mod tests {
                 "finetune --backend cuda --device=cpu",
                 Backend::Cuda,
                 "finetune --device=cpu",
+            ),
+            (
+                "finetune --backend cuda --resume runs/a",
+                Backend::Cuda,
+                "finetune --resume runs/a",
+            ),
+            (
+                "finetune --backend cuda --set device=cuda:1",
+                Backend::Cuda,
+                "finetune --set device=cuda:1",
+            ),
+            (
+                "finetune --backend cuda --set seed=1",
+                Backend::Cuda,
+                "finetune --device cuda --set seed=1",
             ),
             ("finetune --help", Backend::Cpu, "finetune --help"),
             (
