@@ -160,17 +160,15 @@ fn parse_run(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
 /// Whether the arguments settle the device themselves: by name, by a setting, or by a run to resume, which has its own.
 fn names_device(args: &[OsString]) -> bool {
     const SETTLED: [&str; 3] = ["--device", "--resume", "--set=device"];
-    let settles = |arg: &str| {
-        let named = |name: &&str| {
-            arg.strip_prefix(**name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        };
-        SETTLED.iter().any(|name| named(name)) || arg.starts_with("device=")
+    let is = |arg: &str, name: &str| {
+        arg.strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     };
-    args.iter()
+    let mut own = args
+        .iter()
         .take_while(|arg| *arg != "--")
-        .filter_map(|arg| arg.to_str())
-        .any(settles)
+        .filter_map(|arg| arg.to_str());
+    own.any(|arg| arg.starts_with("device=") || SETTLED.iter().any(|name| is(arg, name)))
 }
 
 fn parse_test(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
