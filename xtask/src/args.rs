@@ -314,9 +314,9 @@ mod tests {
                 "finetune --device=cpu",
             ),
             (
-                "finetune --backend cuda --resume runs/a",
+                "finetune --backend cuda --resume=runs/a=b",
                 Backend::Cuda,
-                "finetune --resume runs/a",
+                "finetune --resume=runs/a=b",
             ),
             (
                 "finetune --backend cuda --set device=cuda:1",

@@ -50,7 +50,9 @@ pub fn run(test: &Test) -> Result<ExitCode> {
     }
     let mut counts = None;
     let mut reports: Vec<Report> = Vec::new();
-    for step in plan(&test.which) {
+    let plan = plan(&test.which);
+    let steps = plan.len();
+    for step in plan {
         println!("\n==> {step}");
         let start = Instant::now();
         let outcome = run_step(&step, &mut counts)?;
@@ -75,7 +77,13 @@ pub fn run(test: &Test) -> Result<ExitCode> {
         _ => None,
     });
     if let Some((step, hint)) = failed {
-        println!("\n{step} failed; the steps after it were not run\nhint: {hint}");
+        let left = steps - reports.len();
+        let left = if left > 0 {
+            format!("; steps not run: {left}")
+        } else {
+            String::new()
+        };
+        println!("\n{step} failed{left}\nhint: {hint}");
     }
     if let Some(Counts { passed, failed, .. }) = counts {
         println!("{passed} passed, {failed} failed");

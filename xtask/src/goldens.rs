@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::checks::seconds;
 use crate::proc::root;
@@ -23,11 +23,9 @@ pub fn run(python: &Path) -> Result<()> {
             .arg(script)
             .current_dir(&root)
             .status()
-            .with_context(|| {
-                format!(
-                    "cannot start `{}`\nhint: name a Python with --python",
-                    python.display()
-                )
+            .map_err(|error| {
+                let python = python.display();
+                anyhow!("cannot start `{python}`: {error}\nhint: name a Python with --python")
             })?;
         if !status.success() {
             bail!(
