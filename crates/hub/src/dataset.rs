@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::cache::{RepoCache, RepoKind};
 use crate::cards::{DatasetCard, DatasetSource, PackageRef};
 use crate::disk;
@@ -14,6 +16,26 @@ use crate::{DEFAULT_REVISION, Hub, Source, name, snapshot, unavailable};
 
 /// A card's file inside its folder, for datasets that have a folder of their own.
 const CARD: &str = "card.toml";
+
+/// Datasets that are part of the program, so that the default run needs no checkout: name, then file and content.
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[(
+    "intents",
+    &[
+        (CARD, include_str!("../../../datasets/intents/card.toml")),
+        (
+            "train.tsv",
+            include_str!("../../../datasets/intents/train.tsv"),
+        ),
+        (
+            "validation.tsv",
+            include_str!("../../../datasets/intents/validation.tsv"),
+        ),
+        (
+            "test.tsv",
+            include_str!("../../../datasets/intents/test.tsv"),
+        ),
+    ],
+)];
 
 /// A dataset that is on this machine.
 #[derive(Debug, Clone)]
@@ -92,6 +114,9 @@ impl Hub {
                 return Ok(card);
             }
         }
+        if let Some((name, files)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return self.unpack_built_in(name, files);
+        }
         let known = self.dataset_names();
         let near = name::near(name, known.iter().map(String::as_str));
         Err(HubError::Unknown {
@@ -103,7 +128,25 @@ impl Hub {
         })
     }
 
-    /// Names of the cards in the dataset folders, sorted.
+    /// Writes a built-in dataset into the cache, the card last, unless it lies there already. The folder's name holds a
+    /// digest of the files, so that a newer program does not meet older ones.
+    fn unpack_built_in(&self, name: &str, files: &[(&str, &str)]) -> Result<PathBuf, HubError> {
+        let all: String = files.iter().map(|(_, text)| *text).collect();
+        let digest = disk::hex(Sha256::digest(all.as_bytes()));
+        let dir = self
+            .cache
+            .join("datasets")
+            .join(format!("{name}-{}", &digest[..12]));
+        let card = dir.join(CARD);
+        if !card.is_file() {
+            for (file, text) in files.iter().rev() {
+                disk::write_atomically(&dir.join(file), text)?;
+            }
+        }
+        Ok(card)
+    }
+
+    /// Names of the cards in the dataset folders and of the built-in ones, sorted.
     pub fn dataset_names(&self) -> Vec<String> {
         let entries = self
             .dataset_dirs
@@ -122,6 +165,7 @@ impl Hub {
                 is_card.then(|| path.file_stem()?.to_str().map(String::from))?
             })
             .collect();
+        names.extend(BUILT_IN.iter().map(|(name, _)| (*name).to_owned()));
         names.sort();
         names.dedup();
         names

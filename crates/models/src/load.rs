@@ -18,11 +18,20 @@ use std::{
 /// When the file is missing, or is no JSON object.
 pub fn read_config(dir: &Path) -> Result<serde_json::Map<String, serde_json::Value>, ModelError> {
     let path = dir.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io {
+        path: path.clone(),
+        source,
+    })?;
     match serde_json::from_str(&text) {
         Ok(serde_json::Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ModelError::Config { path, reason: "expected a JSON object".into() }),
-        Err(e) => Err(ModelError::Config { path, reason: format!("not valid JSON: {e}") }),
+        Ok(_) => Err(ModelError::Config {
+            path,
+            reason: "expected a JSON object".into(),
+        }),
+        Err(e) => Err(ModelError::Config {
+            path,
+            reason: format!("not valid JSON: {e}"),
+        }),
     }
 }
 
@@ -70,7 +79,11 @@ impl LoadReport {
     pub fn summary(&self) -> String {
         let mut text = format!("{} tensors loaded", self.loaded.len());
         if !self.initialised.is_empty() {
-            let names: Vec<&str> = self.initialised.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = self
+                .initialised
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
             text.push_str(&format!("; newly initialised: {}", names.join(", ")));
         }
         if !self.ignored.is_empty() {
@@ -90,20 +103,36 @@ impl Checkpoint {
         for name in ["model.safetensors", "model.safetensors.index.json"] {
             let path = dir.join(name);
             if path.is_file() {
-                return Ok(Self { files: TensorFiles::open(&path)?, path });
+                return Ok(Self {
+                    files: TensorFiles::open(&path)?,
+                    path,
+                });
             }
         }
         let mut found: Vec<String> = std::fs::read_dir(dir)
-            .map_err(|source| ModelError::Io { path: dir.to_owned(), source })?
+            .map_err(|source| ModelError::Io {
+                path: dir.to_owned(),
+                source,
+            })?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         found.sort();
         let hint = match found.iter().any(|name| name.ends_with(".bin")) {
-            true => "this model is saved as pickle (pytorch_model.bin); save it again as safetensors: model.save_pretrained(dir) in transformers writes them",
+            true => {
+                "this model is saved as pickle (pytorch_model.bin); save it again as safetensors: model.save_pretrained(dir) in transformers writes them"
+            }
             false => "name a directory that holds a model as transformers saves it",
         };
-        let found = if found.is_empty() { "an empty directory".into() } else { found.join(", ") };
-        Err(ModelError::NoWeights { path: dir.to_owned(), found, hint: hint.into() })
+        let found = if found.is_empty() {
+            "an empty directory".into()
+        } else {
+            found.join(", ")
+        };
+        Err(ModelError::NoWeights {
+            path: dir.to_owned(),
+            found,
+            hint: hint.into(),
+        })
     }
 
     /// The tensors.
@@ -139,7 +168,13 @@ impl Checkpoint {
                 return;
             }
             let name = weights.names.published(param.path);
-            match self.find(&name, param.shape.as_slice(), wanted.remove(&name), weights, &mut report) {
+            match self.find(
+                &name,
+                param.shape.as_slice(),
+                wanted.remove(&name),
+                weights,
+                &mut report,
+            ) {
                 Ok(Found::Value(value)) => drop(values.insert(name, value)),
                 Ok(Found::New) => {}
                 Ok(Found::Missing) => missing.push(name),
@@ -150,17 +185,26 @@ impl Checkpoint {
             return Err(error);
         }
         if !missing.is_empty() {
-            return Err(ModelError::Missing { path: self.path.clone(), names: missing });
+            return Err(ModelError::Missing {
+                path: self.path.clone(),
+                names: missing,
+            });
         }
         if !wanted.is_empty() {
-            return Err(ModelError::Unexpected { path: self.path.clone(), names: wanted.into_values().collect() });
+            return Err(ModelError::Unexpected {
+                path: self.path.clone(),
+                names: wanted.into_values().collect(),
+            });
         }
         let module = params::map(module, &mut |param| {
             let value = match values.remove(&weights.names.published(param.path)) {
                 Some(host) => host.into_primitive::<B>(device),
                 None => param.value,
             };
-            Mapped { value, trainable: param.trainable }
+            Mapped {
+                value,
+                trainable: param.trainable,
+            }
         });
         Ok((module, report))
     }
@@ -188,9 +232,16 @@ impl Checkpoint {
             return Ok(Found::New);
         }
         let path = || self.files.file_of(&tensor).unwrap_or(&self.path).to_owned();
-        let Some(value) = self.files.read(&tensor)? else { return Ok(Found::Missing) };
+        let Some(value) = self.files.read(&tensor)? else {
+            return Ok(Found::Missing);
+        };
         if value.shape != expected {
-            return Err(ModelError::Shape { path: path(), tensor: tensor.clone(), expected: expected.to_vec(), found: value.shape });
+            return Err(ModelError::Shape {
+                path: path(),
+                tensor: tensor.clone(),
+                expected: expected.to_vec(),
+                found: value.shape,
+            });
         }
         report.loaded.push(name.to_owned());
         Ok(Found::Value(value))

@@ -66,15 +66,29 @@ impl LoraConfig {
     /// # Errors
     /// Names the setting outside its range.
     pub fn validate(&self) -> Result<(), PeftError> {
-        let setting = |key, found: String, expected| Err(PeftError::Setting { key, found, expected });
+        let setting = |key, found: String, expected| {
+            Err(PeftError::Setting {
+                key,
+                found,
+                expected,
+            })
+        };
         if self.r == 0 {
             return setting("r", "0".into(), "a rank of at least 1");
         }
         if !(self.lora_alpha > 0.0 && self.lora_alpha.is_finite()) {
-            return setting("lora_alpha", self.lora_alpha.to_string(), "a number above 0");
+            return setting(
+                "lora_alpha",
+                self.lora_alpha.to_string(),
+                "a number above 0",
+            );
         }
         if !(0.0..1.0).contains(&self.lora_dropout) {
-            return setting("lora_dropout", self.lora_dropout.to_string(), "a rate of at least 0 and below 1");
+            return setting(
+                "lora_dropout",
+                self.lora_dropout.to_string(),
+                "a rate of at least 0 and below 1",
+            );
         }
         Ok(())
     }
@@ -88,7 +102,11 @@ impl LoraConfig {
             TargetModules::AllLinear => json!("all-linear"),
         };
         // Whole numbers as PEFT writes them.
-        let alpha = if self.lora_alpha.fract() == 0.0 { json!(self.lora_alpha as i64) } else { json!(self.lora_alpha) };
+        let alpha = if self.lora_alpha.fract() == 0.0 {
+            json!(self.lora_alpha as i64)
+        } else {
+            json!(self.lora_alpha)
+        };
         // Keys sorted, as PEFT writes them.
         json!({
             "alpha_pattern": {},
@@ -123,32 +141,47 @@ impl LoraConfig {
         if !peft_type.eq_ignore_ascii_case("lora") {
             return Err(format!("peft_type is `{peft_type}`, expected `LORA`"));
         }
-        for (key, plain) in
-            [("use_dora", json!(false)), ("bias", json!("none")), ("fan_in_fan_out", json!(false)), ("rank_pattern", json!({})), ("alpha_pattern", json!({}))]
-        {
+        for (key, plain) in [
+            ("use_dora", json!(false)),
+            ("bias", json!("none")),
+            ("fan_in_fan_out", json!(false)),
+            ("rank_pattern", json!({})),
+            ("alpha_pattern", json!({})),
+        ] {
             let found = &json[key];
             if !found.is_null() && *found != plain {
-                return Err(format!("`{key}` is {found}; this reader knows {plain} only"));
+                return Err(format!(
+                    "`{key}` is {found}; this reader knows {plain} only"
+                ));
             }
         }
         let strings = |value: &Value| -> Option<Vec<String>> {
-            value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
+            value
+                .as_array()?
+                .iter()
+                .map(|v| v.as_str().map(str::to_owned))
+                .collect()
         };
         let target_modules = match &json["target_modules"] {
             Value::String(all) if all == "all-linear" => TargetModules::AllLinear,
             Value::String(pattern) => TargetModules::Regex(pattern.clone()),
-            list => TargetModules::Suffixes(
-                strings(list).ok_or_else(|| format!("`target_modules` is {list}, expected a list of names or a pattern"))?,
-            ),
+            list => TargetModules::Suffixes(strings(list).ok_or_else(|| {
+                format!("`target_modules` is {list}, expected a list of names or a pattern")
+            })?),
         };
-        let r = json["r"].as_u64().ok_or_else(|| format!("`r` is {}, expected a positive integer", json["r"]))? as usize;
+        let r = json["r"]
+            .as_u64()
+            .ok_or_else(|| format!("`r` is {}, expected a positive integer", json["r"]))?
+            as usize;
         let layers_to_transform = match &json["layers_to_transform"] {
             Value::Null => None,
             Value::Number(one) => one.as_u64().map(|i| vec![i as usize]),
             list => Some(
                 list.as_array()
                     .and_then(|l| l.iter().map(|v| v.as_u64().map(|i| i as usize)).collect())
-                    .ok_or_else(|| format!("`layers_to_transform` is {list}, expected a list of layer numbers"))?,
+                    .ok_or_else(|| {
+                        format!("`layers_to_transform` is {list}, expected a list of layer numbers")
+                    })?,
             ),
         };
         let config = Self {

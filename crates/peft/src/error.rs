@@ -26,7 +26,11 @@ pub enum PeftError {
         reason: String,
     },
     /// A pattern that matches nothing.
-    #[error("{key}: `{pattern}` matches no {what} of this model{}\nhint: {}", near(nearest), known(examples))]
+    #[error(
+        "{key}: `{pattern}` matches no {what} of this model{}\nhint: {}",
+        near(nearest),
+        known(examples)
+    )]
     NoMatch {
         /// The setting.
         key: &'static str,
@@ -40,7 +44,9 @@ pub enum PeftError {
         examples: Vec<String>,
     },
     /// Nothing would train.
-    #[error("no parameter is left to train\nhint: loosen `freeze`, or name parameters in `unfreeze`")]
+    #[error(
+        "no parameter is left to train\nhint: loosen `freeze`, or name parameters in `unfreeze`"
+    )]
     NothingTrains,
     /// A file of the adapter could not be read or written.
     #[error("{}: {source}", path.display())]
@@ -72,9 +78,19 @@ pub enum PeftError {
 }
 
 fn near(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+    nearest
+        .as_ref()
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_default()
 }
 
 fn known(examples: &[String]) -> String {
-    format!("it has {}", examples.iter().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", "))
+    format!(
+        "it has {}",
+        examples
+            .iter()
+            .map(|e| format!("`{e}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }

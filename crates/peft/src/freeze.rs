@@ -32,7 +32,9 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
     names: NameMap,
 ) -> Result<M, PeftError> {
     let mut paths = Vec::new();
-    params::visit(&model, &mut |param: params::ParamRef<'_, B>| paths.push(names.published(param.path)));
+    params::visit(&model, &mut |param: params::ParamRef<'_, B>| {
+        paths.push(names.published(param.path))
+    });
     for (key, patterns) in [("freeze", freeze), ("unfreeze", unfreeze)] {
         for pattern in patterns {
             if !paths.iter().any(|path| glob_matches(pattern, path)) {
@@ -41,7 +43,10 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
         }
     }
     let mut any = false;
-    let in_head = |path: &str| head.iter().any(|module| path.starts_with(&format!("{module}.")));
+    let in_head = |path: &str| {
+        head.iter()
+            .any(|module| path.starts_with(&format!("{module}.")))
+    };
     let model = params::map(model, &mut |param| {
         let path = names.published(param.path);
         let by_rule = match rule {
@@ -54,29 +59,47 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
         let freed = unfreeze.iter().any(|pattern| glob_matches(pattern, &path));
         let trainable = (by_rule && !frozen) || freed;
         any |= trainable;
-        params::Mapped { value: param.value, trainable }
+        params::Mapped {
+            value: param.value,
+            trainable,
+        }
     });
-    if any { Ok(model) } else { Err(PeftError::NothingTrains) }
+    if any {
+        Ok(model)
+    } else {
+        Err(PeftError::NothingTrains)
+    }
 }
 
 /// Whether a glob (`*` any characters) matches the whole path, or a module above it.
 #[must_use]
 pub fn glob_matches(pattern: &str, path: &str) -> bool {
     let ends = path.match_indices('.').map(|(i, _)| i).chain([path.len()]);
-    ends.into_iter().any(|end| whole(pattern.as_bytes(), path[..end].as_bytes()))
+    ends.into_iter()
+        .any(|end| whole(pattern.as_bytes(), path[..end].as_bytes()))
 }
 
 fn whole(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((b'*', rest)) => (0..=text.len()).any(|i| whole(rest, &text[i..])),
-        Some((first, rest)) => text.split_first().is_some_and(|(t, text)| t == first && whole(rest, text)),
+        Some((first, rest)) => text
+            .split_first()
+            .is_some_and(|(t, text)| t == first && whole(rest, text)),
     }
 }
 
 /// The error of a pattern without a match, with the nearest name and a few that there are.
-pub(crate) fn no_match(key: &'static str, pattern: &str, what: &'static str, paths: &[String]) -> PeftError {
-    let mut candidates: Vec<&str> = paths.iter().flat_map(|p| [p.as_str(), p.rsplit('.').next().unwrap_or(p)]).collect();
+pub(crate) fn no_match(
+    key: &'static str,
+    pattern: &str,
+    what: &'static str,
+    paths: &[String],
+) -> PeftError {
+    let mut candidates: Vec<&str> = paths
+        .iter()
+        .flat_map(|p| [p.as_str(), p.rsplit('.').next().unwrap_or(p)])
+        .collect();
     candidates.sort_unstable();
     candidates.dedup();
     let nearest = candidates
@@ -93,7 +116,13 @@ pub(crate) fn no_match(key: &'static str, pattern: &str, what: &'static str, pat
             examples.push(example);
         }
     }
-    PeftError::NoMatch { key, pattern: pattern.to_owned(), what, nearest, examples }
+    PeftError::NoMatch {
+        key,
+        pattern: pattern.to_owned(),
+        what,
+        nearest,
+        examples,
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +132,16 @@ mod tests {
     #[test]
     fn globs() {
         for (pattern, path, expected) in [
-            ("bert.encoder.layer.0", "bert.encoder.layer.0.output.dense.weight", true),
-            ("bert.encoder.layer.1", "bert.encoder.layer.10.output.dense.weight", false),
+            (
+                "bert.encoder.layer.0",
+                "bert.encoder.layer.0.output.dense.weight",
+                true,
+            ),
+            (
+                "bert.encoder.layer.1",
+                "bert.encoder.layer.10.output.dense.weight",
+                false,
+            ),
             ("*.LayerNorm", "bert.embeddings.LayerNorm.weight", true),
             ("*bias", "a.b.bias", true),
             ("a", "ab", false),

@@ -16,7 +16,12 @@ use rekindle_nn::{
 /// # Errors
 /// When a pattern matches no layer: with the nearest name.
 pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, PeftError> {
-    let saved = |path: &str| config.modules_to_save.iter().any(|module| is_under(module, path));
+    let saved = |path: &str| {
+        config
+            .modules_to_save
+            .iter()
+            .any(|module| is_under(module, path))
+    };
     let matching: Vec<&String> = match &config.target_modules {
         TargetModules::AllLinear => layers.iter().filter(|path| !saved(path)).collect(),
         TargetModules::Suffixes(suffixes) => {
@@ -25,11 +30,17 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
                     return Err(no_match("target_modules", suffix, "layer", layers));
                 }
             }
-            layers.iter().filter(|path| suffixes.iter().any(|suffix| is_suffix(suffix, path))).collect()
+            layers
+                .iter()
+                .filter(|path| suffixes.iter().any(|suffix| is_suffix(suffix, path)))
+                .collect()
         }
         TargetModules::Regex(pattern) => {
-            let regex = regex::Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|e| PeftError::Regex { pattern: pattern.clone(), reason: e.to_string() })?;
+            let regex =
+                regex::Regex::new(&format!("^(?:{pattern})$")).map_err(|e| PeftError::Regex {
+                    pattern: pattern.clone(),
+                    reason: e.to_string(),
+                })?;
             layers.iter().filter(|path| regex.is_match(path)).collect()
         }
     };
@@ -41,13 +52,27 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
     if matching.is_empty() {
         return Err(no_match("target_modules", &described, "layer", layers));
     }
-    let Some(indices) = &config.layers_to_transform else { return Ok(matching.into_iter().cloned().collect()) };
+    let Some(indices) = &config.layers_to_transform else {
+        return Ok(matching.into_iter().cloned().collect());
+    };
     for index in indices {
-        if !matching.iter().any(|path| layer_index(path) == Some(*index)) {
-            return Err(no_match("layers_to_transform", &index.to_string(), "layer", layers));
+        if !matching
+            .iter()
+            .any(|path| layer_index(path) == Some(*index))
+        {
+            return Err(no_match(
+                "layers_to_transform",
+                &index.to_string(),
+                "layer",
+                layers,
+            ));
         }
     }
-    Ok(matching.into_iter().filter(|path| layer_index(path).is_some_and(|i| indices.contains(&i))).cloned().collect())
+    Ok(matching
+        .into_iter()
+        .filter(|path| layer_index(path).is_some_and(|i| indices.contains(&i)))
+        .cloned()
+        .collect())
 }
 
 /// Whether a path is the module of this suffix, or lies below it.
@@ -57,13 +82,18 @@ fn is_under(module: &str, path: &str) -> bool {
 }
 
 fn is_suffix(suffix: &str, path: &str) -> bool {
-    path == suffix || path.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
+    path == suffix
+        || path
+            .strip_suffix(suffix)
+            .is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// The last segment of a path, but not its last two names, that is a number: PEFT's `.*\.[^.]*\.(\d+)\.`.
 fn layer_index(path: &str) -> Option<usize> {
     let segments: Vec<&str> = path.split('.').collect();
-    (2..segments.len().saturating_sub(1)).rev().find_map(|i| segments[i].parse().ok())
+    (2..segments.len().saturating_sub(1))
+        .rev()
+        .find_map(|i| segments[i].parse().ok())
 }
 
 /// Puts fresh adapters into the layers that the configuration means and freezes everything but them and
@@ -91,12 +121,14 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
         let path = names.published(path);
         if targets.contains(&path) {
             let adapter = LowRank::init(rng::named(seed, &path), layer.dims(), config.r, device);
-            layer.adapter = Some(LowRank { scale: config.scale(), dropout: config.lora_dropout, ..adapter });
+            layer.adapter = Some(LowRank {
+                scale: config.scale(),
+                dropout: config.lora_dropout,
+                ..adapter
+            });
         }
     });
-    let model = params::set_trainable(model, &mut |path| {
-        is_saved(&names.published(path), config)
-    });
+    let model = params::set_trainable(model, &mut |path| is_saved(&names.published(path), config));
     Ok((model, targets))
 }
 
@@ -105,7 +137,10 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
 pub fn is_saved(path: &str, config: &LoraConfig) -> bool {
     path.contains(".adapter.lora_")
         || path.starts_with("adapter.lora_")
-        || config.modules_to_save.iter().any(|module| is_under(module, path))
+        || config
+            .modules_to_save
+            .iter()
+            .any(|module| is_under(module, path))
 }
 
 /// Adds every adapter to its layer's weight and empties the slot. The model computes what it did, up to rounding.
@@ -128,7 +163,12 @@ mod tests {
     fn layers() -> Vec<String> {
         let mut layers = Vec::new();
         for i in 0..3 {
-            for name in ["attention.self.query", "attention.self.key", "attention.self.value", "output.dense"] {
+            for name in [
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+                "output.dense",
+            ] {
                 layers.push(format!("bert.encoder.layer.{i}.{name}"));
             }
         }
@@ -138,20 +178,50 @@ mod tests {
 
     #[test]
     fn targets_by_suffix_regex_and_all() {
-        let base = LoraConfig { modules_to_save: vec!["classifier".into()], ..LoraConfig::default() };
+        let base = LoraConfig {
+            modules_to_save: vec!["classifier".into()],
+            ..LoraConfig::default()
+        };
         assert_eq!(targets(&layers(), &base).unwrap().len(), 6);
-        let regex = LoraConfig { target_modules: TargetModules::Regex(r".*\.[02]\..*query".into()), ..base.clone() };
-        assert_eq!(targets(&layers(), &regex).unwrap(), ["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.2.attention.self.query"]);
-        let all = LoraConfig { target_modules: TargetModules::AllLinear, ..base.clone() };
+        let regex = LoraConfig {
+            target_modules: TargetModules::Regex(r".*\.[02]\..*query".into()),
+            ..base.clone()
+        };
+        assert_eq!(
+            targets(&layers(), &regex).unwrap(),
+            [
+                "bert.encoder.layer.0.attention.self.query",
+                "bert.encoder.layer.2.attention.self.query"
+            ]
+        );
+        let all = LoraConfig {
+            target_modules: TargetModules::AllLinear,
+            ..base.clone()
+        };
         assert_eq!(targets(&layers(), &all).unwrap().len(), 12);
-        let some = LoraConfig { layers_to_transform: Some(vec![1]), ..base };
-        assert_eq!(targets(&layers(), &some).unwrap(), ["bert.encoder.layer.1.attention.self.query", "bert.encoder.layer.1.attention.self.value"]);
+        let some = LoraConfig {
+            layers_to_transform: Some(vec![1]),
+            ..base
+        };
+        assert_eq!(
+            targets(&layers(), &some).unwrap(),
+            [
+                "bert.encoder.layer.1.attention.self.query",
+                "bert.encoder.layer.1.attention.self.value"
+            ]
+        );
     }
 
     #[test]
     fn a_pattern_without_a_match_is_an_error_with_the_nearest_name() {
-        let config = LoraConfig { target_modules: TargetModules::Suffixes(vec!["qeury".into()]), ..LoraConfig::default() };
+        let config = LoraConfig {
+            target_modules: TargetModules::Suffixes(vec!["qeury".into()]),
+            ..LoraConfig::default()
+        };
         let message = targets(&layers(), &config).unwrap_err().to_string();
-        assert!(message.contains("`qeury` matches no layer of this model; did you mean `query`?"), "{message}");
+        assert!(
+            message.contains("`qeury` matches no layer of this model; did you mean `query`?"),
+            "{message}"
+        );
     }
 }

@@ -10,7 +10,10 @@ use rekindle_nn::{
 use std::{collections::BTreeMap, path::Path};
 
 const PREFIX: &str = "base_model.model.";
-const SUBSTITUTES: [(&str, &str); 2] = [(".adapter.lora_a", ".lora_A.weight"), (".adapter.lora_b", ".lora_B.weight")];
+const SUBSTITUTES: [(&str, &str); 2] = [
+    (".adapter.lora_a", ".lora_A.weight"),
+    (".adapter.lora_b", ".lora_B.weight"),
+];
 
 /// A parameter's name in the adapter's file.
 fn on_disk(published: &str) -> String {
@@ -27,17 +30,32 @@ fn on_disk(published: &str) -> String {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn save<B: Backend, M: Module<B>>(model: &M, config: &LoraConfig, names: NameMap, dir: &Path) -> Result<(), PeftError> {
-    let io = |source| PeftError::Io { path: dir.to_owned(), source };
+pub fn save<B: Backend, M: Module<B>>(
+    model: &M,
+    config: &LoraConfig,
+    names: NameMap,
+    dir: &Path,
+) -> Result<(), PeftError> {
+    let io = |source| PeftError::Io {
+        path: dir.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(dir).map_err(io)?;
     let mut state: Vec<(String, HostTensor)> = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
         if is_saved(&published, config) {
-            state.push((on_disk(&published), HostTensor::from_primitive::<B>(param.value)));
+            state.push((
+                on_disk(&published),
+                HostTensor::from_primitive::<B>(param.value),
+            ));
         }
     });
-    tensors::write(&dir.join("adapter_model.safetensors"), state.iter().map(|(n, t)| (n.as_str(), t)), &[])?;
+    tensors::write(
+        &dir.join("adapter_model.safetensors"),
+        state.iter().map(|(n, t)| (n.as_str(), t)),
+        &[],
+    )?;
     let text = format!("{:#}\n", config.to_json());
     tensors::write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
 }
@@ -48,9 +66,14 @@ pub fn save<B: Backend, M: Module<B>>(model: &M, config: &LoraConfig, names: Nam
 /// When it is missing or not a LoRA configuration.
 pub fn read_config(dir: &Path) -> Result<LoraConfig, PeftError> {
     let path = dir.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| PeftError::Io { path: path.clone(), source })?;
-    let json = serde_json::from_str(&text)
-        .map_err(|e| PeftError::Config { path: path.clone(), reason: format!("not valid JSON: {e}") })?;
+    let text = std::fs::read_to_string(&path).map_err(|source| PeftError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let json = serde_json::from_str(&text).map_err(|e| PeftError::Config {
+        path: path.clone(),
+        reason: format!("not valid JSON: {e}"),
+    })?;
     LoraConfig::from_json(&json).map_err(|reason| PeftError::Config { path, reason })
 }
 
@@ -70,13 +93,24 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
     let path = dir.join("adapter_model.safetensors");
     let files = TensorFiles::open(&path)?;
     // PEFT lists `score` for every SEQ_CLS model, whichever head it has; what counts is what the file holds.
-    config.modules_to_save.retain(|module| files.names().any(|name| name.contains(&format!(".{module}."))));
+    config.modules_to_save.retain(|module| {
+        files
+            .names()
+            .any(|name| name.contains(&format!(".{module}.")))
+    });
     for head in heads {
-        if files.names().any(|n| n.starts_with(&format!("{PREFIX}{head}."))) && !config.modules_to_save.iter().any(|m| m == head) {
+        if files
+            .names()
+            .any(|n| n.starts_with(&format!("{PREFIX}{head}.")))
+            && !config.modules_to_save.iter().any(|m| m == head)
+        {
             config.modules_to_save.push((*head).to_owned());
         }
     }
-    let mismatch = |reason: String| PeftError::Mismatch { path: path.clone(), reason };
+    let mismatch = |reason: String| PeftError::Mismatch {
+        path: path.clone(),
+        reason,
+    };
     let (model, _) = inject(model, &config, names, 0, device)?;
     let mut values: BTreeMap<String, HostTensor> = BTreeMap::new();
     let mut fail: Option<PeftError> = None;
@@ -87,10 +121,15 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
         }
         let name = on_disk(&published);
         match files.read(&name) {
-            Ok(Some(value)) if value.shape == param.shape.as_slice() => drop(values.insert(name, value)),
+            Ok(Some(value)) if value.shape == param.shape.as_slice() => {
+                drop(values.insert(name, value))
+            }
             Ok(Some(value)) => {
                 let expected = param.shape.as_slice();
-                fail = Some(mismatch(format!("tensor `{name}` has shape {:?}, expected {expected:?}", value.shape)));
+                fail = Some(mismatch(format!(
+                    "tensor `{name}` has shape {:?}, expected {expected:?}",
+                    value.shape
+                )));
             }
             Ok(None) => fail = Some(mismatch(format!("tensor `{name}` is missing"))),
             Err(error) => fail = Some(error.into()),
@@ -100,14 +139,19 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
         return Err(error);
     }
     if let Some(name) = files.names().find(|name| !values.contains_key(*name)) {
-        return Err(mismatch(format!("tensor `{name}` has no place in this model")));
+        return Err(mismatch(format!(
+            "tensor `{name}` has no place in this model"
+        )));
     }
     let model = params::map(model, &mut |param| {
         let value = match values.remove(&on_disk(&names.published(param.path))) {
             Some(host) => host.into_primitive::<B>(device),
             None => param.value,
         };
-        Mapped { value, trainable: param.trainable }
+        Mapped {
+            value,
+            trainable: param.trainable,
+        }
     });
     Ok((model, config))
 }

@@ -7,7 +7,11 @@ fn main() -> Result<(), rekindle::Error> {
     config.data.train = std::env::args().nth(1).map(Into::into);
     config.train.epochs = 5.0;
     let run = rekindle::finetune(&config, &Silent)?;
-    println!("accuracy {:.4}, model in {}", run.report.accuracy, run.final_dir.display());
+    println!(
+        "accuracy {:.4}, model in {}",
+        run.report.accuracy,
+        run.final_dir.display()
+    );
 
     let classifier = Classifier::open(&run.final_dir, config.device, &Silent)?;
     let answer = &classifier.predict(&["my parcel never arrived"])?[0];

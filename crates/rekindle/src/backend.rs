@@ -8,16 +8,23 @@ use rekindle_nn::TuneAutodiff;
 /// Work that runs on any backend.
 pub(crate) trait OnBackend {
     type Output;
-    fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Self::Output, Error>;
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error>;
 }
 
 /// The devices of this build, for messages and `--help`.
 #[must_use]
 pub fn compiled_devices() -> Vec<&'static str> {
-    [(cfg!(feature = "cpu"), "cpu"), (cfg!(feature = "wgpu"), "wgpu"), (cfg!(feature = "cuda"), "cuda")]
-        .into_iter()
-        .filter_map(|(compiled, name)| compiled.then_some(name))
-        .collect()
+    [
+        (cfg!(feature = "cpu"), "cpu"),
+        (cfg!(feature = "wgpu"), "wgpu"),
+        (cfg!(feature = "cuda"), "cuda"),
+    ]
+    .into_iter()
+    .filter_map(|(compiled, name)| compiled.then_some(name))
+    .collect()
 }
 
 /// Runs a job on a device.
@@ -62,8 +69,14 @@ fn quietly<T>(probe: impl FnOnce() -> T + std::panic::UnwindSafe) -> Result<T, S
     panic::set_hook(hook);
     result.map_err(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given").to_owned()
+        let text = text
+            .or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_default();
+        text.lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("no reason given")
+            .to_owned()
     })
 }
 
@@ -78,7 +91,10 @@ mod wgpu {
         static SET_UP: OnceLock<Result<(), String>> = OnceLock::new();
         let ready = SET_UP.get_or_init(|| {
             super::quietly(|| {
-                init_setup::<AutoGraphicsApi>(&WgpuDevice::DefaultDevice, RuntimeOptions::default());
+                init_setup::<AutoGraphicsApi>(
+                    &WgpuDevice::DefaultDevice,
+                    RuntimeOptions::default(),
+                );
             })
         });
         ready.clone().map(|()| WgpuDevice::DefaultDevice).map_err(|reason| Error::Device {
@@ -97,23 +113,36 @@ mod cuda {
 
     /// Looks for the driver and for the toolkit's headers, which kernels are compiled with, before the runtime does.
     pub(super) fn driver(index: usize) -> Result<CudaDevice, Error> {
-        let fail = |reason: String, hint: &str| Error::Device { device: format!("cuda:{index}"), reason, hint: hint.into() };
+        let fail = |reason: String, hint: &str| Error::Device {
+            device: format!("cuda:{index}"),
+            reason,
+            hint: hint.into(),
+        };
         let devices = super::quietly(cudarc::driver::CudaContext::device_count)
             .and_then(|count| count.map_err(|e| e.to_string()))
             .map_err(|reason| {
-                fail(format!("NVIDIA's driver cannot be used ({reason})"), "install the driver, or use --device cpu or wgpu")
+                fail(
+                    format!("NVIDIA's driver cannot be used ({reason})"),
+                    "install the driver, or use --device cpu or wgpu",
+                )
             })?;
         if index >= devices.max(0) as usize {
-            return Err(fail(format!("this machine has {devices} NVIDIA GPUs"), "name one of them; the first is cuda:0"));
+            return Err(fail(
+                format!("this machine has {devices} NVIDIA GPUs"),
+                "name one of them; the first is cuda:0",
+            ));
         }
         let set = std::env::var_os("CUDA_PATH");
         let found = match &set {
             Some(path) => Path::new(path).join("include/cuda_runtime.h").is_file(),
-            None => ["/usr/local/cuda", "/opt/cuda", "/usr"].iter().any(|p| Path::new(p).join("include/cuda_runtime.h").is_file()),
+            None => ["/usr/local/cuda", "/opt/cuda", "/usr"]
+                .iter()
+                .any(|p| Path::new(p).join("include/cuda_runtime.h").is_file()),
         };
         if !found && cfg!(target_os = "linux") {
             return Err(fail(
-                "the CUDA toolkit's headers were not found, and kernels are compiled with them".into(),
+                "the CUDA toolkit's headers were not found, and kernels are compiled with them"
+                    .into(),
                 "install the CUDA toolkit (its include folder is enough) and set CUDA_PATH to it",
             ));
         }

@@ -95,29 +95,54 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
         }
         if last.is_dir() { last } else { path.to_owned() }
     } else {
-        hub.model(&path.to_string_lossy(), observer.downloads())?.dir
+        hub.model(&path.to_string_lossy(), observer.downloads())?
+            .dir
     };
     let saved = Saved::read(&dir)?;
-    let pooling = saved.as_ref().map(|s| if s.pooling == "mean" { Pooling::Mean } else { Pooling::Cls });
+    let pooling = saved.as_ref().map(|s| {
+        if s.pooling == "mean" {
+            Pooling::Mean
+        } else {
+            Pooling::Cls
+        }
+    });
     let length = saved.as_ref().map_or(DEFAULT_LENGTH, |s| s.max_length);
 
     if dir.join("adapter_config.json").is_file() {
         let adapter = rekindle_peft::read_config(&dir)?;
-        let name = saved.as_ref().and_then(|s| s.base_model.clone()).or(adapter.base_model_name_or_path).ok_or_else(|| {
-            Error::ModelDir {
+        let name = saved
+            .as_ref()
+            .and_then(|s| s.base_model.clone())
+            .or(adapter.base_model_name_or_path)
+            .ok_or_else(|| Error::ModelDir {
                 path: dir.clone(),
                 reason: "the adapter does not say which base model it is for".into(),
                 hint: "write base_model_name_or_path into its adapter_config.json".into(),
-            }
-        })?;
+            })?;
         let base = hub.model(&name, observer.downloads())?.dir;
         let config = BertConfig::read(&base)?;
         let labels = match &saved {
             Some(saved) => saved.labels.clone(),
-            None => head_labels(&dir.join("adapter_model.safetensors"), "base_model.model.classifier.weight", &config)?,
+            None => head_labels(
+                &dir.join("adapter_model.safetensors"),
+                "base_model.model.classifier.weight",
+                &config,
+            )?,
         };
-        let tokenizer = if has_tokenizer(&dir) { dir.clone() } else { base.clone() };
-        return Ok(Located { base, adapter: Some(dir), tokenizer, config, labels, max_length: length, pooling });
+        let tokenizer = if has_tokenizer(&dir) {
+            dir.clone()
+        } else {
+            base.clone()
+        };
+        return Ok(Located {
+            base,
+            adapter: Some(dir),
+            tokenizer,
+            config,
+            labels,
+            max_length: length,
+            pooling,
+        });
     }
     let config = BertConfig::read(&dir)?;
     let weights = dir.join("model.safetensors");
@@ -128,7 +153,15 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
     } else {
         Vec::new()
     };
-    Ok(Located { base: dir.clone(), adapter: None, tokenizer: dir, config, labels, max_length: length, pooling })
+    Ok(Located {
+        base: dir.clone(),
+        adapter: None,
+        tokenizer: dir,
+        config,
+        labels,
+        max_length: length,
+        pooling,
+    })
 }
 
 /// Label names for a head that has none of its own: the configuration's if their number fits, else `LABEL_0` and so on, as
@@ -139,7 +172,8 @@ fn head_labels(weights: &Path, tensor: &str, config: &BertConfig) -> Result<Vec<
         return Err(Error::ModelDir {
             path: weights.to_owned(),
             reason: format!("there is no classification head: tensor `{tensor}` is missing"),
-            hint: "this is a base model; tune it first: rekindle finetune --set model.name=...".into(),
+            hint: "this is a base model; tune it first: rekindle finetune --set model.name=..."
+                .into(),
         });
     };
     if config.labels.len() == classes {
@@ -153,18 +187,29 @@ fn has_tokenizer(dir: &Path) -> bool {
 }
 
 /// Loads a located classifier onto a backend.
-pub(crate) fn load<B: TuneBackend>(located: &Located, device: &B::Device) -> Result<BertClassifier<B>, Error> {
+pub(crate) fn load<B: TuneBackend>(
+    located: &Located,
+    device: &B::Device,
+) -> Result<BertClassifier<B>, Error> {
     let head = Head {
         labels: located.labels.clone(),
         pooling: located.pooling,
         seed: 0,
         require: located.adapter.is_none(),
     };
-    let (model, report) = BertClassifier::<B>::from_pretrained(&located.base, &located.config, &head, device)?;
-    let Some(adapter) = &located.adapter else { return Ok(model) };
-    let (model, config) = rekindle_peft::load(model, adapter, &["classifier", "score"], NAMES, device)?;
+    let (model, report) =
+        BertClassifier::<B>::from_pretrained(&located.base, &located.config, &head, device)?;
+    let Some(adapter) = &located.adapter else {
+        return Ok(model);
+    };
+    let (model, config) =
+        rekindle_peft::load(model, adapter, &["classifier", "score"], NAMES, device)?;
     // What the base lacks, the adapter must have brought.
-    if let Some((name, _)) = report.initialised.iter().find(|(name, _)| !rekindle_peft::is_saved(name, &config)) {
+    if let Some((name, _)) = report
+        .initialised
+        .iter()
+        .find(|(name, _)| !rekindle_peft::is_saved(name, &config))
+    {
         return Err(Error::ModelDir {
             path: adapter.clone(),
             reason: format!("neither the base model nor the adapter holds `{name}`"),
@@ -179,9 +224,15 @@ struct Open<'a>(&'a Located);
 impl OnBackend for Open<'_> {
     type Output = Box<dyn Forward>;
 
-    fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Self::Output, Error> {
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error> {
         let model = load::<<B as AutodiffBackend>::InnerBackend>(self.0, device)?;
-        Ok(Box::new(OnDevice { model, device: device.clone() }))
+        Ok(Box::new(OnDevice {
+            model,
+            device: device.clone(),
+        }))
     }
 }
 
@@ -201,7 +252,12 @@ impl Classifier {
         // A default length above the model's own is nothing to report.
         drop(note);
         let model = on_device(device, Open(&located))?;
-        Ok(Self { model, encoder, labels: LabelMap::from_names(located.labels)?, batch_size: 64 })
+        Ok(Self {
+            model,
+            encoder,
+            labels: LabelMap::from_names(located.labels)?,
+            batch_size: 64,
+        })
     }
 
     /// Label names by id.
@@ -215,8 +271,14 @@ impl Classifier {
     /// # Errors
     /// When a text cannot be encoded.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
-        let items = texts.iter().map(|text| self.encoder.encode(text.as_ref(), None)).collect::<Result<_, _>>()?;
-        Ok(self.predict_set(&EncodedSet { items, labels: Vec::new() }))
+        let items = texts
+            .iter()
+            .map(|text| self.encoder.encode(text.as_ref(), None))
+            .collect::<Result<_, _>>()?;
+        Ok(self.predict_set(&EncodedSet {
+            items,
+            labels: Vec::new(),
+        }))
     }
 
     /// Predicts the labels of a file's examples, by the columns that the configuration's `[data]` names. Returns the
@@ -240,13 +302,31 @@ impl Classifier {
     ///
     /// # Errors
     /// When the file cannot be read, or holds a label that the model does not know.
-    pub fn evaluate(&self, path: &Path, config: &RunConfig, observer: &dyn Observer) -> Result<Evaluated, Error> {
+    pub fn evaluate(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Evaluated, Error> {
         let (examples, notes) = data::read_labelled(path, config, observer)?;
-        let set = self.encoder.encode_examples(&examples, Some(&self.labels))?;
+        let set = self
+            .encoder
+            .encode_examples(&examples, Some(&self.labels))?;
         let logits = self.model.logits(&set, config.eval.batch_size);
         let report = evaluation::score(&logits, &set.labels)?.report();
-        let mistakes = evaluation::worst(&logits, &set.labels, &examples, self.labels.names(), config.report.mistakes);
-        Ok(Evaluated { report, mistakes, labels: self.labels.names().to_vec(), notes })
+        let mistakes = evaluation::worst(
+            &logits,
+            &set.labels,
+            &examples,
+            self.labels.names(),
+            config.report.mistakes,
+        );
+        Ok(Evaluated {
+            report,
+            mistakes,
+            labels: self.labels.names().to_vec(),
+            notes,
+        })
     }
 
     fn predict_set(&self, set: &EncodedSet) -> Vec<Prediction> {
@@ -259,7 +339,13 @@ impl Classifier {
                 Prediction {
                     label: self.labels.names()[best].clone(),
                     probability: probabilities[best],
-                    probabilities: self.labels.names().iter().cloned().zip(probabilities).collect(),
+                    probabilities: self
+                        .labels
+                        .names()
+                        .iter()
+                        .cloned()
+                        .zip(probabilities)
+                        .collect(),
                 }
             })
             .collect()

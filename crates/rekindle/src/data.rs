@@ -5,7 +5,8 @@ use crate::{
     config::{self, DataSource},
 };
 use rekindle_data::{
-    Column, Example, Format, Fractions, LabelMap, OnBad, ReadOptions, TextEncoder, read_examples, split,
+    Column, Example, Format, Fractions, LabelMap, OnBad, ReadOptions, TextEncoder, read_examples,
+    split,
 };
 use rekindle_hub::Hub;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,28 @@ struct Source {
 }
 
 /// Reads every split that there is, and splits off what was not given.
-pub(crate) fn read_splits(config: &RunConfig, hub: &Hub, observer: &dyn Observer) -> Result<TextSplits, Error> {
+pub(crate) fn read_splits(
+    config: &RunConfig,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<TextSplits, Error> {
     let mut notes = Vec::new();
     let (name, train, validation, test) = match config.data_source() {
-        DataSource::Files { train, validation, test } => {
-            let name = train.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            (name, train.to_owned(), validation.map(Path::to_owned), test.map(Path::to_owned))
+        DataSource::Files {
+            train,
+            validation,
+            test,
+        } => {
+            let name = train
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            (
+                name,
+                train.to_owned(),
+                validation.map(Path::to_owned),
+                test.map(Path::to_owned),
+            )
         }
         DataSource::Dataset(name) => {
             let found = hub.dataset(name, observer.downloads())?;
@@ -44,13 +61,24 @@ pub(crate) fn read_splits(config: &RunConfig, hub: &Hub, observer: &dyn Observer
                 });
             };
             let options = read_options(config, &found.card.columns, None);
-            let sources = (train, found.files.get("validation").cloned(), found.files.get("test").cloned());
+            let sources = (
+                train,
+                found.files.get("validation").cloned(),
+                found.files.get("test").cloned(),
+            );
             return splits_of(config, name.to_owned(), sources, options, notes, observer);
         }
     };
     let options = read_options(config, &rekindle_hub::Columns::default(), None);
     let _ = &mut notes;
-    splits_of(config, name, (train, validation, test), options, notes, observer)
+    splits_of(
+        config,
+        name,
+        (train, validation, test),
+        options,
+        notes,
+        observer,
+    )
 }
 
 fn splits_of(
@@ -62,20 +90,46 @@ fn splits_of(
     observer: &dyn Observer,
 ) -> Result<TextSplits, Error> {
     let mut read = |path: PathBuf, limit: Option<usize>| {
-        read(&Source { path, options: ReadOptions { limit, ..options.clone() } }, &mut notes, observer)
+        read(
+            &Source {
+                path,
+                options: ReadOptions {
+                    limit,
+                    ..options.clone()
+                },
+            },
+            &mut notes,
+            observer,
+        )
     };
     let train = read(train, config.data.train_limit)?;
-    let validation_given = validation.map(|path| read(path, config.data.validation_limit)).transpose()?;
-    let test_given = test.map(|path| read(path, config.data.test_limit)).transpose()?;
+    let validation_given = validation
+        .map(|path| read(path, config.data.validation_limit))
+        .transpose()?;
+    let test_given = test
+        .map(|path| read(path, config.data.test_limit))
+        .transpose()?;
 
     let fractions = Fractions {
-        validation: if validation_given.is_some() { 0.0 } else { config.data.validation_fraction },
-        test: if test_given.is_some() { 0.0 } else { config.data.test_fraction },
+        validation: if validation_given.is_some() {
+            0.0
+        } else {
+            config.data.validation_fraction
+        },
+        test: if test_given.is_some() {
+            0.0
+        } else {
+            config.data.test_fraction
+        },
     };
     let parts = if fractions.validation + fractions.test > 0.0 {
         split(train, fractions, config.data.stratify, config.seed)?
     } else {
-        rekindle_data::Split { train, validation: Vec::new(), test: Vec::new() }
+        rekindle_data::Split {
+            train,
+            validation: Vec::new(),
+            test: Vec::new(),
+        }
     };
     let limited = |mut examples: Vec<Example>, limit: Option<usize>| {
         examples.truncate(limit.unwrap_or(usize::MAX));
@@ -83,7 +137,8 @@ fn splits_of(
     };
     Ok(TextSplits {
         train: parts.train,
-        validation: validation_given.unwrap_or_else(|| limited(parts.validation, config.data.validation_limit)),
+        validation: validation_given
+            .unwrap_or_else(|| limited(parts.validation, config.data.validation_limit)),
         test: test_given.unwrap_or_else(|| limited(parts.test, config.data.test_limit)),
         name,
         notes,
@@ -91,29 +146,71 @@ fn splits_of(
 }
 
 /// Reads one file that must be labelled, for an evaluation after training.
-pub(crate) fn read_labelled(path: &Path, config: &RunConfig, observer: &dyn Observer) -> Result<(Vec<Example>, Vec<String>), Error> {
+pub(crate) fn read_labelled(
+    path: &Path,
+    config: &RunConfig,
+    observer: &dyn Observer,
+) -> Result<(Vec<Example>, Vec<String>), Error> {
     let mut notes = Vec::new();
     let options = read_options(config, &rekindle_hub::Columns::default(), None);
-    let examples = read(&Source { path: path.to_owned(), options }, &mut notes, observer)?;
+    let examples = read(
+        &Source {
+            path: path.to_owned(),
+            options,
+        },
+        &mut notes,
+        observer,
+    )?;
     Ok((examples, notes))
 }
 
 /// Reads one file whose labels, if any, do not matter, for predictions.
-pub(crate) fn read_unlabelled(path: &Path, config: &RunConfig, observer: &dyn Observer) -> Result<(Vec<Example>, Vec<String>), Error> {
+pub(crate) fn read_unlabelled(
+    path: &Path,
+    config: &RunConfig,
+    observer: &dyn Observer,
+) -> Result<(Vec<Example>, Vec<String>), Error> {
     let mut notes = Vec::new();
-    let options = ReadOptions { require_label: false, ..read_options(config, &rekindle_hub::Columns::default(), None) };
-    let examples = read(&Source { path: path.to_owned(), options }, &mut notes, observer)?;
+    let options = ReadOptions {
+        require_label: false,
+        ..read_options(config, &rekindle_hub::Columns::default(), None)
+    };
+    let examples = read(
+        &Source {
+            path: path.to_owned(),
+            options,
+        },
+        &mut notes,
+        observer,
+    )?;
     Ok((examples, notes))
 }
 
-fn read(source: &Source, notes: &mut Vec<String>, observer: &dyn Observer) -> Result<Vec<Example>, Error> {
+fn read(
+    source: &Source,
+    notes: &mut Vec<String>,
+    observer: &dyn Observer,
+) -> Result<Vec<Example>, Error> {
     const NAMED: usize = 5;
     let outcome = read_examples(&source.path, &source.options)?;
     if !outcome.skipped.is_empty() {
-        let named: Vec<String> = outcome.skipped.iter().take(NAMED).map(ToString::to_string).collect();
+        let named: Vec<String> = outcome
+            .skipped
+            .iter()
+            .take(NAMED)
+            .map(ToString::to_string)
+            .collect();
         let rest = outcome.skipped.len().saturating_sub(NAMED);
-        let more = if rest > 0 { format!("; and {rest} more") } else { String::new() };
-        let note = format!("{} rows left out: {}{more}", outcome.skipped.len(), named.join("; "));
+        let more = if rest > 0 {
+            format!("; and {rest} more")
+        } else {
+            String::new()
+        };
+        let note = format!(
+            "{} rows left out: {}{more}",
+            outcome.skipped.len(),
+            named.join("; ")
+        );
         observer.note(&note);
         notes.push(note);
     }
@@ -121,7 +218,11 @@ fn read(source: &Source, notes: &mut Vec<String>, observer: &dyn Observer) -> Re
 }
 
 /// The configuration's options, with a card's columns where the configuration names none.
-fn read_options(config: &RunConfig, card: &rekindle_hub::Columns, limit: Option<usize>) -> ReadOptions {
+fn read_options(
+    config: &RunConfig,
+    card: &rekindle_hub::Columns,
+    limit: Option<usize>,
+) -> ReadOptions {
     let data = &config.data;
     let column = |set: &Option<config::Column>, card: &Option<String>| match set {
         Some(config::Column::Name(name)) => Some(Column::Name(name.clone())),
@@ -152,7 +253,12 @@ fn read_options(config: &RunConfig, card: &rekindle_hub::Columns, limit: Option<
 }
 
 /// The tokenizer of a model directory at the configured length, checked against the model's table.
-pub(crate) fn encoder(dir: &Path, max_length: usize, positions: usize, vocab_size: usize) -> Result<(TextEncoder, Option<String>), Error> {
+pub(crate) fn encoder(
+    dir: &Path,
+    max_length: usize,
+    positions: usize,
+    vocab_size: usize,
+) -> Result<(TextEncoder, Option<String>), Error> {
     let length = max_length.min(positions);
     let encoder = TextEncoder::from_dir(dir, Some(length))?;
     encoder.check_vocab(vocab_size)?;
@@ -168,5 +274,9 @@ pub(crate) fn labels(train: &[Example], of_model: &[String]) -> Result<LabelMap,
     let mut names: Vec<&String> = found.names().iter().collect();
     sorted.sort();
     names.sort();
-    if sorted == names { Ok(LabelMap::from_names(of_model.to_vec())?) } else { Ok(found) }
+    if sorted == names {
+        Ok(LabelMap::from_names(of_model.to_vec())?)
+    } else {
+        Ok(found)
+    }
 }

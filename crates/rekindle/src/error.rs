@@ -70,7 +70,9 @@ pub enum Error {
         step: u64,
     },
     /// A fault of ours.
-    #[error("internal error: {0}\nhint: this is a bug; please report it with the command and this message")]
+    #[error(
+        "internal error: {0}\nhint: this is a bug; please report it with the command and this message"
+    )]
     Internal(String),
 }
 

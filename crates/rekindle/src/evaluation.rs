@@ -22,24 +22,48 @@ impl Logits {
 
     /// Number of examples.
     pub(crate) fn len(&self) -> usize {
-        if self.classes == 0 { 0 } else { self.values.len() / self.classes }
+        if self.classes == 0 {
+            0
+        } else {
+            self.values.len() / self.classes
+        }
     }
 
     /// The largest difference to other logits of the same set.
     pub(crate) fn largest_difference(&self, other: &Self) -> f32 {
-        self.values.iter().zip(&other.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        self.values
+            .iter()
+            .zip(&other.values)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max)
     }
 }
 
 /// A packed batch on a device.
 pub(crate) fn input<B: TuneBackend>(batch: &TextBatch, device: &B::Device) -> TextInput<B> {
-    TextInput::new(batch.ids.clone(), batch.type_ids.clone(), Sequences::new(batch.offsets.clone()), device)
+    TextInput::new(
+        batch.ids.clone(),
+        batch.type_ids.clone(),
+        Sequences::new(batch.offsets.clone()),
+        device,
+    )
 }
 
 /// Runs the model over a set, in batches of like length.
-pub(crate) fn logits<B: TuneBackend>(model: &BertClassifier<B>, set: &EncodedSet, batch_size: usize, device: &B::Device) -> Logits {
+pub(crate) fn logits<B: TuneBackend>(
+    model: &BertClassifier<B>,
+    set: &EncodedSet,
+    batch_size: usize,
+    device: &B::Device,
+) -> Logits {
     let classes = model.classes();
-    let sampler = Sampler { seed: 0, shuffle: false, group_by_length: true, batch_size, drop_last: false };
+    let sampler = Sampler {
+        seed: 0,
+        shuffle: false,
+        group_by_length: true,
+        batch_size,
+        drop_last: false,
+    };
     let mut values = vec![0f32; set.len() * classes];
     for indices in sampler.epoch(&set.lengths(), 0) {
         let batch = TextBatch::pack(set, &indices);
@@ -55,14 +79,20 @@ pub(crate) fn logits<B: TuneBackend>(model: &BertClassifier<B>, set: &EncodedSet
 /// Softmax in f64.
 pub(crate) fn probabilities(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|&l| f64::from(l - largest).exp()).collect();
+    let exp: Vec<f64> = logits
+        .iter()
+        .map(|&l| f64::from(l - largest).exp())
+        .collect();
     let sum: f64 = exp.iter().sum();
     exp.into_iter().map(|e| e / sum).collect()
 }
 
 /// The class with the largest logit, the first of equals.
 pub(crate) fn argmax(logits: &[f32]) -> usize {
-    logits.iter().enumerate().fold(0, |best, (i, l)| if *l > logits[best] { i } else { best })
+    logits
+        .iter()
+        .enumerate()
+        .fold(0, |best, (i, l)| if *l > logits[best] { i } else { best })
 }
 
 /// Cross-entropy in f64.
@@ -78,14 +108,25 @@ pub(crate) fn score(logits: &Logits, labels: &[u32]) -> Result<Classification, E
     for (index, &label) in labels.iter().enumerate() {
         let row = logits.row(index);
         metrics
-            .update(&[argmax(row) as u32], &[label], loss(row, label as usize), 1)
+            .update(
+                &[argmax(row) as u32],
+                &[label],
+                loss(row, label as usize),
+                1,
+            )
             .map_err(|e| Error::Internal(e.to_string()))?;
     }
     Ok(metrics)
 }
 
 /// The wrong predictions with the highest loss.
-pub(crate) fn worst(logits: &Logits, labels: &[u32], examples: &[Example], names: &[String], most: usize) -> Vec<Mistake> {
+pub(crate) fn worst(
+    logits: &Logits,
+    labels: &[u32],
+    examples: &[Example],
+    names: &[String],
+    most: usize,
+) -> Vec<Mistake> {
     let mut wrong: Vec<(usize, f64)> = (0..logits.len())
         .filter(|&i| argmax(logits.row(i)) != labels[i] as usize)
         .map(|i| (i, loss(logits.row(i), labels[i] as usize)))

@@ -23,8 +23,8 @@ use rekindle_models::{
 use rekindle_nn::{TuneAutodiff, params, tensors::write_atomically};
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{
-    BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir, Schedule, Sink, Stopped,
-    TrainConfig, Warmup, read_metrics, truncate_metrics,
+    BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir,
+    Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
 use std::{
     fs::{File, OpenOptions},
@@ -70,8 +70,17 @@ pub fn finetune(config: &RunConfig, observer: &dyn Observer) -> Result<FinishedR
     config.validate()?;
     let config = anchored(config.resolved());
     let dir = config.output_dir();
-    on_device(config.device, Run { config: &config, dir: &dir, resume: false, dry: false, observer })?
-        .ok_or_else(|| Error::Internal("a run without a result".into()))
+    on_device(
+        config.device,
+        Run {
+            config: &config,
+            dir: &dir,
+            resume: false,
+            dry: false,
+            observer,
+        },
+    )?
+    .ok_or_else(|| Error::Internal("a run without a result".into()))
 }
 
 /// What [`finetune`] would do; nothing is written.
@@ -82,7 +91,17 @@ pub fn plan(config: &RunConfig, observer: &dyn Observer) -> Result<(), Error> {
     config.validate()?;
     let config = anchored(config.resolved());
     let dir = config.output_dir();
-    on_device(config.device, Run { config: &config, dir: &dir, resume: false, dry: true, observer }).map(drop)
+    on_device(
+        config.device,
+        Run {
+            config: &config,
+            dir: &dir,
+            resume: false,
+            dry: true,
+            observer,
+        },
+    )
+    .map(drop)
 }
 
 /// Continues a run from its newest checkpoint, as if it had never stopped.
@@ -99,23 +118,43 @@ pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error>
         });
     }
     let config = RunConfig::load(Some(&path), &[])?;
-    on_device(config.device, Run { config: &config, dir, resume: true, dry: false, observer })?
-        .ok_or_else(|| Error::Internal("a run without a result".into()))
+    on_device(
+        config.device,
+        Run {
+            config: &config,
+            dir,
+            resume: true,
+            dry: false,
+            observer,
+        },
+    )?
+    .ok_or_else(|| Error::Internal("a run without a result".into()))
 }
 
 /// Paths made absolute, so that the run can be resumed from any directory.
 fn anchored(mut config: RunConfig) -> RunConfig {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for path in [&mut config.data.train, &mut config.data.validation, &mut config.data.test].into_iter().flatten() {
+    for path in [
+        &mut config.data.train,
+        &mut config.data.validation,
+        &mut config.data.test,
+    ]
+    .into_iter()
+    .flatten()
+    {
         *path = absolute(path);
     }
     if Path::new(&config.model.name).is_dir() {
-        config.model.name = absolute(Path::new(&config.model.name)).to_string_lossy().into_owned();
+        config.model.name = absolute(Path::new(&config.model.name))
+            .to_string_lossy()
+            .into_owned();
     }
     if let Some(dataset) = &mut config.data.dataset
         && Path::new(dataset.as_str()).is_file()
     {
-        *dataset = absolute(Path::new(dataset.as_str())).to_string_lossy().into_owned();
+        *dataset = absolute(Path::new(dataset.as_str()))
+            .to_string_lossy()
+            .into_owned();
     }
     config
 }
@@ -145,13 +184,23 @@ struct Prepared {
 impl OnBackend for Run<'_> {
     type Output = Option<FinishedRun>;
 
-    fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Self::Output, Error> {
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error> {
         let started = Instant::now();
-        let Self { config, dir, observer, .. } = self;
+        let Self {
+            config,
+            dir,
+            observer,
+            ..
+        } = self;
         let mut prepared = prepare(config, observer)?;
         let clock = Instant::now();
         let (model, loaded, method) = build::<B>(config, &prepared, device)?;
-        prepared.timings.push(("load model".into(), clock.elapsed().as_secs_f64()));
+        prepared
+            .timings
+            .push(("load model".into(), clock.elapsed().as_secs_f64()));
         let sampler = Sampler {
             seed: config.seed,
             shuffle: config.train.shuffle,
@@ -160,20 +209,41 @@ impl OnBackend for Run<'_> {
             drop_last: false,
         };
         let train_config = train_config(config, &prepared);
-        let plan = make_plan::<B>(config, dir, &prepared, &model, &loaded, &method, &sampler, &train_config);
+        let plan = make_plan::<B>(
+            config,
+            dir,
+            &prepared,
+            &model,
+            &loaded,
+            &method,
+            &sampler,
+            &train_config,
+        );
         observer.plan(&plan);
         if self.dry {
             return Ok(None);
         }
 
-        let run = if self.resume { RunDir::open(dir)? } else { RunDir::create(dir)? };
-        let checkpoint = if self.resume { Some(Checkpoint::latest(&run)?) } else { None };
+        let run = if self.resume {
+            RunDir::open(dir)?
+        } else {
+            RunDir::create(dir)?
+        };
+        let checkpoint = if self.resume {
+            Some(Checkpoint::latest(&run)?)
+        } else {
+            None
+        };
         if let Some(checkpoint) = &checkpoint {
             truncate_metrics(&run.metrics(), checkpoint.state.step)?;
-            observer.note(&format!("resuming after step {} of {}", checkpoint.state.step, checkpoint.state.total_steps));
+            observer.note(&format!(
+                "resuming after step {} of {}",
+                checkpoint.state.step, checkpoint.state.total_steps
+            ));
         } else {
             write_text(&run.config(), &config.to_toml())?;
-            let json = serde_json::to_string_pretty(&plan).map_err(|e| Error::Internal(e.to_string()))?;
+            let json =
+                serde_json::to_string_pretty(&plan).map_err(|e| Error::Internal(e.to_string()))?;
             write_text(&dir.join("plan.json"), &json)?;
         }
 
@@ -194,11 +264,26 @@ impl OnBackend for Run<'_> {
         };
         sinks.log.line(&format!("{plan}"));
         let stop = || observer.stop();
-        let outcome = rekindle_train::train(&job, model, &train_config, &run, checkpoint.as_ref(), &mut sinks, &stop, device)?;
+        let outcome = rekindle_train::train(
+            &job,
+            model,
+            &train_config,
+            &run,
+            checkpoint.as_ref(),
+            &mut sinks,
+            &stop,
+            device,
+        )?;
         if outcome.stopped == Stopped::Interrupted {
-            return Err(Error::Interrupted { dir: dir.to_owned(), step: outcome.state.step });
+            return Err(Error::Interrupted {
+                dir: dir.to_owned(),
+                step: outcome.state.step,
+            });
         }
-        prepared.timings.push(("train, with evaluations".into(), clock.elapsed().as_secs_f64()));
+        prepared.timings.push((
+            "train, with evaluations".into(),
+            clock.elapsed().as_secs_f64(),
+        ));
 
         let clock = Instant::now();
         let best_step = outcome.state.best.map(|(step, _)| step);
@@ -213,20 +298,43 @@ impl OnBackend for Run<'_> {
         let model = model.valid();
         let (split, set, examples) = prepared.judged_on();
         observer.note(&format!("evaluating on {split}: {} examples", set.len()));
-        let logits = evaluation::logits::<B::InnerBackend>(&model, set, config.eval.batch_size, device);
+        let logits =
+            evaluation::logits::<B::InnerBackend>(&model, set, config.eval.batch_size, device);
         let figures = evaluation::score(&logits, &set.labels)?.report();
-        let mistakes = evaluation::worst(&logits, &set.labels, examples, prepared.labels.names(), config.report.mistakes);
-        prepared.timings.push((format!("evaluate on {split}"), clock.elapsed().as_secs_f64()));
+        let mistakes = evaluation::worst(
+            &logits,
+            &set.labels,
+            examples,
+            prepared.labels.names(),
+            config.report.mistakes,
+        );
+        prepared.timings.push((
+            format!("evaluate on {split}"),
+            clock.elapsed().as_secs_f64(),
+        ));
 
         let clock = Instant::now();
         let final_dir = run.final_dir();
         save_final::<B>(&model, config, &prepared, &method, &final_dir)?;
-        prepared.timings.push(("save model".into(), clock.elapsed().as_secs_f64()));
+        prepared
+            .timings
+            .push(("save model".into(), clock.elapsed().as_secs_f64()));
 
         let seconds = started.elapsed().as_secs_f64();
         let peak_memory = peak_memory();
         let (split, figures) = (split.to_owned(), figures);
-        let page = make_report(config, &plan, &prepared, &run, &figures, &split, mistakes, best_step, seconds, peak_memory)?;
+        let page = make_report(
+            config,
+            &plan,
+            &prepared,
+            &run,
+            &figures,
+            &split,
+            mistakes,
+            best_step,
+            seconds,
+            peak_memory,
+        )?;
         let report_html = dir.join("report.html");
         write_text(&report_html, &report::render(&page))?;
         Ok(Some(FinishedRun {
@@ -268,14 +376,25 @@ fn prepare(config: &RunConfig, observer: &dyn Observer) -> Result<Prepared, Erro
     let splits = data::read_splits(config, &hub, observer)?;
     let mut notes = splits.notes.clone();
     let labels = data::labels(&splits.train, &bert.labels)?;
-    let (encoder, note) = data::encoder(&base.dir, config.data.max_length, bert.max_position_embeddings, bert.vocab_size)?;
+    let (encoder, note) = data::encoder(
+        &base.dir,
+        config.data.max_length,
+        bert.max_position_embeddings,
+        bert.vocab_size,
+    )?;
     notes.extend(note);
     let encode = |examples: &[Example]| encoder.encode_examples(examples, Some(&labels));
-    let (train, validation, test) = (encode(&splits.train)?, encode(&splits.validation)?, encode(&splits.test)?);
+    let (train, validation, test) = (
+        encode(&splits.train)?,
+        encode(&splits.validation)?,
+        encode(&splits.test)?,
+    );
     if validation.is_empty() && config.eval.every != config::EvalEvery::Never {
         return Err(Error::Setting {
             reason: "there are no validation examples to evaluate on".into(),
-            hint: "set data.validation, data.validation_fraction above 0, or eval.every = \"never\"".into(),
+            hint:
+                "set data.validation, data.validation_fraction above 0, or eval.every = \"never\""
+                    .into(),
         });
     }
     if config.model.pooling == config::Pooling::Mean {
@@ -283,7 +402,18 @@ fn prepare(config: &RunConfig, observer: &dyn Observer) -> Result<Prepared, Erro
     }
     timings.push(("read and encode data".into(), clock.elapsed().as_secs_f64()));
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
-    Ok(Prepared { base, bert, splits, labels, train: Arc::new(train), validation, test, max_length, notes, timings })
+    Ok(Prepared {
+        base,
+        bert,
+        splits,
+        labels,
+        train: Arc::new(train),
+        validation,
+        test,
+        max_length,
+        notes,
+        timings,
+    })
 }
 
 /// How the model is tuned.
@@ -310,14 +440,19 @@ fn build<B: TuneAutodiff>(
         seed: config.seed,
         require: false,
     };
-    let (model, loaded) = BertClassifier::<B>::from_pretrained(&prepared.base.dir, &prepared.bert, &head, device)?;
+    let (model, loaded) =
+        BertClassifier::<B>::from_pretrained(&prepared.base.dir, &prepared.bert, &head, device)?;
     let model = match config.model.dropout {
         Some(rate) => model.with_dropout(rate),
         None => model,
     };
     // What is new must train, whatever the method.
     let mut whole = vec![HEAD.to_owned()];
-    if loaded.initialised.iter().any(|(name, _)| name.contains("pooler")) {
+    if loaded
+        .initialised
+        .iter()
+        .any(|(name, _)| name.contains("pooler"))
+    {
         whole.push("bert.pooler".into());
     }
     let peft = &config.peft;
@@ -337,7 +472,9 @@ fn build<B: TuneAutodiff>(
                 lora_dropout: peft.lora_dropout,
                 use_rslora: peft.use_rslora,
                 target_modules: match &peft.target_modules {
-                    config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
+                    config::TargetModules::Suffixes(suffixes) => {
+                        TargetModules::Suffixes(suffixes.clone())
+                    }
                     config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
                     config::TargetModules::AllLinear => TargetModules::AllLinear,
                 },
@@ -350,7 +487,8 @@ fn build<B: TuneAutodiff>(
             (model, Trainable::AsIs, Tuning::Lora(lora, layers))
         }
     };
-    let model = rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, NAMES)?;
+    let model =
+        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, NAMES)?;
     if let Tuning::Lora(lora, _) = &tuning {
         let mut lost = Vec::new();
         params::visit(&model, &mut |param| {
@@ -412,10 +550,13 @@ fn train_config(config: &RunConfig, prepared: &Prepared) -> TrainConfig {
             name: config.eval.metric.name().to_owned(),
             higher_is_better: config.eval.metric.higher_is_better(),
         },
-        early_stopping: config.eval.early_stopping_patience.map(|patience| EarlyStopping {
-            patience: patience as u32,
-            min_delta: config.eval.early_stopping_min_delta,
-        }),
+        early_stopping: config
+            .eval
+            .early_stopping_patience
+            .map(|patience| EarlyStopping {
+                patience: patience as u32,
+                min_delta: config.eval.early_stopping_min_delta,
+            }),
         fingerprint: fingerprint(config, prepared),
     }
 }
@@ -437,8 +578,11 @@ fn fingerprint(config: &RunConfig, prepared: &Prepared) -> String {
             add(&id.to_le_bytes());
         }
     }
-    add(serde_json::Value::Object(prepared.bert.raw.clone()).to_string().as_bytes());
-    let weights = std::fs::metadata(prepared.base.dir.join("model.safetensors")).map_or(0, |m| m.len());
+    add(serde_json::Value::Object(prepared.bert.raw.clone())
+        .to_string()
+        .as_bytes());
+    let weights =
+        std::fs::metadata(prepared.base.dir.join("model.safetensors")).map_or(0, |m| m.len());
     add(&weights.to_le_bytes());
     format!("{hash:016x}")
 }
@@ -467,7 +611,11 @@ fn make_plan<B: TuneAutodiff>(
                 "LoRA r {}, alpha {}{}, dropout {} on {} layers; the head in full",
                 lora.r,
                 lora.lora_alpha,
-                if lora.use_rslora { " (rank-stabilised)" } else { "" },
+                if lora.use_rslora {
+                    " (rank-stabilised)"
+                } else {
+                    ""
+                },
                 lora.lora_dropout,
                 layers.len()
             ),
@@ -484,8 +632,20 @@ fn make_plan<B: TuneAutodiff>(
             "final/ (a model for transformers)",
         ),
     };
-    let writes = ["config.toml", "plan.json", "metrics.jsonl", "log.txt", "checkpoints/", writes, "report.html"];
-    let epochs = if train.max_steps.is_some() { steps as f64 / batches.len().max(1) as f64 } else { train.epochs };
+    let writes = [
+        "config.toml",
+        "plan.json",
+        "metrics.jsonl",
+        "log.txt",
+        "checkpoints/",
+        writes,
+        "report.html",
+    ];
+    let epochs = if train.max_steps.is_some() {
+        steps as f64 / batches.len().max(1) as f64
+    } else {
+        train.epochs
+    };
     Plan {
         model: match &prepared.base.source {
             Source::Path => config.model.name.clone(),
@@ -499,7 +659,11 @@ fn make_plan<B: TuneAutodiff>(
         trainable,
         dataset: prepared.splits.name.clone(),
         labels: prepared.labels.names().to_vec(),
-        examples: [prepared.train.len(), prepared.validation.len(), prepared.test.len()],
+        examples: [
+            prepared.train.len(),
+            prepared.validation.len(),
+            prepared.test.len(),
+        ],
         train_tokens: lengths.iter().map(|&l| l as usize).sum(),
         truncated: prepared.train.truncated(),
         max_length: prepared.max_length,
@@ -507,7 +671,11 @@ fn make_plan<B: TuneAutodiff>(
         steps,
         warmup_steps: train.warmup.steps(steps),
         epochs: (epochs * 100.0).round() / 100.0,
-        learning_rate: format!("{:e}, {}", train.learning_rate, config.train.schedule.name()),
+        learning_rate: format!(
+            "{:e}, {}",
+            train.learning_rate,
+            config.train.schedule.name()
+        ),
         memory: estimate_memory(parameters, trainable, largest, longest, &prepared.bert),
         device: config.device.to_string(),
         output_dir: dir.to_owned(),
@@ -529,7 +697,11 @@ fn save_final<B: TuneAutodiff>(
     match tuning {
         Tuning::Lora(lora, _) => rekindle_peft::save(model, lora, NAMES, dir)?,
         Tuning::Own => {
-            let bert = BertConfig { labels: prepared.labels.names().to_vec(), mean_pooling: mean, ..prepared.bert.clone() };
+            let bert = BertConfig {
+                labels: prepared.labels.names().to_vec(),
+                mean_pooling: mean,
+                ..prepared.bert.clone()
+            };
             model.save_pretrained(dir, &bert)?;
         }
     }
@@ -563,7 +735,15 @@ fn make_report(
     let mut warnings = Vec::new();
     for event in read_metrics(&run.metrics())? {
         match event {
-            Event::Step { step, epoch, loss, learning_rate, grad_norm, examples, seconds } => train.push(TrainPoint {
+            Event::Step {
+                step,
+                epoch,
+                loss,
+                learning_rate,
+                grad_norm,
+                examples,
+                seconds,
+            } => train.push(TrainPoint {
                 step,
                 epoch,
                 loss,
@@ -571,7 +751,12 @@ fn make_report(
                 grad_norm: Some(grad_norm),
                 examples_per_second: examples as f64 / seconds.max(1e-9),
             }),
-            Event::Evaluated { step, epoch, evaluation, .. } => evaluations.push(EvalPoint {
+            Event::Evaluated {
+                step,
+                epoch,
+                evaluation,
+                ..
+            } => evaluations.push(EvalPoint {
                 step,
                 epoch,
                 split: "validation".into(),
@@ -586,11 +771,22 @@ fn make_report(
     let mut environment = vec![
         ("rekindle".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("device".into(), config.device.to_string()),
-        ("threads".into(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),
-        ("memory, estimated".into(), format!("{:.0} MB", plan.memory as f64 / 1e6)),
+        (
+            "threads".into(),
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .to_string(),
+        ),
+        (
+            "memory, estimated".into(),
+            format!("{:.0} MB", plan.memory as f64 / 1e6),
+        ),
     ];
     if let Some(bytes) = peak_memory {
-        environment.push(("memory, peak".into(), format!("{:.0} MB", bytes as f64 / 1e6)));
+        environment.push((
+            "memory, peak".into(),
+            format!("{:.0} MB", bytes as f64 / 1e6),
+        ));
     }
     Ok(Report {
         title: format!("{} on {}", plan.model, plan.dataset),
@@ -641,8 +837,15 @@ struct Log {
 
 impl Log {
     fn open(path: &Path, every: u64) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))?;
-        Ok(Self { file, every: every.max(1) })
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(Error::io(path))?;
+        Ok(Self {
+            file,
+            every: every.max(1),
+        })
     }
 
     fn line(&mut self, text: &str) {
@@ -654,15 +857,39 @@ impl Log {
 impl Sink for Log {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { step, total_steps } => self.line(&format!("training: steps {} to {total_steps}", step + 1)),
-            Event::Step { step, loss, learning_rate, grad_norm, seconds, .. } if *step == 1 || step % self.every == 0 => {
+            Event::Started { step, total_steps } => {
+                self.line(&format!("training: steps {} to {total_steps}", step + 1))
+            }
+            Event::Step {
+                step,
+                loss,
+                learning_rate,
+                grad_norm,
+                seconds,
+                ..
+            } if *step == 1 || step % self.every == 0 => {
                 self.line(&format!("step {step}: loss {loss:.6}, learning rate {learning_rate:.3e}, gradient norm {grad_norm:.4}, {seconds:.3} s"));
             }
-            Event::Evaluated { step, evaluation, best, .. } => {
-                let figures: Vec<String> = evaluation.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-                self.line(&format!("step {step}: validation {}{}", figures.join(", "), if *best { " (best)" } else { "" }));
+            Event::Evaluated {
+                step,
+                evaluation,
+                best,
+                ..
+            } => {
+                let figures: Vec<String> = evaluation
+                    .metrics
+                    .iter()
+                    .map(|(name, value)| format!("{name} {value:.4}"))
+                    .collect();
+                self.line(&format!(
+                    "step {step}: validation {}{}",
+                    figures.join(", "),
+                    if *best { " (best)" } else { "" }
+                ));
             }
-            Event::Checkpointed { step, path } => self.line(&format!("step {step}: wrote {}", path.display())),
+            Event::Checkpointed { step, path } => {
+                self.line(&format!("step {step}: wrote {}", path.display()))
+            }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             _ => {}
         }
@@ -677,5 +904,9 @@ fn write_text(path: &Path, text: &str) -> Result<(), Error> {
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }

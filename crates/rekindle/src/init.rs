@@ -24,7 +24,10 @@ pub fn run_file_for(path: &Path) -> Result<String, Error> {
     config.data.text = Some(column(&columns.text));
     config.data.text_pair = columns.text_pair.as_ref().map(column);
     config.data.label = columns.label.as_ref().map(column);
-    if matches!(sniffed.format, rekindle_data::Format::Csv | rekindle_data::Format::Tsv) {
+    if matches!(
+        sniffed.format,
+        rekindle_data::Format::Csv | rekindle_data::Format::Tsv
+    ) {
         config.data.header = Some(columns.header);
     }
     if sniffed.rows < FEW {
@@ -33,8 +36,16 @@ pub fn run_file_for(path: &Path) -> Result<String, Error> {
 
     let mut counts: Vec<(&String, &usize)> = sniffed.labels.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-    let shown: Vec<String> = counts.iter().take(8).map(|(label, n)| format!("{label} ({n})")).collect();
-    let more = if counts.len() > shown.len() { format!(" and {} more", counts.len() - shown.len()) } else { String::new() };
+    let shown: Vec<String> = counts
+        .iter()
+        .take(8)
+        .map(|(label, n)| format!("{label} ({n})"))
+        .collect();
+    let more = if counts.len() > shown.len() {
+        format!(" and {} more", counts.len() - shown.len())
+    } else {
+        String::new()
+    };
     let header = format!(
         "Written for {}: {} rows, columns {}.\n{} labels: {}{more}.\nRun it: rekindle finetune --config THIS_FILE",
         path.display(),
@@ -43,14 +54,23 @@ pub fn run_file_for(path: &Path) -> Result<String, Error> {
         counts.len(),
         shown.join(", "),
     );
-    let bad = (sniffed.bad_rows > 0)
-        .then(|| format!("{} rows cannot be used as they are; \"skip\" leaves them out and says which", sniffed.bad_rows));
+    let bad = (sniffed.bad_rows > 0).then(|| {
+        format!(
+            "{} rows cannot be used as they are; \"skip\" leaves them out and says which",
+            sniffed.bad_rows
+        )
+    });
     let label = columns.label.as_ref().map_or_else(
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
-    let small = (sniffed.rows < FEW).then(|| format!("with only {} rows, more passes", sniffed.rows));
-    let mut notes: Vec<(&str, &str)> = vec![("", &header), ("data.text", &columns.text.reason), ("data.label", &label)];
+    let small =
+        (sniffed.rows < FEW).then(|| format!("with only {} rows, more passes", sniffed.rows));
+    let mut notes: Vec<(&str, &str)> = vec![
+        ("", &header),
+        ("data.text", &columns.text.reason),
+        ("data.label", &label),
+    ];
     if let Some(bad) = &bad {
         notes.push(("data.on_bad_example", bad));
     }

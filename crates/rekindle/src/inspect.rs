@@ -13,7 +13,11 @@ use std::{fmt::Write, fs, path::Path};
 pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
     let mut out = String::new();
     if path.is_file() {
-        tensors(&mut out, &TensorFiles::open(path).map_err(ModelError::from)?, all);
+        tensors(
+            &mut out,
+            &TensorFiles::open(path).map_err(ModelError::from)?,
+            all,
+        );
     } else if path.join("state.json").is_file() {
         checkpoint(&mut out, path, all)?;
     } else if path.join("config.toml").is_file() {
@@ -25,11 +29,22 @@ pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
     } else {
         let found = match fs::read_dir(path) {
             Ok(entries) => {
-                let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+                let mut names: Vec<String> = entries
+                    .filter_map(|e| e.ok()?.file_name().into_string().ok())
+                    .collect();
                 names.sort();
-                if names.is_empty() { "an empty directory".to_owned() } else { names.join(", ") }
+                if names.is_empty() {
+                    "an empty directory".to_owned()
+                } else {
+                    names.join(", ")
+                }
             }
-            Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
+            Err(source) => {
+                return Err(Error::Io {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
         };
         return Err(Error::ModelDir {
             path: path.to_owned(),
@@ -46,21 +61,41 @@ fn line(out: &mut String, name: &str, value: &str) {
 }
 
 fn tensors(out: &mut String, files: &TensorFiles, all: bool) {
-    let values = |name: &str| files.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
+    let values = |name: &str| {
+        files
+            .shape(name)
+            .map_or(0, |shape| shape.iter().product::<usize>())
+    };
     let total: usize = files.names().map(values).sum();
-    line(out, "tensors", &format!("{}, {} values", files.names().count(), grouped(total)));
+    line(
+        out,
+        "tensors",
+        &format!("{}, {} values", files.names().count(), grouped(total)),
+    );
     if all {
         for name in files.names() {
             let shape = files.shape(name).unwrap_or_default();
-            let _ = writeln!(out, "  {name}  {} {shape:?}", files.dtype(name).unwrap_or_default());
+            let _ = writeln!(
+                out,
+                "  {name}  {} {shape:?}",
+                files.dtype(name).unwrap_or_default()
+            );
         }
     }
 }
 
 fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     let raw = read_config(path)?;
-    let text = |key: &str| raw.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
-    line(out, "model", &format!("{} ({})", text("model_type"), text("architectures")));
+    let text = |key: &str| {
+        raw.get(key)
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .unwrap_or_default()
+    };
+    line(
+        out,
+        "model",
+        &format!("{} ({})", text("model_type"), text("architectures")),
+    );
     if text("model_type") == "bert" {
         let config = BertConfig::read(path)?;
         line(
@@ -85,7 +120,11 @@ fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
 
 fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
     if let Some(saved) = Saved::read(path)? {
-        line(out, "tuned for", &format!("{}, texts of up to {} tokens", saved.task, saved.max_length));
+        line(
+            out,
+            "tuned for",
+            &format!("{}, texts of up to {} tokens", saved.task, saved.max_length),
+        );
         if let Some(base) = saved.base_model {
             line(out, "base model", &base);
             line(out, "labels", &saved.labels.join(", "));
@@ -96,22 +135,48 @@ fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
 
 fn adapter(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     let config = rekindle_peft::read_config(path)?;
-    line(out, "adapter", &format!("LoRA r {}, alpha {}, scale {}", config.r, config.lora_alpha, config.scale()));
+    line(
+        out,
+        "adapter",
+        &format!(
+            "LoRA r {}, alpha {}, scale {}",
+            config.r,
+            config.lora_alpha,
+            config.scale()
+        ),
+    );
     line(out, "targets", &format!("{:?}", config.target_modules));
     if !config.modules_to_save.is_empty() {
         line(out, "saved in full", &config.modules_to_save.join(", "));
     }
-    tensors(out, &TensorFiles::open(&path.join("adapter_model.safetensors")).map_err(ModelError::from)?, all);
+    tensors(
+        out,
+        &TensorFiles::open(&path.join("adapter_model.safetensors")).map_err(ModelError::from)?,
+        all,
+    );
     saved(out, path)
 }
 
 fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     let state = TrainCheckpoint::read(path)?.state;
-    line(out, "checkpoint", &format!("after step {} of {}, in epoch {}", state.step, state.total_steps, state.epoch + 1));
+    line(
+        out,
+        "checkpoint",
+        &format!(
+            "after step {} of {}, in epoch {}",
+            state.step,
+            state.total_steps,
+            state.epoch + 1
+        ),
+    );
     if let Some((step, value)) = state.best {
         line(out, "best", &format!("{value:.4} at step {step}"));
     }
-    tensors(out, &TensorFiles::open(&path.join("trainable.safetensors")).map_err(ModelError::from)?, all);
+    tensors(
+        out,
+        &TensorFiles::open(&path.join("trainable.safetensors")).map_err(ModelError::from)?,
+        all,
+    );
     Ok(())
 }
 
@@ -119,24 +184,47 @@ fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     line(out, "run", &path.display().to_string());
     let events = read_metrics(&path.join("metrics.jsonl"))?;
     for event in &events {
-        if let Event::Evaluated { step, evaluation, best, .. } = event {
+        if let Event::Evaluated {
+            step,
+            evaluation,
+            best,
+            ..
+        } = event
+        {
             let mark = if *best { "  (best so far)" } else { "" };
             line(
                 out,
                 &format!("step {step}"),
-                &format!("validation loss {:.4}, accuracy {:.4}{mark}", evaluation.get("loss"), evaluation.get("accuracy")),
+                &format!(
+                    "validation loss {:.4}, accuracy {:.4}{mark}",
+                    evaluation.get("loss"),
+                    evaluation.get("accuracy")
+                ),
             );
         }
     }
     let mut checkpoints: Vec<String> = fs::read_dir(path.join("checkpoints"))
-        .map(|entries| entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|n| n.starts_with("step-")).collect())
+        .map(|entries| {
+            entries
+                .filter_map(|e| e.ok()?.file_name().into_string().ok())
+                .filter(|n| n.starts_with("step-"))
+                .collect()
+        })
         .unwrap_or_default();
     checkpoints.sort();
     line(out, "checkpoints", &checkpoints.join(", "));
     let last = path.join("final");
     if !last.is_dir() {
-        line(out, "final", "not finished yet; continue with finetune --resume");
+        line(
+            out,
+            "final",
+            "not finished yet; continue with finetune --resume",
+        );
         return Ok(());
     }
-    if last.join("adapter_config.json").is_file() { adapter(out, &last, all) } else { model(out, &last, all) }
+    if last.join("adapter_config.json").is_file() {
+        adapter(out, &last, all)
+    } else {
+        model(out, &last, all)
+    }
 }

@@ -36,8 +36,14 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<'_, B> {
     }
 
     fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, TextBatch>, TrainError> {
-        let (set, order) = (Arc::clone(&self.train), self.sampler.epoch(&self.train.lengths(), epoch));
-        let batches = prefetch(AHEAD, start, order.len(), move |i| TextBatch::pack(&set, &order[i])).map_err(boxed)?;
+        let (set, order) = (
+            Arc::clone(&self.train),
+            self.sampler.epoch(&self.train.lengths(), epoch),
+        );
+        let batches = prefetch(AHEAD, start, order.len(), move |i| {
+            TextBatch::pack(&set, &order[i])
+        })
+        .map_err(boxed)?;
         Ok(Box::new(batches.map(|batch| batch.map_err(boxed))))
     }
 
@@ -46,21 +52,34 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<'_, B> {
     }
 
     fn describe(&self, batch: &TextBatch) -> String {
-        let places: Vec<String> = batch.indices.iter().take(4).map(|&i| self.examples[i].place.to_string()).collect();
+        let places: Vec<String> = batch
+            .indices
+            .iter()
+            .take(4)
+            .map(|&i| self.examples[i].place.to_string())
+            .collect();
         let more = batch.len().saturating_sub(places.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         format!("{}{more}", places.join(", "))
     }
 
     fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
         let logits = model.forward(&input::<B>(batch, self.device), pass);
-        let labels: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(batch.labels.as_slice()), self.device);
+        let labels: Tensor<B, 1, Int> =
+            Tensor::from_data(TensorData::from(batch.labels.as_slice()), self.device);
         ops::cross_entropy(logits, labels, self.label_smoothing).sum()
     }
 
     fn evaluate(&self, model: &BertClassifier<B::InnerBackend>) -> Result<Evaluation, TrainError> {
-        let logits = logits::<B::InnerBackend>(model, self.validation, self.eval_batch_size, self.device);
-        let report = score(&logits, &self.validation.labels).map_err(boxed)?.report();
+        let logits =
+            logits::<B::InnerBackend>(model, self.validation, self.eval_batch_size, self.device);
+        let report = score(&logits, &self.validation.labels)
+            .map_err(boxed)?
+            .report();
         let metrics = [
             ("loss", report.loss),
             ("accuracy", report.accuracy),
@@ -68,7 +87,9 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<'_, B> {
             ("weighted_f1", report.weighted_f1),
             ("mcc", report.mcc),
         ];
-        Ok(Evaluation { metrics: BTreeMap::from(metrics.map(|(name, value)| (name.to_owned(), value))) })
+        Ok(Evaluation {
+            metrics: BTreeMap::from(metrics.map(|(name, value)| (name.to_owned(), value))),
+        })
     }
 }
 

@@ -39,7 +39,13 @@ const SAMPLES: [&str; 4] = [
 ///
 /// # Errors
 /// When the directory holds no adapter, or the target exists and is not empty.
-pub fn merge(path: &Path, to: &Path, inputs: Option<&Path>, device: Device, observer: &dyn Observer) -> Result<Merged, Error> {
+pub fn merge(
+    path: &Path,
+    to: &Path,
+    inputs: Option<&Path>,
+    device: Device,
+    observer: &dyn Observer,
+) -> Result<Merged, Error> {
     const MOST: usize = 256;
     let located = locate(path, observer)?;
     if located.adapter.is_none() {
@@ -49,32 +55,67 @@ pub fn merge(path: &Path, to: &Path, inputs: Option<&Path>, device: Device, obse
             hint: "use it as it is".into(),
         });
     }
-    if to.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+    if to
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some())
+    {
         return Err(Error::ModelDir {
             path: to.to_owned(),
             reason: "the target directory is not empty".into(),
             hint: "name a new one with --to".into(),
         });
     }
-    let (encoder, _) =
-        data::encoder(&located.tokenizer, located.max_length, located.config.max_position_embeddings, located.config.vocab_size)?;
+    let (encoder, _) = data::encoder(
+        &located.tokenizer,
+        located.max_length,
+        located.config.max_position_embeddings,
+        located.config.vocab_size,
+    )?;
     let run_file = path.join("config.toml");
-    let config = if run_file.is_file() { RunConfig::load(Some(&run_file), &[])? } else { RunConfig::default() };
+    let config = if run_file.is_file() {
+        RunConfig::load(Some(&run_file), &[])?
+    } else {
+        RunConfig::default()
+    };
     let own = config.data.validation.clone().or(config.data.train.clone());
     let (set, source) = match inputs.map(Path::to_owned).or(own) {
         Some(file) => {
             let (mut examples, _) = data::read_unlabelled(&file, &config, observer)?;
             examples.truncate(MOST);
-            (encoder.encode_examples(&examples, None)?, file.display().to_string())
+            (
+                encoder.encode_examples(&examples, None)?,
+                file.display().to_string(),
+            )
         }
         None => {
-            let items = SAMPLES.iter().map(|text| encoder.encode(text, None)).collect::<Result<_, _>>()?;
-            (EncodedSet { items, labels: Vec::new() }, "sample texts".into())
+            let items = SAMPLES
+                .iter()
+                .map(|text| encoder.encode(text, None))
+                .collect::<Result<_, _>>()?;
+            (
+                EncodedSet {
+                    items,
+                    labels: Vec::new(),
+                },
+                "sample texts".into(),
+            )
         }
     };
-    let largest_difference = on_device(device, Merge { located: &located, set: &set, to })?;
+    let largest_difference = on_device(
+        device,
+        Merge {
+            located: &located,
+            set: &set,
+            to,
+        },
+    )?;
     saved::copy_tokenizer(&located.tokenizer, to)?;
-    Ok(Merged { dir: to.to_owned(), largest_difference, texts: set.len(), source })
+    Ok(Merged {
+        dir: to.to_owned(),
+        largest_difference,
+        texts: set.len(),
+        source,
+    })
 }
 
 struct Merge<'a> {

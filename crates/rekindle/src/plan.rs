@@ -83,10 +83,22 @@ impl fmt::Display for Plan {
         let rows = [
             ("model", format!("{} ({})", self.model, self.loaded)),
             ("method", self.method.clone()),
-            ("parameters", format!("{}, of which {} train ({share:.2} %)", grouped(self.parameters), grouped(self.trainable))),
+            (
+                "parameters",
+                format!(
+                    "{}, of which {} train ({share:.2} %)",
+                    grouped(self.parameters),
+                    grouped(self.trainable)
+                ),
+            ),
             (
                 "examples",
-                format!("{} train, {} validation, {} test; {mean:.1} tokens each{cut}", grouped(train), grouped(validation), grouped(test)),
+                format!(
+                    "{} train, {} validation, {} test; {mean:.1} tokens each{cut}",
+                    grouped(train),
+                    grouped(validation),
+                    grouped(test)
+                ),
             ),
             ("labels", format!("{}: {labels}", self.labels.len())),
             (
@@ -100,9 +112,15 @@ impl fmt::Display for Plan {
                 ),
             ),
             ("learning rate", self.learning_rate.clone()),
-            ("memory", format!("about {:.0} MB at the peak", self.memory as f64 / 1e6)),
+            (
+                "memory",
+                format!("about {:.0} MB at the peak", self.memory as f64 / 1e6),
+            ),
             ("device", self.device.clone()),
-            ("writes", format!("{}: {}", self.output_dir.display(), self.writes.join(", "))),
+            (
+                "writes",
+                format!("{}: {}", self.output_dir.display(), self.writes.join(", ")),
+            ),
         ];
         for (name, value) in rows {
             writeln!(f, "  {name:<14} {value}")?;
@@ -126,7 +144,11 @@ pub(crate) fn estimate_memory(
     config: &rekindle_models::bert::BertConfig,
 ) -> u64 {
     const F32: usize = 4;
-    let (d, i, layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
+    let (d, i, layers) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_hidden_layers,
+    );
     let per_token = 9 * d + 2 * i;
     let kept = tokens * per_token * layers;
     let working = tokens * (4 * d + 2 * i) + tokens * longest * config.num_attention_heads * 3;
@@ -139,7 +161,12 @@ pub(crate) fn estimate_memory(
 mod tests {
     #[test]
     fn numbers_are_grouped() {
-        for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (22_713_216, "22,713,216")] {
+        for (n, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (22_713_216, "22,713,216"),
+        ] {
             assert_eq!(super::grouped(n), expected);
         }
     }

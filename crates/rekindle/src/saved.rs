@@ -34,24 +34,35 @@ impl Saved {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io(&path))?,
         };
-        serde_json::from_str(&text).map(Some).map_err(|e| Error::ModelDir {
-            path,
-            reason: format!("not what this program writes: {e}"),
-            hint: "delete the file if the directory's config.json names the labels".into(),
-        })
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| Error::ModelDir {
+                path,
+                reason: format!("not what this program writes: {e}"),
+                hint: "delete the file if the directory's config.json names the labels".into(),
+            })
     }
 
     /// Writes it.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(FILE);
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Internal(e.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|e| Error::Internal(e.to_string()))?;
         write_atomically(&path, text.as_bytes()).map_err(Error::io(path))
     }
 }
 
 /// Copies the tokenizer's files.
 pub(crate) fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
-    for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"] {
+    for name in [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "added_tokens.json",
+    ] {
         let source = from.join(name);
         if source.is_file() {
             let bytes = fs::read(&source).map_err(Error::io(&source))?;

@@ -56,11 +56,15 @@ impl Checkpoint {
     /// When there is none, or the folder cannot be read.
     pub fn latest(run: &RunDir) -> Result<Self, TrainError> {
         let folder = run.checkpoints();
-        steps(&folder)?.into_iter().rev().find_map(|path| Self::read(&path).ok()).ok_or_else(|| TrainError::Checkpoint {
-            path: folder,
-            reason: "the run has no complete checkpoint to resume from".into(),
-            hint: "start it again in a new directory",
-        })
+        steps(&folder)?
+            .into_iter()
+            .rev()
+            .find_map(|path| Self::read(&path).ok())
+            .ok_or_else(|| TrainError::Checkpoint {
+                path: folder,
+                reason: "the run has no complete checkpoint to resume from".into(),
+                hint: "start it again in a new directory",
+            })
     }
 
     /// Reads a checkpoint's state.
@@ -75,7 +79,10 @@ impl Checkpoint {
             reason: format!("not a checkpoint's state: {e}"),
             hint: "delete this checkpoint's folder; the run then resumes from the one before",
         })?;
-        Ok(Self { path: path.to_owned(), state })
+        Ok(Self {
+            path: path.to_owned(),
+            state,
+        })
     }
 
     /// Writes a checkpoint, points `best` to it if it is the best, and deletes old ones but the newest `keep` and the best.
@@ -94,20 +101,28 @@ impl Checkpoint {
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(TrainError::io(&aside))?;
         }
-        let written = fs::create_dir_all(&aside).map_err(TrainError::io(&aside)).and_then(|()| {
-            let write = |name: &str, tensors: Vec<(String, HostTensor)>| {
-                tensors::write(&aside.join(name), tensors.iter().map(|(n, t)| (n.as_str(), t)), &[])
-            };
-            write("trainable.safetensors", trainable(model, names))?;
-            write("optimizer.safetensors", optimizer.state())?;
-            let json = serde_json::to_string_pretty(state).map_err(|e| TrainError::io(&aside)(e.into()))?;
-            write_atomically(&aside.join("state.json"), json.as_bytes()).map_err(TrainError::io(&aside))?;
-            if path.exists() {
-                fs::remove_dir_all(&path).map_err(TrainError::io(&path))?;
-            }
-            sync(&aside);
-            fs::rename(&aside, &path).map_err(TrainError::io(&path))
-        });
+        let written = fs::create_dir_all(&aside)
+            .map_err(TrainError::io(&aside))
+            .and_then(|()| {
+                let write = |name: &str, tensors: Vec<(String, HostTensor)>| {
+                    tensors::write(
+                        &aside.join(name),
+                        tensors.iter().map(|(n, t)| (n.as_str(), t)),
+                        &[],
+                    )
+                };
+                write("trainable.safetensors", trainable(model, names))?;
+                write("optimizer.safetensors", optimizer.state())?;
+                let json = serde_json::to_string_pretty(state)
+                    .map_err(|e| TrainError::io(&aside)(e.into()))?;
+                write_atomically(&aside.join("state.json"), json.as_bytes())
+                    .map_err(TrainError::io(&aside))?;
+                if path.exists() {
+                    fs::remove_dir_all(&path).map_err(TrainError::io(&path))?;
+                }
+                sync(&aside);
+                fs::rename(&aside, &path).map_err(TrainError::io(&path))
+            });
         if let Err(error) = written {
             // Give back the room that the half-written checkpoint takes.
             let _ = fs::remove_dir_all(&aside);
@@ -118,7 +133,10 @@ impl Checkpoint {
             link_best(run, &path)?;
         }
         prune(&folder, keep, state.best.map(|(step, _)| step))?;
-        Ok(Self { path, state: state.clone() })
+        Ok(Self {
+            path,
+            state: state.clone(),
+        })
     }
 
     /// Puts the checkpoint's parameters and moments into a model and an optimizer.
@@ -150,7 +168,10 @@ fn trainable<B: Backend, M: Module<B>>(model: &M, names: NameMap) -> Vec<(String
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         if param.trainable {
-            tensors.push((names.published(param.path), HostTensor::from_primitive::<B>(param.value)));
+            tensors.push((
+                names.published(param.path),
+                HostTensor::from_primitive::<B>(param.value),
+            ));
         }
     });
     tensors
@@ -160,7 +181,12 @@ fn trainable<B: Backend, M: Module<B>>(model: &M, names: NameMap) -> Vec<(String
 ///
 /// # Errors
 /// On a tensor without a place or of another shape, or a trainable parameter without a tensor.
-pub fn restore<B: Backend, M: Module<B>>(model: M, checkpoint: &Path, names: NameMap, device: &B::Device) -> Result<M, TrainError> {
+pub fn restore<B: Backend, M: Module<B>>(
+    model: M,
+    checkpoint: &Path,
+    names: NameMap,
+    device: &B::Device,
+) -> Result<M, TrainError> {
     let path = checkpoint.join("trainable.safetensors");
     let files = TensorFiles::open(&path)?;
     let mismatch = |reason: String| TrainError::Checkpoint {
@@ -180,7 +206,11 @@ pub fn restore<B: Backend, M: Module<B>>(model: M, checkpoint: &Path, names: Nam
         let value = match values.remove(&name) {
             Some(host) if host.shape == param.shape.as_slice() => host.into_primitive::<B>(device),
             Some(host) => {
-                fail = Some(format!("tensor `{name}` has shape {:?}, expected {:?}", host.shape, param.shape.as_slice()));
+                fail = Some(format!(
+                    "tensor `{name}` has shape {:?}, expected {:?}",
+                    host.shape,
+                    param.shape.as_slice()
+                ));
                 param.value
             }
             None => {
@@ -190,7 +220,10 @@ pub fn restore<B: Backend, M: Module<B>>(model: M, checkpoint: &Path, names: Nam
                 param.value
             }
         };
-        Mapped { value, trainable: param.trainable }
+        Mapped {
+            value,
+            trainable: param.trainable,
+        }
     });
     if let Some(name) = values.keys().next() {
         fail = Some(format!("tensor `{name}` has no place in the model"));
@@ -209,7 +242,11 @@ fn steps(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     };
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("step-")))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with("step-"))
+        })
         .collect();
     paths.sort();
     Ok(paths)
@@ -240,7 +277,11 @@ fn link_best(run: &RunDir, checkpoint: &Path) -> Result<(), TrainError> {
     #[cfg(not(unix))]
     {
         // Where links need rights, a file that names the checkpoint.
-        write_atomically(&link.with_extension("txt"), target.to_string_lossy().as_bytes()).map_err(TrainError::io(&link))
+        write_atomically(
+            &link.with_extension("txt"),
+            target.to_string_lossy().as_bytes(),
+        )
+        .map_err(TrainError::io(&link))
     }
 }
 

@@ -41,7 +41,9 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The loss or a gradient is no longer a number.
-    #[error("step {step}: the {what} is {value}; training stopped, checkpoints up to step {last_checkpoint} are kept\nhint: lower train.learning_rate (now {learning_rate:e}), raise train.warmup_ratio, or look for broken examples in {batch}")]
+    #[error(
+        "step {step}: the {what} is {value}; training stopped, checkpoints up to step {last_checkpoint} are kept\nhint: lower train.learning_rate (now {learning_rate:e}), raise train.warmup_ratio, or look for broken examples in {batch}"
+    )]
     NotFinite {
         /// The optimizer step, from 1.
         step: u64,

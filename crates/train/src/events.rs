@@ -87,10 +87,11 @@ impl<S: Sink + ?Sized> Sink for &mut S {
     }
 }
 
-/// Writes `metrics.jsonl`: every evaluation, and every `every`-th step.
+/// Writes `metrics.jsonl`: every evaluation, every `every`-th step, the first and the last.
 pub struct Metrics {
     file: File,
     every: u64,
+    total_steps: u64,
 }
 
 impl Metrics {
@@ -99,15 +100,28 @@ impl Metrics {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(path: &Path, every: u64) -> Result<Self, TrainError> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io(path))?;
-        Ok(Self { file, every: every.max(1) })
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(TrainError::io(path))?;
+        Ok(Self {
+            file,
+            every: every.max(1),
+            total_steps: 0,
+        })
     }
 }
 
 impl Sink for Metrics {
     fn event(&mut self, event: &Event) {
+        if let Event::Started { total_steps, .. } = event {
+            self.total_steps = *total_steps;
+        }
         let keep = match event {
-            Event::Step { step, .. } => *step == 1 || step % self.every == 0,
+            Event::Step { step, .. } => {
+                *step == 1 || *step == self.total_steps || step % self.every == 0
+            }
             Event::Evaluated { .. } | Event::Warning { .. } => true,
             _ => false,
         };
@@ -128,7 +142,10 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Event>, TrainError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(TrainError::io(path))?,
     };
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// Drops what `metrics.jsonl` says of steps after `step`: a resumed run takes them again.

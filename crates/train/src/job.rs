@@ -35,7 +35,10 @@ pub trait Job<B: TuneAutodiff> {
     ///
     /// # Errors
     /// Whatever stops the evaluation.
-    fn evaluate(&self, model: &<Self::Model as AutodiffModule<B>>::InnerModule) -> Result<Evaluation, TrainError>;
+    fn evaluate(
+        &self,
+        model: &<Self::Model as AutodiffModule<B>>::InnerModule,
+    ) -> Result<Evaluation, TrainError>;
 }
 
 /// Figures of one evaluation, by name: `loss`, `accuracy`, `macro_f1` and so on.

@@ -31,7 +31,12 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+        }
     }
 }
 
@@ -42,7 +47,9 @@ pub struct Gradients<B: TuneAutodiff> {
 
 impl<B: TuneAutodiff> Default for Gradients<B> {
     fn default() -> Self {
-        Self { by_name: BTreeMap::new() }
+        Self {
+            by_name: BTreeMap::new(),
+        }
     }
 }
 
@@ -74,7 +81,8 @@ impl<B: TuneAutodiff> Gradients<B> {
             return 0.0;
         }
         // One transfer for all: a sum a parameter, added up on the host in f64.
-        let all = HostTensor::from_primitive::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0));
+        let all =
+            HostTensor::from_primitive::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0));
         all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt()
     }
 
@@ -92,17 +100,31 @@ pub struct Optimizer<B: TuneAutodiff> {
     moments: BTreeMap<String, Moments<B>>,
 }
 
-type Moments<B> = (FloatTensor<<B as AutodiffBackend>::InnerBackend>, FloatTensor<<B as AutodiffBackend>::InnerBackend>);
+type Moments<B> = (
+    FloatTensor<<B as AutodiffBackend>::InnerBackend>,
+    FloatTensor<<B as AutodiffBackend>::InnerBackend>,
+);
 
 impl<B: TuneAutodiff> Optimizer<B> {
     /// With no state.
     #[must_use]
     pub fn new(config: OptimizerConfig) -> Self {
-        Self { config, steps: 0, moments: BTreeMap::new() }
+        Self {
+            config,
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// One step on every parameter that has a gradient; `grad_scale` is the clipping factor.
-    pub fn step<M: Module<B>>(&mut self, model: M, mut grads: Gradients<B>, learning_rate: f64, grad_scale: f64, names: NameMap) -> M {
+    pub fn step<M: Module<B>>(
+        &mut self,
+        model: M,
+        mut grads: Gradients<B>,
+        learning_rate: f64,
+        grad_scale: f64,
+        names: NameMap,
+    ) -> M {
         self.steps += 1;
         let base = AdamW {
             learning_rate,
@@ -116,18 +138,33 @@ impl<B: TuneAutodiff> Optimizer<B> {
         params::map(model, &mut |param| {
             let name = names.published(param.path);
             let (true, Some(grad)) = (param.trainable, grads.by_name.remove(&name)) else {
-                return Mapped { value: param.value, trainable: param.trainable };
+                return Mapped {
+                    value: param.value,
+                    trainable: param.trainable,
+                };
             };
             let is_vector = param.shape.num_dims() < 2;
-            let settings = AdamW { weight_decay: if is_vector { 0.0 } else { base.weight_decay }, ..base };
+            let settings = AdamW {
+                weight_decay: if is_vector { 0.0 } else { base.weight_decay },
+                ..base
+            };
             let moments = self.moments.remove(&name).unwrap_or_else(|| {
-                let zeros = || B::InnerBackend::float_zeros(grad.shape(), &B::InnerBackend::float_device(&grad), grad.dtype().into());
+                let zeros = || {
+                    B::InnerBackend::float_zeros(
+                        grad.shape(),
+                        &B::InnerBackend::float_device(&grad),
+                        grad.dtype().into(),
+                    )
+                };
                 (zeros(), zeros())
             });
             let value = B::inner(param.value);
             let (value, m, v) = B::InnerBackend::tune_adamw_step(value, grad, moments, settings);
             self.moments.insert(name, (m, v));
-            Mapped { value: B::from_inner(value), trainable: true }
+            Mapped {
+                value: B::from_inner(value),
+                trainable: true,
+            }
         })
     }
 
@@ -137,13 +174,23 @@ impl<B: TuneAutodiff> Optimizer<B> {
         self.moments
             .iter()
             .flat_map(|(name, (m, v))| {
-                [("m", m), ("v", v)].map(|(part, tensor)| (format!("{name}.{part}"), HostTensor::from_primitive::<B::InnerBackend>(tensor.clone())))
+                [("m", m), ("v", v)].map(|(part, tensor)| {
+                    (
+                        format!("{name}.{part}"),
+                        HostTensor::from_primitive::<B::InnerBackend>(tensor.clone()),
+                    )
+                })
             })
             .collect()
     }
 
     /// Takes up a saved state after `steps` steps.
-    pub fn load_state(&mut self, steps: u64, state: BTreeMap<String, HostTensor>, device: &B::Device) {
+    pub fn load_state(
+        &mut self,
+        steps: u64,
+        state: BTreeMap<String, HostTensor>,
+        device: &B::Device,
+    ) {
         self.steps = steps;
         let mut second: BTreeMap<String, HostTensor> = BTreeMap::new();
         let mut first = Vec::new();
@@ -156,7 +203,10 @@ impl<B: TuneAutodiff> Optimizer<B> {
         }
         for (parameter, m) in first {
             if let Some(v) = second.remove(&parameter) {
-                let moments = (m.into_primitive::<B::InnerBackend>(device), v.into_primitive::<B::InnerBackend>(device));
+                let moments = (
+                    m.into_primitive::<B::InnerBackend>(device),
+                    v.into_primitive::<B::InnerBackend>(device),
+                );
                 self.moments.insert(parameter, moments);
             }
         }
@@ -165,6 +215,11 @@ impl<B: TuneAutodiff> Optimizer<B> {
 
 /// A scalar tensor's value.
 pub(crate) fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> f64 {
-    let TensorPrimitive::Float(value) = tensor.into_primitive() else { return f64::NAN };
-    HostTensor::from_primitive::<B>(value).values.first().map_or(f64::NAN, |&v| f64::from(v))
+    let TensorPrimitive::Float(value) = tensor.into_primitive() else {
+        return f64::NAN;
+    };
+    HostTensor::from_primitive::<B>(value)
+        .values
+        .first()
+        .map_or(f64::NAN, |&v| f64::from(v))
 }

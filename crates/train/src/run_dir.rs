@@ -21,7 +21,9 @@ impl RunDir {
     pub fn create(path: &Path) -> Result<Self, TrainError> {
         let dir = Self::hold(path)?;
         if dir.config().exists() || dir.checkpoints().exists() {
-            return Err(TrainError::Exists { path: path.to_owned() });
+            return Err(TrainError::Exists {
+                path: path.to_owned(),
+            });
         }
         Ok(dir)
     }
@@ -44,11 +46,24 @@ impl RunDir {
     fn hold(path: &Path) -> Result<Self, TrainError> {
         std::fs::create_dir_all(path).map_err(TrainError::io(path))?;
         let lock_path = path.join(".lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(TrainError::io(&lock_path))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(TrainError::io(&lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(TrainError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(TrainError::Io { path: lock_path, source }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(TrainError::Io {
+                path: lock_path,
+                source,
+            }),
         }
     }
 

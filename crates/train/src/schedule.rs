@@ -45,7 +45,9 @@ impl Schedule {
         let progress = (done - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
         match self {
             Self::Linear => (1.0 - progress).max(0.0),
-            Self::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())).max(0.0),
+            Self::Cosine => {
+                (0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())).max(0.0)
+            }
             Self::Constant => 1.0,
         }
     }
@@ -60,12 +62,18 @@ mod tests {
         // get_{linear,cosine,constant}_schedule_with_warmup(num_warmup_steps = 2, num_training_steps = 10)
         for (schedule, expected) in [
             (Schedule::Linear, [0.0, 0.5, 1.0, 0.875, 0.5, 0.125]),
-            (Schedule::Cosine, [0.0, 0.5, 1.0, 0.961_939_766, 0.5, 0.038_060_233]),
+            (
+                Schedule::Cosine,
+                [0.0, 0.5, 1.0, 0.961_939_766, 0.5, 0.038_060_233],
+            ),
             (Schedule::Constant, [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]),
         ] {
             for (step, expected) in [0, 1, 2, 3, 6, 9].into_iter().zip(expected) {
                 let factor = schedule.factor(step, 2, 10);
-                assert!((factor - expected).abs() < 1e-8, "{schedule:?} at {step}: {factor}");
+                assert!(
+                    (factor - expected).abs() < 1e-8,
+                    "{schedule:?} at {step}: {factor}"
+                );
             }
         }
     }

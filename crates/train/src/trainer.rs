@@ -1,8 +1,8 @@
 //! The loop.
 
 use crate::{
-    Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig, RunDir, Schedule, Sink, TrainError, TrainState, Warmup,
-    optimizer::scalar,
+    Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig, RunDir, Schedule, Sink,
+    TrainError, TrainState, Warmup, optimizer::scalar,
 };
 use burn::module::AutodiffModule;
 use rekindle_nn::{Pass, TuneAutodiff};
@@ -77,7 +77,9 @@ impl TrainConfig {
     #[must_use]
     pub fn total_steps(&self, batches: usize) -> u64 {
         let per_epoch = batches.div_ceil(self.gradient_accumulation_steps.max(1)) as f64;
-        self.max_steps.unwrap_or((self.epochs * per_epoch).ceil() as u64).max(1)
+        self.max_steps
+            .unwrap_or((self.epochs * per_epoch).ceil() as u64)
+            .max(1)
     }
 }
 
@@ -128,7 +130,8 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
         if checkpoint.state.fingerprint != config.fingerprint {
             return Err(TrainError::Checkpoint {
                 path: checkpoint.path.clone(),
-                reason: "configuration, data or base model are not what this run was started with".into(),
+                reason: "configuration, data or base model are not what this run was started with"
+                    .into(),
                 hint: "restore them, or start a new run",
             });
         }
@@ -137,26 +140,38 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     }
     let warmup = config.warmup.steps(state.total_steps);
     let mut saved_at = state.step;
-    sink.event(&Event::Started { step: state.step, total_steps: state.total_steps });
+    sink.event(&Event::Started {
+        step: state.step,
+        total_steps: state.total_steps,
+    });
 
     while state.step < state.total_steps {
         let batches = job.batches(state.epoch);
         let mut stream = job.stream(state.epoch, state.batch)?;
         while state.batch < batches && state.step < state.total_steps {
             let started = Instant::now();
-            let window: Vec<J::Batch> =
-                stream.by_ref().take(config.gradient_accumulation_steps.max(1)).collect::<Result<_, _>>()?;
+            let window: Vec<J::Batch> = stream
+                .by_ref()
+                .take(config.gradient_accumulation_steps.max(1))
+                .collect::<Result<_, _>>()?;
             if window.is_empty() {
                 break;
             }
-            let learning_rate = config.learning_rate * config.schedule.factor(state.step, warmup, state.total_steps);
+            let learning_rate = config.learning_rate
+                * config
+                    .schedule
+                    .factor(state.step, warmup, state.total_steps);
             let not_finite = |what, value| TrainError::NotFinite {
                 step: state.step + 1,
                 what,
                 value,
                 last_checkpoint: saved_at,
                 learning_rate,
-                batch: window.iter().map(|b| job.describe(b)).collect::<Vec<_>>().join("; "),
+                batch: window
+                    .iter()
+                    .map(|b| job.describe(b))
+                    .collect::<Vec<_>>()
+                    .join("; "),
             };
 
             // The mean over all examples of the window, whatever the sizes of its micro-batches.
@@ -187,7 +202,15 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             state.batch += window.len();
             let epoch = state.epoch as f64 + state.batch as f64 / batches as f64;
             let seconds = started.elapsed().as_secs_f64();
-            sink.event(&Event::Step { step: state.step, epoch, loss, learning_rate, grad_norm, examples, seconds });
+            sink.event(&Event::Step {
+                step: state.step,
+                epoch,
+                loss,
+                learning_rate,
+                grad_norm,
+                examples,
+                seconds,
+            });
 
             let epoch_ends = state.batch >= batches;
             let run_ends = state.step >= state.total_steps;
@@ -205,32 +228,54 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
                 self::evaluate(job, &model, config, &mut state, epoch, sink)?;
             }
             let interrupted = stop();
-            let due = config.checkpoint_every.is_some_and(|n| state.step % n.max(1) == 0);
+            let due = config
+                .checkpoint_every
+                .is_some_and(|n| state.step % n.max(1) == 0);
             if evaluate || due || interrupted || run_ends {
                 match Checkpoint::write(run, &state, &model, &optimizer, job.names(), config.keep) {
                     Ok(checkpoint) => {
                         saved_at = state.step;
-                        sink.event(&Event::Checkpointed { step: state.step, path: checkpoint.path });
+                        sink.event(&Event::Checkpointed {
+                            step: state.step,
+                            path: checkpoint.path,
+                        });
                     }
                     Err(error) if interrupted => return Err(error),
                     Err(error) => sink.event(&Event::Warning {
-                        message: format!("the checkpoint of step {} was not written: {error}", state.step),
+                        message: format!(
+                            "the checkpoint of step {} was not written: {error}",
+                            state.step
+                        ),
                     }),
                 }
             }
-            let gave_up = config.early_stopping.is_some_and(|e| state.without_improvement >= e.patience);
+            let gave_up = config
+                .early_stopping
+                .is_some_and(|e| state.without_improvement >= e.patience);
             if interrupted && !run_ends {
-                return Ok(Outcome { model, state, stopped: Stopped::Interrupted });
+                return Ok(Outcome {
+                    model,
+                    state,
+                    stopped: Stopped::Interrupted,
+                });
             }
             if gave_up && !run_ends {
-                return Ok(Outcome { model, state, stopped: Stopped::Early });
+                return Ok(Outcome {
+                    model,
+                    state,
+                    stopped: Stopped::Early,
+                });
             }
             if epoch_ends {
                 break;
             }
         }
     }
-    Ok(Outcome { model, state, stopped: Stopped::Finished })
+    Ok(Outcome {
+        model,
+        state,
+        stopped: Stopped::Finished,
+    })
 }
 
 /// One evaluation, and what it says about best and patience.
@@ -246,15 +291,31 @@ fn evaluate<B: TuneAutodiff, J: Job<B>>(
     let started = Instant::now();
     let evaluation = job.evaluate(&model.valid())?;
     let value = evaluation.get(&config.best.name);
-    let sign = if config.best.higher_is_better { 1.0 } else { -1.0 };
+    let sign = if config.best.higher_is_better {
+        1.0
+    } else {
+        -1.0
+    };
     let delta = config.early_stopping.map_or(0.0, |e| e.min_delta);
-    let gain = state.best.map_or(f64::INFINITY, |(_, best)| sign * (value - best));
+    let gain = state
+        .best
+        .map_or(f64::INFINITY, |(_, best)| sign * (value - best));
     let best = gain > 0.0;
-    state.without_improvement = if gain > delta { 0 } else { state.without_improvement + 1 };
+    state.without_improvement = if gain > delta {
+        0
+    } else {
+        state.without_improvement + 1
+    };
     if best {
         state.best = Some((state.step, value));
     }
     state.evaluated_at = Some(state.step);
-    sink.event(&Event::Evaluated { step: state.step, epoch, evaluation, best, seconds: started.elapsed().as_secs_f64() });
+    sink.event(&Event::Evaluated {
+        step: state.step,
+        epoch,
+        evaluation,
+        best,
+        seconds: started.elapsed().as_secs_f64(),
+    });
     Ok(())
 }

@@ -61,16 +61,31 @@ impl BertConfig {
     pub fn read(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         let raw = read_config(dir)?;
-        let reader = Reader { raw: &raw, path: &path };
-        let model_type = raw.get("model_type").and_then(Value::as_str).unwrap_or("(none)");
+        let reader = Reader {
+            raw: &raw,
+            path: &path,
+        };
+        let model_type = raw
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or("(none)");
         if model_type != "bert" {
             return Err(reader.error(format!("model_type is `{model_type}`, expected `bert`\nhint: BERT models are what text classification tunes today")));
         }
-        let position = raw.get("position_embedding_type").and_then(Value::as_str).unwrap_or("absolute");
+        let position = raw
+            .get("position_embedding_type")
+            .and_then(Value::as_str)
+            .unwrap_or("absolute");
         if position != "absolute" {
-            return Err(reader.error(format!("position_embedding_type is `{position}`, expected `absolute`")));
+            return Err(reader.error(format!(
+                "position_embedding_type is `{position}`, expected `absolute`"
+            )));
         }
-        let hidden_act = match raw.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu") {
+        let hidden_act = match raw
+            .get("hidden_act")
+            .and_then(Value::as_str)
+            .unwrap_or("gelu")
+        {
             "gelu" => Activation::Gelu(GeluKind::Exact),
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::Gelu(GeluKind::Tanh),
             "relu" => Activation::Relu,
@@ -111,10 +126,23 @@ impl BertConfig {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut raw = self.raw.clone();
-        raw.insert("architectures".into(), Value::from(vec!["BertForSequenceClassification"]));
+        raw.insert(
+            "architectures".into(),
+            Value::from(vec!["BertForSequenceClassification"]),
+        );
         raw.insert("problem_type".into(), "single_label_classification".into());
-        let by_id: Map<String, Value> = self.labels.iter().enumerate().map(|(i, l)| (i.to_string(), l.as_str().into())).collect();
-        let by_label: Map<String, Value> = self.labels.iter().enumerate().map(|(i, l)| (l.clone(), i.into())).collect();
+        let by_id: Map<String, Value> = self
+            .labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (i.to_string(), l.as_str().into()))
+            .collect();
+        let by_label: Map<String, Value> = self
+            .labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (l.clone(), i.into()))
+            .collect();
         raw.insert("id2label".into(), by_id.into());
         raw.insert("label2id".into(), by_label.into());
         raw.remove("num_labels");
@@ -137,7 +165,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, reason: String) -> ModelError {
-        ModelError::Config { path: self.path.to_owned(), reason }
+        ModelError::Config {
+            path: self.path.to_owned(),
+            reason,
+        }
     }
 
     fn size(&self, key: &str, default: Option<usize>) -> Result<usize, ModelError> {
@@ -147,7 +178,9 @@ impl Reader<'_> {
                 Some(n) if n > 0 => Ok(n as usize),
                 _ => Err(self.error(format!("`{key}` is {value}, expected a positive integer"))),
             },
-            (None, None) => Err(self.error(format!("`{key}` is missing\nhint: this is not the config.json of a BERT model"))),
+            (None, None) => Err(self.error(format!(
+                "`{key}` is missing\nhint: this is not the config.json of a BERT model"
+            ))),
         }
     }
 
@@ -156,7 +189,9 @@ impl Reader<'_> {
             None | Some(Value::Null) => Ok(default),
             Some(value) => match value.as_f64() {
                 Some(x) if x >= 0.0 && x.is_finite() => Ok(x),
-                _ => Err(self.error(format!("`{key}` is {value}, expected a number of at least 0"))),
+                _ => Err(self.error(format!(
+                    "`{key}` is {value}, expected a number of at least 0"
+                ))),
             },
         }
     }
@@ -165,18 +200,26 @@ impl Reader<'_> {
         let rate = self.number(key, default)?;
         match rate < 1.0 {
             true => Ok(rate),
-            false => Err(self.error(format!("`{key}` is {rate}, expected a rate of at least 0 and below 1"))),
+            false => Err(self.error(format!(
+                "`{key}` is {rate}, expected a rate of at least 0 and below 1"
+            ))),
         }
     }
 
     /// `id2label`, in the order of ids; empty where the file has none or numbers only in name.
     fn labels(&self) -> Result<Vec<String>, ModelError> {
-        let Some(map) = self.raw.get("id2label").and_then(Value::as_object) else { return Ok(Vec::new()) };
+        let Some(map) = self.raw.get("id2label").and_then(Value::as_object) else {
+            return Ok(Vec::new());
+        };
         let mut labels: Vec<(usize, String)> = Vec::with_capacity(map.len());
         for (id, label) in map {
             match (id.parse(), label.as_str()) {
                 (Ok(id), Some(label)) => labels.push((id, label.to_owned())),
-                _ => return Err(self.error(format!("`id2label` maps `{id}` to {label}, expected a number and a name"))),
+                _ => {
+                    return Err(self.error(format!(
+                        "`id2label` maps `{id}` to {label}, expected a number and a name"
+                    )));
+                }
             }
         }
         labels.sort();

@@ -42,11 +42,27 @@ pub struct TextInput<B: Backend> {
 
 impl<B: Backend> TextInput<B> {
     /// From packed ids and types (`[T]` each) and the sequences' offsets.
-    pub fn new(ids: Vec<i32>, type_ids: Vec<i32>, sequences: Sequences, device: &B::Device) -> Self {
-        let positions: Vec<i32> = sequences.ranges().flat_map(|range| 0..range.len() as i32).collect();
+    pub fn new(
+        ids: Vec<i32>,
+        type_ids: Vec<i32>,
+        sequences: Sequences,
+        device: &B::Device,
+    ) -> Self {
+        let positions: Vec<i32> = sequences
+            .ranges()
+            .flat_map(|range| 0..range.len() as i32)
+            .collect();
         let firsts: Vec<i32> = sequences.ranges().map(|range| range.start as i32).collect();
-        let tensor = |values: Vec<i32>| Tensor::from_data(burn::tensor::TensorData::from(values.as_slice()), device);
-        Self { ids: tensor(ids), type_ids: tensor(type_ids), positions: tensor(positions), firsts: tensor(firsts), sequences }
+        let tensor = |values: Vec<i32>| {
+            Tensor::from_data(burn::tensor::TensorData::from(values.as_slice()), device)
+        };
+        Self {
+            ids: tensor(ids),
+            type_ids: tensor(type_ids),
+            positions: tensor(positions),
+            firsts: tensor(firsts),
+            sequences,
+        }
     }
 }
 
@@ -143,9 +159,16 @@ pub struct BertClassifier<B: Backend> {
 
 adapter_slots!(SelfAttention { query, key, value });
 adapter_slots!(Output { dense });
-adapter_slots!(Attention { self_attention, output });
+adapter_slots!(Attention {
+    self_attention,
+    output
+});
 adapter_slots!(Intermediate { dense });
-adapter_slots!(Layer { attention, intermediate, output });
+adapter_slots!(Layer {
+    attention,
+    intermediate,
+    output
+});
 adapter_slots!(Encoder { layer });
 adapter_slots!(Pooler { dense });
 adapter_slots!(Bert { encoder, pooler });
@@ -169,12 +192,15 @@ impl<B: Backend> BertClassifier<B> {
     pub fn init(config: &BertConfig, head: &Head, pooling: Pooling, device: &B::Device) -> Self {
         let (width, std) = (config.hidden_size, config.initializer_range);
         let key = |name: &str| rng::named(head.seed, name);
-        let linear = |name: &str, inputs, outputs| Linear::normal(key(name), inputs, outputs, std, device);
+        let linear =
+            |name: &str, inputs, outputs| Linear::normal(key(name), inputs, outputs, std, device);
         let norm = || LayerNorm::new(width, config.layer_norm_eps, device);
         let table = |name: &str, rows| Embedding::normal(key(name), rows, width, std, device);
         let layer = (0..config.num_hidden_layers)
             .map(|i| {
-                let linear = |name: &str, inputs, outputs| linear(&format!("bert.encoder.layer.{i}.{name}"), inputs, outputs);
+                let linear = |name: &str, inputs, outputs| {
+                    linear(&format!("bert.encoder.layer.{i}.{name}"), inputs, outputs)
+                };
                 let dropout = config.hidden_dropout_prob;
                 Layer {
                     attention: Attention {
@@ -185,13 +211,21 @@ impl<B: Backend> BertClassifier<B> {
                             heads: config.num_attention_heads,
                             dropout: config.attention_probs_dropout_prob,
                         },
-                        output: Output { dense: linear("attention.output.dense", width, width), layer_norm: norm(), dropout },
+                        output: Output {
+                            dense: linear("attention.output.dense", width, width),
+                            layer_norm: norm(),
+                            dropout,
+                        },
                     },
                     intermediate: Intermediate {
                         dense: linear("intermediate.dense", width, config.intermediate_size),
                         activation: config.hidden_act,
                     },
-                    output: Output { dense: linear("output.dense", config.intermediate_size, width), layer_norm: norm(), dropout },
+                    output: Output {
+                        dense: linear("output.dense", config.intermediate_size, width),
+                        layer_norm: norm(),
+                        dropout,
+                    },
                 }
             })
             .collect();
@@ -199,13 +233,21 @@ impl<B: Backend> BertClassifier<B> {
             bert: Bert {
                 embeddings: Embeddings {
                     word_embeddings: table("bert.embeddings.word_embeddings", config.vocab_size),
-                    position_embeddings: table("bert.embeddings.position_embeddings", config.max_position_embeddings),
-                    token_type_embeddings: table("bert.embeddings.token_type_embeddings", config.type_vocab_size),
+                    position_embeddings: table(
+                        "bert.embeddings.position_embeddings",
+                        config.max_position_embeddings,
+                    ),
+                    token_type_embeddings: table(
+                        "bert.embeddings.token_type_embeddings",
+                        config.type_vocab_size,
+                    ),
                     layer_norm: norm(),
                     dropout: config.hidden_dropout_prob,
                 },
                 encoder: Encoder { layer },
-                pooler: (pooling == Pooling::Cls).then(|| Pooler { dense: linear("bert.pooler.dense", width, width) }),
+                pooler: (pooling == Pooling::Cls).then(|| Pooler {
+                    dense: linear("bert.pooler.dense", width, width),
+                }),
             },
             classifier: linear("classifier", width, head.labels.len()),
             dropout: config.classifier_dropout,
@@ -225,25 +267,33 @@ impl<B: Backend> BertClassifier<B> {
         device: &B::Device,
     ) -> Result<(Self, LoadReport), ModelError> {
         let checkpoint = Checkpoint::open(dir)?;
-        let has_pooler = checkpoint.files().names().any(|name| name.ends_with("pooler.dense.weight"));
-        let pooling = head.pooling.unwrap_or(match (config.mean_pooling, has_pooler) {
-            (false, true) => Pooling::Cls,
-            _ => Pooling::Mean,
-        });
+        let has_pooler = checkpoint
+            .files()
+            .names()
+            .any(|name| name.ends_with("pooler.dense.weight"));
+        let pooling = head
+            .pooling
+            .unwrap_or(match (config.mean_pooling, has_pooler) {
+                (false, true) => Pooling::Cls,
+                _ => Pooling::Mean,
+            });
         let same_labels = head.require || config.labels == head.labels;
         let module = Self::init(config, head, pooling, device);
         let weights = Weights {
             names: NAMES,
             rule: &|name| rule(name, pooling),
             may_initialise: &|name| match name {
-                "classifier.weight" | "classifier.bias" if !head.require => Some("the checkpoint has no classifier".into()),
+                "classifier.weight" | "classifier.bias" if !head.require => {
+                    Some("the checkpoint has no classifier".into())
+                }
                 "bert.pooler.dense.weight" | "bert.pooler.dense.bias" if !head.require => {
                     Some("the checkpoint has no pooler".into())
                 }
                 _ => None,
             },
             may_replace: &|name| {
-                (name.starts_with("classifier.") && !same_labels).then(|| "the checkpoint's head is for other labels".into())
+                (name.starts_with("classifier.") && !same_labels)
+                    .then(|| "the checkpoint's head is for other labels".into())
             },
         };
         checkpoint.load_into(module, &weights, device)
@@ -284,9 +334,16 @@ impl<B: Backend> BertClassifier<B> {
         std::fs::create_dir_all(dir).map_err(io(dir))?;
         let mut state: Vec<(String, HostTensor)> = Vec::new();
         params::visit(self, &mut |param| {
-            state.push((NAMES.published(param.path), HostTensor::from_primitive::<B>(param.value)));
+            state.push((
+                NAMES.published(param.path),
+                HostTensor::from_primitive::<B>(param.value),
+            ));
         });
-        tensors::write(&dir.join("model.safetensors"), state.iter().map(|(name, tensor)| (name.as_str(), tensor)), &[])?;
+        tensors::write(
+            &dir.join("model.safetensors"),
+            state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+            &[],
+        )?;
         let path = dir.join("config.json");
         let text = format!("{:#}\n", config.to_json());
         tensors::write_atomically(&path, text.as_bytes()).map_err(io(&path))
@@ -304,14 +361,22 @@ fn rule(name: &str, pooling: Pooling) -> Rule {
     if name.contains("pooler.") && pooling == Pooling::Mean {
         return Rule::Ignore("mean pooling reads no pooler");
     }
-    let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
-    let rooted = ["bert.", "classifier."].iter().any(|root| name.starts_with(root));
+    let name = name
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias");
+    let rooted = ["bert.", "classifier."]
+        .iter()
+        .any(|root| name.starts_with(root));
     Rule::Load(if rooted { name } else { format!("bert.{name}") })
 }
 
 /// The pass as a block sees it: as in evaluation where nothing in the block trains.
 fn within<B: Backend, M: Module<B>>(block: &M, pass: Pass) -> Pass {
-    if pass.is_training() && !params::any_trainable(block) { Pass::evaluation() } else { pass }
+    if pass.is_training() && !params::any_trainable(block) {
+        Pass::evaluation()
+    } else {
+        pass
+    }
 }
 
 impl<B: TuneBackend> Embeddings<B> {
@@ -328,7 +393,11 @@ impl<B: TuneBackend> Embeddings<B> {
 impl<B: TuneBackend> Output<B> {
     /// `x [T, I]`, `residual [T, D]` -> `[T, D]`
     fn forward(&self, x: Tensor<B, 2>, residual: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
-        let x = ops::dropout(self.dense.forward(x, pass.child(0)), self.dropout, pass.child(1));
+        let x = ops::dropout(
+            self.dense.forward(x, pass.child(0)),
+            self.dropout,
+            pass.child(1),
+        );
         self.layer_norm.forward(x + residual)
     }
 }
@@ -363,7 +432,11 @@ impl<B: TuneBackend> Bert<B> {
     pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
         let mut states = vec![self.embeddings.forward(input, Pass::evaluation())];
         for layer in &self.encoder.layer {
-            let next = layer.forward(states[states.len() - 1].clone(), &input.sequences, Pass::evaluation());
+            let next = layer.forward(
+                states[states.len() - 1].clone(),
+                &input.sequences,
+                Pass::evaluation(),
+            );
             states.push(next);
         }
         states
@@ -379,9 +452,18 @@ impl<B: TuneBackend> Bert<B> {
     }
 
     /// What the head reads `[B, D]`, from the last hidden states.
-    pub fn pool(&self, hidden: Tensor<B, 2>, input: &TextInput<B>, pooling: Pooling, pass: Pass) -> Tensor<B, 2> {
+    pub fn pool(
+        &self,
+        hidden: Tensor<B, 2>,
+        input: &TextInput<B>,
+        pooling: Pooling,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
         match (pooling, &self.pooler) {
-            (Pooling::Cls, Some(pooler)) => pooler.dense.forward(hidden.select(0, input.firsts.clone()), pass).tanh(),
+            (Pooling::Cls, Some(pooler)) => pooler
+                .dense
+                .forward(hidden.select(0, input.firsts.clone()), pass)
+                .tanh(),
             _ => mean_by_sequence(hidden, &input.sequences),
         }
     }
@@ -396,7 +478,10 @@ fn mean_by_sequence<B: TuneBackend>(x: Tensor<B, 2>, sequences: &Sequences) -> T
         let share = 1.0 / range.len().max(1) as f32;
         weights[s * tokens..][range].fill(share);
     }
-    let weights = Tensor::from_data(burn::tensor::TensorData::new(weights, [count, tokens]), &x.device());
+    let weights = Tensor::from_data(
+        burn::tensor::TensorData::new(weights, [count, tokens]),
+        &x.device(),
+    );
     weights.matmul(x)
 }
 
@@ -405,7 +490,11 @@ impl<B: TuneBackend> BertClassifier<B> {
     pub fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
         let hidden = self.bert.forward(input, pass.child(0));
         let pooled = self.bert.pool(hidden, input, self.pooling, pass.child(1));
-        let pooled = ops::dropout(pooled, self.dropout, within(&self.classifier, pass).child(2));
+        let pooled = ops::dropout(
+            pooled,
+            self.dropout,
+            within(&self.classifier, pass).child(2),
+        );
         self.classifier.forward(pooled, pass.child(3))
     }
 
