@@ -48,7 +48,7 @@ pub(super) fn step(
         .for_each(|(p, ((m, v), grad))| {
             wide(
                 #[inline(always)]
-                || {
+                move || {
                     for (((p, m), v), &grad) in p.iter_mut().zip(m).zip(v).zip(grad) {
                         let g = grad * grad_scale;
                         *m = *m * beta1 + g * rest1;

@@ -129,7 +129,7 @@ impl Plan {
         };
         wide(
             #[inline(always)]
-            || {
+            move || {
                 for (row, p) in block.rows.clone().zip(p.chunks_exact_mut(keys)) {
                     let (seen, hidden) = p.split_at_mut(if self.causal { row + 1 } else { keys });
                     hidden.fill(0.0);
@@ -279,7 +279,7 @@ pub(super) fn backward(
 fn through_softmax(p: &mut [f32], s: &mut [f32], keys: usize) {
     wide(
         #[inline(always)]
-        || {
+        move || {
             for (p, s) in p.chunks_exact_mut(keys).zip(s.chunks_exact_mut(keys)) {
                 for (p, s) in p.iter().zip(s.iter_mut()) {
                     *s = if p.is_sign_negative() { 0.0 } else { *s };

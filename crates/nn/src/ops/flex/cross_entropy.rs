@@ -39,7 +39,7 @@ pub(super) fn forward(
         .for_each(|(loss, (row, &target))| {
             *loss = wide(
                 #[inline(always)]
-                || {
+                move || {
                     let (shift, sum) = exponentials(row);
                     let log_sum = sum.ln();
                     let own = log_sum - (row[target] - shift);
@@ -83,7 +83,7 @@ pub(super) fn backward(
             rows.for_each(|(output, (row, (&target, &grad)))| {
                 wide(
                     #[inline(always)]
-                    || {
+                    move || {
                         let (shift, sum) = exponentials(row);
                         let inverse = 1.0 / sum;
                         for (output, &x) in output.iter_mut().zip(row) {

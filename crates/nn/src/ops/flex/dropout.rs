@@ -22,7 +22,7 @@ pub(super) fn apply(mut x: FlexTensor, dropout: Dropout) -> Result<FlexTensor, F
         (1.0 / (1.0 - dropout.rate)) as f32,
     );
     let first_row = |n: usize| n * (piece / columns);
-    let factor = |generator: Row, column: usize| {
+    let factor = move |generator: Row, column: usize| {
         if generator.bits(column as u32) < threshold {
             0.0
         } else {
@@ -37,7 +37,7 @@ pub(super) fn apply(mut x: FlexTensor, dropout: Dropout) -> Result<FlexTensor, F
             .for_each(|(n, values)| {
                 wide(
                     #[inline(always)]
-                    || {
+                    move || {
                         for (r, row) in values.chunks_exact_mut(columns).enumerate() {
                             let generator = Row::new(dropout.key, (first_row(n) + r) as u64);
                             for (column, x) in row.iter_mut().enumerate() {
@@ -62,7 +62,7 @@ pub(super) fn apply(mut x: FlexTensor, dropout: Dropout) -> Result<FlexTensor, F
                 .for_each(|(n, (output, values))| {
                     wide(
                         #[inline(always)]
-                        || {
+                        move || {
                             let rows = output
                                 .chunks_exact_mut(columns)
                                 .zip(values.chunks_exact(columns));

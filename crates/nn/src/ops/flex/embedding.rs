@@ -30,7 +30,7 @@ pub(super) fn backward(
         .for_each(|(sum, tokens)| {
             wide(
                 #[inline(always)]
-                || {
+                move || {
                     for &token in tokens {
                         for (sum, &x) in sum.iter_mut().zip(&grad[token * width..][..width]) {
                             *sum += x;

@@ -42,7 +42,7 @@ pub(super) fn forward(
             pieces.for_each(|(output, x)| {
                 wide(
                     #[inline(always)]
-                    || {
+                    move || {
                         for (output, x) in output.chunks_exact_mut(width).zip(x.chunks_exact(width))
                         {
                             let (mean, inverse) = moments(x, epsilon as f32);
@@ -79,7 +79,7 @@ pub(super) fn backward(
             let rows = rows.start * width..rows.end * width;
             wide(
                 #[inline(always)]
-                || {
+                move || {
                     for (x, grad) in x[rows.clone()]
                         .chunks_exact(width)
                         .zip(grad[rows].chunks_exact(width))
@@ -110,7 +110,7 @@ pub(super) fn backward(
                     .for_each(|(output, (x, grad))| {
                         wide(
                             #[inline(always)]
-                            || {
+                            move || {
                                 let inputs = x.chunks_exact(width).zip(grad.chunks_exact(width));
                                 for (output, (x, grad)) in
                                     output.chunks_exact_mut(width).zip(inputs)

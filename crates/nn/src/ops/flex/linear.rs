@@ -94,7 +94,7 @@ pub(super) fn backward_bias(grad: &FlexTensor) -> Option<FlexTensor> {
     let sums = column_sums(tokens, outer, |sums, rows| {
         wide(
             #[inline(always)]
-            || {
+            move || {
                 for row in grad[rows.start * outer..rows.end * outer].chunks_exact(outer) {
                     for (sum, &x) in sums.iter_mut().zip(row) {
                         *sum += x;

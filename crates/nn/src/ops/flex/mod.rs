@@ -16,6 +16,8 @@ mod laws;
 mod layer_norm;
 mod linear;
 mod math;
+#[cfg(test)]
+mod times;
 mod util;
 
 use super::{

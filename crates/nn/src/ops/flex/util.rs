@@ -59,6 +59,13 @@ pub(super) unsafe fn written(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32
 /// `#[inline(always)]`.
 #[inline(always)]
 pub(super) fn wide<R>(body: impl FnOnce() -> R) -> R {
+    // `Arch` knows AVX2 only with a feature of pulp that nothing else in the tree turns on.
+    #[cfg(target_arch = "x86_64")]
+    if pulp::x86::V4::try_new().is_none()
+        && let Some(avx2) = pulp::x86::V3::try_new()
+    {
+        return avx2.vectorize(body);
+    }
     pulp::Arch::new().dispatch(body)
 }
 
@@ -328,5 +335,60 @@ pub(super) unsafe fn product(
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::math::{erf, exp, tanh};
+    use super::*;
+
+    #[inline(always)]
+    fn everything(x: &[f32]) -> Vec<u32> {
+        let mut results = vec![0f32; 3 * x.len()];
+        for (result, &x) in results.chunks_exact_mut(3).zip(x) {
+            result.copy_from_slice(&[exp(x), erf(x), tanh(x)]);
+        }
+        results.push(sum_by(
+            [x, x],
+            #[inline(always)]
+            |[a, b]| a * exp(b),
+        ));
+        results.push(largest(x));
+        results.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn every_vector_width_gives_the_same_bits() {
+        let x: Vec<f32> = (0..1003).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
+        let baseline = everything(&x);
+        assert_eq!(
+            baseline,
+            wide(
+                #[inline(always)]
+                || everything(&x)
+            )
+        );
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            assert_eq!(
+                baseline,
+                avx2.vectorize(
+                    #[inline(always)]
+                    || everything(&x)
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn sums_and_maxima_of_short_rows() {
+        assert_eq!(sum_by([&[]], |[x]| x), 0.0);
+        assert_eq!(largest(&[]), f32::NEG_INFINITY);
+        for len in [1, 31, 32, 33, 64, 70] {
+            let x: Vec<f32> = (1..=len).map(|i| i as f32).collect();
+            assert_eq!(sum_by([&x], |[x]| x), (len * (len + 1) / 2) as f32);
+            assert_eq!(largest(&x), len as f32);
+        }
     }
 }
