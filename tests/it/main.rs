@@ -1,3 +1,17 @@
 //! The one integration-test binary of the workspace; a module a subject.
 
+#[cfg(feature = "cpu")]
+mod bert;
+#[cfg(feature = "cpu")]
+mod laws;
+#[cfg(feature = "cpu")]
+mod losses;
+#[cfg(feature = "cpu")]
+mod support;
+#[cfg(feature = "cpu")]
+mod tiny;
+#[cfg(feature = "cpu")]
+mod tokens;
+#[cfg(all(feature = "cpu", feature = "wgpu"))]
+mod wgpu;
 mod workspace;

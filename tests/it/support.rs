@@ -1,0 +1,569 @@
+//! What goldens and laws share: fixtures, the place of MiniLM, comparisons, and text classification as a small job for
+//! the real training loop.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::backend::{Autodiff, Flex};
+use burn::module::{AutodiffModule, Module};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
+use rekindle_hub::{Hub, NoProgress};
+use rekindle_models::LoadReport;
+use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, TextInput};
+use rekindle_nn::params::{self, NameMap, ParamRef};
+use rekindle_nn::tensors::{HostTensor, TensorFiles};
+use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
+use rekindle_train::{
+    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
+    Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
+};
+use serde_json::Value;
+
+/// The CPU backend, to evaluate.
+pub type Cpu = Flex;
+/// The CPU backend, to train.
+pub type Tuning = Autodiff<Flex>;
+
+/// A fixture's path below `tests/golden`.
+pub fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(path)
+}
+
+/// A JSON fixture.
+pub fn json(path: &str) -> Value {
+    let path = golden(path);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A tensor of a fixture that must have it.
+pub fn read(files: &TensorFiles, name: &str) -> HostTensor {
+    files
+        .read(name)
+        .unwrap()
+        .unwrap_or_else(|| panic!("the fixture has no tensor `{name}`"))
+}
+
+/// All numbers of nested JSON lists, in order.
+pub fn numbers(value: &Value) -> Vec<f32> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(numbers).collect(),
+        other => vec![
+            other
+                .as_f64()
+                .unwrap_or_else(|| panic!("{other} is no number")) as f32,
+        ],
+    }
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u32)
+        .collect()
+}
+
+/// A case's token ids and types as transformers made them.
+pub fn encoded(case: &Value) -> Encoded {
+    Encoded {
+        ids: ids(&case["input_ids"]),
+        type_ids: ids(&case["token_type_ids"]),
+        truncated: false,
+    }
+}
+
+/// A set of the cases of a fixture that holds ids; labelled if the cases are.
+pub fn set(cases: &Value) -> EncodedSet {
+    EncodedSet {
+        items: cases.as_array().unwrap().iter().map(encoded).collect(),
+        labels: labels_of(cases),
+    }
+}
+
+/// A set of the cases of a fixture, encoded here; labelled if the cases are.
+pub fn encode_cases(dir: &Path, max_length: usize, cases: &Value) -> EncodedSet {
+    let texts = cases
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| (case["text"].as_str().unwrap(), case["text_pair"].as_str()));
+    encode(dir, max_length, texts, labels_of(cases))
+}
+
+fn labels_of(cases: &Value) -> Vec<u32> {
+    let labels = cases.as_array().unwrap().iter();
+    labels
+        .filter_map(|case| case["label"].as_u64())
+        .map(|label| label as u32)
+        .collect()
+}
+
+/// Texts and pairs as a set, cut at `max_length`.
+pub fn encode<'a>(
+    dir: &Path,
+    max_length: usize,
+    texts: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    labels: Vec<u32>,
+) -> EncodedSet {
+    let encoder = TextEncoder::from_dir(dir, Some(max_length)).unwrap();
+    EncodedSet {
+        items: texts
+            .into_iter()
+            .map(|(text, pair)| encoder.encode(text, pair).unwrap())
+            .collect(),
+        labels,
+    }
+}
+
+/// Label names as transformers makes them up.
+pub fn labels(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("LABEL_{i}")).collect()
+}
+
+/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None`, and a line that says so,
+/// where it is not on this machine.
+pub fn minilm() -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os("REKINDLE_TEST_MINILM") {
+        return Some(dir.into());
+    }
+    match Hub::from_env().offline(true).model("minilm", &NoProgress) {
+        Ok(found) => Some(found.dir),
+        Err(error) => {
+            println!("skipped: all-MiniLM-L6-v2 is not on this machine: {error}");
+            None
+        }
+    }
+}
+
+/// The tiny BERT's directory.
+pub fn tiny() -> PathBuf {
+    golden("tiny_bert/model")
+}
+
+/// A classifier for these labels, from a model directory; its head is new if the directory has none for them.
+pub fn classifier<B: Backend>(
+    dir: &Path,
+    labels: Vec<String>,
+    pooling: Option<Pooling>,
+    device: &B::Device,
+) -> (BertClassifier<B>, LoadReport) {
+    let config = BertConfig::read(dir).unwrap();
+    let head = Head {
+        labels,
+        pooling,
+        seed: 42,
+        require: false,
+    };
+    BertClassifier::from_pretrained(dir, &config, &head, device).unwrap()
+}
+
+/// The tiny BERT with its own head.
+pub fn tiny_classifier<B: Backend>(device: &B::Device) -> BertClassifier<B> {
+    let labels = BertConfig::read(&tiny()).unwrap().labels;
+    let (model, report) = classifier(&tiny(), labels, None, device);
+    assert!(
+        report.initialised.is_empty(),
+        "the tiny BERT has a head: {report:?}"
+    );
+    model
+}
+
+/// The examples `indices` of a set as one packed batch.
+pub fn input<B: Backend>(set: &EncodedSet, indices: &[usize], device: &B::Device) -> TextInput<B> {
+    let batch = TextBatch::pack(set, indices);
+    TextInput::new(
+        batch.ids,
+        batch.type_ids,
+        Sequences::new(batch.offsets),
+        device,
+    )
+}
+
+/// A whole set as one packed batch.
+pub fn packed<B: Backend>(set: &EncodedSet, device: &B::Device) -> TextInput<B> {
+    input(set, &(0..set.len()).collect::<Vec<_>>(), device)
+}
+
+/// A tensor's values, row-major.
+pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    HostTensor::from_primitive::<B>(tensor.into_primitive().tensor()).values
+}
+
+/// A host tensor on a device.
+pub fn tensor<B: Backend, const D: usize>(host: HostTensor, device: &B::Device) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(host.into_primitive::<B>(device)))
+}
+
+/// Logits of a set's examples, each one alone, without dropout.
+pub fn logits_alone<B: TuneBackend>(
+    model: &BertClassifier<B>,
+    set: &EncodedSet,
+    device: &B::Device,
+) -> Vec<f32> {
+    (0..set.len())
+        .flat_map(|i| values(model.forward(&input(set, &[i], device), Pass::evaluation())))
+        .collect()
+}
+
+/// All parameters by published name.
+pub fn state<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, HostTensor> {
+    let mut all = BTreeMap::new();
+    params::visit(model, &mut |param: ParamRef<'_, B>| {
+        let name = NAMES.published(param.path);
+        assert!(
+            all.insert(name, HostTensor::from_primitive::<B>(param.value))
+                .is_none(),
+            "two parameters at {}",
+            param.path
+        );
+    });
+    all
+}
+
+/// The published names of the parameters that train.
+pub fn trainable<B: Backend, M: Module<B>>(model: &M) -> Vec<String> {
+    let mut names = Vec::new();
+    params::visit(model, &mut |param: ParamRef<'_, B>| {
+        if param.trainable {
+            names.push(NAMES.published(param.path));
+        }
+    });
+    names
+}
+
+/// Panics unless two states have the same names, shapes and bits.
+pub fn assert_same_bits(
+    what: &str,
+    found: &BTreeMap<String, HostTensor>,
+    expected: &BTreeMap<String, HostTensor>,
+) {
+    assert!(
+        found.keys().eq(expected.keys()),
+        "{what}: the parameters differ"
+    );
+    for (name, expected) in expected {
+        let found = &found[name];
+        assert_eq!(found.shape, expected.shape, "{what}: the shape of `{name}`");
+        let differ = found
+            .values
+            .iter()
+            .zip(&expected.values)
+            .position(|(a, b)| a.to_bits() != b.to_bits());
+        if let Some(i) = differ {
+            panic!(
+                "{what}: `{name}` is {} at flat index {i}, expected {}",
+                found.values[i], expected.values[i]
+            );
+        }
+    }
+}
+
+/// The largest absolute difference; infinite if a value is not a number.
+pub fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len(), "as many values");
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .map(|d| if d.is_nan() { f32::INFINITY } else { d })
+        .fold(0.0, f32::max)
+}
+
+/// Panics if values are farther apart than `tolerance`; returns how far they are.
+pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) -> f32 {
+    let largest = difference(found, expected);
+    assert!(
+        largest <= tolerance,
+        "{what}: the largest difference is {largest:e}, allowed {tolerance:e}"
+    );
+    largest
+}
+
+/// The largest difference of a gradient's values, each relative to its own magnitude or, where that is smaller, to the
+/// root mean square `rms` of the whole gradient: an element near zero is a difference of large terms, and its rounding
+/// is theirs.
+pub fn relative(found: &[f32], expected: &[f32], rms: f32) -> f32 {
+    assert_eq!(found.len(), expected.len(), "as many values");
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs() / b.abs().max(rms).max(f32::MIN_POSITIVE))
+        .map(|d| if d.is_nan() { f32::INFINITY } else { d })
+        .fold(0.0, f32::max)
+}
+
+/// The 2-norm, summed in f64.
+pub fn norm(values: &[f32]) -> f32 {
+    values
+        .iter()
+        .map(|&v| f64::from(v).powi(2))
+        .sum::<f64>()
+        .sqrt() as f32
+}
+
+/// Gradients of the mean loss over a batch, and that loss.
+pub fn gradients<B: TuneAutodiff>(
+    model: &BertClassifier<B>,
+    input: &TextInput<B>,
+    labels: &[u32],
+    pass: Pass,
+) -> (Gradients<B>, f32) {
+    let loss = loss_sum(model, input, labels, pass) / labels.len() as f64;
+    let mut grads = Gradients::default();
+    grads.backward(&loss, model, NAMES);
+    (grads, values(loss)[0])
+}
+
+/// The sum of a batch's losses `[1]`.
+pub fn loss_sum<B: TuneBackend>(
+    model: &BertClassifier<B>,
+    input: &TextInput<B>,
+    labels: &[u32],
+    pass: Pass,
+) -> Tensor<B, 1> {
+    let logits = model.forward(input, pass);
+    let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+    let labels: Tensor<B, 1, Int> =
+        Tensor::from_data(TensorData::from(labels.as_slice()), &logits.device());
+    ops::cross_entropy(logits, labels, 0.0).sum()
+}
+
+/// A gradient's values by published name.
+pub fn gradient<B: TuneAutodiff>(grads: &Gradients<B>, name: &str) -> Option<Vec<f32>> {
+    grads
+        .get(name)
+        .map(|grad| HostTensor::from_primitive::<B::InnerBackend>(grad.clone()).values)
+}
+
+/// Text classification for the training loop: a set, cut into batches by a sampler, evaluated on itself.
+pub struct Texts<B: TuneAutodiff> {
+    pub set: EncodedSet,
+    pub sampler: Sampler,
+    /// The example whose loss is not a number.
+    pub nan_at: Option<usize>,
+    pub device: B::Device,
+}
+
+impl<B: TuneAutodiff> Texts<B> {
+    /// Batches in the order of the set.
+    pub fn in_order(set: EncodedSet, batch_size: usize) -> Self {
+        let sampler = Sampler {
+            seed: 0,
+            shuffle: false,
+            group_by_length: false,
+            batch_size,
+            drop_last: false,
+        };
+        Self {
+            set,
+            sampler,
+            nan_at: None,
+            device: Default::default(),
+        }
+    }
+}
+
+impl<B: TuneAutodiff> Job<B> for Texts<B> {
+    type Model = BertClassifier<B>;
+    type Batch = TextBatch;
+
+    fn names(&self) -> NameMap {
+        NAMES
+    }
+
+    fn batches(&self, _: u64) -> usize {
+        self.sampler.batches(self.set.len())
+    }
+
+    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, TextBatch>, TrainError> {
+        let order = self.sampler.epoch(&self.set.lengths(), epoch);
+        Ok(Box::new(
+            order
+                .into_iter()
+                .skip(start)
+                .map(|indices| Ok(TextBatch::pack(&self.set, &indices))),
+        ))
+    }
+
+    fn count(&self, batch: &TextBatch) -> usize {
+        batch.len()
+    }
+
+    fn describe(&self, batch: &TextBatch) -> String {
+        format!("examples {:?}", batch.indices)
+    }
+
+    fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
+        let labels: Vec<u32> = batch.labels.iter().map(|&label| label as u32).collect();
+        let input = input(&self.set, &batch.indices, &self.device);
+        let loss = loss_sum(model, &input, &labels, pass);
+        match self.nan_at {
+            Some(index) if batch.indices.contains(&index) => loss * f64::NAN,
+            _ => loss,
+        }
+    }
+
+    fn evaluate(
+        &self,
+        model: &<BertClassifier<B> as AutodiffModule<B>>::InnerModule,
+    ) -> Result<Evaluation, TrainError> {
+        let input = packed::<B::InnerBackend>(&self.set, &self.device);
+        let loss = loss_sum(model, &input, &self.set.labels, Pass::evaluation());
+        let loss = f64::from(values(loss)[0]) / self.set.len() as f64;
+        Ok(Evaluation {
+            metrics: BTreeMap::from([("loss".to_owned(), loss)]),
+        })
+    }
+}
+
+/// One epoch of single micro-batches at a constant rate, no clipping, no decay, nothing evaluated.
+pub fn train_config(learning_rate: f64) -> TrainConfig {
+    TrainConfig {
+        epochs: 1.0,
+        max_steps: None,
+        gradient_accumulation_steps: 1,
+        learning_rate,
+        schedule: Schedule::Constant,
+        warmup: Warmup::Steps(0),
+        optimizer: OptimizerConfig {
+            weight_decay: 0.0,
+            ..OptimizerConfig::default()
+        },
+        max_grad_norm: 0.0,
+        seed: 3,
+        evaluate: Every::Never,
+        checkpoint_every: None,
+        keep: 1,
+        best: BestMetric {
+            name: "loss".into(),
+            higher_is_better: false,
+        },
+        early_stopping: None,
+        fingerprint: "test".into(),
+    }
+}
+
+/// Runs the loop in a run directory, from a checkpoint if there is one, and keeps its events.
+pub fn run_in<B: TuneAutodiff>(
+    run: &RunDir,
+    resume: Option<&Checkpoint>,
+    job: &Texts<B>,
+    model: BertClassifier<B>,
+    config: &TrainConfig,
+    stop_after: Option<u64>,
+) -> (Result<Outcome<BertClassifier<B>>, TrainError>, Vec<Event>) {
+    let mut events: Vec<Event> = Vec::new();
+    let done = std::cell::Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
+    let stop = || {
+        done.set(done.get() + 1);
+        Some(done.get()) == stop_after
+    };
+    let outcome = train(
+        job,
+        model,
+        config,
+        run,
+        resume,
+        &mut events,
+        &stop,
+        &job.device,
+    );
+    (outcome, events)
+}
+
+/// Runs the loop from its start to its end in a directory of its own.
+pub fn run<B: TuneAutodiff>(
+    job: &Texts<B>,
+    model: BertClassifier<B>,
+    config: &TrainConfig,
+) -> (BertClassifier<B>, Vec<Step>) {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = RunDir::create(&folder.path().join("run")).unwrap();
+    let (outcome, events) = run_in(&dir, None, job, model, config, None);
+    (outcome.unwrap().model, steps(&events))
+}
+
+/// The figures of one step that must repeat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    pub step: u64,
+    pub loss: f64,
+    pub learning_rate: f64,
+    pub grad_norm: f64,
+    pub examples: usize,
+}
+
+/// The steps among events.
+pub fn steps(events: &[Event]) -> Vec<Step> {
+    events
+        .iter()
+        .filter_map(|event| match *event {
+            Event::Step {
+                step,
+                loss,
+                learning_rate,
+                grad_norm,
+                examples,
+                ..
+            } => Some(Step {
+                step,
+                loss,
+                learning_rate,
+                grad_norm,
+                examples,
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The largest differences of a run to a golden one.
+#[derive(Debug, Default)]
+pub struct RunDifference {
+    pub loss: f64,
+    /// Relative.
+    pub learning_rate: f64,
+    /// Relative.
+    pub grad_norm: f64,
+}
+
+impl std::fmt::Display for RunDifference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "losses within {:.1e}, learning rates within {:.1e} and gradient norms within {:.1e} of themselves",
+            self.loss, self.learning_rate, self.grad_norm
+        )
+    }
+}
+
+/// Compares the steps of a run with a fixture's.
+pub fn run_difference(steps: &[Step], expected: &Value) -> RunDifference {
+    let expected = expected.as_array().unwrap();
+    assert_eq!(steps.len(), expected.len(), "as many steps");
+    let mut largest = RunDifference::default();
+    for (found, expected) in steps.iter().zip(expected) {
+        let number = |key: &str| expected[key].as_f64().unwrap();
+        assert_eq!(found.step, expected["step"].as_u64().unwrap());
+        let relative = |found: f64, expected: f64| match expected == 0.0 {
+            true => found.abs(),
+            false => ((found - expected) / expected).abs(),
+        };
+        largest.loss = largest.loss.max((found.loss - number("loss")).abs());
+        largest.learning_rate = largest
+            .learning_rate
+            .max(relative(found.learning_rate, number("learning_rate")));
+        largest.grad_norm = largest
+            .grad_norm
+            .max(relative(found.grad_norm, number("gradient_norm")));
+    }
+    largest
+}
