@@ -29,12 +29,18 @@ fn main() -> ExitCode {
 fn restore_pipe() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let text = info.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        let text = info
+            .payload()
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .unwrap_or_default();
         if text.contains("Broken pipe") {
             std::process::exit(0);
         }
         hook(info);
-        eprintln!("internal error\nhint: this is a bug; please report it with the command and the message above");
+        eprintln!(
+            "internal error\nhint: this is a bug; please report it with the command and the message above"
+        );
         std::process::exit(2);
     }));
 }

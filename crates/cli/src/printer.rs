@@ -1,7 +1,9 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekindle::{ClassificationReport, Event, FinishedRun, Observer, Plan, Progress, report::Mistake};
+use rekindle::{
+    ClassificationReport, Event, FinishedRun, Observer, Plan, Progress, report::Mistake,
+};
 use std::{
     collections::HashMap,
     fmt::Write,
@@ -64,7 +66,9 @@ impl Printer {
     }
 
     fn downloading(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
-        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.downloads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,8 +129,11 @@ impl Observer for Printer {
 impl Progress for Printer {
     fn start(&self, what: &str, total: Option<u64>) {
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style_of("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {msg} < {eta}")),
-            None => ProgressBar::new_spinner().with_style(style_of("{spinner} {bytes} {bytes_per_sec} {msg}")),
+            Some(total) => ProgressBar::new(total).with_style(style_of(
+                "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} {msg} < {eta}",
+            )),
+            None => ProgressBar::new_spinner()
+                .with_style(style_of("{spinner} {bytes} {bytes_per_sec} {msg}")),
         };
         let bar = self.bars.add(bar);
         bar.set_message(what.to_owned());
@@ -156,27 +163,58 @@ impl Progress for Printer {
 }
 
 fn style_of(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
-/// An error, its hints on lines of their own.
+/// An error: what it says, then causes that it does not name itself, its hints on lines of their own.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let end = text.find("\nhint: ").unwrap_or(text.len());
+            text.insert_str(end, &format!(": {cause}"));
+        }
+    }
+    eprintln!("error: {text}");
 }
 
 /// The end of a run, as the person who waited for it reads it.
 pub fn finished(run: &FinishedRun) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
-    let early = if run.stopped_early { ", stopped early" } else { "" };
-    let best = run.best_step.map(|step| format!(", best checkpoint of step {step}")).unwrap_or_default();
-    let memory = run.peak_memory.map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6)).unwrap_or_default();
+    let early = if run.stopped_early {
+        ", stopped early"
+    } else {
+        ""
+    };
+    let best = run
+        .best_step
+        .map(|step| format!(", best checkpoint of step {step}"))
+        .unwrap_or_default();
+    let memory = run
+        .peak_memory
+        .map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6))
+        .unwrap_or_default();
     let r = &run.report;
-    let _ = writeln!(out, "{} accuracy {:.4}  macro F1 {:.4}  loss {:.4}  ({} examples)", run.split, r.accuracy, r.macro_f1, r.loss, r.n);
-    let _ = writeln!(out, "{} steps in {:.1} s{memory}{best}{early}", run.steps, run.seconds);
+    let _ = writeln!(
+        out,
+        "{} accuracy {:.4}  macro F1 {:.4}  loss {:.4}  ({} examples)",
+        run.split, r.accuracy, r.macro_f1, r.loss, r.n
+    );
+    let _ = writeln!(
+        out,
+        "{} steps in {:.1} s{memory}{best}{early}",
+        run.steps, run.seconds
+    );
     let _ = writeln!(out, "model   {}", run.final_dir.display());
     let _ = writeln!(out, "report  {}", run.report_html.display());
-    let _ = writeln!(out, "try     rekindle predict {} \"your text\"", run.dir.display());
+    let _ = writeln!(
+        out,
+        "try     rekindle predict {} \"your text\"",
+        run.dir.display()
+    );
     out
 }
 
@@ -188,13 +226,26 @@ pub fn figures(report: &ClassificationReport, labels: &[String]) -> String {
         "accuracy {:.4}  macro F1 {:.4}  weighted F1 {:.4}  MCC {:.4}  loss {:.4}  ({} examples)\n",
         report.accuracy, report.macro_f1, report.weighted_f1, report.mcc, report.loss, report.n
     );
-    let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(5);
-    let _ = writeln!(out, "{:<width$}  precision  recall      F1  support", "label");
+    let width = labels
+        .iter()
+        .map(|l| l.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(5);
+    let _ = writeln!(
+        out,
+        "{:<width$}  precision  recall      F1  support",
+        "label"
+    );
     let mut order: Vec<usize> = (0..labels.len()).collect();
     order.sort_by(|&a, &b| report.per_class[a].f1.total_cmp(&report.per_class[b].f1));
     for i in order {
         let c = &report.per_class[i];
-        let _ = writeln!(out, "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}", labels[i], c.precision, c.recall, c.f1, c.support);
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}",
+            labels[i], c.precision, c.recall, c.f1, c.support
+        );
     }
     out
 }
@@ -208,8 +259,19 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
     }
     for m in mistakes {
         let short: String = m.text.chars().take(WIDTH).collect();
-        let more = if m.text.chars().count() > WIDTH { "..." } else { "" };
-        let _ = writeln!(out, "  {} is {}, predicted {} ({:.0} %)  {short}{more}", m.place, m.label, m.predicted, 100.0 * m.probability);
+        let more = if m.text.chars().count() > WIDTH {
+            "..."
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            out,
+            "  {} is {}, predicted {} ({:.0} %)  {short}{more}",
+            m.place,
+            m.label,
+            m.predicted,
+            100.0 * m.probability
+        );
     }
     out
 }

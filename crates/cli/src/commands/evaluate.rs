@@ -32,8 +32,16 @@ pub struct Evaluate {
 impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let mut flags = self.columns.overrides();
-        flags.extend(self.device.as_ref().map(|name| Override::flag("--device", "device", name)));
-        flags.push(Override::flag("--mistakes", "report.mistakes", &self.mistakes.to_string()));
+        flags.extend(
+            self.device
+                .as_ref()
+                .map(|name| Override::flag("--device", "device", name)),
+        );
+        flags.push(Override::flag(
+            "--mistakes",
+            "report.mistakes",
+            &self.mistakes.to_string(),
+        ));
         let config = configuration(None, flags, &self.set)?;
         let printer = Printer::new();
         let classifier = Classifier::open(&self.model, config.device, &printer)?;

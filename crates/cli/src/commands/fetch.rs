@@ -19,13 +19,17 @@ impl Fetch {
         let printer = Printer::new();
         let hub = Hub::from_env();
         if self.dataset {
-            let found = hub.dataset(&self.name, printer.downloads()).map_err(rekindle::Error::from)?;
+            let found = hub
+                .dataset(&self.name, printer.downloads())
+                .map_err(rekindle::Error::from)?;
             printer.clear();
             for (split, path) in &found.files {
                 println!("{split}\t{}", path.display());
             }
         } else {
-            let found = hub.model(&self.name, printer.downloads()).map_err(rekindle::Error::from)?;
+            let found = hub
+                .model(&self.name, printer.downloads())
+                .map_err(rekindle::Error::from)?;
             printer.clear();
             println!("{}", found.dir.display());
         }

@@ -3,8 +3,8 @@
 use super::{Columns, configuration};
 use crate::printer::{Printer, finished};
 use clap::Args;
-use rekindle::config::Override;
-use std::path::PathBuf;
+use rekindle::{Error, RunConfig, config::Override};
+use std::path::{Path, PathBuf};
 
 /// Tune a model. Settings come from the run file, then from the flags, then from --set.
 #[derive(Args)]
@@ -59,7 +59,10 @@ impl Finetune {
         let run = match &self.resume {
             Some(dir) => rekindle::resume(dir, &printer)?,
             None => {
-                let config = configuration(self.config.as_ref(), self.flags(), &self.set)?;
+                let config = match self.names_data() {
+                    true => configuration(self.config.as_ref(), self.flags(), &self.set)?,
+                    false => self.default_run(&printer)?,
+                };
                 if self.dry_run {
                     rekindle::plan(&config, &printer)?;
                     printer.say("dry run: nothing was written");
@@ -71,6 +74,30 @@ impl Finetune {
         printer.clear();
         print!("{}", finished(&run));
         Ok(())
+    }
+
+    /// Whether a run file or an argument says what to tune on.
+    fn names_data(&self) -> bool {
+        let set = |key: &str| {
+            self.set
+                .iter()
+                .any(|text| text.trim_start().starts_with(key))
+        };
+        self.config.is_some()
+            || self.dataset.is_some()
+            || self.train.is_some()
+            || set("data.dataset")
+            || set("data.train")
+    }
+
+    /// Without data, the run file of the intents dataset, under whatever else was asked for.
+    fn default_run(&self, printer: &Printer) -> Result<RunConfig, Error> {
+        const PATH: &str = "configs/intents-lora.toml";
+        const TEXT: &str = include_str!("../../../../configs/intents-lora.toml");
+        printer.say(&format!("no data named: tuning MiniLM on the intents dataset, by {PATH}; --train FILE takes yours"));
+        let mut overrides = self.flags();
+        overrides.extend(self.set.iter().map(|text| Override::set(text)));
+        Ok(RunConfig::parse(TEXT, Path::new(PATH), &overrides)?)
     }
 
     fn flags(&self) -> Vec<Override> {
@@ -86,7 +113,9 @@ impl Finetune {
             ("--device", "device", &self.device),
         ]
         .into_iter()
-        .filter_map(|(flag, key, value)| value.as_ref().map(|value| Override::flag(flag, key, value)))
+        .filter_map(|(flag, key, value)| {
+            value.as_ref().map(|value| Override::flag(flag, key, value))
+        })
         .collect();
         flags.extend(self.columns.overrides());
         flags

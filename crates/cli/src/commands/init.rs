@@ -25,10 +25,20 @@ impl Init {
             return Ok(());
         }
         if self.output.exists() && !self.force {
-            anyhow::bail!("{}: the file exists\nhint: name another with --output, or replace it with --force", self.output.display());
+            anyhow::bail!(
+                "{}: the file exists\nhint: name another with --output, or replace it with --force",
+                self.output.display()
+            );
         }
-        std::fs::write(&self.output, text).map_err(|source| Error::Io { path: self.output.clone(), source })?;
-        println!("wrote {}; look at it, then run:\n  rekindle finetune --config {}", self.output.display(), self.output.display());
+        std::fs::write(&self.output, text).map_err(|source| Error::Io {
+            path: self.output.clone(),
+            source,
+        })?;
+        println!(
+            "wrote {}; look at it, then run:\n  rekindle finetune --config {}",
+            self.output.display(),
+            self.output.display()
+        );
         Ok(())
     }
 }

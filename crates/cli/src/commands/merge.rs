@@ -25,10 +25,19 @@ impl Merge {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         let device = device(self.device.as_ref())?;
-        let merged = rekindle::merge(&self.adapter, &self.to, self.inputs.as_deref(), device, &printer)?;
+        let merged = rekindle::merge(
+            &self.adapter,
+            &self.to,
+            self.inputs.as_deref(),
+            device,
+            &printer,
+        )?;
         printer.clear();
         println!("merged into {}", merged.dir.display());
-        println!("largest difference of a logit: {:.2e}, on {} texts ({})", merged.largest_difference, merged.texts, merged.source);
+        println!(
+            "largest difference of a logit: {:.2e}, on {} texts ({})",
+            merged.largest_difference, merged.texts, merged.source
+        );
         Ok(())
     }
 }

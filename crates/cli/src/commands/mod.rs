@@ -86,15 +86,25 @@ struct Columns {
 
 impl Columns {
     fn overrides(&self) -> Vec<Override> {
-        [("--text", "data.text", &self.text), ("--text-pair", "data.text_pair", &self.text_pair), ("--label", "data.label", &self.label)]
-            .into_iter()
-            .filter_map(|(flag, key, value)| value.as_ref().map(|value| Override::flag(flag, key, value)))
-            .collect()
+        [
+            ("--text", "data.text", &self.text),
+            ("--text-pair", "data.text_pair", &self.text_pair),
+            ("--label", "data.label", &self.label),
+        ]
+        .into_iter()
+        .filter_map(|(flag, key, value)| {
+            value.as_ref().map(|value| Override::flag(flag, key, value))
+        })
+        .collect()
     }
 }
 
 /// Settings over a run file: the named flags first, then `--set`.
-fn configuration(file: Option<&PathBuf>, flags: Vec<Override>, set: &[String]) -> Result<RunConfig, Error> {
+fn configuration(
+    file: Option<&PathBuf>,
+    flags: Vec<Override>,
+    set: &[String],
+) -> Result<RunConfig, Error> {
     let mut overrides = flags;
     overrides.extend(set.iter().map(|text| Override::set(text)));
     Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
@@ -102,6 +112,9 @@ fn configuration(file: Option<&PathBuf>, flags: Vec<Override>, set: &[String]) -
 
 /// A device by name, as a run file has it.
 fn device(name: Option<&String>) -> Result<Device, Error> {
-    let flags = name.map(|name| Override::flag("--device", "device", name)).into_iter().collect();
+    let flags = name
+        .map(|name| Override::flag("--device", "device", name))
+        .into_iter()
+        .collect();
     Ok(configuration(None, flags, &[])?.device)
 }

@@ -40,7 +40,11 @@ const CHUNK: usize = 256;
 impl Predict {
     pub fn run(self) -> anyhow::Result<()> {
         let mut flags = self.columns.overrides();
-        flags.extend(self.device.as_ref().map(|name| Override::flag("--device", "device", name)));
+        flags.extend(
+            self.device
+                .as_ref()
+                .map(|name| Override::flag("--device", "device", name)),
+        );
         let config = configuration(None, flags, &self.set)?;
         let printer = Printer::new();
         let classifier = Classifier::open(&self.model, config.device, &printer)?;
@@ -53,12 +57,20 @@ impl Predict {
             Some(path) if is_table(path) => {
                 let (examples, predictions) = classifier.predict_file(path, &config, &printer)?;
                 for (example, prediction) in examples.iter().zip(&predictions) {
-                    self.write(&mut out, &example.text, example.text_pair.as_deref(), prediction)?;
+                    self.write(
+                        &mut out,
+                        &example.text,
+                        example.text_pair.as_deref(),
+                        prediction,
+                    )?;
                 }
                 Ok(out.flush()?)
             }
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+                let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+                    path: path.clone(),
+                    source,
+                })?;
                 self.lines(&classifier, &text.lines().collect::<Vec<_>>(), &mut out)
             }
             None => {
@@ -82,7 +94,12 @@ impl Predict {
         }
     }
 
-    fn lines<S: AsRef<str>>(&self, classifier: &Classifier, texts: &[S], out: &mut impl Write) -> anyhow::Result<()> {
+    fn lines<S: AsRef<str>>(
+        &self,
+        classifier: &Classifier,
+        texts: &[S],
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
         for chunk in texts.chunks(CHUNK) {
             for (text, prediction) in chunk.iter().zip(classifier.predict(chunk)?) {
                 self.write(out, text.as_ref(), None, &prediction)?;
@@ -91,12 +108,25 @@ impl Predict {
         Ok(out.flush()?)
     }
 
-    fn write(&self, out: &mut impl Write, text: &str, pair: Option<&str>, prediction: &Prediction) -> io::Result<()> {
+    fn write(
+        &self,
+        out: &mut impl Write,
+        text: &str,
+        pair: Option<&str>,
+        prediction: &Prediction,
+    ) -> io::Result<()> {
         if self.brief {
-            return writeln!(out, "{}\t{:.4}\t{text}", prediction.label, prediction.probability);
+            return writeln!(
+                out,
+                "{}\t{:.4}\t{text}",
+                prediction.label, prediction.probability
+            );
         }
-        let probabilities: Map<String, Value> =
-            prediction.probabilities.iter().map(|(label, p)| (label.clone(), json!(p))).collect();
+        let probabilities: Map<String, Value> = prediction
+            .probabilities
+            .iter()
+            .map(|(label, p)| (label.clone(), json!(p)))
+            .collect();
         let mut object = Map::new();
         object.insert("text".into(), text.into());
         if let Some(pair) = pair {
@@ -111,5 +141,7 @@ impl Predict {
 
 fn is_table(path: &std::path::Path) -> bool {
     const TABLES: [&str; 7] = ["csv", "tsv", "tab", "jsonl", "ndjson", "parquet", "pq"];
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| TABLES.contains(&e.to_lowercase().as_str()))
+    path.extension()
+        .and_then(|e| e.to_str())
+        .is_some_and(|e| TABLES.contains(&e.to_lowercase().as_str()))
 }

@@ -334,11 +334,6 @@ fn the_run_files_of_the_repository_are_valid() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let command = format!("cargo xtask finetune --config configs/{name}\n");
         assert!(text.contains(&command), "{name} does not give its command");
-        if name == "intents-lora.toml" {
-            let mut default = RunConfig::default().resolved();
-            default.output_dir = None;
-            assert_eq!(config, default, "{name} is not what no run file does");
-        }
         count += 1;
     }
     assert!(count >= 4);
