@@ -1,5 +1,5 @@
 //! Fused training operations over Burn's `Backend` trait ([`ops`]), layers with adapter slots built on them
-//! ([`layers`]), and what every crate above needs to handle a module's parameters by name ([`params`], [`tensors`]).
+//! ([`layers`]), and what every crate above needs to handle a module's parameters by name ([`params`], [`tensors`], [`pickle`]).
 //!
 //! This crate knows no checkpoint names, no model family and no training loop.
 //!
@@ -11,6 +11,7 @@ pub mod init;
 pub mod layers;
 pub mod ops;
 pub mod params;
+pub mod pickle;
 pub mod rng;
 pub mod tensors;
 

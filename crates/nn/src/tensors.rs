@@ -132,18 +132,14 @@ impl TensorFiles {
         Ok(open)
     }
 
-    #[allow(unsafe_code)]
     fn add(&mut self, path: &Path) -> Result<(), TensorFileError> {
         let io = |source| TensorFileError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
+        let map = map_file(path).map_err(io)?;
+        let bytes = map.len() as u64;
         let malformed = |reason: String| TensorFileError::Malformed { path: path.to_owned(), reason, bytes };
         if bytes == 0 {
             return Err(malformed("the file is empty".into()));
         }
-        // SAFETY: the map is read-only and private to this value; another process that truncates the file while it is
-        // mapped could fault us, which is the usual contract of mapped weights.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(|e| malformed(e.to_string()))?;
         SafeTensors::deserialize(&map).map_err(|e| malformed(e.to_string()))?;
         if let Some(pairs) = metadata.metadata() {
@@ -220,8 +216,20 @@ impl TensorFiles {
     }
 }
 
-/// The shard files that an index names, each once.
-fn shards(index: &Path) -> Result<Vec<PathBuf>, TensorFileError> {
+/// Maps a file of weights for reading.
+#[allow(unsafe_code)]
+pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the map is read-only and private to its owner; another process that truncates the file while it is
+    // mapped could fault us, which is the usual contract of mapped weights.
+    unsafe { Mmap::map(&file) }
+}
+
+/// The shard files that an index (`*.index.json`) names, each once.
+///
+/// # Errors
+/// When the index is broken, or a shard is not beside it.
+pub fn shards(index: &Path) -> Result<Vec<PathBuf>, TensorFileError> {
     let broken = |reason: String| TensorFileError::Index { path: index.to_owned(), reason };
     let text = std::fs::read_to_string(index).map_err(|source| TensorFileError::Io { path: index.to_owned(), source })?;
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| broken(format!("not valid JSON: {e}")))?;
