@@ -95,7 +95,7 @@ impl Observer for Printer {
                 if let Some(bar) = &*self.training() {
                     bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
                     bar.set_position(*step);
-                    if !self.terminal && (*step == 1 || step % 20 == 0) {
+                    if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
                         eprintln!("step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s", bar.length().unwrap_or(0));
                     }
                 }

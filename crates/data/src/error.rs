@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::columns::Role;
 use crate::example::Place;
-use crate::near::{did_you_mean, quoted_list};
+use crate::near::{did_you_mean_or, quoted_list};
 
 /// How many labels or columns a message names before it says "and N more".
 const LISTED: usize = 20;
@@ -119,7 +119,7 @@ impl BadReason {
 #[non_exhaustive]
 pub enum DataError {
     /// There is no such file.
-    #[error("no such file: {}{}", path.display(), did_you_mean(near))]
+    #[error("no such file: {}{}", path.display(), did_you_mean_or(near, "check the path; a relative one counts from the current folder"))]
     NoSuchFile {
         /// The path asked for.
         path: PathBuf,
@@ -133,7 +133,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The system would not read the file.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}\nhint: check that the file may be read", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -147,7 +147,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A file of zero bytes.
-    #[error("{}: the file is empty", path.display())]
+    #[error("{}: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made", path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
@@ -159,7 +159,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A table of no rows.
-    #[error("{}: there are no rows", path.display())]
+    #[error("{}: there are no rows\nhint: check how the file was made", path.display())]
     NoRows {
         /// The file.
         path: PathBuf,
@@ -215,7 +215,7 @@ pub enum DataError {
         reason: BadReason,
     },
     /// A column was named that the file does not have.
-    #[error("{}: no column `{wanted}` for the {role}; expected one of {}{}", path.display(), quoted_list(found, LISTED), did_you_mean(near))]
+    #[error("{}: no column `{wanted}` for the {role}; expected one of {}{}", path.display(), quoted_list(found, LISTED), did_you_mean_or(near, "name one of them, or count from 0"))]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -241,7 +241,7 @@ pub enum DataError {
         count: usize,
     },
     /// One column was named for two purposes.
-    #[error("{}: column `{column}` is named both as the {first} and as the {second}", path.display())]
+    #[error("{}: column `{column}` is named both as the {first} and as the {second}\nhint: name another column for one of them", path.display())]
     SameColumn {
         /// The file.
         path: PathBuf,
@@ -281,7 +281,7 @@ pub enum DataError {
         first_row: Vec<String>,
     },
     /// The Parquet reader gave up.
-    #[error("{}: not a readable Parquet file: {message}", path.display())]
+    #[error("{}: not a readable Parquet file: {message}\nhint: the file was probably cut off on its way; copy or write it again", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -289,7 +289,7 @@ pub enum DataError {
         message: String,
     },
     /// A Parquet column that holds neither text nor labels.
-    #[error("{}: column `{column}` cannot be the {role}: expected {expected}, found {found}", path.display())]
+    #[error("{}: column `{column}` cannot be the {role}: expected {expected}, found {found}\nhint: name another column, or convert this one", path.display())]
     UnsupportedColumn {
         /// The file.
         path: PathBuf,
@@ -327,7 +327,7 @@ pub enum DataError {
         examples: usize,
     },
     /// A label list with an error in it.
-    #[error("the list of labels names `{label}` twice")]
+    #[error("the list of labels names `{label}` twice\nhint: remove one of the two")]
     DuplicateLabel {
         /// The label.
         label: String,
@@ -336,7 +336,7 @@ pub enum DataError {
     #[error(
         "{place}: unknown label `{label}`; expected one of {}{}",
         quoted_list(known, LISTED),
-        did_you_mean(near)
+        did_you_mean_or(near, "correct the label, or tune the model on examples of it")
     )]
     UnknownLabel {
         /// Where it stands.
@@ -350,7 +350,7 @@ pub enum DataError {
     },
     /// Fractions that cannot split a set.
     #[error(
-        "cannot split off validation = {validation} and test = {test}: expected fractions of at least 0 with a sum below 1"
+        "cannot split off validation = {validation} and test = {test}: expected fractions of at least 0 with a sum below 1\nhint: make one smaller"
     )]
     BadFractions {
         /// Fraction for validation.
@@ -371,13 +371,13 @@ pub enum DataError {
         fraction: f64,
     },
     /// No tokenizer in the directory.
-    #[error("{}: no tokenizer here; expected tokenizer.json or vocab.txt", dir.display())]
+    #[error("{}: no tokenizer here; expected tokenizer.json or vocab.txt\nhint: copy the tokenizer files that came with the model there", dir.display())]
     NoTokenizer {
         /// The model directory.
         dir: PathBuf,
     },
     /// A tokenizer file that cannot be read.
-    #[error("{}: not a readable tokenizer file: {message}", path.display())]
+    #[error("{}: not a readable tokenizer file: {message}\nhint: the file is damaged or of a kind that is not known; fetch the model again", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,

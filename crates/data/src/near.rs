@@ -43,6 +43,14 @@ pub(crate) fn quoted_list(names: &[String], limit: usize) -> String {
     }
 }
 
+/// A hint line: near misses, or where there are none other advice.
+pub(crate) fn did_you_mean_or(near: &[String], advice: &str) -> String {
+    match near.is_empty() {
+        true => format!("\nhint: {advice}"),
+        false => did_you_mean(near),
+    }
+}
+
 /// A hint line for near misses, empty when there are none.
 pub(crate) fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() {

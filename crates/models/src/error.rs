@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum ModelError {
     /// A file of the model could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}\nhint: check that the path is right, the disk has room and the folder may be written", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum ModelError {
     #[error(transparent)]
     Tensors(#[from] TensorFileError),
     /// `config.json` is not what was expected.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}{}", path.display(), advice(reason))]
     Config {
         /// The file.
         path: PathBuf,
@@ -64,6 +64,16 @@ pub enum ModelError {
         /// The tensors' names.
         names: Vec<String>,
     },
+}
+
+/// A hint for reasons that bring none of their own.
+fn advice(reason: &str) -> &'static str {
+    match reason.contains("\nhint: ") {
+        true => "",
+        false => {
+            "\nhint: expected the config.json that came with the weights; fetch the model again, or correct it"
+        }
+    }
 }
 
 /// The first few of many names.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum PeftError {
     /// A setting outside its range.
-    #[error("{key} is {found}, expected {expected}")]
+    #[error("{key} is {found}\nhint: expected {expected}")]
     Setting {
         /// The setting.
         key: &'static str,
@@ -18,7 +18,7 @@ pub enum PeftError {
         expected: &'static str,
     },
     /// A pattern that is not a regular expression.
-    #[error("target_modules: `{pattern}` is not a regular expression: {reason}")]
+    #[error("target_modules: `{pattern}` is not a regular expression: {reason}\nhint: write `\\(` for a bracket and `\\.` for a dot that stand for themselves; for layers by name give a list")]
     Regex {
         /// The pattern.
         pattern: String,
@@ -49,7 +49,7 @@ pub enum PeftError {
     )]
     NothingTrains,
     /// A file of the adapter could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}\nhint: check that the path is right, the disk has room and the folder may be written", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum PeftError {
     #[error(transparent)]
     Tensors(#[from] TensorFileError),
     /// `adapter_config.json` is not what was expected.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}\nhint: LoRA adapters as PEFT saves them can be read; merge any other into its model with PEFT's merge_and_unload first", path.display())]
     Config {
         /// The file.
         path: PathBuf,

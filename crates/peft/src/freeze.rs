@@ -76,7 +76,7 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
 pub fn glob_matches(pattern: &str, path: &str) -> bool {
     let ends = path.match_indices('.').map(|(i, _)| i).chain([path.len()]);
     ends.into_iter()
-        .any(|end| whole(pattern.as_bytes(), path[..end].as_bytes()))
+        .any(|end| whole(pattern.as_bytes(), &path.as_bytes()[..end]))
 }
 
 fn whole(pattern: &[u8], text: &[u8]) -> bool {
@@ -98,7 +98,10 @@ pub(crate) fn no_match(
 ) -> PeftError {
     let mut candidates: Vec<&str> = paths
         .iter()
-        .flat_map(|p| [p.as_str(), p.rsplit('.').next().unwrap_or(p)])
+        .flat_map(|p| {
+            let modules = p.match_indices('.').map(|(end, _)| &p[..end]);
+            modules.chain([p.as_str(), p.rsplit('.').next().unwrap_or(p)])
+        })
         .collect();
     candidates.sort_unstable();
     candidates.dedup();

@@ -39,7 +39,11 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
             let regex =
                 regex::Regex::new(&format!("^(?:{pattern})$")).map_err(|e| PeftError::Regex {
                     pattern: pattern.clone(),
-                    reason: e.to_string(),
+                    // The parser draws the pattern on several lines; its last one says what is wrong.
+                    reason: match e.to_string().lines().last() {
+                        Some(line) => line.trim_start_matches("error: ").to_owned(),
+                        None => "it cannot be read".to_owned(),
+                    },
                 })?;
             layers.iter().filter(|path| regex.is_match(path)).collect()
         }
@@ -60,12 +64,15 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
             .iter()
             .any(|path| layer_index(path) == Some(*index))
         {
-            return Err(no_match(
-                "layers_to_transform",
-                &index.to_string(),
-                "layer",
-                layers,
-            ));
+            let mut there: Vec<usize> = matching.iter().filter_map(|path| layer_index(path)).collect();
+            there.dedup();
+            return Err(PeftError::NoMatch {
+                key: "layers_to_transform",
+                pattern: index.to_string(),
+                what: "layer",
+                nearest: None,
+                examples: there.iter().map(ToString::to_string).collect(),
+            });
         }
     }
     Ok(matching

@@ -110,6 +110,13 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
 
     if dir.join("adapter_config.json").is_file() {
         let adapter = rekindle_peft::read_config(&dir)?;
+        if !dir.join("adapter_model.safetensors").is_file() {
+            return Err(Error::ModelDir {
+                path: dir,
+                reason: "the adapter's tensors are missing: expected adapter_model.safetensors".into(),
+                hint: "copy the whole adapter directory; a .bin file becomes safetensors by PEFT's save_pretrained".into(),
+            });
+        }
         let name = saved
             .as_ref()
             .and_then(|s| s.base_model.clone())
@@ -142,6 +149,13 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
             labels,
             max_length: length,
             pooling,
+        });
+    }
+    if !dir.join("config.json").is_file() {
+        return Err(Error::ModelDir {
+            path: dir,
+            reason: "expected a run, model or adapter directory, found neither config.json nor adapter_config.json".into(),
+            hint: "name the directory that `rekindle finetune` printed, or one that save_pretrained wrote".into(),
         });
     }
     let config = BertConfig::read(&dir)?;
@@ -182,6 +196,26 @@ fn head_labels(weights: &Path, tensor: &str, config: &BertConfig) -> Result<Vec<
     Ok((0..classes).map(|i| format!("LABEL_{i}")).collect())
 }
 
+/// A model that lacks its head and nothing else is a base model.
+fn headless(error: rekindle_models::ModelError) -> Error {
+    match error {
+        rekindle_models::ModelError::Missing { path, names }
+            if names.iter().all(|name| name.starts_with("classifier.")) =>
+        {
+            Error::ModelDir {
+                path,
+                reason: format!(
+                    "there is no classification head: tensor `{}` is missing",
+                    names[0]
+                ),
+                hint: "this is a base model; tune it first: rekindle finetune --set model.name=..."
+                    .into(),
+            }
+        }
+        other => other.into(),
+    }
+}
+
 fn has_tokenizer(dir: &Path) -> bool {
     dir.join("tokenizer.json").is_file() || dir.join("vocab.txt").is_file()
 }
@@ -198,7 +232,8 @@ pub(crate) fn load<B: TuneBackend>(
         require: located.adapter.is_none(),
     };
     let (model, report) =
-        BertClassifier::<B>::from_pretrained(&located.base, &located.config, &head, device)?;
+        BertClassifier::<B>::from_pretrained(&located.base, &located.config, &head, device)
+            .map_err(headless)?;
     let Some(adapter) = &located.adapter else {
         return Ok(model);
     };

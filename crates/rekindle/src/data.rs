@@ -122,6 +122,8 @@ fn splits_of(
             config.data.test_fraction
         },
     };
+    // One class only is the mistake to name, whatever a split would make of it.
+    LabelMap::from_examples(&train)?;
     let parts = if fractions.validation + fractions.test > 0.0 {
         split(train, fractions, config.data.stratify, config.seed)?
     } else {

@@ -195,6 +195,19 @@ impl OnBackend for Run<'_> {
             observer,
             ..
         } = self;
+        // What is wrong with the run directory is said before anything is read.
+        let held = match (self.dry, self.resume) {
+            (true, _) => None,
+            (false, true) => {
+                let run = RunDir::open(dir)?;
+                let checkpoint = Checkpoint::latest(&run)?;
+                Some((run, checkpoint))
+            }
+            (false, false) => {
+                RunDir::check_vacant(dir)?;
+                None
+            }
+        };
         let mut prepared = prepare(config, observer)?;
         let clock = Instant::now();
         let (model, loaded, method) = build::<B>(config, &prepared, device)?;
@@ -224,15 +237,9 @@ impl OnBackend for Run<'_> {
             return Ok(None);
         }
 
-        let run = if self.resume {
-            RunDir::open(dir)?
-        } else {
-            RunDir::create(dir)?
-        };
-        let checkpoint = if self.resume {
-            Some(Checkpoint::latest(&run)?)
-        } else {
-            None
+        let (run, checkpoint) = match held {
+            Some((run, checkpoint)) => (run, Some(checkpoint)),
+            None => (RunDir::create(dir)?, None),
         };
         if let Some(checkpoint) = &checkpoint {
             truncate_metrics(&run.metrics(), checkpoint.state.step)?;
@@ -315,7 +322,16 @@ impl OnBackend for Run<'_> {
 
         let clock = Instant::now();
         let final_dir = run.final_dir();
-        save_final::<B>(&model, config, &prepared, &method, &final_dir)?;
+        // Aside first: a full disk must not leave half a model under the name of a whole one.
+        let aside = dir.join(".final");
+        let saved = clear(&aside)
+            .and_then(|()| save_final::<B>(&model, config, &prepared, &method, &aside))
+            .and_then(|()| clear(&final_dir))
+            .and_then(|()| std::fs::rename(&aside, &final_dir).map_err(Error::io(&final_dir)));
+        if let Err(error) = saved {
+            let _ = clear(&aside);
+            return Err(error);
+        }
         prepared
             .timings
             .push(("save model".into(), clock.elapsed().as_secs_f64()));
@@ -684,6 +700,14 @@ fn make_plan<B: TuneAutodiff>(
     }
 }
 
+/// Removes a folder, if it is there.
+fn clear(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `final/`: what Python loads, the tokenizer, and what we need to load it back.
 fn save_final<B: TuneAutodiff>(
     model: &BertClassifier<B::InnerBackend>,
@@ -867,7 +891,7 @@ impl Sink for Log {
                 grad_norm,
                 seconds,
                 ..
-            } if *step == 1 || step % self.every == 0 => {
+            } if *step == 1 || step.is_multiple_of(self.every) => {
                 self.line(&format!("step {step}: loss {loss:.6}, learning rate {learning_rate:.3e}, gradient norm {grad_norm:.4}, {seconds:.3} s"));
             }
             Event::Evaluated {

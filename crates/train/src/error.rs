@@ -34,6 +34,12 @@ pub enum TrainError {
         /// The run directory.
         path: PathBuf,
     },
+    /// A file where a folder is to be.
+    #[error("{}: a file stands where a folder is needed for the run\nhint: move it away, or name another run directory with --set output_dir=...", path.display())]
+    FileInTheWay {
+        /// The file.
+        path: PathBuf,
+    },
     /// The run directory holds another run already.
     #[error("{}: this directory holds a run already\nhint: continue it with `rekindle finetune --resume {}`, or name another directory with --set output_dir=...", path.display(), path.display())]
     Exists {

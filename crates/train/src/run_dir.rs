@@ -20,12 +20,26 @@ impl RunDir {
     /// When it holds a run already, another process holds it, or it cannot be written.
     pub fn create(path: &Path) -> Result<Self, TrainError> {
         let dir = Self::hold(path)?;
-        if dir.config().exists() || dir.checkpoints().exists() {
+        Self::check_vacant(path)?;
+        Ok(dir)
+    }
+
+    /// Whether a new run can be made at this path, as far as can be told without writing.
+    ///
+    /// # Errors
+    /// When it holds a run already, or a file stands in the way.
+    pub fn check_vacant(path: &Path) -> Result<(), TrainError> {
+        if let Some(file) = path.ancestors().find(|path| path.is_file()) {
+            return Err(TrainError::FileInTheWay {
+                path: file.to_owned(),
+            });
+        }
+        if path.join("config.toml").exists() || path.join("checkpoints").exists() {
             return Err(TrainError::Exists {
                 path: path.to_owned(),
             });
         }
-        Ok(dir)
+        Ok(())
     }
 
     /// Holds an existing run directory, to resume it.

@@ -67,10 +67,21 @@ impl Predict {
                 Ok(out.flush()?)
             }
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+                let bytes = std::fs::read(path).map_err(|source| Error::Io {
                     path: path.clone(),
                     source,
                 })?;
+                let text = match String::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+                        anyhow::bail!(
+                            "{}:{line}: not UTF-8 text\nhint: convert the file, for example with `iconv -f latin1 -t utf-8`",
+                            path.display()
+                        );
+                    }
+                };
                 self.lines(&classifier, &text.lines().collect::<Vec<_>>(), &mut out)
             }
             None => {
@@ -84,7 +95,7 @@ impl Predict {
                         .by_ref()
                         .take(if io::stdin().is_terminal() { 1 } else { CHUNK })
                         .collect::<Result<_, _>>()
-                        .context("standard input is not UTF-8 text")?;
+                        .context("standard input is not UTF-8 text\nhint: convert it, for example with `iconv -f latin1 -t utf-8`")?;
                     if chunk.is_empty() {
                         return Ok(());
                     }

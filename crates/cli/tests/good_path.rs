@@ -1,0 +1,167 @@
+//! What the program does when all is well, on the tiny BERT: every verb, what a run leaves, and Ctrl-C.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+use support::Dir;
+
+const TUNE: &str = "finetune --model model --train train.csv";
+
+#[test]
+fn from_a_table_to_predictions() {
+    for (method, weights) in [
+        ("lora", "adapter_model.safetensors"),
+        ("full", "model.safetensors"),
+    ] {
+        let dir = Dir::new();
+        let said = dir.ok(&format!("{TUNE} --epochs 2 -o run --method {method}"));
+        assert!(said.contains("validation accuracy"), "{said}");
+        for name in [
+            "config.toml",
+            "plan.json",
+            "metrics.jsonl",
+            "log.txt",
+            "report.html",
+            "best/state.json",
+            "final/tokenizer.json",
+        ] {
+            assert!(dir.path("run").join(name).is_file(), "{method}: no {name}");
+        }
+        assert!(
+            dir.path("run/final").join(weights).is_file(),
+            "{method}: no {weights}"
+        );
+
+        let lines = dir.ok("predict run thanks money");
+        let rows: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            let sum: f64 = row["probabilities"]
+                .as_object()
+                .unwrap()
+                .values()
+                .map(|p| p.as_f64().unwrap())
+                .sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{row}");
+            assert_eq!(
+                row["probability"],
+                row["probabilities"][row["label"].as_str().unwrap()]
+            );
+        }
+        let report: Value = serde_json::from_str(&dir.ok("evaluate run train.csv --json")).unwrap();
+        assert_eq!(report["n"], 30);
+
+        for (path, expected) in [
+            ("run", "checkpoints      step-"),
+            (
+                "run/final",
+                if method == "lora" {
+                    "LoRA r 8"
+                } else {
+                    "bert ("
+                },
+            ),
+            ("run/best", "after step"),
+            ("model", "2 layers, width 32, 4 heads"),
+            ("model/model.safetensors", "tensors          41, "),
+        ] {
+            let said = dir.ok(&format!("inspect {path}"));
+            assert!(
+                said.contains(expected),
+                "{path}: expected {expected}\n{said}"
+            );
+        }
+        if method == "lora" {
+            let said = dir.ok("merge run --to merged");
+            let (_, rest) = said.split_once("largest difference of a logit: ").unwrap();
+            let difference: f64 = rest.split_once(',').unwrap().0.parse().unwrap();
+            assert!(difference < 1e-4, "{said}");
+            assert_eq!(
+                dir.ok("predict merged thanks --brief")[..5],
+                dir.ok("predict run thanks --brief")[..5]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
+    let dir = Dir::new();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(dir.path(""))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    dir.ok(&format!("{TUNE} --dry-run"));
+    assert_eq!(names(), before);
+    let help = dir.ok("--help");
+    for verb in [
+        "finetune", "evaluate", "predict", "inspect", "merge", "fetch", "init",
+    ] {
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(&format!("{verb} "))),
+            "{verb}\n{help}"
+        );
+    }
+}
+
+/// Ctrl-C after the first step: a checkpoint, how to go on, and in the end the bytes of a run that was never stopped.
+#[test]
+#[cfg(unix)]
+fn a_stopped_run_resumes_to_the_same_bytes() {
+    let dir = Dir::new();
+    let tune = format!(
+        "{TUNE} --set train.batch_size=2 --set train.max_steps=1000 --set eval.every=500 --set peft.lora_dropout=0.1"
+    );
+    dir.ok(&format!("{tune} -o whole"));
+
+    let mut child = dir
+        .command(env!("CARGO_BIN_EXE_rekindle"))
+        .args(format!("{tune} -o stopped").split_whitespace())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line.starts_with("step 1/") {
+            assert!(
+                Command::new("kill")
+                    .args(["-INT", &child.id().to_string()])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        said += &(line + "\n");
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(
+        said.contains("continue with: rekindle finetune --resume stopped"),
+        "{said}"
+    );
+    assert!(!dir.path("stopped/final").exists());
+
+    dir.ok("finetune --resume stopped");
+    let weights =
+        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
+    assert!(
+        weights("whole") == weights("stopped"),
+        "the resumed run's weights differ"
+    );
+}

@@ -1,0 +1,229 @@
+//! A fresh folder with a tiny BERT and thirty labelled examples in it, and the real binary to run there.
+#![allow(clippy::unwrap_used, dead_code)] // each test binary uses its part
+
+use serde_json::{Map, Value};
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+/// Variables that would let the machine's own settings into a test.
+const FOREIGN: [&str; 14] = [
+    "HF_HUB_CACHE",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "REKINDLE_PYTHON",
+    "RUST_BACKTRACE",
+    "http_proxy",
+    "https_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
+/// A temporary folder: `model/` and `train.csv` in it, and no cache and no network around it.
+pub struct Dir {
+    root: TempDir,
+    held: RefCell<Vec<File>>,
+}
+
+impl Dir {
+    pub fn new() -> Self {
+        let dir = Self {
+            root: TempDir::new().unwrap(),
+            held: RefCell::default(),
+        };
+        copy(&golden("model"), &dir.path("model"));
+        dir.write("train.csv", examples());
+        dir
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().canonicalize().unwrap().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        let path = self.path(name);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+    }
+
+    /// Cuts a file to its first bytes.
+    pub fn cut(&self, name: &str, bytes: usize) {
+        let all = fs::read(self.path(name)).unwrap();
+        self.write(name, &all[..bytes]);
+    }
+
+    /// Changes a JSON file.
+    pub fn json(&self, name: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+        let mut value: Value = serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap();
+        change(value.as_object_mut().unwrap());
+        self.write(name, value.to_string());
+    }
+
+    /// Changes a file of tensors.
+    pub fn tensors(&self, name: &str, change: impl FnOnce(&mut Vec<Tensor>)) {
+        let mut tensors = read_tensors(&fs::read(self.path(name)).unwrap());
+        change(&mut tensors);
+        self.write(name, write_tensors(&tensors));
+    }
+
+    /// The golden adapter, made by PEFT for the tiny BERT.
+    pub fn adapter(&self) {
+        copy(&golden("adapter"), &self.path("adapter"));
+        self.json("adapter/adapter_config.json", |c| {
+            drop(c.insert("base_model_name_or_path".into(), "model".into()))
+        });
+    }
+
+    /// Holds a run directory as another process would, for as long as the folder is.
+    pub fn hold(&self, run: &str) {
+        self.write(&format!("{run}/.lock"), "");
+        let lock = File::open(self.path(run).join(".lock")).unwrap();
+        lock.lock().unwrap();
+        self.held.borrow_mut().push(lock);
+    }
+
+    /// The program, set up to run here, offline.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.path(""))
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", self.path("hf"))
+            .env("REKINDLE_CACHE", self.path("cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `rekindle` with arguments separated by spaces.
+    pub fn rekindle(&self, arguments: &str) -> Output {
+        self.command(env!("CARGO_BIN_EXE_rekindle"))
+            .args(arguments.split_whitespace())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs `rekindle`, which must succeed, and returns its standard output.
+    pub fn ok(&self, arguments: &str) -> String {
+        let output = self.rekindle(arguments);
+        assert!(
+            output.status.success(),
+            "rekindle {arguments}\n{}",
+            self.plain(&output.stderr)
+        );
+        self.plain(&output.stdout)
+    }
+
+    /// Text with the folder's name taken out.
+    pub fn plain(&self, bytes: &[u8]) -> String {
+        let path = self.path("");
+        let path = path.to_str().unwrap().trim_end_matches('/');
+        String::from_utf8_lossy(bytes)
+            .replace(path, "[DIR]")
+            .replace(self.root.path().to_str().unwrap(), "[DIR]")
+    }
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/tiny_bert")
+        .join(name)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::write(to.join(entry.file_name()), fs::read(entry.path()).unwrap()).unwrap();
+    }
+}
+
+/// Ten examples of each of three labels.
+pub fn examples() -> String {
+    const KINDS: [(&str, &str); 3] = [
+        ("refund", "i want my money back for order"),
+        ("praise", "thanks very good card"),
+        ("question", "how can i open an account"),
+    ];
+    let rows: Vec<String> = (0..30)
+        .map(|i| format!("{} {i},{}\n", KINDS[i % 3].1, KINDS[i % 3].0))
+        .collect();
+    format!("text,label\n{}", rows.concat())
+}
+
+/// A tensor as a safetensors file has it.
+pub struct Tensor {
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<u64>,
+    pub bytes: Vec<u8>,
+}
+
+/// The tensor of this name.
+pub fn find<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
+    tensors.iter_mut().find(|t| t.name == name).unwrap()
+}
+
+fn read_tensors(file: &[u8]) -> Vec<Tensor> {
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let json: Map<String, Value> = serde_json::from_slice(&file[8..8 + header]).unwrap();
+    let data = &file[8 + header..];
+    json.iter()
+        .filter(|(name, _)| *name != "__metadata__")
+        .map(|(name, entry)| {
+            let number = |v: &Value| v.as_u64().unwrap();
+            let at = |i: usize| number(&entry["data_offsets"][i]) as usize;
+            Tensor {
+                name: name.clone(),
+                dtype: entry["dtype"].as_str().unwrap().to_owned(),
+                shape: entry["shape"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(number)
+                    .collect(),
+                bytes: data[at(0)..at(1)].to_vec(),
+            }
+        })
+        .collect()
+}
+
+fn write_tensors(tensors: &[Tensor]) -> Vec<u8> {
+    let mut json = Map::new();
+    let mut data = Vec::new();
+    for t in tensors {
+        let offsets = [data.len(), data.len() + t.bytes.len()];
+        json.insert(
+            t.name.clone(),
+            serde_json::json!({ "dtype": t.dtype, "shape": t.shape, "data_offsets": offsets }),
+        );
+        data.extend(&t.bytes);
+    }
+    let header = Value::Object(json).to_string();
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        &data,
+    ]
+    .concat()
+}
