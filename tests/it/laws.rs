@@ -211,6 +211,11 @@ fn resumed_equals_uninterrupted_to_the_bit() {
         let (outcome, events) = run_in(&whole, None, &job, start(), &config, None);
         let (expected, expected_steps) = (outcome.unwrap(), steps(&events));
         assert_eq!(expected_steps.len(), 8, "2.5 epochs of 3 steps");
+        assert_eq!(expected.state.passes, 14, "a mask for every micro-batch");
+        for epoch in expected_steps.chunks_exact(3) {
+            let seen: usize = epoch.iter().map(|step| step.examples).sum();
+            assert_eq!(seen, 13, "every example once an epoch");
+        }
         let moved = state(&start())
             .iter()
             .zip(state(&expected.model).iter())

@@ -1,6 +1,6 @@
 //! What can go wrong between a model directory and a module.
 
-use rekindle_nn::tensors::TensorFileError;
+use rekindle_nn::{pickle::PickleError, tensors::TensorFileError};
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -18,6 +18,9 @@ pub enum ModelError {
     /// The file of weights is broken.
     #[error(transparent)]
     Tensors(#[from] TensorFileError),
+    /// The file of weights, one of PyTorch's, is broken or refused.
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
     /// `config.json` is not what was expected.
     #[error("{}: {reason}{}", path.display(), advice(reason))]
     Config {
@@ -27,7 +30,7 @@ pub enum ModelError {
         reason: String,
     },
     /// The directory holds no weights we can read.
-    #[error("{}: no weights found; expected model.safetensors or model.safetensors.index.json, found {found}\nhint: {hint}", path.display())]
+    #[error("{}: no weights found; expected model.safetensors, pytorch_model.bin or an index of either (*.index.json), found {found}\nhint: {hint}", path.display())]
     NoWeights {
         /// The directory.
         path: PathBuf,

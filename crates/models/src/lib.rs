@@ -6,7 +6,9 @@
 
 pub mod bert;
 mod error;
+mod files;
 mod load;
 
 pub use error::ModelError;
+pub use files::WeightFiles;
 pub use load::{Checkpoint, LoadReport, Rule, Weights, read_config};

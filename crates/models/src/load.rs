@@ -1,10 +1,10 @@
 //! From a model directory to parameters, accounting for every tensor both ways.
 
-use crate::ModelError;
+use crate::{ModelError, WeightFiles};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_nn::{
     params::{self, Mapped, NameMap},
-    tensors::{HostTensor, TensorFiles},
+    tensors::HostTensor,
 };
 use serde::Serialize;
 use std::{
@@ -37,7 +37,7 @@ pub fn read_config(dir: &Path) -> Result<serde_json::Map<String, serde_json::Val
 
 /// The weights of a model directory, opened but not yet read.
 pub struct Checkpoint {
-    files: TensorFiles,
+    files: WeightFiles,
     path: PathBuf,
 }
 
@@ -95,16 +95,22 @@ impl LoadReport {
 }
 
 impl Checkpoint {
-    /// Finds and opens the weights of a model directory: `model.safetensors`, or its sharded index.
+    /// Finds and opens the weights of a model directory: `model.safetensors` or its sharded index, else
+    /// `pytorch_model.bin` or its index.
     ///
     /// # Errors
     /// When there are none, or the file is broken.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        for name in ["model.safetensors", "model.safetensors.index.json"] {
+        for name in [
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "pytorch_model.bin.index.json",
+        ] {
             let path = dir.join(name);
             if path.is_file() {
                 return Ok(Self {
-                    files: TensorFiles::open(&path)?,
+                    files: WeightFiles::open(&path)?,
                     path,
                 });
             }
@@ -117,12 +123,6 @@ impl Checkpoint {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         found.sort();
-        let hint = match found.iter().any(|name| name.ends_with(".bin")) {
-            true => {
-                "this model is saved as pickle (pytorch_model.bin); save it again as safetensors: model.save_pretrained(dir) in transformers writes them"
-            }
-            false => "name a directory that holds a model as transformers saves it",
-        };
         let found = if found.is_empty() {
             "an empty directory".into()
         } else {
@@ -131,13 +131,13 @@ impl Checkpoint {
         Err(ModelError::NoWeights {
             path: dir.to_owned(),
             found,
-            hint: hint.into(),
+            hint: "name a directory that holds a model as transformers saves it".into(),
         })
     }
 
     /// The tensors.
     #[must_use]
-    pub fn files(&self) -> &TensorFiles {
+    pub fn files(&self) -> &WeightFiles {
         &self.files
     }
 
@@ -158,6 +158,10 @@ impl Checkpoint {
                 Rule::Load(name) => drop(wanted.insert(name, tensor.to_owned())),
                 Rule::Ignore(reason) => report.ignored.push((tensor.to_owned(), reason.to_owned())),
             }
+        }
+        for (entry, what) in self.files.ignored() {
+            let reason = format!("not a tensor but {what}");
+            report.ignored.push((entry.clone(), reason));
         }
 
         let mut missing = Vec::new();

@@ -5,16 +5,29 @@ use crate::rng;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 /// Normal with mean 0 and standard deviation `std` (BERT's new heads: 0.02).
-pub fn normal<B: Backend, const D: usize>(key: u64, shape: [usize; D], std: f64, device: &B::Device) -> Tensor<B, D> {
+pub fn normal<B: Backend, const D: usize>(
+    key: u64,
+    shape: [usize; D],
+    std: f64,
+    device: &B::Device,
+) -> Tensor<B, D> {
     let count = shape.iter().product::<usize>() as u64;
-    let values: Vec<f32> = (0..count).map(|i| (std * rng::normal(key, i)) as f32).collect();
+    let values: Vec<f32> = (0..count)
+        .map(|i| (std * rng::normal(key, i)) as f32)
+        .collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// PyTorch's `kaiming_uniform_(a = sqrt 5)` of a `[out, in]` weight: uniform in ±1/sqrt(in). PEFT starts LoRA's A so.
-pub fn kaiming_uniform<B: Backend>(key: u64, shape: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
+pub fn kaiming_uniform<B: Backend>(
+    key: u64,
+    shape: [usize; 2],
+    device: &B::Device,
+) -> Tensor<B, 2> {
     let bound = 1.0 / (shape[1].max(1) as f64).sqrt();
     let count = (shape[0] * shape[1]) as u64;
-    let values: Vec<f32> = (0..count).map(|i| (bound * (2.0 * rng::uniform(key, i) - 1.0)) as f32).collect();
+    let values: Vec<f32> = (0..count)
+        .map(|i| (bound * (2.0 * rng::uniform(key, i) - 1.0)) as f32)
+        .collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }

@@ -24,9 +24,20 @@ impl NameMap {
         self.translate(name, |pair, segment| (pair.1 == segment).then_some(pair.0))
     }
 
-    fn translate<'a>(&'a self, path: &'a str, with: impl Fn(&(&'static str, &'static str), &str) -> Option<&'static str>) -> String {
-        let segments: Vec<&str> =
-            path.split('.').map(|segment| self.0.iter().find_map(|pair| with(pair, segment)).unwrap_or(segment)).collect();
+    fn translate<'a>(
+        &'a self,
+        path: &'a str,
+        with: impl Fn(&(&'static str, &'static str), &str) -> Option<&'static str>,
+    ) -> String {
+        let segments: Vec<&str> = path
+            .split('.')
+            .map(|segment| {
+                self.0
+                    .iter()
+                    .find_map(|pair| with(pair, segment))
+                    .unwrap_or(segment)
+            })
+            .collect();
         segments.join(".")
     }
 }
@@ -47,7 +58,10 @@ pub struct ParamRef<'a, B: Backend> {
 
 /// Calls `visit` on every float parameter, in order of definition.
 pub fn visit<B: Backend, M: Module<B>>(module: &M, visit: &mut dyn FnMut(ParamRef<'_, B>)) {
-    module.visit(&mut Walk { path: Vec::new(), then: visit });
+    module.visit(&mut Walk {
+        path: Vec::new(),
+        then: visit,
+    });
 }
 
 /// What a map makes of a parameter.
@@ -59,15 +73,27 @@ pub struct Mapped<B: Backend> {
 }
 
 /// Replaces every float parameter by what `map` makes of it. Ids stay.
-pub fn map<B: Backend, M: Module<B>>(module: M, map: &mut dyn FnMut(ParamRef<'_, B>) -> Mapped<B>) -> M {
-    module.map(&mut Walk { path: Vec::new(), then: map })
+pub fn map<B: Backend, M: Module<B>>(
+    module: M,
+    map: &mut dyn FnMut(ParamRef<'_, B>) -> Mapped<B>,
+) -> M {
+    module.map(&mut Walk {
+        path: Vec::new(),
+        then: map,
+    })
 }
 
 /// Sets which parameters train, by path.
-pub fn set_trainable<B: Backend, M: Module<B>>(module: M, trainable: &mut dyn FnMut(&str) -> bool) -> M {
+pub fn set_trainable<B: Backend, M: Module<B>>(
+    module: M,
+    trainable: &mut dyn FnMut(&str) -> bool,
+) -> M {
     map(module, &mut |param| {
         let trainable = trainable(param.path);
-        Mapped { value: param.value, trainable }
+        Mapped {
+            value: param.value,
+            trainable,
+        }
     })
 }
 
@@ -143,7 +169,11 @@ impl<B: Backend> ModuleMapper<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>) -> Map
         });
         let tensor = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(value));
         // A tracked result of an operation is no leaf; only a change of state may make one.
-        let tensor = if tensor.is_require_grad() == trainable { tensor } else { tensor.set_require_grad(trainable) };
+        let tensor = if tensor.is_require_grad() == trainable {
+            tensor
+        } else {
+            tensor.set_require_grad(trainable)
+        };
         Param::from_mapped_value(id, tensor, mapper)
     }
 }

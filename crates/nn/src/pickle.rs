@@ -38,7 +38,7 @@ const MAX_EXACT: u64 = 1 << 24;
 #[non_exhaustive]
 pub enum PickleError {
     /// The file could not be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}\nhint: check that the path is right and the file may be read", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -146,9 +146,17 @@ impl PickleFile {
     /// See [`PickleError`]: the file is of another kind, damaged, names something that is not needed for tensors, or
     /// holds no dictionary of tensors.
     pub fn open(path: &Path) -> Result<Self, PickleError> {
-        let map = map_file(path).map_err(|source| PickleError::Io { path: path.to_owned(), source })?;
+        let map = map_file(path).map_err(|source| PickleError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let (tensors, ignored) = parse(&map).map_err(|refusal| refusal.of(path, map.len()))?;
-        Ok(Self { path: path.to_owned(), map, tensors, ignored })
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            tensors,
+            ignored,
+        })
     }
 
     /// The file.
@@ -171,13 +179,17 @@ impl PickleFile {
     /// A tensor's dimensions.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|tensor| tensor.view.shape.as_slice())
+        self.tensors
+            .get(name)
+            .map(|tensor| tensor.view.shape.as_slice())
     }
 
     /// A tensor's type as safetensors names it.
     #[must_use]
     pub fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors.get(name).map(|tensor| tensor.view.dtype.name())
+        self.tensors
+            .get(name)
+            .map(|tensor| tensor.view.dtype.name())
     }
 
     /// Reads a tensor as f32, whatever its strides; `None` where there is none of that name.
@@ -185,7 +197,9 @@ impl PickleFile {
     /// # Errors
     /// On a type that is no float, integer or boolean, integers beyond 2^24 in magnitude, and values that are not finite.
     pub fn read(&self, name: &str) -> Result<Option<HostTensor>, PickleError> {
-        let Some(Tensor { view, bytes }) = self.tensors.get(name) else { return Ok(None) };
+        let Some(Tensor { view, bytes }) = self.tensors.get(name) else {
+            return Ok(None);
+        };
         let bytes = &self.map[bytes.clone()];
         let values = match view.dtype {
             Dtype::F32 => gather(bytes, view, |v: f32| v),
@@ -200,14 +214,24 @@ impl PickleFile {
             Dtype::Bool => gather(bytes, view, |v: u8| f32::from(u8::from(v != 0))),
             Dtype::Other { .. } => {
                 let (path, tensor) = (self.path.clone(), name.to_owned());
-                return Err(PickleError::Type { path, tensor, dtype: view.dtype.name() });
+                return Err(PickleError::Type {
+                    path,
+                    tensor,
+                    dtype: view.dtype.name(),
+                });
             }
         };
-        let tensor = HostTensor { shape: view.shape.clone(), values };
+        let tensor = HostTensor {
+            shape: view.shape.clone(),
+            values,
+        };
         match tensor.first_not_finite() {
-            Some((index, value)) => {
-                Err(PickleError::NotFinite { path: self.path.clone(), tensor: name.to_owned(), value, index })
-            }
+            Some((index, value)) => Err(PickleError::NotFinite {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                value,
+                index,
+            }),
             None => Ok(Some(tensor)),
         }
     }
@@ -216,7 +240,12 @@ impl PickleFile {
         match values.iter().position(|v| v.unsigned_abs() > MAX_EXACT) {
             Some(index) => {
                 let (path, tensor) = (self.path.clone(), name.to_owned());
-                Err(PickleError::Inexact { path, tensor, value: values[index], index })
+                Err(PickleError::Inexact {
+                    path,
+                    tensor,
+                    value: values[index],
+                    index,
+                })
             }
             None => Ok(values.iter().map(|&v| v as f32).collect()),
         }
@@ -231,13 +260,18 @@ fn gather<T: AnyBitPattern, U>(bytes: &[u8], view: &View, convert: impl Fn(T) ->
     }
     if view.is_contiguous() {
         let bytes = &bytes[view.start * size..(view.start + view.count) * size];
-        return bytes.chunks_exact(size).map(|element| convert(bytemuck::pod_read_unaligned(element))).collect();
+        return bytes
+            .chunks_exact(size)
+            .map(|element| convert(bytemuck::pod_read_unaligned(element)))
+            .collect();
     }
     let mut index = vec![0; view.shape.len()];
     let mut place = view.start;
     let mut values = Vec::with_capacity(view.count);
     loop {
-        values.push(convert(bytemuck::pod_read_unaligned(&bytes[place * size..(place + 1) * size])));
+        values.push(convert(bytemuck::pod_read_unaligned(
+            &bytes[place * size..(place + 1) * size],
+        )));
         // One further, as an odometer goes.
         let mut dim = view.shape.len();
         loop {
@@ -271,7 +305,10 @@ impl From<Fault> for Refusal {
 
 impl Refusal {
     fn at(offset: usize, reason: impl Into<String>) -> Self {
-        Self::Fault(Fault::Malformed { offset, reason: reason.into() })
+        Self::Fault(Fault::Malformed {
+            offset,
+            reason: reason.into(),
+        })
     }
 
     fn of(self, path: &Path, bytes: usize) -> PickleError {
@@ -279,10 +316,17 @@ impl Refusal {
         match self {
             Self::Kind { found, hint } => PickleError::Kind { path, found, hint },
             Self::Content(found) => PickleError::Content { path, found },
-            Self::Fault(Fault::Refused { offset, global }) => PickleError::Refused { path, offset: offset as u64, global },
-            Self::Fault(Fault::Malformed { offset, reason }) => {
-                PickleError::Malformed { path, offset: offset as u64, bytes: bytes as u64, reason }
-            }
+            Self::Fault(Fault::Refused { offset, global }) => PickleError::Refused {
+                path,
+                offset: offset as u64,
+                global,
+            },
+            Self::Fault(Fault::Malformed { offset, reason }) => PickleError::Malformed {
+                path,
+                offset: offset as u64,
+                bytes: bytes as u64,
+                reason,
+            },
         }
     }
 }
@@ -291,35 +335,65 @@ impl Refusal {
 type Parsed = (BTreeMap<String, Tensor>, Vec<(String, String)>);
 
 fn parse(file: &[u8]) -> Result<Parsed, Refusal> {
-    const SAVE_AGAIN: &str = "load the file in Python and save its weights: torch.save(model.state_dict(), path)";
+    const SAVE_AGAIN: &str =
+        "load the file in Python and save its weights: torch.save(model.state_dict(), path)";
     const FETCH: &str = "fetch the file again; with Git, run `git lfs pull`";
-    let kind = |found: &str, hint| Err(Refusal::Kind { found: found.to_owned(), hint });
+    let kind = |found: &str, hint| {
+        Err(Refusal::Kind {
+            found: found.to_owned(),
+            hint,
+        })
+    };
     match file {
         [] => kind("an empty file", FETCH),
         [b'P', b'K', 3, 4, ..] => archive(file),
         [0x80, ..] => stream(file),
         _ if file.starts_with(b"version https://git-lfs") => kind("a pointer of Git LFS", FETCH),
-        _ if file.get(257..262) == Some(b"ustar") => kind("a tar archive, as PyTorch before 0.1.10 wrote", SAVE_AGAIN),
-        _ if file.get(8) == Some(&b'{') => kind("what seems to be safetensors", "name it with the extension .safetensors"),
+        _ if file.get(257..262) == Some(b"ustar") => {
+            kind("a tar archive, as PyTorch before 0.1.10 wrote", SAVE_AGAIN)
+        }
+        _ if file.get(8) == Some(&b'{') => kind(
+            "what seems to be safetensors",
+            "name it with the extension .safetensors",
+        ),
         _ => kind("other bytes", "name a file that torch.save wrote"),
     }
 }
 
 /// The zip archive: `<name>/data.pkl`, and `<name>/data/<key>` for each storage, all stored without compression.
 fn archive(file: &[u8]) -> Result<Parsed, Refusal> {
-    let mut zip = ZipArchive::new(Cursor::new(file))
-        .map_err(|e| Refusal::at(file.len(), format!("expected a zip archive's directory at the end ({e})")))?;
+    let mut zip = ZipArchive::new(Cursor::new(file)).map_err(|e| {
+        Refusal::at(
+            file.len(),
+            format!("expected a zip archive's directory at the end ({e})"),
+        )
+    })?;
     let mut records = HashMap::new();
     for i in 0..zip.len() {
-        let broken = |reason: String| Refusal::at(file.len(), format!("entry {i} of the zip archive: {reason}"));
+        let broken = |reason: String| {
+            Refusal::at(
+                file.len(),
+                format!("entry {i} of the zip archive: {reason}"),
+            )
+        };
         let entry = zip.by_index_raw(i).map_err(|e| broken(e.to_string()))?;
-        let Some(start) = entry.data_start() else { return Err(broken("it has no data".into())) };
-        let range = usize::try_from(start).ok().zip(usize::try_from(entry.size()).ok());
+        let Some(start) = entry.data_start() else {
+            return Err(broken("it has no data".into()));
+        };
+        let range = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(entry.size()).ok());
         let range = range.and_then(|(start, length)| Some(start..start.checked_add(length)?));
-        let range =
-            range.filter(|range| range.end <= file.len()).ok_or_else(|| broken("it reaches beyond the end".into()))?;
-        if entry.compression() != CompressionMethod::Stored || entry.encrypted() || entry.size() != entry.compressed_size() {
-            return Err(broken("it is compressed or encrypted, which torch.save never does".into()));
+        let range = range
+            .filter(|range| range.end <= file.len())
+            .ok_or_else(|| broken("it reaches beyond the end".into()))?;
+        if entry.compression() != CompressionMethod::Stored
+            || entry.encrypted()
+            || entry.size() != entry.compressed_size()
+        {
+            return Err(broken(
+                "it is compressed or encrypted, which torch.save never does".into(),
+            ));
         }
         // torch.save puts everything under one folder of any name.
         let name = entry.name().map_err(|e| broken(e.to_string()))?;
@@ -333,12 +407,17 @@ fn archive(file: &[u8]) -> Result<Parsed, Refusal> {
             hint: "name a file that torch.save wrote",
         });
     };
-    if records.get("byteorder").is_some_and(|range| &file[range.clone()] != b"little") {
+    if records
+        .get("byteorder")
+        .is_some_and(|range| &file[range.clone()] != b"little")
+    {
         return Err(Refusal::Content("numbers in big-endian order".into()));
     }
     let mut machine = Machine::new(&file[program.clone()], program.start);
     let root = machine.run()?;
-    flatten(&machine, root, |storage| records.get(&format!("data/{}", storage.key)).cloned())
+    flatten(&machine, root, |storage| {
+        records.get(&format!("data/{}", storage.key)).cloned()
+    })
 }
 
 /// The stream: magic number, version, the writer's system, the object, the storages' names, and then each storage: its
@@ -347,28 +426,50 @@ fn stream(file: &[u8]) -> Result<Parsed, Refusal> {
     let mut machine = Machine::new(file, 0);
     for (expected, what) in [(STREAM_MAGIC, "magic number"), (STREAM_VERSION, "version")] {
         if machine.run()? != Value::Int(expected) {
-            return Err(machine.malformed(format!("expected torch.save's {what}")).into());
+            return Err(machine
+                .malformed(format!("expected torch.save's {what}"))
+                .into());
         }
     }
     let system = machine.run()?;
     let little_endian = (Value::Str("little_endian"), Value::Bool(true));
-    if !machine.entries(system).unwrap_or_default().contains(&little_endian) {
-        return Err(machine.malformed("expected numbers in little-endian order").into());
+    if !machine
+        .entries(system)
+        .unwrap_or_default()
+        .contains(&little_endian)
+    {
+        return Err(machine
+            .malformed("expected numbers in little-endian order")
+            .into());
     }
     let root = machine.run()?;
     let keys = machine.run()?;
-    let keys = machine.items(keys).map(<[_]>::to_vec).ok_or_else(|| machine.malformed("expected a list of storages"))?;
-    let sizes: HashMap<String, usize> =
-        machine.storages.iter().map(|s| (s.key.clone(), s.dtype.map_or(1, Dtype::size))).collect();
+    let keys = machine
+        .items(keys)
+        .map(<[_]>::to_vec)
+        .ok_or_else(|| machine.malformed("expected a list of storages"))?;
+    let sizes: HashMap<String, usize> = machine
+        .storages
+        .iter()
+        .map(|s| (s.key.clone(), s.dtype.map_or(1, Dtype::size)))
+        .collect();
     let mut places = HashMap::new();
     for key in keys {
         let Some((key, size)) = key_text(key).and_then(|key| sizes.get_key_value(&key)) else {
-            return Err(machine.malformed(format!("a storage that no tensor uses ({})", machine.describe(key))).into());
+            return Err(machine
+                .malformed(format!(
+                    "a storage that no tensor uses ({})",
+                    machine.describe(key)
+                ))
+                .into());
         };
         let length = u64::from_le_bytes(machine.array()?);
-        let length = usize::try_from(length).ok().and_then(|length| length.checked_mul(*size));
+        let length = usize::try_from(length)
+            .ok()
+            .and_then(|length| length.checked_mul(*size));
         let start = machine.position;
-        let length = length.ok_or_else(|| Refusal::at(start, "a storage longer than any memory"))?;
+        let length =
+            length.ok_or_else(|| Refusal::at(start, "a storage longer than any memory"))?;
         machine.take(length)?;
         places.insert(key.clone(), start..start + length);
     }
@@ -391,8 +492,13 @@ fn flatten<'a>(
     while let Some((name, value, depth)) = rest.pop() {
         seen += 1;
         let entries = machine.entries(value);
-        if seen + rest.len() + entries.map_or(0, <[_]>::len) > MAX_ENTRIES || depth > MAX_DEPTH || name.len() > MAX_NAME {
-            return Err(Refusal::Content("dictionaries nested deeper, or of more entries, than in any model".into()));
+        if seen + rest.len() + entries.map_or(0, <[_]>::len) > MAX_ENTRIES
+            || depth > MAX_DEPTH
+            || name.len() > MAX_NAME
+        {
+            return Err(Refusal::Content(
+                "dictionaries nested deeper, or of more entries, than in any model".into(),
+            ));
         }
         match (value, entries) {
             (Value::Tensor(view), _) => {
@@ -404,10 +510,19 @@ fn flatten<'a>(
             }
             (_, Some(entries)) if !entries.is_empty() => {
                 for &(key, value) in entries.iter().rev() {
-                    let name = |key: &str| if depth == 0 { key.to_owned() } else { format!("{name}.{key}") };
+                    let name = |key: &str| {
+                        if depth == 0 {
+                            key.to_owned()
+                        } else {
+                            format!("{name}.{key}")
+                        }
+                    };
                     match key_text(key) {
                         Some(key) => rest.push((name(&key), value, depth + 1)),
-                        None => ignored.push((name("?"), format!("an entry named by {}", machine.describe(key)))),
+                        None => ignored.push((
+                            name("?"),
+                            format!("an entry named by {}", machine.describe(key)),
+                        )),
                     }
                 }
             }
@@ -420,20 +535,36 @@ fn flatten<'a>(
     Ok((tensors, ignored))
 }
 
-fn place(view: &View, storages: &[Storage], bytes_of: impl Fn(&Storage) -> Option<Range<usize>>) -> Result<Tensor, Refusal> {
+fn place(
+    view: &View,
+    storages: &[Storage],
+    bytes_of: impl Fn(&Storage) -> Option<Range<usize>>,
+) -> Result<Tensor, Refusal> {
     let storage = &storages[view.storage];
     let size = storage.dtype.map_or(1, Dtype::size);
     let Some(bytes) = bytes_of(storage) else {
-        return Err(Refusal::at(storage.offset, format!("the storage `{}` is not in the file", storage.key)));
+        return Err(Refusal::at(
+            storage.offset,
+            format!("the storage `{}` is not in the file", storage.key),
+        ));
     };
     if bytes.len() / size < storage.len {
         let (expected, found) = (storage.len * size, bytes.len());
-        let reason = format!("the storage `{}` has {found} bytes, expected {expected}", storage.key);
+        let reason = format!(
+            "the storage `{}` has {found} bytes, expected {expected}",
+            storage.key
+        );
         return Err(Refusal::at(bytes.start, reason));
     }
     if view.count > storage.len.max(MAX_EXPANDED) {
-        let reason = format!("a tensor of shape {:?} that repeats {} elements", view.shape, storage.len);
+        let reason = format!(
+            "a tensor of shape {:?} that repeats {} elements",
+            view.shape, storage.len
+        );
         return Err(Refusal::at(storage.offset, reason));
     }
-    Ok(Tensor { view: view.clone(), bytes })
+    Ok(Tensor {
+        view: view.clone(),
+        bytes,
+    })
 }

@@ -24,7 +24,9 @@ pub const fn child(key: u64, index: u64) -> u64 {
 /// A key from a name, for streams that are named by a parameter's path (FNV-1a, then mixed).
 #[must_use]
 pub fn named(key: u64, name: &str) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     child(key, hash)
 }
 
@@ -54,7 +56,10 @@ impl Row {
     #[must_use]
     pub const fn new(key: u64, row: u64) -> Self {
         let key = child(key, row);
-        Self { low: key as u32, high: (key >> 32) as u32 }
+        Self {
+            low: key as u32,
+            high: (key >> 32) as u32,
+        }
     }
 
     /// 32 random bits for column `j`.
@@ -88,7 +93,13 @@ mod tests {
         assert!(mean.abs() < 0.01, "{mean}");
         assert!((variance - 1.0).abs() < 0.02, "{variance}");
         let threshold = drop_threshold(0.1);
-        let dropped = (0..1000u64).map(|r| (0..200).filter(|&j| Row::new(3, r).bits(j) < threshold).count()).sum::<usize>();
+        let dropped = (0..1000u64)
+            .map(|r| {
+                (0..200)
+                    .filter(|&j| Row::new(3, r).bits(j) < threshold)
+                    .count()
+            })
+            .sum::<usize>();
         assert!((dropped as f64 / n as f64 - 0.1).abs() < 0.003, "{dropped}");
     }
 

@@ -15,7 +15,7 @@ use std::{
 #[non_exhaustive]
 pub enum TensorFileError {
     /// The file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}\nhint: check that the path is right, the disk has room and the folder may be written", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum TensorFileError {
         source: io::Error,
     },
     /// The bytes are not safetensors, or stop too early.
-    #[error("{}: not a complete safetensors file ({reason}; {bytes} bytes long)\nhint: the download or copy was probably cut off; fetch the file again", path.display())]
+    #[error("{}: not a complete safetensors file ({reason}; {bytes} bytes long)\nhint: the file was cut off or is something else: fetch a model again; of a run, delete the checkpoint's folder to resume from the one before", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -79,8 +79,13 @@ impl HostTensor {
         let shape = tensor.shape().as_slice().to_vec();
         let data = burn::tensor::try_read_sync(B::float_into_data(tensor))
             .and_then(Result::ok)
-            .unwrap_or_else(|| TensorData::new(vec![f32::NAN; shape.iter().product()], shape.clone()));
-        let values = data.convert_dtype(DType::F32).into_vec::<f32>().unwrap_or_default();
+            .unwrap_or_else(|| {
+                TensorData::new(vec![f32::NAN; shape.iter().product()], shape.clone())
+            });
+        let values = data
+            .convert_dtype(DType::F32)
+            .into_vec::<f32>()
+            .unwrap_or_default();
         Self { shape, values }
     }
 
@@ -94,7 +99,15 @@ impl HostTensor {
     pub fn first_not_finite(&self) -> Option<(usize, f32)> {
         // The sum is not finite if any value is not; the search runs only then.
         let sum: f32 = self.values.iter().map(|v| v * 0.0).sum();
-        if sum == 0.0 { None } else { self.values.iter().copied().enumerate().find(|(_, v)| !v.is_finite()) }
+        if sum == 0.0 {
+            None
+        } else {
+            self.values
+                .iter()
+                .copied()
+                .enumerate()
+                .find(|(_, v)| !v.is_finite())
+        }
     }
 }
 
@@ -121,7 +134,11 @@ impl TensorFiles {
     /// # Errors
     /// See [`TensorFileError`].
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let mut open = Self { files: Vec::new(), tensors: BTreeMap::new(), metadata: HashMap::new() };
+        let mut open = Self {
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: HashMap::new(),
+        };
         if path.extension().is_some_and(|e| e == "json") {
             for shard in shards(path)? {
                 open.add(&shard)?;
@@ -133,17 +150,26 @@ impl TensorFiles {
     }
 
     fn add(&mut self, path: &Path) -> Result<(), TensorFileError> {
-        let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+        let io = |source| TensorFileError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let map = map_file(path).map_err(io)?;
         let bytes = map.len() as u64;
-        let malformed = |reason: String| TensorFileError::Malformed { path: path.to_owned(), reason, bytes };
+        let malformed = |reason: String| TensorFileError::Malformed {
+            path: path.to_owned(),
+            reason,
+            bytes,
+        };
         if bytes == 0 {
             return Err(malformed("the file is empty".into()));
         }
-        let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(|e| malformed(e.to_string()))?;
+        let (header_length, metadata) =
+            SafeTensors::read_metadata(&map).map_err(|e| malformed(e.to_string()))?;
         SafeTensors::deserialize(&map).map_err(|e| malformed(e.to_string()))?;
         if let Some(pairs) = metadata.metadata() {
-            self.metadata.extend(pairs.iter().map(|(k, v)| (k.clone(), v.clone())));
+            self.metadata
+                .extend(pairs.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
         let base = 8 + header_length;
         for (name, info) in metadata.tensors() {
@@ -181,13 +207,17 @@ impl TensorFiles {
     /// A tensor's type as safetensors names it.
     #[must_use]
     pub fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors.get(name).map(|entry| format!("{:?}", entry.dtype))
+        self.tensors
+            .get(name)
+            .map(|entry| format!("{:?}", entry.dtype))
     }
 
     /// The file that holds a tensor.
     #[must_use]
     pub fn file_of(&self, name: &str) -> Option<&Path> {
-        self.tensors.get(name).map(|entry| self.files[entry.file].0.as_path())
+        self.tensors
+            .get(name)
+            .map(|entry| self.files[entry.file].0.as_path())
     }
 
     /// Reads a tensor as f32; `None` where there is none of that name.
@@ -195,22 +225,40 @@ impl TensorFiles {
     /// # Errors
     /// On a type that is no float of up to 32 bits, and on values that are not finite.
     pub fn read(&self, name: &str) -> Result<Option<HostTensor>, TensorFileError> {
-        let Some(entry) = self.tensors.get(name) else { return Ok(None) };
+        let Some(entry) = self.tensors.get(name) else {
+            return Ok(None);
+        };
         let (path, map) = &self.files[entry.file];
         let bytes = &map[entry.start..entry.end];
         let values: Vec<f32> = match entry.dtype {
             Dtype::F32 => bytemuck::pod_collect_to_vec(bytes),
-            Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes).into_iter().map(half::f16::to_f32).collect(),
-            Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, half::bf16>(bytes).into_iter().map(half::bf16::to_f32).collect(),
+            Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes)
+                .into_iter()
+                .map(half::f16::to_f32)
+                .collect(),
+            Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, half::bf16>(bytes)
+                .into_iter()
+                .map(half::bf16::to_f32)
+                .collect(),
             other => {
-                return Err(TensorFileError::Type { path: path.clone(), tensor: name.to_owned(), dtype: format!("{other:?}") });
+                return Err(TensorFileError::Type {
+                    path: path.clone(),
+                    tensor: name.to_owned(),
+                    dtype: format!("{other:?}"),
+                });
             }
         };
-        let tensor = HostTensor { shape: entry.shape.clone(), values };
+        let tensor = HostTensor {
+            shape: entry.shape.clone(),
+            values,
+        };
         match tensor.first_not_finite() {
-            Some((index, value)) => {
-                Err(TensorFileError::NotFinite { path: path.clone(), tensor: name.to_owned(), value, index })
-            }
+            Some((index, value)) => Err(TensorFileError::NotFinite {
+                path: path.clone(),
+                tensor: name.to_owned(),
+                value,
+                index,
+            }),
             None => Ok(Some(tensor)),
         }
     }
@@ -230,10 +278,19 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
 /// # Errors
 /// When the index is broken, or a shard is not beside it.
 pub fn shards(index: &Path) -> Result<Vec<PathBuf>, TensorFileError> {
-    let broken = |reason: String| TensorFileError::Index { path: index.to_owned(), reason };
-    let text = std::fs::read_to_string(index).map_err(|source| TensorFileError::Io { path: index.to_owned(), source })?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| broken(format!("not valid JSON: {e}")))?;
-    let map = json["weight_map"].as_object().ok_or_else(|| broken("expected an object `weight_map`".into()))?;
+    let broken = |reason: String| TensorFileError::Index {
+        path: index.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(index).map_err(|source| TensorFileError::Io {
+        path: index.to_owned(),
+        source,
+    })?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| broken(format!("not valid JSON: {e}")))?;
+    let map = json["weight_map"]
+        .as_object()
+        .ok_or_else(|| broken("expected an object `weight_map`".into()))?;
     let mut names: Vec<&str> = map.values().filter_map(|v| v.as_str()).collect();
     names.sort_unstable();
     names.dedup();
@@ -261,7 +318,10 @@ pub fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
     metadata: &[(&str, String)],
 ) -> Result<(), TensorFileError> {
-    let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+    let io = |source| TensorFileError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .into_iter()
         .map(|(name, t)| {
@@ -270,9 +330,13 @@ pub fn write<'a>(
                 .map_err(|e| io(io::Error::other(e.to_string())))
         })
         .collect::<Result<_, _>>()?;
-    let mut pairs: HashMap<String, String> = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    let mut pairs: HashMap<String, String> = metadata
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), v.clone()))
+        .collect();
     pairs.insert("format".into(), "pt".into());
-    let bytes = safetensors::serialize(views, Some(pairs)).map_err(|e| io(io::Error::other(e.to_string())))?;
+    let bytes = safetensors::serialize(views, Some(pairs))
+        .map_err(|e| io(io::Error::other(e.to_string())))?;
     write_atomically(path, &bytes).map_err(io)
 }
 
@@ -281,14 +345,18 @@ pub fn write<'a>(
 /// # Errors
 /// The system's, with nothing left behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     // A temporary file is private; what we publish is readable like any other.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
@@ -304,7 +372,10 @@ mod tests {
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
-        let tensor = HostTensor { shape: vec![2, 3], values: vec![1.0, -2.0, 3.5, 0.0, 1e-30, 7.0] };
+        let tensor = HostTensor {
+            shape: vec![2, 3],
+            values: vec![1.0, -2.0, 3.5, 0.0, 1e-30, 7.0],
+        };
         write(&path, [("x.weight", &tensor)], &[("k", "v".into())]).unwrap();
         let files = TensorFiles::open(&path).unwrap();
         assert_eq!(files.names().collect::<Vec<_>>(), ["x.weight"]);
@@ -317,13 +388,29 @@ mod tests {
     fn a_cut_file_and_nan_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
-        let tensor = HostTensor { shape: vec![3], values: vec![1.0, f32::NAN, 3.5] };
+        let tensor = HostTensor {
+            shape: vec![3],
+            values: vec![1.0, f32::NAN, 3.5],
+        };
         write(&path, [("x", &tensor)], &[]).unwrap();
-        let message = TensorFiles::open(&path).unwrap().read("x").unwrap_err().to_string();
-        assert!(message.contains("tensor `x` holds NaN at flat index 1"), "{message}");
+        let message = TensorFiles::open(&path)
+            .unwrap()
+            .read("x")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("tensor `x` holds NaN at flat index 1"),
+            "{message}"
+        );
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
-        let message = TensorFiles::open(&path).map(|_| ()).unwrap_err().to_string();
-        assert!(message.contains("not a complete safetensors file"), "{message}");
+        let message = TensorFiles::open(&path)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("not a complete safetensors file"),
+            "{message}"
+        );
     }
 }

@@ -18,7 +18,9 @@ pub enum PeftError {
         expected: &'static str,
     },
     /// A pattern that is not a regular expression.
-    #[error("target_modules: `{pattern}` is not a regular expression: {reason}\nhint: write `\\(` for a bracket and `\\.` for a dot that stand for themselves; for layers by name give a list")]
+    #[error(
+        "target_modules: `{pattern}` is not a regular expression: {reason}\nhint: write `\\(` for a bracket and `\\.` for a dot that stand for themselves; for layers by name give a list"
+    )]
     Regex {
         /// The pattern.
         pattern: String,

@@ -64,7 +64,10 @@ pub fn targets(layers: &[String], config: &LoraConfig) -> Result<Vec<String>, Pe
             .iter()
             .any(|path| layer_index(path) == Some(*index))
         {
-            let mut there: Vec<usize> = matching.iter().filter_map(|path| layer_index(path)).collect();
+            let mut there: Vec<usize> = matching
+                .iter()
+                .filter_map(|path| layer_index(path))
+                .collect();
             there.dedup();
             return Err(PeftError::NoMatch {
                 key: "layers_to_transform",

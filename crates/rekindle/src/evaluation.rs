@@ -22,11 +22,7 @@ impl Logits {
 
     /// Number of examples.
     pub(crate) fn len(&self) -> usize {
-        if self.classes == 0 {
-            0
-        } else {
-            self.values.len() / self.classes
-        }
+        self.values.len().checked_div(self.classes).unwrap_or(0)
     }
 
     /// The largest difference to other logits of the same set.

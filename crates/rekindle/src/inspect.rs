@@ -1,23 +1,18 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
 use crate::{Error, plan::grouped, saved::Saved};
-use rekindle_models::{Checkpoint, ModelError, bert::BertConfig, read_config};
-use rekindle_nn::tensors::TensorFiles;
+use rekindle_models::{Checkpoint, WeightFiles, bert::BertConfig, read_config};
 use rekindle_train::{Checkpoint as TrainCheckpoint, Event, read_metrics};
 use std::{fmt::Write, fs, path::Path};
 
-/// Describes a run directory, a model or adapter directory, a checkpoint, or a safetensors file. With `all`, every tensor.
+/// Describes a run directory, a model or adapter directory, a checkpoint, or a file of weights. With `all`, every tensor.
 ///
 /// # Errors
 /// When it is none of them, or broken.
 pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
     let mut out = String::new();
     if path.is_file() {
-        tensors(
-            &mut out,
-            &TensorFiles::open(path).map_err(ModelError::from)?,
-            all,
-        );
+        tensors(&mut out, &WeightFiles::open(path)?, all);
     } else if path.join("state.json").is_file() {
         checkpoint(&mut out, path, all)?;
     } else if path.join("config.toml").is_file() {
@@ -48,7 +43,7 @@ pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
         };
         return Err(Error::ModelDir {
             path: path.to_owned(),
-            reason: format!("expected config.json, adapter_config.json, config.toml, state.json or a .safetensors file, found {found}"),
+            reason: format!("expected config.json, adapter_config.json, config.toml, state.json or a file of weights (.safetensors, .bin, .pth), found {found}"),
             hint: "name a model directory, an adapter directory, a run directory or one of its checkpoints".into(),
         });
     }
@@ -60,7 +55,7 @@ fn line(out: &mut String, name: &str, value: &str) {
     let _ = writeln!(out, "{name:<16} {value}");
 }
 
-fn tensors(out: &mut String, files: &TensorFiles, all: bool) {
+fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     let values = |name: &str| {
         files
             .shape(name)
@@ -151,7 +146,7 @@ fn adapter(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     }
     tensors(
         out,
-        &TensorFiles::open(&path.join("adapter_model.safetensors")).map_err(ModelError::from)?,
+        &WeightFiles::open(&path.join("adapter_model.safetensors"))?,
         all,
     );
     saved(out, path)
@@ -174,7 +169,7 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     }
     tensors(
         out,
-        &TensorFiles::open(&path.join("trainable.safetensors")).map_err(ModelError::from)?,
+        &WeightFiles::open(&path.join("trainable.safetensors"))?,
         all,
     );
     Ok(())

@@ -59,7 +59,7 @@ pub(crate) fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -104,7 +104,7 @@ impl fmt::Display for Plan {
             (
                 "steps",
                 format!(
-                    "{} of {} examples ({} epochs), {} of them warmup",
+                    "{} of {} examples (epochs: {}), {} of them warmup",
                     grouped(self.steps as usize),
                     self.examples_per_step,
                     self.epochs,

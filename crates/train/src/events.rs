@@ -120,7 +120,7 @@ impl Sink for Metrics {
         }
         let keep = match event {
             Event::Step { step, .. } => {
-                *step == 1 || *step == self.total_steps || step % self.every == 0
+                *step == 1 || *step == self.total_steps || step.is_multiple_of(self.every)
             }
             Event::Evaluated { .. } | Event::Warning { .. } => true,
             _ => false,

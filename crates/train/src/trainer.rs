@@ -217,7 +217,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             let evaluate = match config.evaluate {
                 Every::Never => false,
                 Every::Epoch => epoch_ends || run_ends,
-                Every::Steps(n) => state.step % n.max(1) == 0 || run_ends,
+                Every::Steps(n) => state.step.is_multiple_of(n.max(1)) || run_ends,
             };
             if epoch_ends {
                 // The place after the last batch is the next epoch's first, so that a resumed run starts there.
@@ -230,7 +230,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             let interrupted = stop();
             let due = config
                 .checkpoint_every
-                .is_some_and(|n| state.step % n.max(1) == 0);
+                .is_some_and(|n| state.step.is_multiple_of(n.max(1)));
             if evaluate || due || interrupted || run_ends {
                 match Checkpoint::write(run, &state, &model, &optimizer, job.names(), config.keep) {
                     Ok(checkpoint) => {

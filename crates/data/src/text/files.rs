@@ -5,8 +5,7 @@
 //! - truncation and padding stored in `tokenizer.json` do not count, but the truncation's side does, unless
 //!   `tokenizer_config.json` has `truncation_side`;
 //! - BERT's tokenizers take lower-casing, accents and the spacing of Chinese characters from `tokenizer_config.json`
-//! (or their
-//!   defaults), whatever `tokenizer.json` says;
+//!   (or their defaults), whatever `tokenizer.json` says;
 //! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`.
 
 use std::fs;

@@ -113,7 +113,10 @@ impl BertConfig {
             mean_pooling: raw.get("rekindle_pooling").and_then(Value::as_str) == Some("mean"),
             raw: raw.clone(),
         };
-        if config.hidden_size % config.num_attention_heads != 0 {
+        if !config
+            .hidden_size
+            .is_multiple_of(config.num_attention_heads)
+        {
             return Err(reader.error(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",
                 config.hidden_size, config.num_attention_heads

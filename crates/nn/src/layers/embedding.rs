@@ -19,7 +19,9 @@ pub struct Embedding<B: Backend> {
 impl<B: Backend> Embedding<B> {
     /// Normal weight with standard deviation `std`.
     pub fn normal(key: u64, rows: usize, width: usize, std: f64, device: &B::Device) -> Self {
-        Self { weight: Param::from_tensor(init::normal(key, [rows, width], std, device)) }
+        Self {
+            weight: Param::from_tensor(init::normal(key, [rows, width], std, device)),
+        }
     }
 }
 

@@ -40,12 +40,19 @@ pub struct LowRank<B: Backend> {
 impl<B: Backend> Linear<B> {
     /// From a weight `[out, in]` and a bias `[out]`.
     pub fn new(weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Self {
-        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), adapter: None }
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: bias.map(Param::from_tensor),
+            adapter: None,
+        }
     }
 
     /// Normal weight with standard deviation `std`, zero bias; `key` is the stream to draw from.
     pub fn normal(key: u64, inputs: usize, outputs: usize, std: f64, device: &B::Device) -> Self {
-        Self::new(init::normal(key, [outputs, inputs], std, device), Some(Tensor::zeros([outputs], device)))
+        Self::new(
+            init::normal(key, [outputs, inputs], std, device),
+            Some(Tensor::zeros([outputs], device)),
+        )
     }
 
     /// (in, out).
@@ -57,9 +64,18 @@ impl<B: Backend> Linear<B> {
 
 impl<B: Backend> LowRank<B> {
     /// A fresh adapter: A Kaiming-uniform, B zero, so that the layer starts as its base.
-    pub fn init(key: u64, (inputs, outputs): (usize, usize), rank: usize, device: &B::Device) -> Self {
+    pub fn init(
+        key: u64,
+        (inputs, outputs): (usize, usize),
+        rank: usize,
+        device: &B::Device,
+    ) -> Self {
         Self {
-            lora_a: Param::from_tensor(init::kaiming_uniform(rng::named(key, "lora_A"), [rank, inputs], device)),
+            lora_a: Param::from_tensor(init::kaiming_uniform(
+                rng::named(key, "lora_A"),
+                [rank, inputs],
+                device,
+            )),
             lora_b: Param::from_tensor(Tensor::zeros([outputs, rank], device)),
             scale: 1.0,
             dropout: 0.0,

@@ -44,7 +44,11 @@ impl<B: Backend, M: AdapterSlots<B>> AdapterSlots<B> for Option<M> {
 /// `path.name`, or `name` at the root.
 #[must_use]
 pub fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 /// Implements [`AdapterSlots`] for a module by the fields that hold linear layers or modules with such:

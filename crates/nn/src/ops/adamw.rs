@@ -39,12 +39,24 @@ pub(super) fn step<B: TuneBackend>(
     s: AdamW,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let times = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
-    let grad = if s.grad_scale == 1.0 { grad } else { times(grad, s.grad_scale) };
+    let grad = if s.grad_scale == 1.0 {
+        grad
+    } else {
+        times(grad, s.grad_scale)
+    };
     let m = B::float_add(times(m, s.beta1), times(grad.clone(), 1.0 - s.beta1));
-    let v = B::float_add(times(v, s.beta2), times(B::float_mul(grad.clone(), grad), 1.0 - s.beta2));
+    let v = B::float_add(
+        times(v, s.beta2),
+        times(B::float_mul(grad.clone(), grad), 1.0 - s.beta2),
+    );
     let (c1, c2) = s.corrections();
-    let denominator = B::float_add_scalar(B::float_sqrt(times(v.clone(), 1.0 / c2)), s.epsilon.into());
+    let denominator =
+        B::float_add_scalar(B::float_sqrt(times(v.clone(), 1.0 / c2)), s.epsilon.into());
     let update = times(B::float_div(m.clone(), denominator), s.learning_rate / c1);
-    let decayed = if s.weight_decay == 0.0 { parameter } else { times(parameter, 1.0 - s.learning_rate * s.weight_decay) };
+    let decayed = if s.weight_decay == 0.0 {
+        parameter
+    } else {
+        times(parameter, 1.0 - s.learning_rate * s.weight_decay)
+    };
     (B::float_sub(decayed, update), m, v)
 }

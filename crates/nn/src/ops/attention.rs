@@ -57,22 +57,34 @@ impl<B: TuneBackend> Padded<B> {
                 hidden[(s * longest + i) * longest..][..seen].fill(false);
             }
         }
-        let hidden: Tensor<B, 3, Bool> = Tensor::from_data(TensorData::new(hidden, [count, longest, longest]), device);
+        let hidden: Tensor<B, 3, Bool> =
+            Tensor::from_data(TensorData::new(hidden, [count, longest, longest]), device);
         let keep = config.dropout.map(|dropout| {
-            let (threshold, scale) = (drop_threshold(dropout.rate), (1.0 / (1.0 - dropout.rate)) as f32);
+            let (threshold, scale) = (
+                drop_threshold(dropout.rate),
+                (1.0 / (1.0 - dropout.rate)) as f32,
+            );
             let mut keep = vec![0f32; count * heads * longest * longest];
             for (s, range) in sequences.ranges().enumerate() {
                 for h in 0..heads {
                     for (i, token) in range.clone().enumerate() {
                         let row = Row::new(dropout.key, (token * heads + h) as u64);
-                        let out = &mut keep[((s * heads + h) * longest + i) * longest..][..range.len()];
+                        let out =
+                            &mut keep[((s * heads + h) * longest + i) * longest..][..range.len()];
                         for (j, out) in out.iter_mut().enumerate() {
-                            *out = if row.bits(j as u32) < threshold { 0.0 } else { scale };
+                            *out = if row.bits(j as u32) < threshold {
+                                0.0
+                            } else {
+                                scale
+                            };
                         }
                     }
                 }
             }
-            Tensor::from_data(TensorData::new(keep, [count, heads, longest, longest]), device)
+            Tensor::from_data(
+                TensorData::new(keep, [count, heads, longest, longest]),
+                device,
+            )
         });
         Self {
             sequences: count,
@@ -80,7 +92,9 @@ impl<B: TuneBackend> Padded<B> {
             heads,
             gather: Tensor::from_data(TensorData::new(gather, [count * longest]), device),
             scatter: Tensor::from_data(TensorData::new(scatter, [sequences.tokens()]), device),
-            hidden: hidden.unsqueeze_dim::<4>(1).expand([count, heads, longest, longest]),
+            hidden: hidden
+                .unsqueeze_dim::<4>(1)
+                .expand([count, heads, longest, longest]),
             keep,
         }
     }
@@ -96,7 +110,9 @@ impl<B: TuneBackend> Padded<B> {
     /// `[B, H, L, K]` -> `[T, D]`, dropping the padding.
     fn unpad(&self, x: Tensor<B, 4>) -> FloatTensor<B> {
         let [_, _, _, head_width] = x.dims();
-        let rows = x.swap_dims(1, 2).reshape([self.sequences * self.longest, self.heads * head_width]);
+        let rows = x
+            .swap_dims(1, 2)
+            .reshape([self.sequences * self.longest, self.heads * head_width]);
         primitive(rows.select(0, self.scatter.clone()))
     }
 
@@ -167,7 +183,11 @@ pub(super) fn backward<B: TuneBackend>(
     let ds = p.clone() * (dp.clone() - (dp * p).sum_dim(3)) * scale;
     let dq = ds.clone().matmul(k);
     let dk = ds.transpose().matmul(q);
-    AttentionGrads { q: padded.unpad(dq), k: padded.unpad(dk), v: padded.unpad(dv) }
+    AttentionGrads {
+        q: padded.unpad(dq),
+        k: padded.unpad(dk),
+        v: padded.unpad(dv),
+    }
 }
 
 /// `[B, 1, L, 1]`: 1 where a token stands.
@@ -177,5 +197,8 @@ fn real_rows<B: Backend>(sequences: &Sequences, device: &B::Device) -> Tensor<B,
     for (s, range) in sequences.ranges().enumerate() {
         real[s * longest..][..range.len()].fill(1.0);
     }
-    Tensor::from_data(TensorData::new(real, [sequences.count(), 1, longest, 1]), device)
+    Tensor::from_data(
+        TensorData::new(real, [sequences.count(), 1, longest, 1]),
+        device,
+    )
 }

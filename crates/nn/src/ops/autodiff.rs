@@ -1,14 +1,19 @@
 //! The operations on `Autodiff<B, C>`: each a node with a hand-written backward pass that calls the inner backend's
 //! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
 
-use super::{AttentionConfig, AttentionGrads, Dropout, GeluKind, LayerNormGrads, Sequences, TuneBackend};
+use super::{
+    AttentionConfig, AttentionGrads, Dropout, GeluKind, LayerNormGrads, Sequences, TuneBackend,
+};
 use burn::backend::autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn::tensor::{TensorMetadata, ops::{FloatTensor, IntTensor}};
+use burn::tensor::{
+    TensorMetadata,
+    ops::{FloatTensor, IntTensor},
+};
 
 /// Builds the node of an operation: state only where something is tracked.
 macro_rules! node {
@@ -75,8 +80,12 @@ impl<B: TuneBackend> Backward<B, 3> for LayerNorm {
         let grad = grads.consume::<B>(&ops.node);
         let (x, gamma) = ops.state;
         let [node_x, node_gamma, node_beta] = ops.parents;
-        let needs = (node_x.is_some(), node_gamma.is_some() || node_beta.is_some());
-        let LayerNormGrads { x, affine } = B::tune_layer_norm_backward(x, gamma, grad, self.0, needs);
+        let needs = (
+            node_x.is_some(),
+            node_gamma.is_some() || node_beta.is_some(),
+        );
+        let LayerNormGrads { x, affine } =
+            B::tune_layer_norm_backward(x, gamma, grad, self.0, needs);
         if let (Some(node), Some(x)) = (node_x, x) {
             grads.register::<B>(node.id, x);
         }
@@ -118,7 +127,10 @@ impl<B: TuneBackend> Backward<B, 1> for EmbeddingRows {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::tune_embedding_rows_backward(self.0, ops.state, grad));
+            grads.register::<B>(
+                node.id,
+                B::tune_embedding_rows_backward(self.0, ops.state, grad),
+            );
         }
     }
 }
@@ -148,19 +160,30 @@ impl<B: TuneBackend> Backward<B, 1> for CrossEntropy {
         let grad = grads.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             let (logits, targets) = ops.state;
-            grads.register::<B>(node.id, B::tune_cross_entropy_backward(logits, targets, grad, self.0));
+            grads.register::<B>(
+                node.id,
+                B::tune_cross_entropy_backward(logits, targets, grad, self.0),
+            );
         }
     }
 }
 
 impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
-    fn tune_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+    fn tune_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
         let (track_x, track_weight) = (x.is_tracked(), weight.is_tracked());
         let state = LinearState {
             x: track_weight.then(|| x.primitive.clone()),
             weight: track_x.then(|| weight.primitive.clone()),
         };
-        let output = B::tune_linear(x.primitive, weight.primitive, bias.as_ref().map(|b| b.primitive.clone()));
+        let output = B::tune_linear(
+            x.primitive,
+            weight.primitive,
+            bias.as_ref().map(|b| b.primitive.clone()),
+        );
         match bias {
             Some(bias) => node!(Linear, C, [x.node, weight.node, bias.node], state, output),
             None => node!(Linear, C, [x.node, weight.node], state, output),
@@ -172,9 +195,25 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         node!(Gelu(kind), C, [x.node], x.primitive, output)
     }
 
-    fn tune_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-        let output = B::tune_layer_norm(x.primitive.clone(), gamma.primitive.clone(), beta.primitive, epsilon);
-        node!(LayerNorm(epsilon), C, [x.node, gamma.node, beta.node], (x.primitive, gamma.primitive), output)
+    fn tune_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let output = B::tune_layer_norm(
+            x.primitive.clone(),
+            gamma.primitive.clone(),
+            beta.primitive,
+            epsilon,
+        );
+        node!(
+            LayerNorm(epsilon),
+            C,
+            [x.node, gamma.node, beta.node],
+            (x.primitive, gamma.primitive),
+            output
+        )
     }
 
     fn tune_attention(
@@ -184,12 +223,27 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         sequences: &Sequences,
         config: AttentionConfig,
     ) -> FloatTensor<Self> {
-        let output = B::tune_attention(q.primitive.clone(), k.primitive.clone(), v.primitive.clone(), sequences, config);
+        let output = B::tune_attention(
+            q.primitive.clone(),
+            k.primitive.clone(),
+            v.primitive.clone(),
+            sequences,
+            config,
+        );
         let op = Attention(sequences.clone(), config);
-        node!(op, C, [q.node, k.node, v.node], (q.primitive, k.primitive, v.primitive), output)
+        node!(
+            op,
+            C,
+            [q.node, k.node, v.node],
+            (q.primitive, k.primitive, v.primitive),
+            output
+        )
     }
 
-    fn tune_embedding_rows(table: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
+    fn tune_embedding_rows(
+        table: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
         let rows = table.primitive.shape()[0];
         let output = B::tune_embedding_rows(table.primitive, indices.clone());
         node!(EmbeddingRows(rows), C, [table.node], indices, output)
@@ -200,8 +254,19 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         node!(DropoutRows(dropout), C, [x.node], (), output)
     }
 
-    fn tune_cross_entropy(logits: FloatTensor<Self>, targets: IntTensor<Self>, label_smoothing: f64) -> FloatTensor<Self> {
-        let output = B::tune_cross_entropy(logits.primitive.clone(), targets.clone(), label_smoothing);
-        node!(CrossEntropy(label_smoothing), C, [logits.node], (logits.primitive, targets), output)
+    fn tune_cross_entropy(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        label_smoothing: f64,
+    ) -> FloatTensor<Self> {
+        let output =
+            B::tune_cross_entropy(logits.primitive.clone(), targets.clone(), label_smoothing);
+        node!(
+            CrossEntropy(label_smoothing),
+            C,
+            [logits.node],
+            (logits.primitive, targets),
+            output
+        )
     }
 }

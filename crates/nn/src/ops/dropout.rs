@@ -21,7 +21,9 @@ impl Pass {
     /// Training: every random choice a function of `seed` and `step` (counted in forward passes).
     #[must_use]
     pub const fn training(seed: u64, step: u64) -> Self {
-        Self { key: Some(rng::child(rng::child(seed, 0xD807), step)) }
+        Self {
+            key: Some(rng::child(rng::child(seed, 0xD807), step)),
+        }
     }
 
     /// Whether this is a training pass.
@@ -34,7 +36,9 @@ impl Pass {
     #[must_use]
     pub const fn child(self, index: u64) -> Self {
         match self.key {
-            Some(key) => Self { key: Some(rng::child(key, index)) },
+            Some(key) => Self {
+                key: Some(rng::child(key, index)),
+            },
             None => self,
         }
     }
@@ -42,7 +46,9 @@ impl Pass {
     /// The dropout of this site, or none in evaluation or at rate 0.
     #[must_use]
     pub fn dropout(self, rate: f64) -> Option<Dropout> {
-        self.key.filter(|_| rate > 0.0).map(|key| Dropout { key, rate })
+        self.key
+            .filter(|_| rate > 0.0)
+            .map(|key| Dropout { key, rate })
     }
 }
 
@@ -57,13 +63,24 @@ pub struct Dropout {
 
 pub(super) fn apply<B: TuneBackend>(x: FloatTensor<B>, dropout: Dropout) -> FloatTensor<B> {
     let shape = x.shape();
-    let columns = if shape.num_dims() > 1 { shape[shape.num_dims() - 1] } else { 1 };
-    let (threshold, scale) = (drop_threshold(dropout.rate), (1.0 / (1.0 - dropout.rate)) as f32);
+    let columns = if shape.num_dims() > 1 {
+        shape[shape.num_dims() - 1]
+    } else {
+        1
+    };
+    let (threshold, scale) = (
+        drop_threshold(dropout.rate),
+        (1.0 / (1.0 - dropout.rate)) as f32,
+    );
     let mut mask = vec![0f32; shape.num_elements()];
     for (r, row) in mask.chunks_mut(columns.max(1)).enumerate() {
         let generator = Row::new(dropout.key, r as u64);
         for (j, value) in row.iter_mut().enumerate() {
-            *value = if generator.bits(j as u32) < threshold { 0.0 } else { scale };
+            *value = if generator.bits(j as u32) < threshold {
+                0.0
+            } else {
+                scale
+            };
         }
     }
     let mask = B::float_from_data(TensorData::new(mask, shape), &B::float_device(&x));

@@ -6,8 +6,16 @@ use burn::tensor::{
     ops::{FloatTensor, IntTensor},
 };
 
-pub(super) fn backward<B: TuneBackend>(vocabulary: usize, indices: IntTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn backward<B: TuneBackend>(
+    vocabulary: usize,
+    indices: IntTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
     let width = grad.shape()[1];
-    let zeros = B::float_zeros([vocabulary, width].into(), &B::float_device(&grad), grad.dtype().into());
+    let zeros = B::float_zeros(
+        [vocabulary, width].into(),
+        &B::float_device(&grad),
+        grad.dtype().into(),
+    );
     B::float_select_add(zeros, 0, indices, grad)
 }

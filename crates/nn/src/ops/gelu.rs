@@ -38,7 +38,11 @@ pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, kind: GeluKind) -> Floa
     B::float_reshape(primitive(x * (gate + 1.0) * 0.5), shape)
 }
 
-pub(super) fn backward<B: TuneBackend>(x: FloatTensor<B>, grad: FloatTensor<B>, kind: GeluKind) -> FloatTensor<B> {
+pub(super) fn backward<B: TuneBackend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    kind: GeluKind,
+) -> FloatTensor<B> {
     let (x, shape) = flat::<B>(x);
     let (grad, _) = flat::<B>(grad);
     let derivative = match kind {

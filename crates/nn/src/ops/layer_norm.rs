@@ -20,7 +20,12 @@ fn normalise<B: TuneBackend>(x: Tensor<B, 2>, epsilon: f64) -> (Tensor<B, 2>, Te
     (centred * inverse.clone(), inverse)
 }
 
-pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
+pub(super) fn forward<B: TuneBackend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
     let (normal, _) = normalise::<B>(tensor(x), epsilon);
     let (gamma, beta): (Tensor<B, 1>, Tensor<B, 1>) = (tensor(gamma), tensor(beta));
     primitive(normal * gamma.unsqueeze::<2>() + beta.unsqueeze::<2>())
@@ -36,7 +41,9 @@ pub(super) fn backward<B: TuneBackend>(
     let (normal, inverse) = normalise::<B>(tensor(x), epsilon);
     let grad: Tensor<B, 2> = tensor(grad);
     let affine = needs.1.then(|| {
-        let gamma = (grad.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
+        let gamma = (grad.clone() * normal.clone())
+            .sum_dim(0)
+            .squeeze_dim::<1>(0);
         let beta = grad.clone().sum_dim(0).squeeze_dim::<1>(0);
         (primitive(gamma), primitive(beta))
     });

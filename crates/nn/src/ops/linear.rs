@@ -3,7 +3,11 @@
 use super::{TuneBackend, primitive, tensor};
 use burn::tensor::{Tensor, ops::FloatTensor};
 
-pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: Option<FloatTensor<B>>) -> FloatTensor<B> {
+pub(super) fn forward<B: TuneBackend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
     let y = B::float_matmul(x, B::float_transpose(weight));
     match bias {
         Some(bias) => {

@@ -35,15 +35,25 @@ use burn::tensor::{
 /// backend says otherwise. `needs` flags name the gradients somebody asked for; the others are `None`.
 pub trait TuneBackend: Backend {
     /// `x [T, I]`, `weight [O, I]` (PyTorch's layout), `bias [O]` -> `[T, O]`.
-    fn tune_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+    fn tune_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight, bias)
     }
     /// `grad [T, O]`, `weight [O, I]` -> gradient of x `[T, I]`.
-    fn tune_linear_backward_x(grad: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn tune_linear_backward_x(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         Self::float_matmul(grad, weight)
     }
     /// `grad [T, O]`, `x [T, I]` -> gradient of the weight `[O, I]`.
-    fn tune_linear_backward_weight(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn tune_linear_backward_weight(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         Self::float_matmul(Self::float_transpose(grad), x)
     }
     /// `grad [T, O]` -> gradient of the bias `[O]`.
@@ -56,12 +66,21 @@ pub trait TuneBackend: Backend {
         gelu::forward::<Self>(x, kind)
     }
     /// Gradient of [`TuneBackend::tune_gelu`] at `x`, times `grad`.
-    fn tune_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
+    fn tune_gelu_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        kind: GeluKind,
+    ) -> FloatTensor<Self> {
         gelu::backward::<Self>(x, grad, kind)
     }
 
     /// Layer norm of `x [T, D]` with `gamma`, `beta [D]`, biased variance.
-    fn tune_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+    fn tune_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
         layer_norm::forward::<Self>(x, gamma, beta, epsilon)
     }
     /// Gradients of [`TuneBackend::tune_layer_norm`]; `needs` = (x, gamma and beta).
@@ -98,11 +117,18 @@ pub trait TuneBackend: Backend {
     }
 
     /// Rows of `table [V, D]` by `indices [T]` -> `[T, D]`.
-    fn tune_embedding_rows(table: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
+    fn tune_embedding_rows(
+        table: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
         Self::float_select(table, 0, indices)
     }
     /// Gradient of the table `[V, D]` for `grad [T, D]`.
-    fn tune_embedding_rows_backward(vocabulary: usize, indices: IntTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn tune_embedding_rows_backward(
+        vocabulary: usize,
+        indices: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         embedding::backward::<Self>(vocabulary, indices, grad)
     }
 
@@ -112,7 +138,11 @@ pub trait TuneBackend: Backend {
     }
 
     /// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`, label smoothing in [0, 1).
-    fn tune_cross_entropy(logits: FloatTensor<Self>, targets: IntTensor<Self>, label_smoothing: f64) -> FloatTensor<Self> {
+    fn tune_cross_entropy(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        label_smoothing: f64,
+    ) -> FloatTensor<Self> {
         cross_entropy::forward::<Self>(logits, targets, label_smoothing)
     }
     /// Gradient of [`TuneBackend::tune_cross_entropy`] with respect to the logits, for `grad [B]`.
@@ -155,8 +185,16 @@ pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Flo
 }
 
 /// Linear map `x [T, I]` by `weight [O, I]` and `bias [O]` -> `[T, O]`.
-pub fn linear<B: TuneBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
-    tensor(B::tune_linear(primitive(x), primitive(weight), bias.map(primitive)))
+pub fn linear<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    tensor(B::tune_linear(
+        primitive(x),
+        primitive(weight),
+        bias.map(primitive),
+    ))
 }
 
 /// GELU, elementwise.
@@ -165,8 +203,18 @@ pub fn gelu<B: TuneBackend, const D: usize>(x: Tensor<B, D>, kind: GeluKind) -> 
 }
 
 /// Layer norm over the last dimension of `x [T, D]`.
-pub fn layer_norm<B: TuneBackend>(x: Tensor<B, 2>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, epsilon: f64) -> Tensor<B, 2> {
-    tensor(B::tune_layer_norm(primitive(x), primitive(gamma), primitive(beta), epsilon))
+pub fn layer_norm<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    gamma: Tensor<B, 1>,
+    beta: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, 2> {
+    tensor(B::tune_layer_norm(
+        primitive(x),
+        primitive(gamma),
+        primitive(beta),
+        epsilon,
+    ))
 }
 
 /// Multi-head attention over packed sequences; q, k, v and the result are `[T, D]`.
@@ -181,14 +229,35 @@ pub fn attention<B: TuneBackend>(
     config: AttentionConfig,
 ) -> Tensor<B, 2> {
     let [tokens, width] = q.dims();
-    assert_eq!(width % config.heads, 0, "{} heads do not divide width {width}", config.heads);
-    assert_eq!(sequences.tokens(), tokens, "the sequences must cover all tokens");
-    tensor(B::tune_attention(primitive(q), primitive(k), primitive(v), sequences, config))
+    assert_eq!(
+        width % config.heads,
+        0,
+        "{} heads do not divide width {width}",
+        config.heads
+    );
+    assert_eq!(
+        sequences.tokens(),
+        tokens,
+        "the sequences must cover all tokens"
+    );
+    tensor(B::tune_attention(
+        primitive(q),
+        primitive(k),
+        primitive(v),
+        sequences,
+        config,
+    ))
 }
 
 /// Rows of `table [V, D]` by `indices [T]` -> `[T, D]`.
-pub fn embedding_rows<B: TuneBackend>(table: Tensor<B, 2>, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-    tensor(B::tune_embedding_rows(primitive(table), indices.into_primitive()))
+pub fn embedding_rows<B: TuneBackend>(
+    table: Tensor<B, 2>,
+    indices: Tensor<B, 1, Int>,
+) -> Tensor<B, 2> {
+    tensor(B::tune_embedding_rows(
+        primitive(table),
+        indices.into_primitive(),
+    ))
 }
 
 /// Inverted dropout, or `x` itself where the pass is an evaluation or the rate is 0.
@@ -200,6 +269,14 @@ pub fn dropout<B: TuneBackend>(x: Tensor<B, 2>, rate: f64, pass: Pass) -> Tensor
 }
 
 /// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`.
-pub fn cross_entropy<B: TuneBackend>(logits: Tensor<B, 2>, targets: Tensor<B, 1, Int>, label_smoothing: f64) -> Tensor<B, 1> {
-    tensor(B::tune_cross_entropy(primitive(logits), targets.into_primitive(), label_smoothing))
+pub fn cross_entropy<B: TuneBackend>(
+    logits: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    label_smoothing: f64,
+) -> Tensor<B, 1> {
+    tensor(B::tune_cross_entropy(
+        primitive(logits),
+        targets.into_primitive(),
+        label_smoothing,
+    ))
 }

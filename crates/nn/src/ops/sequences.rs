@@ -18,7 +18,10 @@ impl Sequences {
     pub fn new(offsets: impl Into<Arc<[usize]>>) -> Self {
         let offsets = offsets.into();
         assert_eq!(offsets.first(), Some(&0), "offsets start at 0");
-        assert!(offsets.windows(2).all(|w| w[0] <= w[1]), "offsets never fall");
+        assert!(
+            offsets.windows(2).all(|w| w[0] <= w[1]),
+            "offsets never fall"
+        );
         Self { offsets }
     }
 
@@ -31,7 +34,9 @@ impl Sequences {
             *sum += length;
             Some(*sum)
         }));
-        Self { offsets: offsets.into() }
+        Self {
+            offsets: offsets.into(),
+        }
     }
 
     /// The B + 1 offsets.
@@ -55,7 +60,11 @@ impl Sequences {
     /// The longest sequence.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+        self.offsets
+            .windows(2)
+            .map(|w| w[1] - w[0])
+            .max()
+            .unwrap_or(0)
     }
 
     /// The token range of each sequence.

@@ -57,18 +57,102 @@ const DTYPES: [(Dtype, &str, &str); 22] = [
     (Dtype::I8, "int8", "CharStorage"),
     (Dtype::U8, "uint8", "ByteStorage"),
     (Dtype::Bool, "bool", "BoolStorage"),
-    (Dtype::Other { name: "C64", size: 8 }, "complex64", "ComplexFloatStorage"),
-    (Dtype::Other { name: "C128", size: 16 }, "complex128", "ComplexDoubleStorage"),
-    (Dtype::Other { name: "C32", size: 4 }, "complex32", ""),
-    (Dtype::Other { name: "U16", size: 2 }, "uint16", ""),
-    (Dtype::Other { name: "U32", size: 4 }, "uint32", ""),
-    (Dtype::Other { name: "U64", size: 8 }, "uint64", ""),
-    (Dtype::Other { name: "F8_E4M3", size: 1 }, "float8_e4m3fn", ""),
-    (Dtype::Other { name: "F8_E4M3FNUZ", size: 1 }, "float8_e4m3fnuz", ""),
-    (Dtype::Other { name: "F8_E5M2", size: 1 }, "float8_e5m2", ""),
-    (Dtype::Other { name: "F8_E5M2FNUZ", size: 1 }, "float8_e5m2fnuz", ""),
-    (Dtype::Other { name: "F8_E8M0", size: 1 }, "float8_e8m0fnu", ""),
-    (Dtype::Other { name: "F4", size: 1 }, "float4_e2m1fn_x2", ""),
+    (
+        Dtype::Other {
+            name: "C64",
+            size: 8,
+        },
+        "complex64",
+        "ComplexFloatStorage",
+    ),
+    (
+        Dtype::Other {
+            name: "C128",
+            size: 16,
+        },
+        "complex128",
+        "ComplexDoubleStorage",
+    ),
+    (
+        Dtype::Other {
+            name: "C32",
+            size: 4,
+        },
+        "complex32",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "U16",
+            size: 2,
+        },
+        "uint16",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "U32",
+            size: 4,
+        },
+        "uint32",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "U64",
+            size: 8,
+        },
+        "uint64",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F8_E4M3",
+            size: 1,
+        },
+        "float8_e4m3fn",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F8_E4M3FNUZ",
+            size: 1,
+        },
+        "float8_e4m3fnuz",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F8_E5M2",
+            size: 1,
+        },
+        "float8_e5m2",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F8_E5M2FNUZ",
+            size: 1,
+        },
+        "float8_e5m2fnuz",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F8_E8M0",
+            size: 1,
+        },
+        "float8_e8m0fnu",
+        "",
+    ),
+    (
+        Dtype::Other {
+            name: "F4",
+            size: 1,
+        },
+        "float4_e2m1fn_x2",
+        "",
+    ),
 ];
 
 impl Dtype {
@@ -134,19 +218,27 @@ impl Global {
             ("collections", "OrderedDict") => Self::OrderedDict,
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Self::RebuildTensor,
             ("torch._utils", "_rebuild_tensor_v3") => Self::RebuildTensorV3,
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Self::RebuildParameter,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Self::RebuildParameter
+            }
             ("torch", "Size") => Self::Size,
             ("torch", "device") => Self::Opaque("a device"),
             ("torch" | "torch.storage", "UntypedStorage" | "TypedStorage") => Self::Storage(None),
             ("torch", _) => {
-                let known = |&&(_, dtype, storage): &&(Dtype, &str, &str)| name == dtype || name == storage;
+                let known =
+                    |&&(_, dtype, storage): &&(Dtype, &str, &str)| name == dtype || name == storage;
                 let &(dtype, of_dtype, _) = DTYPES.iter().find(known)?;
-                if name == of_dtype { Self::Dtype(dtype) } else { Self::Storage(Some(dtype)) }
+                if name == of_dtype {
+                    Self::Dtype(dtype)
+                } else {
+                    Self::Storage(Some(dtype))
+                }
             }
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Self::Opaque("a NumPy number"),
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") | ("numpy", "ndarray") => {
-                Self::Opaque("a NumPy array")
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => {
+                Self::Opaque("a NumPy number")
             }
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")
+            | ("numpy", "ndarray") => Self::Opaque("a NumPy array"),
             ("numpy", "dtype") => Self::Opaque("a NumPy type"),
             // Python 3 writes bytes so in protocol 2.
             ("_codecs", "encode") => Self::Opaque("bytes"),
@@ -185,11 +277,15 @@ impl View {
     /// Whether the elements lie one after the other, in order.
     pub(super) fn is_contiguous(&self) -> bool {
         let mut expected = 1;
-        self.shape.iter().zip(&self.stride).rev().all(|(&length, &stride)| {
-            let fits = length == 1 || stride == expected;
-            expected *= length;
-            fits
-        })
+        self.shape
+            .iter()
+            .zip(&self.stride)
+            .rev()
+            .all(|(&length, &stride)| {
+                let fits = length == 1 || stride == expected;
+                expected *= length;
+                fits
+            })
     }
 
     /// The smallest storage length that holds every element; `None` when no address space does.
@@ -197,9 +293,14 @@ impl View {
         if self.count == 0 {
             return Some(0);
         }
-        let last = self.shape.iter().zip(&self.stride).try_fold(self.start, |last, (&length, &stride)| {
-            stride.checked_mul(length - 1).and_then(|step| last.checked_add(step))
-        })?;
+        let last = self.shape.iter().zip(&self.stride).try_fold(
+            self.start,
+            |last, (&length, &stride)| {
+                stride
+                    .checked_mul(length - 1)
+                    .and_then(|step| last.checked_add(step))
+            },
+        )?;
         last.checked_add(1)
     }
 }
@@ -271,8 +372,15 @@ impl<'a> Machine<'a> {
             Value::Str(_) => "a string",
             Value::Bytes(_) => "bytes",
             Value::Tuple(_) | Value::List(_) => {
-                let kind = if matches!(value, Value::List(_)) { "list" } else { "tuple" };
-                return format!("a {kind} of {}", self.items(value).unwrap_or_default().len());
+                let kind = if matches!(value, Value::List(_)) {
+                    "list"
+                } else {
+                    "tuple"
+                };
+                return format!(
+                    "a {kind} of {}",
+                    self.items(value).unwrap_or_default().len()
+                );
             }
             Value::Dict(i) if self.dicts[i].is_empty() => "an empty dictionary",
             Value::Dict(_) => "a dictionary",
@@ -287,7 +395,10 @@ impl<'a> Machine<'a> {
 
     /// A fault at the current opcode.
     pub(super) fn malformed(&self, reason: impl Into<String>) -> Fault {
-        Fault::Malformed { offset: self.base + self.current, reason: reason.into() }
+        Fault::Malformed {
+            offset: self.base + self.current,
+            reason: reason.into(),
+        }
     }
 
     /// Runs the next pickle up to its end.
@@ -316,7 +427,9 @@ impl<'a> Machine<'a> {
             0x80 => {
                 let [version] = self.array()?;
                 if !(2..=5).contains(&version) {
-                    return Err(self.malformed(format!("pickle protocol {version}, expected 2 to 5")));
+                    return Err(
+                        self.malformed(format!("pickle protocol {version}, expected 2 to 5"))
+                    );
                 }
             }
             0x95 => drop(self.array::<8>()?),
@@ -363,7 +476,9 @@ impl<'a> Machine<'a> {
             // EMPTY_TUPLE, TUPLE1 to 3, TUPLE
             b')' => self.tuple(Vec::new()),
             0x85..=0x87 => {
-                let mut items = (0x85..=opcode).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
+                let mut items = (0x85..=opcode)
+                    .map(|_| self.pop())
+                    .collect::<Step<Vec<_>>>()?;
                 items.reverse();
                 self.tuple(items);
             }
@@ -440,7 +555,10 @@ impl<'a> Machine<'a> {
             b'b' => {
                 // Attributes (`_metadata` of a state_dict, a NumPy type's layout) are nothing that a tensor needs.
                 self.pop()?;
-                if !matches!(self.top()?, Value::Dict(_) | Value::Opaque(_) | Value::Tensor(_)) {
+                if !matches!(
+                    self.top()?,
+                    Value::Dict(_) | Value::Opaque(_) | Value::Tensor(_)
+                ) {
                     return Err(self.malformed("attributes for a value that has none"));
                 }
             }
@@ -449,7 +567,11 @@ impl<'a> Machine<'a> {
                 let storage = self.storage(id)?;
                 self.push(storage);
             }
-            _ => return Err(self.malformed(format!("opcode {opcode:#04x}, which torch.save does not write"))),
+            _ => {
+                return Err(self.malformed(format!(
+                    "opcode {opcode:#04x}, which torch.save does not write"
+                )));
+            }
         }
         Ok(())
     }
@@ -460,7 +582,10 @@ impl<'a> Machine<'a> {
                 self.push(Value::Global(global));
                 Ok(())
             }
-            None => Err(Fault::Refused { offset: self.base + self.current, global: format!("{module}.{name}") }),
+            None => Err(Fault::Refused {
+                offset: self.base + self.current,
+                global: format!("{module}.{name}"),
+            }),
         }
     }
 
@@ -477,7 +602,9 @@ impl<'a> Machine<'a> {
                     Some(&[key, value]) => Ok((key, value)),
                     _ => Err(self.malformed("a dictionary of something else than pairs")),
                 };
-                let pairs = self.items(pairs).ok_or_else(|| self.malformed("a dictionary of no list of pairs"))?;
+                let pairs = self
+                    .items(pairs)
+                    .ok_or_else(|| self.malformed("a dictionary of no list of pairs"))?;
                 let pairs = pairs.iter().map(pair).collect::<Step<Vec<_>>>()?;
                 // A list can be copied any number of times, each a few bytes of the file.
                 self.steps += pairs.len();
@@ -488,12 +615,24 @@ impl<'a> Machine<'a> {
             }
             (
                 Global::RebuildTensorV3,
-                &[storage, start, shape, stride, _requires_grad, _hooks, Value::Global(Global::Dtype(dtype)), ..],
+                &[
+                    storage,
+                    start,
+                    shape,
+                    stride,
+                    _requires_grad,
+                    _hooks,
+                    Value::Global(Global::Dtype(dtype)),
+                    ..,
+                ],
             ) => self.tensor(storage, start, shape, stride, Some(dtype)),
             (Global::RebuildParameter, &[tensor @ Value::Tensor(_), ..]) => Ok(tensor),
             (Global::Size, &[size @ Value::Tuple(_)]) => Ok(size),
             (Global::Opaque(what), _) => Ok(Value::Opaque(what)),
-            _ => Err(self.malformed(format!("{global:?} called with {} arguments of the wrong kind", arguments.len()))),
+            _ => Err(self.malformed(format!(
+                "{global:?} called with {} arguments of the wrong kind",
+                arguments.len()
+            ))),
         }
     }
 
@@ -506,23 +645,45 @@ impl<'a> Machine<'a> {
         dtype: Option<Dtype>,
     ) -> Step<Value<'a>> {
         let Value::Storage(place) = storage else {
-            return Err(self.malformed(format!("a tensor over {}, expected a storage", self.describe(storage))));
+            return Err(self.malformed(format!(
+                "a tensor over {}, expected a storage",
+                self.describe(storage)
+            )));
         };
-        let (start, shape, stride) = (self.index(start)?, self.indices(shape)?, self.indices(stride)?);
+        let (start, shape, stride) = (
+            self.index(start)?,
+            self.indices(shape)?,
+            self.indices(stride)?,
+        );
         if shape.len() != stride.len() || shape.len() > MAX_DIMS {
-            return Err(self.malformed(format!("a tensor with {} dimensions and {} strides", shape.len(), stride.len())));
+            return Err(self.malformed(format!(
+                "a tensor with {} dimensions and {} strides",
+                shape.len(),
+                stride.len()
+            )));
         }
         let storage = &self.storages[place];
         let Some(dtype) = dtype.or(storage.dtype) else {
             return Err(self.malformed("a tensor without a type"));
         };
         // Zeros count as ones: no product of dimensions that is formed later may overflow.
-        let product = shape.iter().try_fold(1_usize, |product, &length| product.checked_mul(length.max(1)));
+        let product = shape.iter().try_fold(1_usize, |product, &length| {
+            product.checked_mul(length.max(1))
+        });
         let Some(product) = product else {
-            return Err(self.malformed(format!("a tensor of shape {shape:?}, more than there can be")));
+            return Err(self.malformed(format!(
+                "a tensor of shape {shape:?}, more than there can be"
+            )));
         };
         let count = if shape.contains(&0) { 0 } else { product };
-        let view = View { storage: place, dtype, shape, stride, start, count };
+        let view = View {
+            storage: place,
+            dtype,
+            shape,
+            stride,
+            start,
+            count,
+        };
         let held = storage.len * storage.dtype.map_or(1, Dtype::size) / dtype.size();
         match view.reach() {
             Some(reach) if reach <= held => {}
@@ -541,10 +702,25 @@ impl<'a> Machine<'a> {
     /// a sixth item, `None` since PyTorch 0.4.
     fn storage(&mut self, id: Value<'a>) -> Step<Value<'a>> {
         let (class, key, len) = match self.items(id) {
-            Some(&[Value::Str("storage"), Value::Global(Global::Storage(class)), key, _device, len])
-            | Some(&[Value::Str("storage"), Value::Global(Global::Storage(class)), key, _device, len, Value::None]) => {
-                (class, key, len)
-            }
+            Some(
+                &[
+                    Value::Str("storage"),
+                    Value::Global(Global::Storage(class)),
+                    key,
+                    _device,
+                    len,
+                ],
+            )
+            | Some(
+                &[
+                    Value::Str("storage"),
+                    Value::Global(Global::Storage(class)),
+                    key,
+                    _device,
+                    len,
+                    Value::None,
+                ],
+            ) => (class, key, len),
             _ => return Err(self.malformed("a reference to something else than a storage")),
         };
         let Some(key) = key_text(key) else {
@@ -552,22 +728,37 @@ impl<'a> Machine<'a> {
         };
         let len = self.index(len)?;
         if len.checked_mul(class.map_or(1, Dtype::size)).is_none() {
-            return Err(self.malformed(format!("a storage of {len} elements, more than there can be")));
+            return Err(self.malformed(format!(
+                "a storage of {len} elements, more than there can be"
+            )));
         }
-        self.storages.push(Storage { key, dtype: class, len, offset: self.base + self.current });
+        self.storages.push(Storage {
+            key,
+            dtype: class,
+            len,
+            offset: self.base + self.current,
+        });
         Ok(Value::Storage(self.storages.len() - 1))
     }
 
     fn index(&self, value: Value<'a>) -> Step<usize> {
         match value {
-            Value::Int(i) => usize::try_from(i).map_err(|_| self.malformed(format!("{i} as a size, stride or offset"))),
-            _ => Err(self.malformed(format!("{} as a size, stride or offset", self.describe(value)))),
+            Value::Int(i) => usize::try_from(i)
+                .map_err(|_| self.malformed(format!("{i} as a size, stride or offset"))),
+            _ => Err(self.malformed(format!(
+                "{} as a size, stride or offset",
+                self.describe(value)
+            ))),
         }
     }
 
     fn indices(&self, value: Value<'a>) -> Step<Vec<usize>> {
         match self.items(value) {
-            Some(items) => items.iter().take(MAX_DIMS + 1).map(|&item| self.index(item)).collect(),
+            Some(items) => items
+                .iter()
+                .take(MAX_DIMS + 1)
+                .map(|&item| self.index(item))
+                .collect(),
             None => Err(self.malformed(format!("{} as a shape", self.describe(value)))),
         }
     }
@@ -588,11 +779,17 @@ impl<'a> Machine<'a> {
     }
 
     fn top(&self) -> Step<Value<'a>> {
-        self.stack[self.floor()..].last().copied().ok_or_else(|| self.malformed("an opcode without its operands"))
+        self.stack[self.floor()..]
+            .last()
+            .copied()
+            .ok_or_else(|| self.malformed("an opcode without its operands"))
     }
 
     fn pop_mark(&mut self) -> Step<Vec<Value<'a>>> {
-        let mark = self.marks.pop().ok_or_else(|| self.malformed("the end of a group that was never begun"))?;
+        let mark = self
+            .marks
+            .pop()
+            .ok_or_else(|| self.malformed("the end of a group that was never begun"))?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -609,7 +806,12 @@ impl<'a> Machine<'a> {
     fn append(&mut self, items: Vec<Value<'a>>) -> Step<()> {
         match self.top()? {
             Value::List(i) => self.lists[i].extend(items),
-            other => return Err(self.malformed(format!("items for {}, expected a list", self.describe(other)))),
+            other => {
+                return Err(self.malformed(format!(
+                    "items for {}, expected a list",
+                    self.describe(other)
+                )));
+            }
         }
         Ok(())
     }
@@ -620,7 +822,12 @@ impl<'a> Machine<'a> {
                 self.dicts[i].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
             Value::Dict(_) => return Err(self.malformed("a key without a value")),
-            other => return Err(self.malformed(format!("entries for {}, expected a dictionary", self.describe(other)))),
+            other => {
+                return Err(self.malformed(format!(
+                    "entries for {}, expected a dictionary",
+                    self.describe(other)
+                )));
+            }
         }
         Ok(())
     }
@@ -632,7 +839,11 @@ impl<'a> Machine<'a> {
     }
 
     fn get(&mut self, place: usize) -> Step<()> {
-        let value = self.memo.get(&place).copied().ok_or_else(|| self.malformed(format!("value {place}, never stored")))?;
+        let value = self
+            .memo
+            .get(&place)
+            .copied()
+            .ok_or_else(|| self.malformed(format!("value {place}, never stored")))?;
         self.push(value);
         Ok(())
     }
@@ -640,8 +851,14 @@ impl<'a> Machine<'a> {
     pub(super) fn take(&mut self, length: usize) -> Step<&'a [u8]> {
         let rest = &self.bytes[self.position..];
         if length > rest.len() {
-            let reason = format!("expected {length} more bytes, found the end after {}", rest.len());
-            return Err(Fault::Malformed { offset: self.base + self.position, reason });
+            let reason = format!(
+                "expected {length} more bytes, found the end after {}",
+                rest.len()
+            );
+            return Err(Fault::Malformed {
+                offset: self.base + self.position,
+                reason,
+            });
         }
         self.position += length;
         Ok(&rest[..length])
@@ -665,7 +882,8 @@ impl<'a> Machine<'a> {
     fn string<const N: usize>(&mut self) -> Step<()> {
         let length = self.length::<N>()?;
         let bytes = self.take(length)?;
-        let text = str::from_utf8(bytes).map_err(|_| self.malformed("a string that is not UTF-8"))?;
+        let text =
+            str::from_utf8(bytes).map_err(|_| self.malformed("a string that is not UTF-8"))?;
         self.push(Value::Str(text));
         Ok(())
     }
@@ -689,7 +907,8 @@ impl<'a> Machine<'a> {
         let length = rest.iter().position(|&b| b == b'\n');
         let length = length.ok_or_else(|| self.malformed("the name of a global has no end"))?;
         self.position += length + 1;
-        str::from_utf8(&rest[..length]).map_err(|_| self.malformed("the name of a global is not UTF-8"))
+        str::from_utf8(&rest[..length])
+            .map_err(|_| self.malformed("the name of a global is not UTF-8"))
     }
 }
 

@@ -11,7 +11,8 @@ fn golden() -> PathBuf {
 }
 
 fn expected(kind: &str) -> serde_json::Map<String, Json> {
-    let json: Json = serde_json::from_str(&fs::read_to_string(golden().join("expected.json")).unwrap()).unwrap();
+    let json: Json =
+        serde_json::from_str(&fs::read_to_string(golden().join("expected.json")).unwrap()).unwrap();
     json[kind].as_object().unwrap().clone()
 }
 
@@ -42,12 +43,24 @@ fn files_of_torch_hold_what_torch_says() {
         names.sort_unstable();
         assert_eq!(open.names().collect::<Vec<_>>(), names, "{file}");
         for (name, expected) in tensors {
-            let values: Vec<f32> =
-                expected["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+            let values: Vec<f32> = expected["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_f64().unwrap() as f32)
+                .collect();
             let shape: Vec<usize> = serde_json::from_value(expected["shape"].clone()).unwrap();
-            assert_eq!(open.dtype(name).as_deref(), expected["dtype"].as_str(), "{file}: {name}");
+            assert_eq!(
+                open.dtype(name).as_deref(),
+                expected["dtype"].as_str(),
+                "{file}: {name}"
+            );
             assert_eq!(open.shape(name), Some(shape.as_slice()), "{file}: {name}");
-            assert_eq!(open.read(name).unwrap(), Some(HostTensor { shape, values }), "{file}: {name}");
+            assert_eq!(
+                open.read(name).unwrap(),
+                Some(HostTensor { shape, values }),
+                "{file}: {name}"
+            );
         }
         assert_eq!(open.read("no such tensor").unwrap(), None);
     }
@@ -57,12 +70,21 @@ fn files_of_torch_hold_what_torch_says() {
 fn what_is_no_tensor_is_told() {
     for (file, names) in expected("ignored") {
         let open = PickleFile::open(&golden().join(&file)).unwrap();
-        let mut ignored: Vec<&str> = open.ignored().iter().map(|(name, _)| name.as_str()).collect();
+        let mut ignored: Vec<&str> = open
+            .ignored()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         ignored.sort_unstable();
         assert_eq!(serde_json::to_value(ignored).unwrap(), names, "{file}");
     }
     let open = PickleFile::open(&golden().join("training.pt")).unwrap();
-    let what = |name: &str| open.ignored().iter().find(|(n, _)| n == name).map(|(_, what)| what.as_str());
+    let what = |name: &str| {
+        open.ignored()
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, what)| what.as_str())
+    };
     for (name, words) in [
         ("best_prec1", "the number 91.75"),
         ("epoch", "the number 3"),
@@ -87,9 +109,14 @@ fn what_is_no_tensor_is_told() {
 #[test]
 fn refusals_name_what_was_found() {
     for (file, message) in expected("errors") {
-        let error = PickleFile::open(&golden().join(&file)).unwrap_err().to_string();
+        let error = PickleFile::open(&golden().join(&file))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(message.as_str().unwrap()), "{file}: {error}");
-        assert!(error.contains(&file) && error.contains("\nhint: "), "{error}");
+        assert!(
+            error.contains(&file) && error.contains("\nhint: "),
+            "{error}"
+        );
     }
     for (file, tensors) in expected("read_errors") {
         let open = PickleFile::open(&golden().join(&file)).unwrap();
@@ -105,7 +132,10 @@ fn other_files_are_told_apart() {
     let tar = [vec![b'x'; 257], b"ustar".to_vec()].concat();
     for (bytes, message) in [
         (b"".as_slice(), "an empty file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS",
+        ),
         (b"\x02\0\0\0\0\0\0\0{}", "safetensors"),
         (b"hello", "other bytes"),
         (&tar, "a tar archive"),
@@ -124,7 +154,9 @@ fn a_file_cut_anywhere_is_an_error_with_its_place() {
             let error = read_all(&bytes[..length]).unwrap_err();
             let place = format!("of {length}: ");
             assert!(
-                length < 4 || error.contains("damaged PyTorch checkpoint at byte") && error.contains(&place),
+                length < 4
+                    || error.contains("damaged PyTorch checkpoint at byte")
+                        && error.contains(&place),
                 "{file}: {error}"
             );
         }
@@ -140,7 +172,9 @@ fn a_damaged_byte_never_panics() {
             for flip in [1, 0x80, 0xff] {
                 bytes[i] = whole[i] ^ flip;
                 // Most are errors; a flipped value of a tensor is just another value.
-                let Ok((tensors, _)) = parse(&bytes) else { continue };
+                let Ok((tensors, _)) = parse(&bytes) else {
+                    continue;
+                };
                 for Tensor { view, bytes: range } in tensors.values() {
                     let storage = &bytes[range.clone()];
                     let count = match view.dtype.size() {
@@ -159,8 +193,21 @@ fn a_damaged_byte_never_panics() {
 
 /// A storage `("storage", FloatStorage, "0", "cpu", len)`, then a tensor over it, in a dictionary as `w`.
 fn tensor_of(len: &[u8], start: &[u8], shape: &[u8], stride: &[u8]) -> Vec<u8> {
-    let storage = [b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpu".as_slice(), len, b"tQ"].concat();
-    [b"}U\x01wctorch._utils\n_rebuild_tensor\n(", storage.as_slice(), start, shape, stride, b"tRs"].concat()
+    let storage = [
+        b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpu".as_slice(),
+        len,
+        b"tQ",
+    ]
+    .concat();
+    [
+        b"}U\x01wctorch._utils\n_rebuild_tensor\n(",
+        storage.as_slice(),
+        start,
+        shape,
+        stride,
+        b"tRs",
+    ]
+    .concat()
 }
 
 #[test]
@@ -172,7 +219,19 @@ fn lies_and_nonsense_are_errors() {
         // Each dictionary holds the one before it twice.
         let level = |i: usize| {
             let (last, next) = ([b'h', i as u8], [b'q', i as u8 + 1]);
-            [b"}".as_slice(), &next, b"(", key, b"a", &last, key, b"b", &last, b"u0"].concat()
+            [
+                b"}".as_slice(),
+                &next,
+                b"(",
+                key,
+                b"a",
+                &last,
+                key,
+                b"b",
+                &last,
+                b"u0",
+            ]
+            .concat()
         };
         let body: Vec<u8> = (0..levels).flat_map(level).collect();
         [b"}q\x000".as_slice(), &body, &[b'h', levels as u8]].concat()
@@ -180,19 +239,46 @@ fn lies_and_nonsense_are_errors() {
     for (program, message) in [
         (tensor_of(huge, b"K\0", two, two), "more than there can be"),
         (tensor_of(b"K\x04", b"K\0", two, two), "in a storage of 4"),
-        (tensor_of(b"K\x04", b"K\x01", b"K\x04\x85", b"K\x01\x85"), "in a storage of 4"),
+        (
+            tensor_of(b"K\x04", b"K\x01", b"K\x04\x85", b"K\x01\x85"),
+            "in a storage of 4",
+        ),
         (tensor_of(b"K\x04", huge, two, two), "in a storage of 4"),
-        (tensor_of(b"K\x04", b"K\0", &huge_tuple, two), "more than there can be"),
-        (tensor_of(b"K\x04", b"K\0", two, &huge_tuple), "in a storage of 4"),
-        (tensor_of(b"K\x04", b"K\0", b"J\xff\xff\xff\xff\x85", b"K\x01\x85"), "-1 as a size"),
-        (tensor_of(b"K\x04", b"K\0", two, b"K\x01\x85"), "2 dimensions and 1 strides"),
-        (tensor_of(b"K\x04", b"K\0", two, b"U\x01x"), "a string as a shape"),
+        (
+            tensor_of(b"K\x04", b"K\0", &huge_tuple, two),
+            "more than there can be",
+        ),
+        (
+            tensor_of(b"K\x04", b"K\0", two, &huge_tuple),
+            "in a storage of 4",
+        ),
+        (
+            tensor_of(b"K\x04", b"K\0", b"J\xff\xff\xff\xff\x85", b"K\x01\x85"),
+            "-1 as a size",
+        ),
+        (
+            tensor_of(b"K\x04", b"K\0", two, b"K\x01\x85"),
+            "2 dimensions and 1 strides",
+        ),
+        (
+            tensor_of(b"K\x04", b"K\0", two, b"U\x01x"),
+            "a string as a shape",
+        ),
         (tensor_of(b"N", b"K\0", two, two), "None as a size"),
-        (tensor_of(b"K\x04", b"K\0", b"K\x04\x85", b"K\x01\x85"), "the storage `0` is not in the file"),
-        (b"}U\x01wctorch._utils\n_rebuild_tensor\n)Rs".to_vec(), "called with 0 arguments"),
+        (
+            tensor_of(b"K\x04", b"K\0", b"K\x04\x85", b"K\x01\x85"),
+            "the storage `0` is not in the file",
+        ),
+        (
+            b"}U\x01wctorch._utils\n_rebuild_tensor\n)Rs".to_vec(),
+            "called with 0 arguments",
+        ),
         (b"}q\0U\x01kh\0s".to_vec(), "nested deeper"),
         (nested(20, b"U\x01"), "nested deeper"),
-        ([b"}".as_slice(), &b"U\x01k}".repeat(100), &b"s".repeat(100)].concat(), "nested deeper"),
+        (
+            [b"}".as_slice(), &b"U\x01k}".repeat(100), &b"s".repeat(100)].concat(),
+            "nested deeper",
+        ),
         (b"}(u(0".to_vec(), "an opcode without its operands"),
         (b"}u".to_vec(), "a group that was never begun"),
         (b"}(K\x01u".to_vec(), "a key without a value"),
@@ -201,22 +287,46 @@ fn lies_and_nonsense_are_errors() {
         (b"]b".to_vec(), "an opcode without its operands"),
         (b"]Nb".to_vec(), "attributes for a value that has none"),
         (b"U\x01x)R".to_vec(), "a call of a string"),
-        (b"U\x01xQ".to_vec(), "a reference to something else than a storage"),
-        (b"X\xff\xff\xff\xffabc".to_vec(), "expected 4294967295 more bytes"),
-        (b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc".to_vec(), "more bytes"),
-        (b"cos\nsystem\nU\x04echo\x85R".to_vec(), "this file would run `os.system`"),
-        (b"cbuiltins\neval\n".to_vec(), "this file would run `builtins.eval`"),
-        (b"ctorch\nload\n".to_vec(), "this file would run `torch.load`"),
+        (
+            b"U\x01xQ".to_vec(),
+            "a reference to something else than a storage",
+        ),
+        (
+            b"X\xff\xff\xff\xffabc".to_vec(),
+            "expected 4294967295 more bytes",
+        ),
+        (
+            b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc".to_vec(),
+            "more bytes",
+        ),
+        (
+            b"cos\nsystem\nU\x04echo\x85R".to_vec(),
+            "this file would run `os.system`",
+        ),
+        (
+            b"cbuiltins\neval\n".to_vec(),
+            "this file would run `builtins.eval`",
+        ),
+        (
+            b"ctorch\nload\n".to_vec(),
+            "this file would run `torch.load`",
+        ),
         (b"cos\nsystem".to_vec(), "the name of a global"),
         (b"K\x01K\x02\x93".to_vec(), "a global without a name"),
-        (b"i".to_vec(), "opcode 0x69, which torch.save does not write"),
+        (
+            b"i".to_vec(),
+            "opcode 0x69, which torch.save does not write",
+        ),
         (b"\x80\x06".to_vec(), "pickle protocol 6"),
         (b"]".repeat(1 << 21), "larger than that of any model"),
         (b"N0".repeat(1 << 23), "larger than that of any model"),
     ] {
         let error = read_all(&stream_of(&program)).unwrap_err();
         let shown = String::from_utf8_lossy(&program[..program.len().min(80)]);
-        assert!(error.contains(message), "{shown:?}: expected `{message}`, found `{error}`");
+        assert!(
+            error.contains(message),
+            "{shown:?}: expected `{message}`, found `{error}`"
+        );
     }
 }
 
@@ -237,7 +347,10 @@ fn a_repeated_element_is_not_repeated_without_end() {
 #[test]
 fn lists_of_pairs_make_dictionaries() {
     // As Python 2 wrote them.
-    let error = read_all(&stream_of(b"ccollections\nOrderedDict\n]]U\x01kaK\x05aa\x85R")).unwrap_err();
+    let error = read_all(&stream_of(
+        b"ccollections\nOrderedDict\n]]U\x01kaK\x05aa\x85R",
+    ))
+    .unwrap_err();
     assert!(error.contains("a dictionary without a tensor"), "{error}");
     let error = read_all(&stream_of(b"ccollections\nOrderedDict\n]K\x05a\x85R")).unwrap_err();
     assert!(error.contains("something else than pairs"), "{error}");
@@ -245,12 +358,19 @@ fn lists_of_pairs_make_dictionaries() {
 
 #[test]
 fn a_directory_of_transformers() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tiny_bert/variants/pickle/pytorch_model.bin");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/tiny_bert/variants/pickle/pytorch_model.bin");
     let open = PickleFile::open(&path).unwrap();
-    let reference = crate::tensors::TensorFiles::open(&path.with_file_name("../../model/model.safetensors")).unwrap();
+    let reference =
+        crate::tensors::TensorFiles::open(&path.with_file_name("../../model/model.safetensors"))
+            .unwrap();
     assert!(open.names().count() > 30);
     for name in open.names().filter(|name| reference.shape(name).is_some()) {
-        assert_eq!(open.read(name).unwrap(), reference.read(name).unwrap(), "{name}");
+        assert_eq!(
+            open.read(name).unwrap(),
+            reference.read(name).unwrap(),
+            "{name}"
+        );
     }
     assert!(reference.names().all(|name| open.shape(name).is_some()));
 }
@@ -266,8 +386,23 @@ fn residual_networks_of_cifar() {
         }
         let open = PickleFile::open(&path).unwrap();
         assert_eq!(open.names().count(), tensors);
-        assert!(open.names().all(|name| name.starts_with("state_dict.module.")));
-        assert_eq!(open.read("state_dict.module.linear.weight").unwrap().unwrap().shape, [10, 64]);
-        assert_eq!(open.ignored().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["best_prec1"]);
+        assert!(
+            open.names()
+                .all(|name| name.starts_with("state_dict.module."))
+        );
+        assert_eq!(
+            open.read("state_dict.module.linear.weight")
+                .unwrap()
+                .unwrap()
+                .shape,
+            [10, 64]
+        );
+        assert_eq!(
+            open.ignored()
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>(),
+            ["best_prec1"]
+        );
     }
 }

@@ -329,7 +329,7 @@ fn the_run_files_of_the_repository_are_valid() {
     let mut count = 0;
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
-        let config = RunConfig::load(Some(&path), &[]).unwrap();
+        RunConfig::load(Some(&path), &[]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let command = format!("cargo xtask finetune --config configs/{name}\n");

@@ -1,0 +1,175 @@
+//! The tensors of a checkpoint, whatever they are stored as: safetensors, or PyTorch's pickle files.
+
+use crate::ModelError;
+use rekindle_nn::{
+    pickle::PickleFile,
+    tensors::{HostTensor, TensorFiles, shards},
+};
+use std::path::Path;
+
+/// Open files of weights; nothing is read until it is asked for.
+pub enum WeightFiles {
+    /// One safetensors file, or shards.
+    Safetensors(TensorFiles),
+    /// One file of `torch.save`, or shards.
+    Pickle(Vec<PickleFile>),
+}
+
+impl WeightFiles {
+    /// Opens a file by its extension: `.bin`, `.pth`, `.pt`, `.th` and `.ckpt` are PyTorch's, others safetensors. An
+    /// index (`pytorch_model.bin.index.json`, `model.safetensors.index.json`) opens its shards.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is broken.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let name = path
+            .file_name()
+            .map_or_else(Default::default, |name| name.to_string_lossy());
+        let (name, index) = match name.strip_suffix(".index.json") {
+            Some(name) => (name, true),
+            None => (&*name, false),
+        };
+        let pickle = [".bin", ".pth", ".pt", ".th", ".ckpt"]
+            .iter()
+            .any(|extension| name.ends_with(extension));
+        if !pickle {
+            return Ok(Self::Safetensors(TensorFiles::open(path)?));
+        }
+        let files = if index {
+            shards(path)?
+        } else {
+            vec![path.to_owned()]
+        };
+        let files = files.iter().map(|file| PickleFile::open(file));
+        Ok(Self::Pickle(files.collect::<Result<_, _>>()?))
+    }
+
+    /// All tensors' names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<&str> = match self {
+            Self::Safetensors(files) => files.names().collect(),
+            Self::Pickle(files) => files.iter().flat_map(PickleFile::names).collect(),
+        };
+        names.sort_unstable();
+        names.into_iter()
+    }
+
+    /// A tensor's dimensions.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        match self {
+            Self::Safetensors(files) => files.shape(name),
+            Self::Pickle(files) => holder(files, name)?.shape(name),
+        }
+    }
+
+    /// A tensor's type as safetensors names it.
+    #[must_use]
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Safetensors(files) => files.dtype(name),
+            Self::Pickle(files) => holder(files, name)?.dtype(name),
+        }
+    }
+
+    /// The file that holds a tensor.
+    #[must_use]
+    pub fn file_of(&self, name: &str) -> Option<&Path> {
+        match self {
+            Self::Safetensors(files) => files.file_of(name),
+            Self::Pickle(files) => holder(files, name).map(PickleFile::path),
+        }
+    }
+
+    /// Entries that are no tensors, with what they are: PyTorch's files may hold an epoch or an accuracy.
+    pub fn ignored(&self) -> impl Iterator<Item = &(String, String)> {
+        let files = match self {
+            Self::Safetensors(_) => &[][..],
+            Self::Pickle(files) => files,
+        };
+        files.iter().flat_map(PickleFile::ignored)
+    }
+
+    /// Reads a tensor as f32; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// On a type that cannot be read as f32, and on values that are not finite.
+    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, ModelError> {
+        match self {
+            Self::Safetensors(files) => Ok(files.read(name)?),
+            Self::Pickle(files) => match holder(files, name) {
+                Some(file) => Ok(file.read(name)?),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// The shard that holds a tensor.
+fn holder<'a>(files: &'a [PickleFile], name: &str) -> Option<&'a PickleFile> {
+    files.iter().find(|file| file.shape(name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::{fs, path::PathBuf};
+
+    fn golden() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tiny_bert")
+    }
+
+    #[test]
+    fn pickle_and_safetensors_of_one_model_are_alike() {
+        let pickle =
+            WeightFiles::open(&golden().join("variants/pickle/pytorch_model.bin")).unwrap();
+        let safe = WeightFiles::open(&golden().join("model/model.safetensors")).unwrap();
+        assert_eq!(
+            pickle.names().collect::<Vec<_>>(),
+            safe.names().collect::<Vec<_>>()
+        );
+        for name in safe.names() {
+            assert_eq!(pickle.shape(name), safe.shape(name));
+            assert_eq!(pickle.dtype(name), safe.dtype(name));
+            assert_eq!(pickle.read(name).unwrap(), safe.read(name).unwrap());
+        }
+        assert!(pickle.read("no such tensor").unwrap().is_none());
+    }
+
+    #[test]
+    fn shards_of_pickle_open_through_their_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let pickles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/pickle");
+        for (from, to) in [("zip.pt", "one.bin"), ("parameters.pt", "two.bin")] {
+            fs::copy(pickles.join(from), folder.path().join(to)).unwrap();
+        }
+        let index = folder.path().join("pytorch_model.bin.index.json");
+        fs::write(
+            &index,
+            r#"{"weight_map": {"a.pi": "one.bin", "weight": "two.bin"}}"#,
+        )
+        .unwrap();
+        let files = WeightFiles::open(&index).unwrap();
+        assert!(files.names().is_sorted());
+        assert_eq!(
+            files.file_of("weight"),
+            Some(&*folder.path().join("two.bin"))
+        );
+        assert_eq!(files.shape("weight"), Some([2, 2].as_slice()));
+        assert_eq!(
+            files.read("a.pi").unwrap().unwrap().values,
+            [std::f32::consts::PI]
+        );
+        fs::remove_file(folder.path().join("two.bin")).unwrap();
+        let message = WeightFiles::open(&index)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("the shard `two.bin` is missing"),
+            "{message}"
+        );
+    }
+}
