@@ -206,7 +206,10 @@ mod tests {
             );
         }
         let twice = LabelMap::from_names(vec!["a".into(), "a".into()]).unwrap_err();
-        assert_eq!(twice.to_string(), "the list of labels names `a` twice");
+        assert_eq!(
+            twice.to_string(),
+            "the list of labels names `a` twice\nhint: remove one of the two"
+        );
     }
 
     #[test]

@@ -235,19 +235,19 @@ mod tests {
                 vec![10],
                 0.5,
                 0.5,
-                "cannot split off validation = 0.5 and test = 0.5: expected fractions of at least 0 with a sum below 1",
+                "cannot split off validation = 0.5 and test = 0.5: expected fractions of at least 0 with a sum below 1\nhint: make one smaller",
             ),
             (
                 vec![10],
                 -0.1,
                 0.0,
-                "cannot split off validation = -0.1 and test = 0: expected fractions of at least 0 with a sum below 1",
+                "cannot split off validation = -0.1 and test = 0: expected fractions of at least 0 with a sum below 1\nhint: make one smaller",
             ),
             (
                 vec![10],
                 f64::NAN,
                 0.0,
-                "cannot split off validation = NaN and test = 0: expected fractions of at least 0 with a sum below 1",
+                "cannot split off validation = NaN and test = 0: expected fractions of at least 0 with a sum below 1\nhint: make one smaller",
             ),
             (
                 vec![4],

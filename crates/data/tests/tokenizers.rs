@@ -141,7 +141,7 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         message(None),
         format!(
-            "{}: no tokenizer here; expected tokenizer.json or vocab.txt",
+            "{}: no tokenizer here; expected tokenizer.json or vocab.txt\nhint: copy the tokenizer files that came with the model there",
             dir.path().display()
         )
     );
@@ -150,7 +150,7 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         message(None),
         format!(
-            "{}: not a readable tokenizer file: expected the special token `[SEP]` among its 4 lines",
+            "{}: not a readable tokenizer file: expected the special token `[SEP]` among its 4 lines\nhint: the file is damaged or of a kind that is not known; fetch the model again",
             at("vocab.txt")
         )
     );

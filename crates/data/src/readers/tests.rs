@@ -121,16 +121,16 @@ type Bad = (
 
 #[rustfmt::skip]
 const BAD: &[Bad] = &[
-    ("a.csv", b"", &[], "a.csv: the file is empty"),
-    ("a.csv", b"\n\r\n  \n", &[], "a.csv: the file is empty"),
-    ("a.csv", b"\xEF\xBB\xBF", &[], "a.csv: the file is empty"),
+    ("a.csv", b"", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
+    ("a.csv", b"\n\r\n  \n", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
+    ("a.csv", b"\xEF\xBB\xBF", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"text,label\n", &[], "a.csv: there are no rows below the header\nhint: if the first row is data, set header = false"),
     ("a.csv", b"\xFF\xFEt\0", &[], "a.csv: expected UTF-8, found UTF-16\nhint: save the file as UTF-8"),
     ("a.xls", b"x", &[], "a.xls: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format"),
     ("a.csv", b"text,label\na,x\n", &[("label", "lable")], "a.csv: no column `lable` for the label; expected one of `text` and `label`\nhint: did you mean `label`?"),
-    ("a.csv", b"text,label\na,x\n", &[("text", "7")], "a.csv: no column `7` for the text; expected one of `text` and `label`"),
+    ("a.csv", b"text,label\na,x\n", &[("text", "7")], "a.csv: no column `7` for the text; expected one of `text` and `label`\nhint: name one of them, or count from 0"),
     ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`\nhint: rename one, or name the label column by its number, counted from 0"),
-    ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label"),
+    ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label\nhint: name another column for one of them"),
     ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example text = \"text\""),
     ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example label = \"intent\""),
     ("a.csv", b"text\na\n", &[("require_label", "")], "a.csv: no column looks like the label among `text`\nhint: set label to the name of the column"),
@@ -155,9 +155,9 @@ const BAD: &[Bad] = &[
     ("a.jsonl", b"{\"text\": 5}\n", &[], "a.jsonl:1: expected a string in `text`, found the number 5\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\", \"label\": 0.5}\n", &[], "a.jsonl:1: expected a string, an integer or a boolean in `label`, found a number that is no 64-bit integer\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xF0\x9F\"}\n", &[], "a.jsonl:2: byte 0xf0 at byte column 11 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or set on_bad_example = \"skip\""),
-    ("a.jsonl", b"{\"text\": \"a\"}\n", &[("text", "1")], "a.jsonl: no column `1` for the text; expected one of `text`"),
-    ("a.parquet", b"PAR1 this is not it", &[], "a.parquet: not a readable Parquet file: Invalid Parquet file. Corrupt footer"),
-    ("a.parquet", b"", &[], "a.parquet: the file is empty"),
+    ("a.jsonl", b"{\"text\": \"a\"}\n", &[("text", "1")], "a.jsonl: no column `1` for the text; expected one of `text`\nhint: name one of them, or count from 0"),
+    ("a.parquet", b"PAR1 this is not it", &[], "a.parquet: not a readable Parquet file: Invalid Parquet file. Corrupt footer\nhint: the file was probably cut off on its way; copy or write it again"),
+    ("a.parquet", b"", &[], "a.parquet: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
 ];
 
 #[test]
@@ -397,15 +397,15 @@ mod parquet_files {
             ),
             (
                 &raw,
-                "a.parquet: column `text` cannot be the text: expected strings, found bytes that are not marked as UTF-8",
+                "a.parquet: column `text` cannot be the text: expected strings, found bytes that are not marked as UTF-8\nhint: name another column, or convert this one",
             ),
             (
                 &list,
-                "a.parquet: column `text` cannot be the text: expected strings, found a nested column",
+                "a.parquet: column `text` cannot be the text: expected strings, found a nested column\nhint: name another column, or convert this one",
             ),
             (
                 &double,
-                "a.parquet: column `label` cannot be the label: expected strings, integers or booleans, found DOUBLE",
+                "a.parquet: column `label` cannot be the label: expected strings, integers or booleans, found DOUBLE\nhint: name another column, or convert this one",
             ),
         ] {
             assert_eq!(

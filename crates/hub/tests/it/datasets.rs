@@ -87,10 +87,11 @@ fn unknown_names_get_near_misses() {
     )
     .unwrap();
     let hub = hub(dir.path(), &nobody());
-    assert_eq!(hub.dataset_names(), ["flat", "mini"]);
+    assert_eq!(hub.dataset_names(), ["flat", "intents", "mini"]);
     let message = hub.dataset("minj", &NoProgress).unwrap_err().to_string();
     assert!(
-        message.contains("did you mean `mini`?") && message.contains("known datasets: flat, mini"),
+        message.contains("did you mean `mini`?")
+            && message.contains("known datasets: flat, intents, mini"),
         "{message}"
     );
     assert!(matches!(
