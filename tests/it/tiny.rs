@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
 use rekindle_models::ModelError;
+use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
 use rekindle_nn::tensors::{HostTensor, TensorFiles};
 use rekindle_nn::{Pass, params};
 use rekindle_peft::LoraConfig;

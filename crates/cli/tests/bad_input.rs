@@ -36,8 +36,8 @@ fn check(table: &str, environment: &[(&str, &str)], cases: &[Case]) {
         }
         // Whatever the mistake: a remedy, and nothing that only a programmer reads.
         // A list of mistakes in settings says of each what is expected.
-        if !text.contains("hint: ")
-            && !(text.contains("in the configuration:") && text.contains("expected "))
+        if !(text.contains("hint: ")
+            || text.contains("in the configuration:") && text.contains("expected "))
         {
             writeln!(wrong, "{name}: no hint\n{text}").unwrap();
         }
