@@ -1,5 +1,5 @@
 //! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification`, on packed tokens: there is no padding and
-//! so no attention mask. Two poolings: [CLS] through the pooler, as transformers has it, or the mean of all tokens.
+//! so no attention mask. Two poolings: `[CLS]` through the pooler, as transformers has it, or the mean of all tokens.
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
 
@@ -69,7 +69,7 @@ impl<B: Backend> TextInput<B> {
 /// What the classification head reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pooling {
-    /// [CLS] through the pooler (dense and tanh), as transformers.
+    /// `[CLS]` through the pooler (dense and tanh), as transformers.
     #[default]
     Cls,
     /// The mean of all tokens' last hidden states.
@@ -133,7 +133,7 @@ pub struct Encoder<B: Backend> {
     layer: Vec<Layer<B>>,
 }
 
-/// Dense and tanh over [CLS].
+/// Dense and tanh over `[CLS]`.
 #[derive(Module, Debug)]
 pub struct Pooler<B: Backend> {
     dense: Linear<B>,
@@ -179,7 +179,7 @@ adapter_slots!(BertClassifier { bert, classifier });
 pub struct Head {
     /// Label names by id; their number is C.
     pub labels: Vec<String>,
-    /// What the head reads; `None`: what the checkpoint was saved with, else [CLS] where it has a pooler, else the mean.
+    /// What the head reads; `None`: what the checkpoint was saved with, else `[CLS]` where it has a pooler, else the mean.
     pub pooling: Option<Pooling>,
     /// Seed of new parameters.
     pub seed: u64,
