@@ -24,7 +24,7 @@ pub struct Evaluate {
     /// Print all figures as JSON
     #[arg(long)]
     json: bool,
-    /// Any setting of [data] or [eval], as section.key=value
+    /// Any setting of the sections data and eval, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

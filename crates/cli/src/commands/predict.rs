@@ -29,7 +29,7 @@ pub struct Predict {
     /// Only the label and its probability, separated by a tab
     #[arg(long)]
     brief: bool,
-    /// Any setting of [data], as section.key=value
+    /// Any setting of the section data, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
