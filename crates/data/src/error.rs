@@ -304,9 +304,11 @@ pub enum DataError {
     },
     /// No example has a label.
     #[error(
-        "there are no labels: none of {examples} examples has one\nhint: name the label column"
+        "{}: there are no labels: none of {examples} examples has one\nhint: name the label column", path.display()
     )]
     NoLabels {
+        /// The file of the first example.
+        path: PathBuf,
         /// How many examples were looked at.
         examples: usize,
     },
@@ -318,14 +320,19 @@ pub enum DataError {
     },
     /// Nothing to tell apart.
     #[error(
-        "all {examples} examples have the label `{label}`; expected at least two classes\nhint: check the label column, or a limit that cuts a sorted file short"
+        "{}: all {examples} examples have the label `{label}`; expected at least two classes\nhint: check the label column, or a limit that cuts a sorted file short", path.display()
     )]
     OneClass {
+        /// The file of the first example.
+        path: PathBuf,
         /// The only label.
         label: String,
         /// How many examples have it.
         examples: usize,
     },
+    /// A label list of no labels.
+    #[error("the list of labels is empty\nhint: name at least two")]
+    EmptyLabels,
     /// A label list with an error in it.
     #[error("the list of labels names `{label}` twice\nhint: remove one of the two")]
     DuplicateLabel {
@@ -360,9 +367,12 @@ pub enum DataError {
     },
     /// A part of a split would be empty.
     #[error(
-        "the {part} part would be empty: {examples} examples are too few for a fraction of {fraction}\nhint: a larger fraction, or a file of its own for {part}"
+        "{}: the {part} part would be empty: {examples} examples are too few for a fraction of {fraction}\nhint: a larger fraction, or a file of its own for {part}",
+        path.display()
     )]
     EmptySplit {
+        /// The file of the first example.
+        path: PathBuf,
         /// `train`, `validation` or `test`.
         part: &'static str,
         /// Examples to split.
@@ -396,9 +406,12 @@ pub enum DataError {
     },
     /// The tokenizer makes ids that the model has no embedding for.
     #[error(
-        "the tokenizer does not fit the model: token `{token}` has id {id}, the model has {vocab_size} embeddings\nhint: use the tokenizer files that came with the model"
+        "{}: the tokenizer does not fit the model: token `{token}` has id {id}, the model has {vocab_size} embeddings\nhint: use the tokenizer files that came with the model",
+        dir.display()
     )]
     WrongTokenizer {
+        /// The tokenizer's directory.
+        dir: PathBuf,
         /// A token beyond the model's vocabulary.
         token: String,
         /// Its id.

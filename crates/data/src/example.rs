@@ -1,7 +1,7 @@
 //! One labelled (or unlabelled) text, and where it stands in its file.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where an example was read: the file and a line of it.
@@ -11,6 +11,13 @@ pub struct Place {
     pub path: Arc<Path>,
     /// 1-based physical line at which the record starts; for Parquet the 1-based row number.
     pub line: u64,
+}
+
+/// The file that examples come from, for messages about them all: the first one's.
+pub(crate) fn file_of(examples: &[Example]) -> PathBuf {
+    examples
+        .first()
+        .map_or_else(PathBuf::new, |example| example.place.path.to_path_buf())
 }
 
 impl fmt::Display for Place {

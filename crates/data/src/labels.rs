@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::example::file_of;
 use crate::near::near_misses;
 use crate::{DataError, Example, Place, RawLabel};
 
@@ -22,6 +23,7 @@ impl LabelMap {
     pub fn from_examples(examples: &[Example]) -> Result<Self, DataError> {
         if examples.iter().all(|example| example.label.is_none()) {
             return Err(DataError::NoLabels {
+                path: file_of(examples),
                 examples: examples.len(),
             });
         }
@@ -38,6 +40,7 @@ impl LabelMap {
         let mut names: Vec<String> = distinct.into_iter().map(str::to_owned).collect();
         if let [label] = names.as_slice() {
             return Err(DataError::OneClass {
+                path: file_of(examples),
                 label: label.clone(),
                 examples: examples.len(),
             });
@@ -56,10 +59,10 @@ impl LabelMap {
     /// The labels in the order given, such as a model's `id2label`.
     ///
     /// # Errors
-    /// [`DataError::NoLabels`] for an empty list, [`DataError::DuplicateLabel`] for a repeated name.
+    /// [`DataError::EmptyLabels`] for an empty list, [`DataError::DuplicateLabel`] for a repeated name.
     pub fn from_names(names: Vec<String>) -> Result<Self, DataError> {
         if names.is_empty() {
-            return Err(DataError::NoLabels { examples: 0 });
+            return Err(DataError::EmptyLabels);
         }
         let mut ids = HashMap::with_capacity(names.len());
         for (id, name) in names.iter().enumerate() {

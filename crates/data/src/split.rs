@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::example::file_of;
 use crate::rng::{self, Stream};
 use crate::{DataError, Example};
 
@@ -45,6 +46,7 @@ pub fn split(
         return Err(DataError::BadFractions { validation, test });
     }
     let n = examples.len();
+    let path = file_of(&examples);
 
     let mut classes: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
     for (index, example) in examples.iter().enumerate() {
@@ -73,6 +75,7 @@ pub fn split(
         }
         if taken.is_empty() && fraction > 0.0 {
             return Err(DataError::EmptySplit {
+                path: path.clone(),
                 part,
                 examples: n,
                 fraction,
@@ -84,6 +87,7 @@ pub fn split(
     let validation = take("validation", validation)?;
     if test.len() + validation.len() == n {
         return Err(DataError::EmptySplit {
+            path,
             part: "train",
             examples: n,
             fraction: 1.0 - fractions.validation - fractions.test,

@@ -13,8 +13,11 @@ use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{EncodedSet, Example, LabelMap, TextEncoder};
 use rekindle_hub::Hub;
 use rekindle_metrics::ClassificationReport;
-use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
-use rekindle_nn::{TuneAutodiff, TuneBackend, tensors::TensorFiles};
+use rekindle_models::{
+    Checkpoint, WeightFiles,
+    bert::{BertClassifier, BertConfig, Head, NAMES, Pooling},
+};
+use rekindle_nn::{TuneAutodiff, TuneBackend};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -131,7 +134,8 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
         let labels = match &saved {
             Some(saved) => saved.labels.clone(),
             None => head_labels(
-                &dir.join("adapter_model.safetensors"),
+                &WeightFiles::open(&dir.join("adapter_model.safetensors"))?,
+                &dir,
                 "base_model.model.classifier.weight",
                 &config,
             )?,
@@ -159,13 +163,11 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
         });
     }
     let config = BertConfig::read(&dir)?;
-    let weights = dir.join("model.safetensors");
     let labels = if !config.labels.is_empty() {
         config.labels.clone()
-    } else if weights.is_file() {
-        head_labels(&weights, "classifier.weight", &config)?
     } else {
-        Vec::new()
+        let weights = Checkpoint::open(&dir)?;
+        head_labels(weights.files(), &dir, "classifier.weight", &config)?
     };
     Ok(Located {
         base: dir.clone(),
@@ -180,11 +182,15 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
 
 /// Label names for a head that has none of its own: the configuration's if their number fits, else `LABEL_0` and so on, as
 /// transformers names them.
-fn head_labels(weights: &Path, tensor: &str, config: &BertConfig) -> Result<Vec<String>, Error> {
-    let files = TensorFiles::open(weights).map_err(rekindle_models::ModelError::from)?;
+fn head_labels(
+    files: &WeightFiles,
+    dir: &Path,
+    tensor: &str,
+    config: &BertConfig,
+) -> Result<Vec<String>, Error> {
     let Some(classes) = files.shape(tensor).and_then(|shape| shape.first().copied()) else {
         return Err(Error::ModelDir {
-            path: weights.to_owned(),
+            path: dir.to_owned(),
             reason: format!("there is no classification head: tensor `{tensor}` is missing"),
             hint: "this is a base model; tune it first: rekindle finetune --set model.name=..."
                 .into(),

@@ -27,8 +27,9 @@ use rekindle_train::{
     Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -197,7 +198,12 @@ impl OnBackend for Run<'_> {
         } = self;
         // What is wrong with the run directory is said before anything is read.
         let held = match (self.dry, self.resume) {
-            (true, _) => None,
+            (true, _) => {
+                if let Err(error) = RunDir::check_vacant(dir) {
+                    observer.note(&format!("the run itself would be refused: {error}"));
+                }
+                None
+            }
             (false, true) => {
                 let run = RunDir::open(dir)?;
                 let checkpoint = Checkpoint::latest(&run)?;
@@ -221,7 +227,7 @@ impl OnBackend for Run<'_> {
             batch_size: config.train.batch_size,
             drop_last: false,
         };
-        let train_config = train_config(config, &prepared);
+        let train_config = train_config(config, &prepared)?;
         let plan = make_plan::<B>(
             config,
             dir,
@@ -242,6 +248,7 @@ impl OnBackend for Run<'_> {
             None => (RunDir::create(dir)?, None),
         };
         if let Some(checkpoint) = &checkpoint {
+            checkpoint.belongs_to(&train_config)?;
             truncate_metrics(&run.metrics(), checkpoint.state.step)?;
             observer.note(&format!(
                 "resuming after step {} of {}",
@@ -531,9 +538,9 @@ fn python_name(base: &Resolved) -> String {
     }
 }
 
-fn train_config(config: &RunConfig, prepared: &Prepared) -> TrainConfig {
+fn train_config(config: &RunConfig, prepared: &Prepared) -> Result<TrainConfig, Error> {
     let train = &config.train;
-    TrainConfig {
+    Ok(TrainConfig {
         epochs: train.epochs,
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
@@ -573,13 +580,13 @@ fn train_config(config: &RunConfig, prepared: &Prepared) -> TrainConfig {
                 patience: patience as u32,
                 min_delta: config.eval.early_stopping_min_delta,
             }),
-        fingerprint: fingerprint(config, prepared),
-    }
+        fingerprint: fingerprint(config, prepared)?,
+    })
 }
 
 /// A digest (FNV-1a) of what a resumed run must find unchanged: the configuration but for where it writes, the encoded
-/// training examples, the base model's configuration and the size of its weights.
-fn fingerprint(config: &RunConfig, prepared: &Prepared) -> String {
+/// training examples, the base model's configuration and a sample of its weights.
+fn fingerprint(config: &RunConfig, prepared: &Prepared) -> Result<String, Error> {
     let mut settings = config.clone();
     settings.output_dir = None;
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -597,10 +604,31 @@ fn fingerprint(config: &RunConfig, prepared: &Prepared) -> String {
     add(serde_json::Value::Object(prepared.bert.raw.clone())
         .to_string()
         .as_bytes());
-    let weights =
-        std::fs::metadata(prepared.base.dir.join("model.safetensors")).map_or(0, |m| m.len());
-    add(&weights.to_le_bytes());
-    format!("{hash:016x}")
+    add(&sample_of_weights(&prepared.base.dir)?);
+    Ok(format!("{hash:016x}"))
+}
+
+/// The length and the middle of each file of weights: enough to tell two models of one shape apart without reading all.
+fn sample_of_weights(dir: &Path) -> Result<Vec<u8>, Error> {
+    const SAMPLE: u64 = 1 << 16;
+    let weights = rekindle_models::Checkpoint::open(dir)?;
+    let files = weights.files();
+    let paths: BTreeSet<&Path> = files
+        .names()
+        .filter_map(|name| files.file_of(name))
+        .collect();
+    let mut sample = Vec::new();
+    for path in paths {
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?.len();
+        sample.extend(length.to_le_bytes());
+        file.seek(SeekFrom::Start(length.saturating_sub(SAMPLE) / 2))
+            .map_err(Error::io(path))?;
+        file.take(SAMPLE)
+            .read_to_end(&mut sample)
+            .map_err(Error::io(path))?;
+    }
+    Ok(sample)
 }
 
 #[allow(clippy::too_many_arguments)] // a plan is made of everything

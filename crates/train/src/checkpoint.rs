@@ -3,7 +3,7 @@
 //! `checkpoints/step-00000400/`: `trainable.safetensors` (what training changed), `optimizer.safetensors` (its moments),
 //! `state.json`. Frozen parameters are not repeated: they are the base model's.
 
-use crate::{Optimizer, RunDir, TrainError};
+use crate::{Optimizer, RunDir, TrainConfig, TrainError};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_nn::{
     TuneAutodiff,
@@ -82,6 +82,22 @@ impl Checkpoint {
         Ok(Self {
             path: path.to_owned(),
             state,
+        })
+    }
+
+    /// Checks that the run still is what it was started as.
+    ///
+    /// # Errors
+    /// When configuration, data or base model have changed since.
+    pub fn belongs_to(&self, config: &TrainConfig) -> Result<(), TrainError> {
+        if self.state.fingerprint == config.fingerprint {
+            return Ok(());
+        }
+        Err(TrainError::Checkpoint {
+            path: self.path.clone(),
+            reason: "configuration, data or base model are not what this run was started with"
+                .into(),
+            hint: "restore them, or start a new run",
         })
     }
 

@@ -127,14 +127,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
         ..TrainState::default()
     };
     if let Some(checkpoint) = resume {
-        if checkpoint.state.fingerprint != config.fingerprint {
-            return Err(TrainError::Checkpoint {
-                path: checkpoint.path.clone(),
-                reason: "configuration, data or base model are not what this run was started with"
-                    .into(),
-                hint: "restore them, or start a new run",
-            });
-        }
+        checkpoint.belongs_to(config)?;
         model = checkpoint.load(model, &mut optimizer, job.names(), device)?;
         state = checkpoint.state.clone();
     }

@@ -1,7 +1,7 @@
 //! Texts to token ids, as transformers' fast tokenizers make them:
 //! `AutoTokenizer.from_pretrained(dir)(text, text_pair, truncation=True, max_length=N)`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use tokenizers::{Encoding, Tokenizer, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -61,6 +61,7 @@ impl EncodedSet {
 /// A model's tokenizer with a maximum length.
 #[derive(Debug, Clone)]
 pub struct TextEncoder {
+    dir: PathBuf,
     tokenizer: Tokenizer,
     truncation: Option<TruncationParams>,
     model_max_length: Option<usize>,
@@ -97,6 +98,7 @@ impl TextEncoder {
             direction: files.truncation_side,
         });
         Ok(Self {
+            dir: dir.to_owned(),
             tokenizer: files.tokenizer,
             truncation,
             model_max_length: files.model_max_length,
@@ -139,6 +141,7 @@ impl TextEncoder {
             .max_by_key(|(_, id)| *id)
         {
             Some((token, id)) if id as usize >= vocab_size => Err(DataError::WrongTokenizer {
+                dir: self.dir.clone(),
                 token,
                 id,
                 vocab_size,
