@@ -21,6 +21,9 @@ impl LabelMap {
     /// [`DataError::NoLabels`] if no example has a label, [`DataError::Unlabelled`] if some have none,
     /// [`DataError::OneClass`] if there is nothing to tell apart.
     pub fn from_examples(examples: &[Example]) -> Result<Self, DataError> {
+        if examples.is_empty() {
+            return Err(DataError::EmptyLabels);
+        }
         if examples.iter().all(|example| example.label.is_none()) {
             return Err(DataError::NoLabels {
                 path: file_of(examples),
@@ -185,12 +188,8 @@ mod tests {
     fn bad_label_sets_say_what_is_wrong() {
         for (labels, expect) in [
             (
-                vec![],
-                "there are no labels: none of 0 examples has one\nhint: name the label column",
-            ),
-            (
                 vec!["", ""],
-                "there are no labels: none of 2 examples has one\nhint: name the label column",
+                "dev.csv: there are no labels: none of 2 examples has one\nhint: name the label column",
             ),
             (
                 vec!["a", ""],
@@ -198,7 +197,7 @@ mod tests {
             ),
             (
                 vec!["a", "a"],
-                "all 2 examples have the label `a`; expected at least two classes\nhint: check the label column, or a limit that cuts a sorted file short",
+                "dev.csv: all 2 examples have the label `a`; expected at least two classes\nhint: check the label column, or a limit that cuts a sorted file short",
             ),
         ] {
             assert_eq!(
@@ -206,6 +205,12 @@ mod tests {
                     .unwrap_err()
                     .to_string(),
                 expect
+            );
+        }
+        for none in [LabelMap::from_examples(&[]), LabelMap::from_names(vec![])] {
+            assert_eq!(
+                none.unwrap_err().to_string(),
+                "the list of labels is empty\nhint: name at least two"
             );
         }
         let twice = LabelMap::from_names(vec!["a".into(), "a".into()]).unwrap_err();

@@ -192,8 +192,9 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         wrong.to_string(),
         format!(
-            "the tokenizer does not fit the model: token `##é` has id {}, the model has 100 embeddings\n\
+            "{}: the tokenizer does not fit the model: token `##é` has id {}, the model has 100 embeddings\n\
              hint: use the tokenizer files that came with the model",
+            bert.display(),
             encoder.vocab_size() - 1
         )
     );
