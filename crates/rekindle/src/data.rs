@@ -34,7 +34,7 @@ pub(crate) fn read_splits(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<TextSplits, Error> {
-    let mut notes = Vec::new();
+    let notes = Vec::new();
     let (name, train, validation, test) = match config.data_source() {
         DataSource::Files {
             train,
@@ -70,7 +70,6 @@ pub(crate) fn read_splits(
         }
     };
     let options = read_options(config, &rekindle_hub::Columns::default(), None);
-    let _ = &mut notes;
     splits_of(
         config,
         name,
@@ -220,7 +219,7 @@ fn read(
 }
 
 /// The configuration's options, with a card's columns where the configuration names none.
-fn read_options(
+pub(crate) fn read_options(
     config: &RunConfig,
     card: &rekindle_hub::Columns,
     limit: Option<usize>,

@@ -3,19 +3,21 @@
 use crate::{
     Error, RunConfig,
     config::{self, commented},
+    data::read_options,
 };
 use rekindle_data::sniff;
 use std::path::Path;
 
-/// A commented run file for a file of examples. Keys that were guessed or set are active, all others stand as comments.
+/// A commented run file for a file of examples, from what `config` says already (its columns, header and quoting guide
+/// the reading). Keys that were guessed or set are active, all others stand as comments.
 ///
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
-pub fn run_file_for(path: &Path) -> Result<String, Error> {
+pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
     const FEW: usize = 500;
-    let sniffed = sniff(path)?;
+    let sniffed = sniff(path, &read_options(config, &rekindle_hub::Columns::default(), None))?;
     let columns = sniffed.columns?;
-    let mut config = RunConfig::default();
+    let mut config = config.clone();
     config.data.train = Some(path.to_owned());
     let column = |c: &rekindle_data::ResolvedColumn| match columns.header {
         true => config::Column::Name(c.name.clone()),
@@ -30,7 +32,8 @@ pub fn run_file_for(path: &Path) -> Result<String, Error> {
     ) {
         config.data.header = Some(columns.header);
     }
-    if sniffed.rows < FEW {
+    let small = sniffed.rows < FEW && config.train.epochs == RunConfig::default().train.epochs;
+    if small {
         config.train.epochs = 10.0;
     }
 
@@ -64,8 +67,7 @@ pub fn run_file_for(path: &Path) -> Result<String, Error> {
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
-    let small =
-        (sniffed.rows < FEW).then(|| format!("with only {} rows, more passes", sniffed.rows));
+    let small = small.then(|| format!("with only {} rows, more passes", sniffed.rows));
     let mut notes: Vec<(&str, &str)> = vec![
         ("", &header),
         ("data.text", &columns.text.reason),

@@ -1,7 +1,8 @@
 //! `rekindle init`
 
+use super::{Columns, configuration};
 use clap::Args;
-use rekindle::Error;
+use rekindle::{Error, config::Override};
 use std::path::PathBuf;
 
 /// Look at a file of examples and write a commented run file for it.
@@ -9,17 +10,26 @@ use std::path::PathBuf;
 pub struct Init {
     /// File of examples (CSV, TSV, JSONL, Parquet)
     data: PathBuf,
+    #[command(flatten)]
+    columns: Columns,
     /// Where to write; - for standard output
     #[arg(long, short, default_value = "rekindle.toml", value_name = "FILE")]
     output: PathBuf,
     /// Replace an existing file
     #[arg(long)]
     force: bool,
+    /// Any setting to write down, as section.key=value; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 impl Init {
     pub fn run(self) -> anyhow::Result<()> {
-        let text = rekindle::run_file_for(&self.data)?;
+        let mut flags = self.columns.overrides();
+        let train = self.data.to_string_lossy();
+        flags.push(Override::flag("DATA", "data.train", &train));
+        let config = configuration(None, flags, &self.set)?;
+        let text = rekindle::run_file_for(&self.data, &config)?;
         if self.output.as_os_str() == "-" {
             print!("{text}");
             return Ok(());

@@ -3,7 +3,7 @@
 use clap::Args;
 use std::path::PathBuf;
 
-/// Show what a run, model, adapter, checkpoint or safetensors file holds.
+/// Show what a run, model, adapter, checkpoint or weight file holds.
 #[derive(Args)]
 pub struct Inspect {
     /// Directory or file

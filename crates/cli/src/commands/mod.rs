@@ -31,7 +31,7 @@ enum Verb {
     Evaluate(evaluate::Evaluate),
     /// Label texts from arguments, a file or standard input
     Predict(predict::Predict),
-    /// Show what a run, model, adapter, checkpoint or safetensors file holds
+    /// Show what a run, model, adapter, checkpoint or weight file holds
     Inspect(inspect::Inspect),
     /// Merge an adapter into its base model
     Merge(merge::Merge),

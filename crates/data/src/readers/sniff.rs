@@ -31,16 +31,15 @@ pub struct Sniffed {
     pub examples: Vec<Vec<String>>,
 }
 
-/// Looks at a file: columns, rows, labels, and a guess which column is what.
+/// Looks at a file: columns, rows, labels, and a guess which column is what where `options` do not say.
 ///
 /// # Errors
 /// Where the file cannot be read at all; unclear columns are part of the answer.
-pub fn sniff(path: &Path) -> Result<Sniffed, DataError> {
-    let options = ReadOptions::default();
-    let source = Source::load(path, &options)?;
-    match source.table(path, &options) {
+pub fn sniff(path: &Path, options: &ReadOptions) -> Result<Sniffed, DataError> {
+    let source = Source::load(path, options)?;
+    match source.table(path, options) {
         Ok(table) => {
-            let columns = columns::resolve(path, table.as_ref(), &options);
+            let columns = columns::resolve(path, table.as_ref(), options);
             look(path, table.as_ref(), Some(table.has_header()), columns)
         }
         Err(unclear @ DataError::HeaderUnclear { .. }) => {
@@ -48,7 +47,7 @@ pub fn sniff(path: &Path) -> Result<Sniffed, DataError> {
                 path,
                 &ReadOptions {
                     header: Some(true),
-                    ..options
+                    ..options.clone()
                 },
             )?;
             look(path, table.as_ref(), None, Err(unclear))

@@ -428,7 +428,7 @@ fn sniffing_says_what_a_file_holds() {
     let look = |name: &str, text: &str| {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
-        sniff(&path).unwrap()
+        sniff(&path, &ReadOptions::default()).unwrap()
     };
     let found = look(
         "a.csv",
