@@ -72,12 +72,19 @@ fn quietly<T>(probe: impl FnOnce() -> T + std::panic::UnwindSafe) -> Result<T, S
         let text = text
             .or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned()))
             .unwrap_or_default();
-        text.lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .unwrap_or("no reason given")
-            .to_owned()
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+        brief(line.unwrap_or("no reason given")).to_owned()
     })
+}
+
+/// A runtime's reason without what it tells its own developers: lists of names tried and printed structures.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn brief(reason: &str) -> &str {
+    let end = [" - ", " {", ": NotFound"]
+        .iter()
+        .filter_map(|mark| reason.find(mark))
+        .min();
+    reason[..end.unwrap_or(reason.len())].trim_end_matches('.')
 }
 
 #[cfg(feature = "wgpu")]
@@ -119,7 +126,7 @@ mod cuda {
             hint: hint.into(),
         };
         let devices = super::quietly(cudarc::driver::CudaContext::device_count)
-            .and_then(|count| count.map_err(|e| e.to_string()))
+            .and_then(|count| count.map_err(|e| super::brief(&e.to_string()).to_owned()))
             .map_err(|reason| {
                 fail(
                     format!("NVIDIA's driver cannot be used ({reason})"),

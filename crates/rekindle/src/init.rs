@@ -15,7 +15,10 @@ use std::path::Path;
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
 pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
     const FEW: usize = 500;
-    let sniffed = sniff(path, &read_options(config, &rekindle_hub::Columns::default(), None))?;
+    let sniffed = sniff(
+        path,
+        &read_options(config, &rekindle_hub::Columns::default(), None),
+    )?;
     let columns = sniffed.columns?;
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
