@@ -83,13 +83,21 @@ pub fn map<B: Backend, M: Module<B>>(
     })
 }
 
-/// Sets which parameters train, by path.
+/// Whether the parameter at a path is a buffer: loaded, saved and restored as parameters are, but never trained by
+/// gradients. Batch norm's running moments are.
+#[must_use]
+pub fn is_buffer(path: &str) -> bool {
+    let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+    matches!(name, "running_mean" | "running_var")
+}
+
+/// Sets which parameters train, by path; buffers never do.
 pub fn set_trainable<B: Backend, M: Module<B>>(
     module: M,
     trainable: &mut dyn FnMut(&str) -> bool,
 ) -> M {
     map(module, &mut |param| {
-        let trainable = trainable(param.path);
+        let trainable = !is_buffer(param.path) && trainable(param.path);
         Mapped {
             value: param.value,
             trainable,
@@ -97,11 +105,13 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
     })
 }
 
-/// Number of values in all parameters, and in those that train.
+/// Number of values in all parameters (buffers are none), and in those that train.
 pub fn count<B: Backend, M: Module<B>>(module: &M) -> (usize, usize) {
     let (mut all, mut trainable) = (0, 0);
     visit(module, &mut |param: ParamRef<'_, B>| {
-        all += param.shape.num_elements();
+        if !is_buffer(param.path) {
+            all += param.shape.num_elements();
+        }
         if param.trainable {
             trainable += param.shape.num_elements();
         }

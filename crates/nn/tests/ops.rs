@@ -6,7 +6,9 @@
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
-use rekindle_nn::ops::{self, AdamW, AttentionConfig, Dropout, GeluKind};
+use rekindle_nn::ops::{
+    self, AdamW, AttentionConfig, BatchNormConfig, Dropout, GeluKind, Rectify, Window,
+};
 use rekindle_nn::rng::{self, Row, drop_threshold};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
 
@@ -375,6 +377,182 @@ fn cross_entropy() {
                             (1.0 - smoothing) * (log_sum - x[target]) + smoothing * mean
                         };
                         t[0].chunks(classes).zip(&targets).map(row).collect()
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Convolution in f64, `x [N, H, W, C]`, `weight [O, C/groups, kh, kw]`.
+fn convolution(
+    x: &[f64],
+    [n, height, width, channels]: [usize; 4],
+    weight: &[f64],
+    outputs: usize,
+    window: Window,
+    groups: usize,
+) -> Vec<f64> {
+    let [rows, columns] = window.output([height, width]);
+    let ([kh, kw], depth) = (window.kernel, channels / groups);
+    let mut output = Vec::new();
+    for (image, y, column, o) in (0..n * rows * columns * outputs).map(|i| {
+        let (i, o) = (i / outputs, i % outputs);
+        (i / (rows * columns), i / columns % rows, i % columns, o)
+    }) {
+        let first = o / (outputs / groups) * depth;
+        let mut sum = 0.0;
+        for (c, k, l) in (0..depth * kh * kw).map(|i| (i / (kh * kw), i / kw % kh, i % kw)) {
+            let row = (y * window.stride[0] + k).checked_sub(window.padding[0]);
+            let at = (column * window.stride[1] + l).checked_sub(window.padding[2]);
+            if let (Some(row), Some(at)) = (row, at)
+                && row < height
+                && at < width
+            {
+                let pixel = (image * height + row) * width + at;
+                sum +=
+                    x[pixel * channels + first + c] * weight[((o * depth + c) * kh + k) * kw + l];
+            }
+        }
+        output.push(sum);
+    }
+    output
+}
+
+#[test]
+fn conv2d() {
+    let uneven = Window {
+        kernel: [3, 2],
+        stride: [2, 1],
+        padding: [0, 1, 1, 0],
+    };
+    for window in [
+        Window::square(1, 1, 0),
+        Window::square(1, 2, 0),
+        Window::square(3, 1, 1),
+        Window::square(3, 2, 1),
+        Window::same(3, 2, [6, 5]),
+        uneven,
+    ] {
+        for (channels, outputs, groups) in
+            [(1, 3, 1), (17, 3, 1), (3, 3, 3), (33, 33, 33), (4, 6, 2)]
+        {
+            let size = [2, 6, 5, channels];
+            let [kh, kw] = window.kernel;
+            let weight = [outputs, channels / groups, kh, kw];
+            check(
+                &format!("{window:?}, {channels} to {outputs} in {groups} groups"),
+                &[
+                    values(40, size.iter().product(), 1.0),
+                    values(41, weight.iter().product(), 1.0),
+                ],
+                |t| {
+                    let (x, w) = (t[0].clone().reshape(size), t[1].clone().reshape(weight));
+                    ops::conv2d(x, w, window, groups).reshape([-1])
+                },
+                |t| convolution(&t[0], size, &t[1], outputs, window, groups),
+            );
+        }
+    }
+}
+
+#[test]
+fn tensorflow_s_padding_covers_the_image() {
+    assert_eq!(Window::same(3, 2, [6, 5]).padding, [0, 1, 1, 1]);
+    assert_eq!(Window::same(5, 1, [7, 1]).padding, [2, 2, 2, 2]);
+    assert_eq!(Window::same(1, 2, [6, 5]).padding, [0; 4]);
+    for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2)] {
+        for size in 1..20 {
+            let [rows, _] = Window::same(kernel, stride, [size, 1]).output([size, 1]);
+            assert_eq!(rows, size.div_ceil(stride), "{kernel} {stride} {size}");
+        }
+    }
+}
+
+#[test]
+fn max_pool() {
+    let (size, window) = ([2, 7, 6, 3], Window::square(3, 2, 1));
+    check(
+        "max pool",
+        &[values(42, size.iter().product(), 1.0)],
+        |t| ops::max_pool(t[0].clone().reshape(size), window).reshape([-1]),
+        |t| {
+            let [n, height, width, channels] = size;
+            let [rows, columns] = window.output([height, width]);
+            let mut output = Vec::new();
+            for i in 0..n * rows * columns * channels {
+                let (i, c) = (i / channels, i % channels);
+                let (image, y, x) = (i / (rows * columns), i / columns % rows, i % columns);
+                let mut best = f64::NEG_INFINITY;
+                for row in (2 * y).saturating_sub(1)..(2 * y + 2).min(height) {
+                    for at in (2 * x).saturating_sub(1)..(2 * x + 2).min(width) {
+                        let pixel = (image * height + row) * width + at;
+                        best = best.max(t[0][pixel * channels + c]);
+                    }
+                }
+                output.push(best);
+            }
+            output
+        },
+    );
+}
+
+#[test]
+fn batch_norm() {
+    for (rows, channels) in [(3, 1), (17, 3), (129, 17)] {
+        for (rectify, residual) in [
+            (Rectify::None, false),
+            (Rectify::Relu, true),
+            (Rectify::Relu6, false),
+        ] {
+            for of_batch in [true, false] {
+                let config = BatchNormConfig {
+                    epsilon: 1e-2,
+                    of_batch,
+                    rectify,
+                };
+                let fixed = [values(46, channels, 0.5), values(47, channels, 0.5)];
+                let mut inputs = vec![
+                    values(43, rows * channels, 2.0),
+                    values(44, channels, 4.0),
+                    values(45, channels, 1.0),
+                ];
+                inputs.extend(residual.then(|| values(48, rows * channels, 1.0)));
+                check(
+                    &format!("batch norm {rows}x{channels}, {config:?}"),
+                    &inputs,
+                    |t| {
+                        let x = t[0].clone().reshape([rows, channels]);
+                        let moments = match of_batch {
+                            true => ops::moments(x.clone()),
+                            false => {
+                                Tensor::cat(vec![flat(&fixed[0]), flat::<Ad>(&fixed[1]) + 1.0], 0)
+                                    .reshape([2, channels])
+                            }
+                        };
+                        let residual = t.get(3).map(|r| r.clone().reshape([rows, channels]));
+                        let affine = (t[1].clone(), t[2].clone());
+                        ops::batch_norm(x, residual, affine, moments, config).reshape([-1])
+                    },
+                    |t| {
+                        let column = |c: usize| t[0].iter().skip(c).step_by(channels);
+                        let (low, high) = rectify.range();
+                        (0..rows * channels)
+                            .map(|i| {
+                                let c = i % channels;
+                                let (mean, variance) = if of_batch {
+                                    let mean = column(c).sum::<f64>() / rows as f64;
+                                    let squares = column(c).map(|x| (x - mean).powi(2));
+                                    (mean, squares.sum::<f64>() / rows as f64)
+                                } else {
+                                    (fixed[0][c], f64::from((fixed[1][c] + 1.0) as f32))
+                                };
+                                let normal = (t[0][i] - mean) / (variance + 1e-2).sqrt();
+                                let y = normal * t[1][c] + t[2][c];
+                                let y = y + t.get(3).map_or(0.0, |r| r[i]);
+                                y.max(f64::from(low)).min(f64::from(high))
+                            })
+                            .collect()
                     },
                 );
             }

@@ -1,12 +1,17 @@
-//! Layers built on the fused operations: [`Linear`] with a slot for an adapter, [`Embedding`], [`LayerNorm`].
+//! Layers built on the fused operations: [`Linear`] with a slot for an adapter, [`Embedding`], [`LayerNorm`], and for
+//! images [`Conv2d`] and [`BatchNorm`].
 //!
 //! [`AdapterSlots`] is how an adapter method finds the layers of a model: implement it with the macro
 //! [`adapter_slots!`](crate::adapter_slots) by naming the fields that hold layers.
 
+mod batch_norm;
+mod conv2d;
 mod embedding;
 mod layer_norm;
 mod linear;
 
+pub use batch_norm::BatchNorm;
+pub use conv2d::{Conv2d, Padding};
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};

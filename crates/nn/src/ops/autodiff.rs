@@ -2,7 +2,8 @@
 //! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
 
 use super::{
-    AttentionConfig, AttentionGrads, Dropout, GeluKind, LayerNormGrads, Sequences, TuneBackend,
+    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, Dropout, GeluKind,
+    LayerNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff,
@@ -12,6 +13,7 @@ use burn::backend::autodiff::{
 };
 use burn::tensor::{
     TensorMetadata,
+    backend::AutodiffBackend,
     ops::{FloatTensor, IntTensor},
 };
 
@@ -168,6 +170,91 @@ impl<B: TuneBackend> Backward<B, 1> for CrossEntropy {
     }
 }
 
+#[derive(Debug)]
+struct Conv2d(Window, usize, [usize; 4]);
+
+impl<B: TuneBackend> Backward<B, 2> for Conv2d {
+    /// x where the weight is tracked; the weight.
+    type State = (Option<FloatTensor<B>>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let Self(window, groups, size) = self;
+        let ([node_x, node_weight], (x, weight)) = (ops.parents, ops.state);
+        if let (Some(node), Some(x)) = (node_weight, x) {
+            let (weight, grad) = (weight.clone(), grad.clone());
+            grads.register::<B>(
+                node.id,
+                B::tune_conv2d_backward_weight(x, weight, grad, window, groups),
+            );
+        }
+        if let Some(node) = node_x {
+            grads.register::<B>(
+                node.id,
+                B::tune_conv2d_backward_x(size, weight, grad, window, groups),
+            );
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MaxPool(Window);
+
+impl<B: TuneBackend> Backward<B, 1> for MaxPool {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::tune_max_pool_backward(ops.state, grad, self.0));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BatchNorm(BatchNormConfig);
+
+/// x, y, gamma and the moments.
+#[derive(Debug, Clone)]
+struct BatchNormState<P> {
+    x: P,
+    y: P,
+    gamma: P,
+    moments: P,
+}
+
+/// The parents are x, gamma, beta and, where there is one, the residual.
+impl<B: TuneBackend, const N: usize> Backward<B, N> for BatchNorm {
+    type State = BatchNormState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
+        let needs = (
+            parent(0).is_some(),
+            parent(3).is_some(),
+            parent(1).is_some() || parent(2).is_some(),
+        );
+        let BatchNormState {
+            x,
+            y,
+            gamma,
+            moments,
+        } = ops.state;
+        let BatchNormGrads {
+            x,
+            residual,
+            affine,
+        } = B::tune_batch_norm_backward(x, y, gamma, moments, grad, self.0, needs);
+        let (gamma, beta) = affine.unzip();
+        for (i, grad) in [x, gamma, beta, residual].into_iter().enumerate() {
+            if let (Some(node), Some(grad)) = (parent(i), grad) {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
 impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
     fn tune_linear(
         x: FloatTensor<Self>,
@@ -268,5 +355,65 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
             (logits.primitive, targets),
             output
         )
+    }
+
+    fn tune_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        let shape = x.primitive.shape();
+        let op = Conv2d(window, groups, [shape[0], shape[1], shape[2], shape[3]]);
+        let kept = weight.is_tracked().then(|| x.primitive.clone());
+        let output = B::tune_conv2d(x.primitive, weight.primitive.clone(), window, groups);
+        node!(
+            op,
+            C,
+            [x.node, weight.node],
+            (kept, weight.primitive),
+            output
+        )
+    }
+
+    fn tune_max_pool(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
+        let output = B::tune_max_pool(x.primitive.clone(), window);
+        node!(MaxPool(window), C, [x.node], x.primitive, output)
+    }
+
+    fn tune_moments(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::tune_moments(x.primitive))
+    }
+
+    fn tune_batch_norm(
+        x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        config: BatchNormConfig,
+    ) -> FloatTensor<Self> {
+        let output = B::tune_batch_norm(
+            x.primitive.clone(),
+            residual.as_ref().map(|r| r.primitive.clone()),
+            gamma.primitive.clone(),
+            beta.primitive,
+            moments.primitive.clone(),
+            config,
+        );
+        let state = BatchNormState {
+            x: x.primitive,
+            y: output.clone(),
+            gamma: gamma.primitive,
+            moments: moments.primitive,
+        };
+        let op = BatchNorm(config);
+        match residual {
+            Some(residual) => {
+                let parents = [x.node, gamma.node, beta.node, residual.node];
+                node!(op, C, parents, state, output)
+            }
+            None => node!(op, C, [x.node, gamma.node, beta.node], state, output),
+        }
     }
 }

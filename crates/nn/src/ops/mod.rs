@@ -8,6 +8,8 @@
 mod adamw;
 mod attention;
 mod autodiff;
+mod batch_norm;
+mod conv2d;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -20,6 +22,8 @@ mod sequences;
 
 pub use adamw::AdamW;
 pub use attention::{AttentionConfig, AttentionGrads};
+pub use batch_norm::{BatchNormConfig, BatchNormGrads, Rectify};
+pub use conv2d::Window;
 pub use dropout::{Dropout, Pass};
 pub use gelu::GeluKind;
 pub use layer_norm::LayerNormGrads;
@@ -155,6 +159,78 @@ pub trait TuneBackend: Backend {
         cross_entropy::backward::<Self>(logits, targets, grad, label_smoothing)
     }
 
+    /// Convolution of `x [N, H, W, C]` with `weight [O, C/groups, kh, kw]` (PyTorch's layout) -> `[N, H', W', O]`.
+    fn tune_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        conv2d::forward::<Self>(x, weight, window, groups)
+    }
+    /// Gradient of x, of dimensions `size`, for `grad [N, H', W', O]`.
+    fn tune_conv2d_backward_x(
+        size: [usize; 4],
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        window: Window,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        conv2d::backward_x::<Self>(size, weight, grad, window, groups)
+    }
+    /// Gradient of the weight, for `grad [N, H', W', O]`.
+    fn tune_conv2d_backward_weight(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        window: Window,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        conv2d::backward_weight::<Self>(x, weight, grad, window, groups)
+    }
+
+    /// The largest value of each window: `x [N, H, W, C]` -> `[N, H', W', C]`.
+    fn tune_max_pool(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
+        conv2d::max_pool::<Self>(x, window)
+    }
+    /// Gradient of x: each output's goes to the first of its window's largest values.
+    fn tune_max_pool_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        conv2d::max_pool_backward::<Self>(x, grad, window)
+    }
+
+    /// Mean and biased variance of the columns of `x [R, C]` -> `[2, C]`. Never differentiated: see
+    /// [`BatchNormConfig::of_batch`].
+    fn tune_moments(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        batch_norm::moments::<Self>(x)
+    }
+    /// Batch norm of `x [R, C]` with `gamma`, `beta [C]` and `moments [2, C]`, plus `residual [R, C]`, rectified.
+    fn tune_batch_norm(
+        x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        config: BatchNormConfig,
+    ) -> FloatTensor<Self> {
+        batch_norm::forward::<Self>(x, residual, gamma, beta, moments, config)
+    }
+    /// Gradients of [`TuneBackend::tune_batch_norm`], whose output is `y`; `needs` = (x, residual, gamma and beta).
+    fn tune_batch_norm_backward(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        config: BatchNormConfig,
+        needs: (bool, bool, bool),
+    ) -> BatchNormGrads<Self> {
+        batch_norm::backward::<Self>(x, y, gamma, moments, grad, config, needs)
+    }
+
     /// One AdamW step; returns the new (parameter, first moment, second moment), same shapes.
     fn tune_adamw_step(
         parameter: FloatTensor<Self>,
@@ -278,5 +354,63 @@ pub fn cross_entropy<B: TuneBackend>(
         primitive(logits),
         targets.into_primitive(),
         label_smoothing,
+    ))
+}
+
+/// Convolution of `x [N, H, W, C]` with `weight [O, C/groups, kh, kw]` -> `[N, H', W', O]`.
+///
+/// # Panics
+/// If the groups do not divide the channels, or the kernel does not fit into the padded image.
+pub fn conv2d<B: TuneBackend>(
+    x: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    window: Window,
+    groups: usize,
+) -> Tensor<B, 4> {
+    let ([_, height, width, channels], [outputs, depth, ..]) = (x.dims(), weight.dims());
+    assert_eq!(
+        (depth * groups, outputs % groups),
+        (channels, 0),
+        "{groups} groups of {depth} channels do not make the image's {channels}"
+    );
+    let [rows, columns] = window.output([height, width]);
+    assert!(
+        rows * columns > 0,
+        "the kernel {:?} does not fit into an image of {height} x {width}",
+        window.kernel
+    );
+    tensor(B::tune_conv2d(
+        primitive(x),
+        primitive(weight),
+        window,
+        groups,
+    ))
+}
+
+/// The largest value of each window: `x [N, H, W, C]` -> `[N, H', W', C]`.
+pub fn max_pool<B: TuneBackend>(x: Tensor<B, 4>, window: Window) -> Tensor<B, 4> {
+    tensor(B::tune_max_pool(primitive(x), window))
+}
+
+/// Mean and biased variance of the columns of `x [R, C]`, `[2, C]`, without a gradient.
+pub fn moments<B: TuneBackend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::tune_moments(primitive(x)))
+}
+
+/// Batch norm of `x [R, C]` with `gamma`, `beta [C]` and `moments [2, C]`, plus `residual [R, C]`, rectified.
+pub fn batch_norm<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    residual: Option<Tensor<B, 2>>,
+    (gamma, beta): (Tensor<B, 1>, Tensor<B, 1>),
+    moments: Tensor<B, 2>,
+    config: BatchNormConfig,
+) -> Tensor<B, 2> {
+    tensor(B::tune_batch_norm(
+        primitive(x),
+        residual.map(primitive),
+        primitive(gamma),
+        primitive(beta),
+        primitive(moments),
+        config,
     ))
 }

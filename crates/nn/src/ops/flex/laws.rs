@@ -1,7 +1,10 @@
 //! Every kernel equals its default body, on sizes around its pieces, and on views that it must hand to the default.
 
+#![allow(clippy::unwrap_used)]
+
 use crate::ops::{
-    self, AdamW, AttentionConfig, Dropout, GeluKind, Sequences, TuneBackend, primitive, tensor,
+    self, AdamW, AttentionConfig, BatchNormConfig, Dropout, GeluKind, Rectify, Sequences,
+    TuneBackend, Window, primitive, tensor,
 };
 use crate::rng;
 use burn::backend::{Flex, flex::FlexTensor};
@@ -254,6 +257,188 @@ fn attention_equals_its_default_body() {
                     same("attention q", kernel.q, default.q);
                     same("attention k", kernel.k, default.k);
                     same("attention v", kernel.v, default.v);
+                }
+            }
+        }
+    }
+}
+
+fn image(key: u64, shape: [usize; 4]) -> FlexTensor {
+    let len = shape.iter().product();
+    primitive(tensor::<Flex, 1>(vector(key, len)).reshape(shape))
+}
+
+/// Kernel, stride and padding that overlap, leave gaps, reach beyond the image on one side, or cover it at once.
+const WINDOWS: [Window; 8] = [
+    Window::square(1, 1, 0),
+    Window::square(1, 2, 0),
+    Window::square(3, 1, 1),
+    Window::square(3, 2, 1),
+    Window::square(5, 1, 2),
+    Window::square(7, 2, 3),
+    Window {
+        kernel: [3, 5],
+        stride: [2, 1],
+        padding: [0, 1, 2, 0],
+    },
+    Window {
+        kernel: [1, 3],
+        stride: [1, 1],
+        padding: [0, 0, 1, 2],
+    },
+];
+
+#[test]
+fn convolutions_equal_their_default_bodies() {
+    for window in WINDOWS {
+        for (size, outputs, groups) in [
+            ([2, 7, 9, 3], 5, 1),
+            ([1, 8, 8, 17], 33, 1),
+            ([3, 9, 7, 35], 35, 35),
+            ([2, 8, 10, 64], 64, 64),
+            ([1, 7, 7, 4], 6, 2),
+        ] {
+            let [n, height, width, channels] = size;
+            let [rows, columns] = window.output([height, width]);
+            let [kh, kw] = window.kernel;
+            let what = format!("{window:?} of {size:?} to {outputs} in {groups} groups");
+            let x = image(1, size);
+            let weight = image(2, [outputs, channels / groups, kh, kw]);
+            let grad = image(3, [n, rows, columns, outputs]);
+            let (a, b) = (x.clone(), weight.clone());
+            same(
+                &what,
+                Flex::tune_conv2d(x.clone(), weight.clone(), window, groups),
+                ops::conv2d::forward::<Flex>(a, b, window, groups),
+            );
+            let (a, b) = (weight.clone(), grad.clone());
+            same(
+                &format!("x, {what}"),
+                Flex::tune_conv2d_backward_x(size, a.clone(), b.clone(), window, groups),
+                ops::conv2d::backward_x::<Flex>(size, a, b, window, groups),
+            );
+            same(
+                &format!("weight, {what}"),
+                Flex::tune_conv2d_backward_weight(
+                    x.clone(),
+                    weight.clone(),
+                    grad.clone(),
+                    window,
+                    groups,
+                ),
+                ops::conv2d::backward_weight::<Flex>(x, weight, grad, window, groups),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_long_convolution_equals_its_default_body() {
+    // More rows than a strip holds.
+    let (size, window) = ([3, 40, 40, 96], Window::square(3, 1, 1));
+    let (x, weight) = (image(1, size), image(2, [8, 96, 3, 3]));
+    let grad = image(3, [3, 40, 40, 8]);
+    let near = |what, kernel: FlexTensor, default: FlexTensor, scale: f64| {
+        let scaled = |x| primitive(tensor::<Flex, 4>(x) / scale);
+        same(what, scaled(kernel), scaled(default));
+    };
+    near(
+        "forward",
+        Flex::tune_conv2d(x.clone(), weight.clone(), window, 1),
+        ops::conv2d::forward::<Flex>(x.clone(), weight.clone(), window, 1),
+        10.0,
+    );
+    near(
+        "weight",
+        Flex::tune_conv2d_backward_weight(x.clone(), weight.clone(), grad.clone(), window, 1),
+        ops::conv2d::backward_weight::<Flex>(x, weight, grad, window, 1),
+        30.0,
+    );
+}
+
+#[test]
+fn pooling_equals_its_default_body() {
+    for window in WINDOWS {
+        let fits = |pad: usize, kernel: usize| pad < kernel;
+        if !(fits(window.padding[0], window.kernel[0]) && fits(window.padding[2], window.kernel[1]))
+        {
+            continue;
+        }
+        for size in [[2, 7, 9, 3], [1, 8, 8, 65]] {
+            let [rows, columns] = window.output([size[1], size[2]]);
+            let (x, grad) = (image(1, size), image(2, [size[0], rows, columns, size[3]]));
+            same(
+                "max pool",
+                Flex::tune_max_pool(x.clone(), window),
+                ops::conv2d::max_pool::<Flex>(x.clone(), window),
+            );
+            same(
+                "max pool backward",
+                Flex::tune_max_pool_backward(x.clone(), grad.clone(), window),
+                ops::conv2d::max_pool_backward::<Flex>(x, grad, window),
+            );
+        }
+    }
+}
+
+#[test]
+fn batch_norm_equals_its_default_body() {
+    for shape in [[2, 3], [17, 1], [129, 65], [130, 300]] {
+        let channels = shape[1];
+        let x = random(1, shape);
+        let residual = random(2, shape);
+        let (gamma, beta) = (vector(3, channels), vector(4, channels));
+        let moments = Flex::tune_moments(x.clone());
+        same(
+            "moments",
+            moments.clone(),
+            ops::batch_norm::moments::<Flex>(x.clone()),
+        );
+        for rectify in [Rectify::None, Rectify::Relu, Rectify::Relu6] {
+            for of_batch in [false, true] {
+                for residual in [None, Some(residual.clone())] {
+                    let config = BatchNormConfig {
+                        epsilon: 1e-2,
+                        of_batch,
+                        rectify,
+                    };
+                    let call = || {
+                        (
+                            x.clone(),
+                            residual.clone(),
+                            gamma.clone(),
+                            beta.clone(),
+                            moments.clone(),
+                        )
+                    };
+                    let (a, b, c, d, e) = call();
+                    let y = Flex::tune_batch_norm(a, b, c, d, e, config);
+                    let (a, b, c, d, e) = call();
+                    let default = ops::batch_norm::forward::<Flex>(a, b, c, d, e, config);
+                    same("batch norm", y.clone(), default);
+                    let needs = (true, residual.is_some(), true);
+                    let grad = random(5, shape);
+                    let (a, _, c, _, e) = call();
+                    let kernel = Flex::tune_batch_norm_backward(
+                        a,
+                        y.clone(),
+                        c,
+                        e,
+                        grad.clone(),
+                        config,
+                        needs,
+                    );
+                    let (a, _, c, _, e) = call();
+                    let default =
+                        ops::batch_norm::backward::<Flex>(a, y, c, e, grad, config, needs);
+                    same("x", kernel.x.unwrap(), default.x.unwrap());
+                    assert_eq!(kernel.residual.is_some(), residual.is_some());
+                    if let (Some(kernel), Some(default)) = (kernel.residual, default.residual) {
+                        same("residual", kernel, default);
+                    }
+                    let (kernel, default) = (kernel.affine.unwrap(), default.affine.unwrap());
+                    same("gamma", kernel.0, default.0);
+                    same("beta", kernel.1, default.1);
                 }
             }
         }

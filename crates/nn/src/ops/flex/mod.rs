@@ -7,7 +7,10 @@
 
 mod adamw;
 mod attention;
+mod batch_norm;
+mod conv2d;
 mod cross_entropy;
+mod depthwise;
 mod dropout;
 mod embedding;
 mod gelu;
@@ -16,13 +19,14 @@ mod laws;
 mod layer_norm;
 mod linear;
 mod math;
+mod max_pool;
 #[cfg(test)]
 mod times;
 mod util;
 
 use super::{
-    AdamW, AttentionConfig, AttentionGrads, Dropout, GeluKind, LayerNormGrads, Sequences,
-    TuneBackend,
+    AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, Dropout, GeluKind,
+    LayerNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -130,6 +134,87 @@ impl TuneBackend for Flex {
     ) -> FlexTensor {
         cross_entropy::backward(&logits, &targets, &grad, label_smoothing).unwrap_or_else(|| {
             super::cross_entropy::backward::<Self>(logits, targets, grad, label_smoothing)
+        })
+    }
+
+    fn tune_conv2d(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        match groups {
+            1 => conv2d::forward(&x, &weight, window),
+            _ => depthwise::forward(&x, &weight, window),
+        }
+        .unwrap_or_else(|| super::conv2d::forward::<Self>(x, weight, window, groups))
+    }
+
+    fn tune_conv2d_backward_x(
+        size: [usize; 4],
+        weight: FlexTensor,
+        grad: FlexTensor,
+        window: Window,
+        groups: usize,
+    ) -> FlexTensor {
+        let grad = grad.to_contiguous();
+        match groups {
+            1 => conv2d::backward_x(size, &weight, &grad, window),
+            _ => depthwise::backward_x(size, &weight, &grad, window),
+        }
+        .unwrap_or_else(|| super::conv2d::backward_x::<Self>(size, weight, grad, window, groups))
+    }
+
+    fn tune_conv2d_backward_weight(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        window: Window,
+        groups: usize,
+    ) -> FlexTensor {
+        let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
+        match groups {
+            1 => conv2d::backward_weight(&x, &weight, &grad, window),
+            _ => depthwise::backward_weight(&x, &weight, &grad, window),
+        }
+        .unwrap_or_else(|| super::conv2d::backward_weight::<Self>(x, weight, grad, window, groups))
+    }
+
+    fn tune_max_pool(x: FlexTensor, window: Window) -> FlexTensor {
+        max_pool::forward(&x, window).unwrap_or_else(|| super::conv2d::max_pool::<Self>(x, window))
+    }
+
+    fn tune_max_pool_backward(x: FlexTensor, grad: FlexTensor, window: Window) -> FlexTensor {
+        let grad = grad.to_contiguous();
+        max_pool::backward(&x, &grad, window)
+            .unwrap_or_else(|| super::conv2d::max_pool_backward::<Self>(x, grad, window))
+    }
+
+    fn tune_moments(x: FlexTensor) -> FlexTensor {
+        batch_norm::moments(&x).unwrap_or_else(|| super::batch_norm::moments::<Self>(x))
+    }
+
+    fn tune_batch_norm(
+        x: FlexTensor,
+        residual: Option<FlexTensor>,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        moments: FlexTensor,
+        config: BatchNormConfig,
+    ) -> FlexTensor {
+        batch_norm::forward(&x, residual.as_ref(), &gamma, &beta, &moments, config).unwrap_or_else(
+            || super::batch_norm::forward::<Self>(x, residual, gamma, beta, moments, config),
+        )
+    }
+
+    fn tune_batch_norm_backward(
+        x: FlexTensor,
+        y: FlexTensor,
+        gamma: FlexTensor,
+        moments: FlexTensor,
+        grad: FlexTensor,
+        config: BatchNormConfig,
+        needs: (bool, bool, bool),
+    ) -> BatchNormGrads<Self> {
+        let grad = grad.to_contiguous();
+        batch_norm::backward(&x, &y, &gamma, &moments, &grad, config, needs).unwrap_or_else(|| {
+            super::batch_norm::backward::<Self>(x, y, gamma, moments, grad, config, needs)
         })
     }
 
