@@ -7,6 +7,7 @@
 pub mod bert;
 mod error;
 mod files;
+pub mod image;
 mod load;
 
 pub use error::ModelError;

@@ -96,11 +96,17 @@ impl LoadReport {
 
 impl Checkpoint {
     /// Finds and opens the weights of a model directory: `model.safetensors` or its sharded index, else
-    /// `pytorch_model.bin` or its index.
+    /// `pytorch_model.bin` or its index, else the one file of weights that lies there. The path may also be that file's.
     ///
     /// # Errors
     /// When there are none, or the file is broken.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        if dir.is_file() {
+            return Ok(Self {
+                files: WeightFiles::open(dir)?,
+                path: dir.to_owned(),
+            });
+        }
         for name in [
             "model.safetensors",
             "model.safetensors.index.json",
@@ -123,6 +129,19 @@ impl Checkpoint {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         found.sort();
+        let is_weights = |name: &&String| {
+            let adapter = name.starts_with("adapter");
+            [".safetensors", ".bin", ".pth", ".pt", ".th"]
+                .iter()
+                .any(|extension| name.ends_with(extension) && !adapter)
+        };
+        if let [only] = found.iter().filter(is_weights).collect::<Vec<_>>()[..] {
+            let path = dir.join(only);
+            return Ok(Self {
+                files: WeightFiles::open(&path)?,
+                path,
+            });
+        }
         let found = if found.is_empty() {
             "an empty directory".into()
         } else {

@@ -72,7 +72,7 @@ pub struct Mapped<B: Backend> {
     pub trainable: bool,
 }
 
-/// Replaces every float parameter by what `map` makes of it. Ids stay.
+/// Replaces every float parameter by what `map` makes of it. Ids stay; buffers never train, whatever `map` says.
 pub fn map<B: Backend, M: Module<B>>(
     module: M,
     map: &mut dyn FnMut(ParamRef<'_, B>) -> Mapped<B>,
@@ -97,7 +97,7 @@ pub fn set_trainable<B: Backend, M: Module<B>>(
     trainable: &mut dyn FnMut(&str) -> bool,
 ) -> M {
     map(module, &mut |param| {
-        let trainable = !is_buffer(param.path) && trainable(param.path);
+        let trainable = trainable(param.path);
         Mapped {
             value: param.value,
             trainable,
@@ -138,13 +138,22 @@ struct Walk<F> {
     then: F,
 }
 
+/// Whether a container is an enum, whose variant's name is no part of a path.
+fn is_enum(container: &str) -> bool {
+    container.starts_with("Enum:")
+}
+
 impl<B: Backend> ModuleVisitor<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>)> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !is_enum(container) {
+            self.path.push(name.to_owned());
+        }
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !is_enum(container) {
+            self.path.pop();
+        }
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
@@ -160,23 +169,29 @@ impl<B: Backend> ModuleVisitor<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>)> {
 }
 
 impl<B: Backend> ModuleMapper<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>) -> Mapped<B>> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !is_enum(container) {
+            self.path.push(name.to_owned());
+        }
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !is_enum(container) {
+            self.path.pop();
+        }
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
+        let path = self.path.join(".");
         let Mapped { value, trainable } = (self.then)(ParamRef {
-            path: &self.path.join("."),
+            path: &path,
             id,
             shape: tensor.shape(),
             trainable: tensor.is_require_grad(),
             value: tensor.into_primitive().tensor(),
         });
+        let trainable = trainable && !is_buffer(&path);
         let tensor = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(value));
         // A tracked result of an operation is no leaf; only a change of state may make one.
         let tensor = if tensor.is_require_grad() == trainable {

@@ -28,12 +28,13 @@ mod evaluation;
 mod finetune;
 mod init;
 mod inspect;
-mod job;
 mod merge;
 mod observer;
 mod plan;
 pub mod report;
 mod saved;
+mod task;
+mod text;
 
 pub use backend::compiled_devices;
 pub use classifier::{Classifier, Prediction};

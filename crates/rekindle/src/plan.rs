@@ -26,12 +26,8 @@ pub struct Plan {
     pub labels: Vec<String>,
     /// Examples to train on, validate on, test on.
     pub examples: [usize; 3],
-    /// Tokens of the training examples, special ones included.
-    pub train_tokens: usize,
-    /// Training examples that are cut to the maximum length.
-    pub truncated: usize,
-    /// The maximum length in tokens.
-    pub max_length: usize,
+    /// Their size, in words: tokens, or pixels.
+    pub inputs: String,
     /// Examples in an optimizer step.
     pub examples_per_step: usize,
     /// Optimizer steps in all.
@@ -75,11 +71,6 @@ impl fmt::Display for Plan {
             n if n <= 6 => self.labels.join(", "),
             n => format!("{} and {} more", self.labels[..5].join(", "), n - 5),
         };
-        let cut = match self.truncated {
-            0 => String::new(),
-            n => format!(", {} cut to {} tokens", grouped(n), self.max_length),
-        };
-        let mean = self.train_tokens as f64 / train.max(1) as f64;
         let rows = [
             ("model", format!("{} ({})", self.model, self.loaded)),
             ("method", self.method.clone()),
@@ -94,10 +85,11 @@ impl fmt::Display for Plan {
             (
                 "examples",
                 format!(
-                    "{} train, {} validation, {} test; {mean:.1} tokens each{cut}",
+                    "{} train, {} validation, {} test; {}",
                     grouped(train),
                     grouped(validation),
-                    grouped(test)
+                    grouped(test),
+                    self.inputs
                 ),
             ),
             ("labels", format!("{}: {labels}", self.labels.len())),

@@ -179,11 +179,11 @@ impl Checkpoint {
     }
 }
 
-/// The trainable parameters by published name.
+/// The trainable parameters and the buffers, by published name.
 fn trainable<B: Backend, M: Module<B>>(model: &M, names: NameMap) -> Vec<(String, HostTensor)> {
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
-        if param.trainable {
+        if param.trainable || params::is_buffer(param.path) {
             tensors.push((
                 names.published(param.path),
                 HostTensor::from_primitive::<B>(param.value),
