@@ -427,6 +427,46 @@ pub enum DataError {
         /// The tokenizer's message.
         message: String,
     },
+    /// A file that is no picture, or not a whole one.
+    #[error("{}: {reason}\nhint: replace or remove the file; or set on_bad_example = \"skip\"", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, what was found.
+        reason: String,
+    },
+    /// Files of a set that are no pictures.
+    #[error("{}: {count} of {of} pictures cannot be used:\n  {named}\nhint: replace or remove them; or set data.on_bad_example = \"skip\" to leave them out", path.display())]
+    BadPictures {
+        /// The folder or table.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// The first of them, with reasons.
+        named: String,
+    },
+    /// A folder without pictures.
+    #[error("{}: no pictures here; expected .jpg, .png, .webp, .gif or .bmp files\nhint: check the path", path.display())]
+    NoPictures {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder of a class without pictures.
+    #[error("{}: the class has no pictures; expected .jpg, .png, .webp, .gif or .bmp files\nhint: remove the folder, or put its pictures there", path.display())]
+    EmptyClass {
+        /// The class's folder.
+        path: PathBuf,
+    },
+    /// A folder without folders.
+    #[error("{}: expected one folder for each class, found none{}\nhint: put the pictures of each class into a folder of its name, or give a table of paths and labels", path.display(), if *loose > 0 { format!(" but {loose} pictures") } else { String::new() })]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+        /// Pictures that lie in it.
+        loose: usize,
+    },
     /// The background thread's batch function panicked: a bug, not a mistake of the user.
     #[error("batch {index} could not be made: {message}")]
     BatchPanicked {

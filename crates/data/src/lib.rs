@@ -10,6 +10,7 @@
 //! | text or text pair -> token ids | [`text::TextEncoder`] |
 //! | order of the examples in an epoch | [`Sampler`] |
 //! | encoded examples -> one packed row of tokens | [`text::TextBatch`] |
+//! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
 //! The crate knows no network, no model and no tensor library. Everything that looks random is a pure function of
@@ -33,6 +34,7 @@
 mod columns;
 mod error;
 mod example;
+pub mod image;
 pub mod labels;
 mod loader;
 mod near;

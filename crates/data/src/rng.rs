@@ -19,6 +19,12 @@ pub enum Stream {
     Shuffle = 2,
     /// The order of the batches in an epoch, when they are grouped by length.
     BatchOrder = 3,
+    /// What is done to a picture; the epoch or view, and the picture, choose the rest.
+    Augment = 10,
+    /// Which pictures of a batch are mixed, and how much.
+    Mix = 11,
+    /// Which examples an epoch draws, where classes are drawn evenly.
+    Weighted = 12,
 }
 
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;

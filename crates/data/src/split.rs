@@ -1,6 +1,7 @@
 //! One set into train, validation and test.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::example::file_of;
 use crate::rng::{self, Stream};
@@ -40,21 +41,39 @@ pub fn split(
     stratify: bool,
     seed: u64,
 ) -> Result<Split, DataError> {
+    let label = |index: usize| examples[index].label.as_ref().map(|label| label.as_str());
+    let path = file_of(&examples);
+    let to = parts(examples.len(), label, &path, fractions, stratify, seed)?;
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    for (example, to) in examples.into_iter().zip(to) {
+        parts[usize::from(to)].push(example);
+    }
+    let [train, validation, test] = parts;
+    Ok(Split {
+        train,
+        validation,
+        test,
+    })
+}
+
+/// Where each of `n` examples goes: 0 train, 1 validation, 2 test.
+pub(crate) fn parts<'a>(
+    n: usize,
+    label: impl Fn(usize) -> Option<&'a str>,
+    path: &Path,
+    fractions: Fractions,
+    stratify: bool,
+    seed: u64,
+) -> Result<Vec<u8>, DataError> {
     let Fractions { validation, test } = fractions;
     let share = |fraction: f64| (0.0..1.0).contains(&fraction);
     if !share(validation) || !share(test) || validation + test >= 1.0 {
         return Err(DataError::BadFractions { validation, test });
     }
-    let n = examples.len();
-    let path = file_of(&examples);
 
     let mut classes: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
-    for (index, example) in examples.iter().enumerate() {
-        let label = if stratify {
-            example.label.as_ref().map(|label| label.as_str())
-        } else {
-            None
-        };
+    for index in 0..n {
+        let label = if stratify { label(index) } else { None };
         classes.entry(label).or_default().push(index);
     }
     let mut classes: Vec<Vec<usize>> = classes.into_values().collect();
@@ -75,7 +94,7 @@ pub fn split(
         }
         if taken.is_empty() && fraction > 0.0 {
             return Err(DataError::EmptySplit {
-                path: path.clone(),
+                path: path.to_owned(),
                 part,
                 examples: n,
                 fraction,
@@ -87,7 +106,7 @@ pub fn split(
     let validation = take("validation", validation)?;
     if test.len() + validation.len() == n {
         return Err(DataError::EmptySplit {
-            path,
+            path: path.to_owned(),
             part: "train",
             examples: n,
             fraction: 1.0 - fractions.validation - fractions.test,
@@ -97,16 +116,7 @@ pub fn split(
     let mut to = vec![0u8; n];
     test.iter().for_each(|&index| to[index] = 2);
     validation.iter().for_each(|&index| to[index] = 1);
-    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-    for (example, to) in examples.into_iter().zip(to) {
-        parts[usize::from(to)].push(example);
-    }
-    let [train, validation, test] = parts;
-    Ok(Split {
-        train,
-        validation,
-        test,
-    })
+    Ok(to)
 }
 
 /// How many of each class make up `wanted`: the whole part of its quota, and one more for the largest remainders. The
@@ -134,7 +144,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{Place, RawLabel};
-    use std::path::Path;
 
     fn set(sizes: &[usize]) -> Vec<Example> {
         let path: std::sync::Arc<Path> = Path::new("all.csv").into();

@@ -1,0 +1,14 @@
+//! Pictures: files and folders -> [`ImageSet`] -> decoded [`Picture`]s -> transformed [`ImageBatch`]es.
+
+pub mod colour;
+mod decode;
+mod loader;
+mod set;
+mod thumbnail;
+pub mod transforms;
+
+pub use decode::{Picture, picture_size, read_picture};
+pub use loader::{ImageBatch, ImageLoader, Mix, Mixed};
+pub use set::{ImageParts, ImageRead, ImageSet, find_pictures, image_parts, read_images};
+pub use thumbnail::thumbnail;
+pub use transforms::{Augment, Draw, Interpolation, Preprocess, ResizedCrop};
