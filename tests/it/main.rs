@@ -12,6 +12,8 @@ mod support;
 mod tiny;
 #[cfg(feature = "cpu")]
 mod tokens;
+#[cfg(feature = "cpu")]
+mod vision;
 #[cfg(all(feature = "cpu", feature = "wgpu"))]
 mod wgpu;
 mod workspace;
