@@ -16,6 +16,7 @@
 //! # Ok::<(), rekindle_metrics::MetricsError>(())
 //! ```
 
+mod calibration;
 mod classification;
 mod confusion;
 mod error;
@@ -23,6 +24,7 @@ mod interval;
 mod mean;
 pub mod nan_as_null;
 
+pub use calibration::{Calibration, CalibrationReport};
 pub use classification::{Classification, ClassificationReport, PerClass};
 pub use confusion::ConfusionMatrix;
 pub use error::MetricsError;

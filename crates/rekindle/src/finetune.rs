@@ -3,7 +3,7 @@
 use crate::{
     Error, Observer, Plan, RunConfig,
     backend::{OnBackend, on_device},
-    config,
+    config, images,
     observer::Watched,
     report::{self, EvalPoint, Report, TrainPoint},
     task::{Facts, Judged, Task},
@@ -186,6 +186,10 @@ impl OnBackend for Run<'_> {
                 let (job, model) = text::open::<B>(self.config, self.observer, device)?;
                 self.drive(&job, model, held, started, device)
             }
+            config::Task::ImageClassification => {
+                let (job, model) = images::open::<B>(self.config, self.observer, device)?;
+                self.drive(&job, model, held, started, device)
+            }
         }
     }
 }
@@ -272,15 +276,18 @@ impl Run<'_> {
 
         let clock = Instant::now();
         let best_step = outcome.state.best.map(|(step, _)| step);
-        let mut model = outcome.model;
-        if let Some(step) = best_step.filter(|&step| step != outcome.state.step) {
-            let path = run.checkpoints().join(format!("step-{step:08}"));
+        let earlier = best_step
+            .filter(|&step| step != outcome.state.step)
+            .map(|step| run.checkpoints().join(format!("step-{step:08}")))
             // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
-            if path.is_dir() {
-                model = rekindle_train::restore(model, &path, job.names(), device)?;
+            .filter(|path| path.is_dir());
+        let model = match (earlier, &outcome.average) {
+            (Some(path), _) => {
+                rekindle_train::restore_best(outcome.model, &path, job.names(), device)?.valid()
             }
-        }
-        let model = model.valid();
+            (None, Some(average)) => average.model(&outcome.model, job.names()),
+            (None, None) => outcome.model.valid(),
+        };
         observer.note("evaluating the best checkpoint");
         let Judged {
             split,
@@ -367,6 +374,7 @@ fn train_config(config: &RunConfig, facts: &Facts) -> TrainConfig {
                 patience: patience as u32,
                 min_delta: config.eval.early_stopping_min_delta,
             }),
+        average_decay: train.ema_decay,
         fingerprint: facts.fingerprint.clone(),
     }
 }

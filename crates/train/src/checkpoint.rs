@@ -1,9 +1,9 @@
 //! Checkpoints: what a run needs to go on as if it had never stopped. Written aside, fsynced, renamed: complete or absent.
 //!
 //! `checkpoints/step-00000400/`: `trainable.safetensors` (what training changed), `optimizer.safetensors` (its moments),
-//! `state.json`. Frozen parameters are not repeated: they are the base model's.
+//! `average.safetensors` (where an average of the weights is kept), `state.json`. Frozen parameters are not repeated: they are the base model's.
 
-use crate::{Optimizer, RunDir, TrainConfig, TrainError};
+use crate::{Average, Optimizer, RunDir, TrainConfig, TrainError};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_nn::{
     TuneAutodiff,
@@ -102,11 +102,14 @@ impl Checkpoint {
     }
 
     /// Writes a checkpoint, points `best` to it if it is the best, and deletes old ones but the newest `keep` and the best.
+    #[allow(clippy::too_many_arguments)] // each is one part of what is kept
     pub(crate) fn write<B: TuneAutodiff, M: Module<B>>(
         run: &RunDir,
         state: &TrainState,
         model: &M,
         optimizer: &Optimizer<B>,
+        average: Option<&Average<B>>,
+        will_train: &dyn Fn(&str) -> bool,
         names: NameMap,
         keep: usize,
     ) -> Result<Self, TrainError> {
@@ -127,7 +130,10 @@ impl Checkpoint {
                         &[],
                     )
                 };
-                write("trainable.safetensors", trainable(model, names))?;
+                write("trainable.safetensors", trainable(model, will_train, names))?;
+                if let Some(average) = average {
+                    write(AVERAGE, average.state())?;
+                }
                 write("optimizer.safetensors", optimizer.state())?;
                 let json = serde_json::to_string_pretty(state)
                     .map_err(|e| TrainError::io(&aside)(e.into()))?;
@@ -167,30 +173,83 @@ impl Checkpoint {
         device: &B::Device,
     ) -> Result<M, TrainError> {
         let model = restore(model, &self.path, names, device)?;
-        let files = TensorFiles::open(&self.path.join("optimizer.safetensors"))?;
-        let mut state = BTreeMap::new();
-        for name in files.names() {
-            if let Some(tensor) = files.read(name)? {
-                state.insert(name.to_owned(), tensor);
-            }
-        }
+        let state = read_all(&self.path.join("optimizer.safetensors"))?;
         optimizer.load_state(self.state.step, state, device);
         Ok(model)
     }
+
+    /// The average of the weights that the checkpoint keeps.
+    pub(crate) fn average<B: TuneAutodiff>(
+        &self,
+        decay: f64,
+        device: &B::Device,
+    ) -> Result<Average<B>, TrainError> {
+        let values = read_all(&self.path.join(AVERAGE))?;
+        Ok(Average::from_state(decay, values, device))
+    }
 }
 
-/// The trainable parameters and the buffers, by published name.
-fn trainable<B: Backend, M: Module<B>>(model: &M, names: NameMap) -> Vec<(String, HostTensor)> {
+/// The parameters that train or will, and the buffers, by published name.
+fn trainable<B: Backend, M: Module<B>>(
+    model: &M,
+    will_train: &dyn Fn(&str) -> bool,
+    names: NameMap,
+) -> Vec<(String, HostTensor)> {
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
-        if param.trainable || params::is_buffer(param.path) {
+        let name = names.published(param.path);
+        if param.trainable || params::is_buffer(param.path) || will_train(&name) {
             tensors.push((
-                names.published(param.path),
+                name,
                 HostTensor::from_primitive::<B>(param.value),
             ));
         }
     });
     tensors
+}
+
+/// The file of averaged weights.
+const AVERAGE: &str = "average.safetensors";
+
+/// Puts a checkpoint's model into one with the same trainable parameters: the average of the weights where one was kept,
+/// else the weights themselves.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_best<B: Backend, M: Module<B>>(
+    model: M,
+    checkpoint: &Path,
+    names: NameMap,
+    device: &B::Device,
+) -> Result<M, TrainError> {
+    let model = restore(model, checkpoint, names, device)?;
+    let path = checkpoint.join(AVERAGE);
+    if !path.is_file() {
+        return Ok(model);
+    }
+    let mut average = read_all(&path)?;
+    Ok(params::map(model, &mut |param| {
+        let value = match average.remove(&names.published(param.path)) {
+            Some(host) => host.into_primitive::<B>(device),
+            None => param.value,
+        };
+        Mapped {
+            value,
+            trainable: param.trainable,
+        }
+    }))
+}
+
+/// All tensors of a file.
+fn read_all(path: &Path) -> Result<BTreeMap<String, HostTensor>, TrainError> {
+    let files = TensorFiles::open(path)?;
+    let mut values = BTreeMap::new();
+    for name in files.names() {
+        if let Some(tensor) = files.read(name)? {
+            values.insert(name.to_owned(), tensor);
+        }
+    }
+    Ok(values)
 }
 
 /// Puts a checkpoint's trainable parameters into a model with the same ones.
@@ -204,18 +263,12 @@ pub fn restore<B: Backend, M: Module<B>>(
     device: &B::Device,
 ) -> Result<M, TrainError> {
     let path = checkpoint.join("trainable.safetensors");
-    let files = TensorFiles::open(&path)?;
     let mismatch = |reason: String| TrainError::Checkpoint {
         path: path.clone(),
         reason,
         hint: "the checkpoint belongs to a run with another model or method; resume with that run's own config.toml",
     };
-    let mut values = BTreeMap::new();
-    for name in files.names() {
-        if let Some(tensor) = files.read(name)? {
-            values.insert(name.to_owned(), tensor);
-        }
-    }
+    let mut values = read_all(&path)?;
     let mut fail = None;
     let model = params::map(model, &mut |param| {
         let name = names.published(param.path);

@@ -25,6 +25,18 @@ pub trait Job<B: TuneAutodiff> {
     /// # Errors
     /// When the stream cannot begin; a batch that cannot be made is an error in its place.
     fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, Self::Batch>, TrainError>;
+    /// The factor of the learning rate for a parameter, by published name.
+    fn rate(&self, _name: &str) -> f64 {
+        1.0
+    }
+    /// The model as an epoch trains it: which parameters are free. A pure function of the epoch.
+    fn at_epoch(&self, model: Self::Model, _epoch: u64) -> Self::Model {
+        model
+    }
+    /// Whether some epoch trains a parameter, by published name, that the first does not.
+    fn will_train(&self, _name: &str) -> bool {
+        false
+    }
     /// How many examples (or tokens) the loss of a batch sums over: what the mean is taken over.
     fn count(&self, batch: &Self::Batch) -> usize;
     /// Which examples a batch holds, for an error message.

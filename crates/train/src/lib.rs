@@ -4,6 +4,7 @@
 //! This crate knows no model, no task and no file of data: a [`Job`] brings them.
 #![recursion_limit = "256"]
 
+mod average;
 mod checkpoint;
 mod error;
 mod events;
@@ -13,7 +14,8 @@ mod run_dir;
 mod schedule;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, TrainState, restore};
+pub use average::Average;
+pub use checkpoint::{Checkpoint, TrainState, restore, restore_best};
 pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
 pub use job::{BatchStream, Evaluation, Job};

@@ -98,6 +98,8 @@ pub struct Optimizer<B: TuneAutodiff> {
     config: OptimizerConfig,
     steps: u64,
     moments: BTreeMap<String, Moments<B>>,
+    /// Steps done before a parameter joined, where it was not there from the start.
+    joined: BTreeMap<String, u64>,
 }
 
 type Moments<B> = (
@@ -113,16 +115,19 @@ impl<B: TuneAutodiff> Optimizer<B> {
             config,
             steps: 0,
             moments: BTreeMap::new(),
+            joined: BTreeMap::new(),
         }
     }
 
-    /// One step on every parameter that has a gradient; `grad_scale` is the clipping factor.
+    /// One step on every parameter that has a gradient; `grad_scale` is the clipping factor, `rate` a parameter's factor of
+    /// the learning rate, by published name.
     pub fn step<M: Module<B>>(
         &mut self,
         model: M,
         mut grads: Gradients<B>,
         learning_rate: f64,
         grad_scale: f64,
+        rate: &dyn Fn(&str) -> f64,
         names: NameMap,
     ) -> M {
         self.steps += 1;
@@ -144,11 +149,18 @@ impl<B: TuneAutodiff> Optimizer<B> {
                 };
             };
             let is_vector = param.shape.num_dims() < 2;
+            let known = self.moments.remove(&name);
+            if known.is_none() && self.steps > 1 {
+                self.joined.insert(name.clone(), self.steps - 1);
+            }
             let settings = AdamW {
                 weight_decay: if is_vector { 0.0 } else { base.weight_decay },
+                learning_rate: base.learning_rate * rate(&name),
+                // Its own count corrects the bias of its moments.
+                step: base.step - self.joined.get(&name).copied().unwrap_or(0),
                 ..base
             };
-            let moments = self.moments.remove(&name).unwrap_or_else(|| {
+            let moments = known.unwrap_or_else(|| {
                 let zeros = || {
                     B::InnerBackend::float_zeros(
                         grad.shape(),
@@ -168,7 +180,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
         })
     }
 
-    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`.
+    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late.
     #[must_use]
     pub fn state(&self) -> Vec<(String, HostTensor)> {
         self.moments
@@ -181,6 +193,13 @@ impl<B: TuneAutodiff> Optimizer<B> {
                     )
                 })
             })
+            .chain(self.joined.iter().map(|(name, &steps)| {
+                let count = HostTensor {
+                    shape: vec![1],
+                    values: vec![steps as f32],
+                };
+                (format!("{name}.joined"), count)
+            }))
             .collect()
     }
 
@@ -198,6 +217,10 @@ impl<B: TuneAutodiff> Optimizer<B> {
             match name.rsplit_once('.') {
                 Some((parameter, "m")) => first.push((parameter.to_owned(), tensor)),
                 Some((parameter, "v")) => drop(second.insert(parameter.to_owned(), tensor)),
+                Some((parameter, "joined")) => {
+                    let steps = tensor.values.first().copied().unwrap_or(0.0);
+                    self.joined.insert(parameter.to_owned(), steps as u64);
+                }
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The loop.
 
 use crate::{
-    Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig, RunDir, Schedule, Sink,
+    Average, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig, RunDir, Schedule, Sink,
     TrainError, TrainState, Warmup, optimizer::scalar,
 };
 use burn::module::AutodiffModule;
@@ -68,6 +68,8 @@ pub struct TrainConfig {
     pub best: BestMetric,
     /// When to give up.
     pub early_stopping: Option<EarlyStopping>,
+    /// Decay of the average of the weights, which then is what is evaluated.
+    pub average_decay: Option<f64>,
     /// See [`TrainState::fingerprint`].
     pub fingerprint: String,
 }
@@ -95,9 +97,11 @@ pub enum Stopped {
 }
 
 /// What the loop leaves.
-pub struct Outcome<M> {
+pub struct Outcome<B: TuneAutodiff, M> {
     /// The model after the last step (the best one is in `best`).
     pub model: M,
+    /// The average of its weights, where one was kept.
+    pub average: Option<Average<B>>,
     /// Where it ended.
     pub state: TrainState,
     /// Why.
@@ -119,7 +123,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     sink: &mut dyn Sink,
     stop: &dyn Fn() -> bool,
     device: &B::Device,
-) -> Result<Outcome<J::Model>, TrainError> {
+) -> Result<Outcome<B, J::Model>, TrainError> {
     let mut optimizer = Optimizer::<B>::new(config.optimizer);
     let mut state = TrainState {
         total_steps: config.total_steps(job.batches(0)),
@@ -131,6 +135,11 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
         model = checkpoint.load(model, &mut optimizer, job.names(), device)?;
         state = checkpoint.state.clone();
     }
+    let mut average = match (config.average_decay, resume) {
+        (Some(decay), Some(checkpoint)) => Some(checkpoint.average(decay, device)?),
+        (Some(decay), None) => Some(Average::new(decay)),
+        (None, _) => None,
+    };
     let warmup = config.warmup.steps(state.total_steps);
     let mut saved_at = state.step;
     sink.event(&Event::Started {
@@ -139,6 +148,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     });
 
     while state.step < state.total_steps {
+        model = job.at_epoch(model, state.epoch);
         let batches = job.batches(state.epoch);
         let mut stream = job.stream(state.epoch, state.batch)?;
         while state.batch < batches && state.step < state.total_steps {
@@ -188,9 +198,13 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
                 true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
                 false => 1.0,
             };
-            model = optimizer.step(model, grads, learning_rate, clip, job.names());
+            let rate = |name: &str| job.rate(name);
+            model = optimizer.step(model, grads, learning_rate, clip, &rate, job.names());
 
             state.step += 1;
+            if let Some(average) = &mut average {
+                average.update(&model, state.step, job.names());
+            }
             state.passes += window.len() as u64;
             state.batch += window.len();
             let epoch = state.epoch as f64 + state.batch as f64 / batches as f64;
@@ -218,6 +232,10 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
                 state.batch = 0;
             }
             if evaluate {
+                let model = match &average {
+                    Some(average) => average.model(&model, job.names()),
+                    None => model.valid(),
+                };
                 self::evaluate(job, &model, config, &mut state, epoch, sink)?;
             }
             let interrupted = stop();
@@ -225,7 +243,17 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
                 .checkpoint_every
                 .is_some_and(|n| state.step.is_multiple_of(n.max(1)));
             if evaluate || due || interrupted || run_ends {
-                match Checkpoint::write(run, &state, &model, &optimizer, job.names(), config.keep) {
+                let written = Checkpoint::write(
+                    run,
+                    &state,
+                    &model,
+                    &optimizer,
+                    average.as_ref(),
+                    &|name| job.will_train(name),
+                    job.names(),
+                    config.keep,
+                );
+                match written {
                     Ok(checkpoint) => {
                         saved_at = state.step;
                         sink.event(&Event::Checkpointed {
@@ -248,6 +276,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             if interrupted && !run_ends {
                 return Ok(Outcome {
                     model,
+                    average,
                     state,
                     stopped: Stopped::Interrupted,
                 });
@@ -255,6 +284,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             if gave_up && !run_ends {
                 return Ok(Outcome {
                     model,
+                    average,
                     state,
                     stopped: Stopped::Early,
                 });
@@ -266,6 +296,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     }
     Ok(Outcome {
         model,
+        average,
         state,
         stopped: Stopped::Finished,
     })
@@ -274,7 +305,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
 /// One evaluation, and what it says about best and patience.
 fn evaluate<B: TuneAutodiff, J: Job<B>>(
     job: &J,
-    model: &J::Model,
+    model: &<J::Model as AutodiffModule<B>>::InnerModule,
     config: &TrainConfig,
     state: &mut TrainState,
     epoch: f64,
@@ -282,7 +313,7 @@ fn evaluate<B: TuneAutodiff, J: Job<B>>(
 ) -> Result<(), TrainError> {
     sink.event(&Event::Evaluating { step: state.step });
     let started = Instant::now();
-    let evaluation = job.evaluate(&model.valid())?;
+    let evaluation = job.evaluate(model)?;
     let value = evaluation.get(&config.best.name);
     let sign = if config.best.higher_is_better {
         1.0

@@ -35,11 +35,11 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 pub use read::Override;
 pub use schema::{
-    CheckpointConfig, DataConfig, EvalConfig, Key, ModelConfig, PeftConfig, ReportConfig,
+    CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig, ReportConfig,
     RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Schedule,
+    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Schedule,
     TargetModules, Task,
 };
 pub use write::{commented, reference};
@@ -67,6 +67,21 @@ pub enum DataSource<'a> {
 }
 
 impl RunConfig {
+    /// The defaults of a task.
+    pub fn for_task(task: Task) -> Self {
+        let mut config = Self {
+            task,
+            ..Self::default()
+        };
+        if task == Task::ImageClassification {
+            config.model.name = "efficientnet-lite0".into();
+            config.peft.method = Method::Full;
+            config.train.batch_size = 16;
+            config.train.schedule = Schedule::Cosine;
+        }
+        config
+    }
+
     /// Reads the run file at `path`, if any, and puts `overrides` over it, a later one over an earlier one. An
     /// override takes back what it excludes of the file: `train.warmup_steps` a `train.warmup_ratio`, `data.dataset` the
     /// files, and the other way round.
@@ -101,11 +116,14 @@ impl RunConfig {
 
     /// The highest learning rate of the schedule: the one set, or the method's.
     pub fn learning_rate(&self) -> f64 {
-        self.train.learning_rate.unwrap_or(match self.peft.method {
-            Method::Lora | Method::Bitfit => 1e-3,
-            Method::Full => 5e-5,
-            Method::Head => 5e-3,
-        })
+        let usual = match (self.task, self.peft.method) {
+            (Task::TextClassification, Method::Lora | Method::Bitfit) => 1e-3,
+            (Task::TextClassification, Method::Full) => 5e-5,
+            (Task::TextClassification, Method::Head) => 5e-3,
+            (Task::ImageClassification, Method::Full) => 5e-4,
+            (Task::ImageClassification, _) => 1e-2,
+        };
+        self.train.learning_rate.unwrap_or(usual)
     }
 
     /// The steps of `total_steps` in which the learning rate rises, a broken step counting as one.

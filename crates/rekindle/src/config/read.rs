@@ -79,10 +79,13 @@ fn rank(place: &Place) -> (u8, usize, usize) {
 }
 
 pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunConfig, ConfigErrors> {
-    let mut reader = Reader::default();
+    let mut reader = Reader::for_task(task("", overrides));
     if let Some(path) = path {
         match std::fs::read(path) {
-            Ok(bytes) => reader.bytes(&bytes, path),
+            Ok(bytes) => {
+                reader = Reader::for_task(task(&String::from_utf8_lossy(&bytes), overrides));
+                reader.bytes(&bytes, path);
+            }
             Err(error) => {
                 let place = Place::File {
                     path: path.to_owned(),
@@ -98,19 +101,36 @@ pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunCon
     reader.finish()
 }
 
+/// The task that a run file and overrides name, as far as that can be read: defaults depend on it.
+fn task(text: &str, overrides: &[Override]) -> Task {
+    let of_file = text
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|table| table.get("task")?.as_str().map(str::to_owned));
+    let name = overrides
+        .iter()
+        .rev()
+        .find_map(|over| over.value.clone().filter(|_| over.key == "task"))
+        .or(of_file);
+    match name.as_deref().map(|name| name.trim_matches('"')) {
+        Some("image-classification") => Task::ImageClassification,
+        _ => Task::TextClassification,
+    }
+}
+
 pub(super) fn parse(
     text: &str,
     path: &Path,
     overrides: &[Override],
 ) -> Result<RunConfig, ConfigErrors> {
-    let mut reader = Reader::default();
+    let mut reader = Reader::for_task(task(text, overrides));
     reader.file(text, path);
     reader.overrides(overrides);
     reader.finish()
 }
 
 pub(super) fn validate(config: &RunConfig) -> Result<(), ConfigErrors> {
-    let mut reader = Reader::default();
+    let mut reader = Reader::for_task(config.task);
     for key in keys() {
         if let Some(value) = key.write(config) {
             reader.value(key, &value, Place::Program);
@@ -132,6 +152,13 @@ struct Reader {
 }
 
 impl Reader {
+    fn for_task(task: Task) -> Self {
+        Self {
+            config: RunConfig::for_task(task),
+            ..Self::default()
+        }
+    }
+
     fn mistake(&mut self, place: Place, problem: ConfigProblem, hint: Option<String>) {
         self.mistakes.push(ConfigMistake {
             place,

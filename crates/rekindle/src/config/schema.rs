@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Range, Schedule,
+    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Range, Schedule,
     Setting, TargetModules, Task,
 };
 
@@ -163,6 +163,8 @@ settings! {
         model: ModelConfig,
         /// The examples.
         data: DataConfig,
+        /// Pictures, for the task "image-classification".
+        images: ImagesConfig,
         /// Which parameters are trained.
         peft: PeftConfig,
         /// The training loop.
@@ -180,7 +182,8 @@ settings! {
     /// The pretrained model.
     ModelConfig at config.model;
 
-    /// A known name ("minilm"), a Hugging Face name ("org/name") or a model directory.
+    /// A known name ("minilm", "efficientnet-lite0"), a Hugging Face name ("org/name"), a model directory, or for images a
+    /// file of weights. For images the default is "efficientnet-lite0".
     name: String = "minilm".to_owned(),
         aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path"];
     /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
@@ -198,14 +201,15 @@ settings! {
     /// A dataset by name or by the path of its card; not together with `train`, `validation`, `test`.
     /// Unset, and no `train`: "intents".
     dataset: Option<String> = None, example "\"intents\"", aka ["dataset_name", "card"];
-    /// The file of training examples.
+    /// The file of training examples; for images also a folder with a folder for each class, or one that holds such
+    /// folders under the names train, val and test.
     train: Option<PathBuf> = None, example "\"train.csv\"", aka ["train_file", "train_path", "data_files"];
     /// The file of validation examples. Unset: split off the training examples.
     validation: Option<PathBuf> = None, example "\"validation.csv\"",
         aka ["validation_file", "valid", "val", "dev", "eval_file"];
     /// The file of test examples. Unset: split off the training examples if `test_fraction` > 0.
     test: Option<PathBuf> = None, example "\"test.csv\"", aka ["test_file"];
-    /// The column of the text, by name or place (the first is 0). Unset: the card's, or found by its usual name.
+    /// The column of the text (for images: of the path), by name or place (the first is 0). Unset: the card's, or found by its usual name.
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
     /// The column of the second text, where examples are pairs.
     text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"];
@@ -239,10 +243,49 @@ settings! {
 }
 
 settings! {
+    /// Pictures, for the task "image-classification".
+    ImagesConfig at config.images;
+
+    /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
+    size: Option<usize> = None, range Range::at_least(8), example "224", aka ["image_size", "input_size", "resolution"];
+    /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
+    crop_pct: Option<f64> = None, range Range::above(0), example "0.875", aka ["crop"];
+    /// What is done at random to training pictures: "standard" (the settings below), "none", or "auto" ("none" where only
+    /// the head is trained, so that the rest of the model is computed once, else "standard").
+    augment: Augmentation = Augmentation::Auto, aka ["augmentation", "aa"];
+    /// So many fixed random views of each picture, one an epoch in turn, instead of new ones; a frozen part of the model is
+    /// then computed once for each view.
+    views: Option<usize> = None, range Range::at_least(1), example "4", aka ["augmented_views"];
+    /// The least share of a picture's area that a random crop keeps; 1 for the middle, as in evaluation.
+    random_crop: f64 = 0.35, range Range::above(0), aka ["random_resized_crop", "scale", "crop_scale"];
+    /// Zeros put around a picture before a crop of its own size at a random place; for small pictures.
+    padded_crop: Option<usize> = None, range Range::at_least(1), example "4", aka ["random_crop_padding"];
+    /// Probability of exchanging left and right.
+    horizontal_flip: f64 = 0.5, range Range::at_least(0), aka ["hflip", "flip", "random_horizontal_flip"];
+    /// Probability of exchanging top and bottom.
+    vertical_flip: f64 = 0.0, range Range::at_least(0), aka ["vflip"];
+    /// Most relative change of brightness, contrast and saturation.
+    color_jitter: f64 = 0.0, range Range::FRACTION, aka ["colour_jitter", "jitter"];
+    /// RandAugment with two operations of this magnitude (of 31); 0 for none.
+    rand_augment: usize = 0, range Range::at_least(0), aka ["randaugment"];
+    /// TrivialAugment.
+    trivial_augment: bool = false, aka ["trivialaugment", "trivial_augment_wide"];
+    /// Probability of erasing a part.
+    random_erasing: f64 = 0.0, range Range::at_least(0), aka ["erasing", "reprob"];
+    /// Mixup: alpha; 0 for none.
+    mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"];
+    /// CutMix: alpha; 0 for none.
+    cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"];
+    /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
+    cache_mb: usize = 1024, range Range::at_least(0), aka ["cache"];
+}
+
+settings! {
     /// Which parameters are trained.
     PeftConfig at config.peft;
 
-    /// "lora" (adapters and head), "full" (all), "head" (the head alone) or "bitfit" (biases and head).
+    /// "lora" (adapters and head), "full" (all), "head" (the head alone) or "bitfit" (biases and head). For images the
+    /// default is "full", and there is no "lora".
     method: Method = Method::Lora, aka ["peft_type", "adapter"];
     /// The rank of the adapters. Here and below, down to `layers_to_transform`: with "lora" only.
     r: usize = 8, range Range::at_least(1), aka ["rank", "lora_r", "lora_rank"];
@@ -260,6 +303,10 @@ settings! {
     layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];
     /// Modules trained in full and saved with the adapter. The head always is.
     modules_to_save: Vec<String> = Vec::new(), aka ["lora_modules_to_save"];
+    /// For images: train only the last so many stages, and the head.
+    train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "trainable_layers"];
+    /// For images: begin with the head alone and free one more stage, the last first, each time so many epochs are done.
+    unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"];
     /// Parameters to freeze beyond what `method` freezes: patterns of paths, `*` for any characters.
     freeze: Vec<String> = Vec::new(), aka ["freeze_layers", "frozen"];
     /// Parameters to train all the same: patterns of paths; they win over `method` and `freeze`.
@@ -281,8 +328,12 @@ settings! {
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head".
+    /// 5e-3 for "head"; for images 5e-4 for "full" and 1e-2 for the others.
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
+    /// The head's own highest learning rate.
+    head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
+    /// For images: each stage's learning rate is the next one's times this.
+    layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"];
     /// AdamW's decay; none on biases and norms.
     weight_decay: f64 = 0.01, range Range::at_least(0), aka ["wd"];
     /// AdamW's first moment.
@@ -301,6 +352,16 @@ settings! {
     warmup_steps: Option<usize> = None, range Range::at_least(0), example "100", aka ["num_warmup_steps"];
     /// The share of the target probability spread over all labels.
     label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"];
+    /// Weigh each label's loss by how rare it is, so that all labels count the same.
+    class_weights: bool = false, aka ["balanced", "class_weight"];
+    /// Draw examples so that all labels come equally often.
+    weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"];
+    /// Keep an average of the weights with this decay, and evaluate and save that.
+    ema_decay: Option<f64> = None, range Range::FRACTION, example "0.999", aka ["ema", "model_ema", "model_ema_decay"];
+    /// Compute a frozen beginning of the model once and keep its output, where nothing before it is random.
+    cache_features: bool = true, aka ["feature_cache", "precompute"];
+    /// Memory for such output, in MB; what does not fit goes to a file in the run directory.
+    cache_features_mb: usize = 2048, range Range::at_least(0);
     /// Whether examples are shuffled in each epoch.
     shuffle: bool = true;
     /// Whether batches gather examples of like length; they stay shuffled.
@@ -365,6 +426,7 @@ pub(super) const SECTIONS: &[SectionInfo] = &[
     info::<RunConfig>(),
     info::<ModelConfig>(),
     info::<DataConfig>(),
+    info::<ImagesConfig>(),
     info::<PeftConfig>(),
     info::<TrainConfig>(),
     info::<EvalConfig>(),

@@ -501,6 +501,18 @@ choices! {
     Task {
         /// One label for a text or a pair of texts.
         TextClassification = "text-classification",
+        /// One label for a picture.
+        ImageClassification = "image-classification",
+    }
+
+    /// What is done at random to training pictures.
+    Augmentation {
+        /// As `standard`; `none` where only the head is trained, so that the rest is computed once.
+        Auto = "auto",
+        /// Nothing.
+        None = "none",
+        /// What the settings below say.
+        Standard = "standard",
     }
 
     /// How the token vectors become one vector for the classification head.

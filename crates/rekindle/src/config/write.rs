@@ -16,7 +16,7 @@ pub(super) fn complete(config: &RunConfig) -> String {
 /// `notes` are remarks about settings, by their path (`data.text`), shown above them; those by the path `""` open the
 /// file.
 pub fn commented(config: &RunConfig, notes: &[(&str, &str)]) -> String {
-    let default = RunConfig::default();
+    let default = RunConfig::for_task(config.task);
     render(config, notes, |key| {
         key.write(config) != key.write(&default)
     })

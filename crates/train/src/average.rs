@@ -1,0 +1,88 @@
+//! An exponential moving average of the weights, which evaluates better than the weights of the last step.
+
+use burn::{
+    module::{AutodiffModule, Module},
+    tensor::{
+        backend::AutodiffBackend,
+        ops::{FloatTensor, FloatTensorOps},
+    },
+};
+use rekindle_nn::{
+    TuneAutodiff,
+    params::{self, Mapped, NameMap, ParamRef},
+    tensors::HostTensor,
+};
+use std::collections::BTreeMap;
+
+type Inner<B> = <B as AutodiffBackend>::InnerBackend;
+
+/// The average of every parameter that trains, and of every buffer.
+pub struct Average<B: TuneAutodiff> {
+    decay: f64,
+    values: BTreeMap<String, FloatTensor<Inner<B>>>,
+}
+
+impl<B: TuneAutodiff> Average<B> {
+    /// Starts with the weights it first sees.
+    #[must_use]
+    pub fn new(decay: f64) -> Self {
+        Self {
+            decay,
+            values: BTreeMap::new(),
+        }
+    }
+
+    /// Takes up the weights after `step` steps. The decay grows to its value as (1 + step) / (10 + step), so that the
+    /// beginning is soon forgotten.
+    pub fn update<M: Module<B>>(&mut self, model: &M, step: u64, names: NameMap) {
+        let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            if !param.trainable && !params::is_buffer(param.path) {
+                return;
+            }
+            let name = names.published(param.path);
+            let new = B::inner(param.value);
+            let value = match self.values.remove(&name) {
+                None => new,
+                Some(old) => Inner::<B>::float_add(
+                    Inner::<B>::float_mul_scalar(old, decay.into()),
+                    Inner::<B>::float_mul_scalar(new, (1.0 - decay).into()),
+                ),
+            };
+            self.values.insert(name, value);
+        });
+    }
+
+    /// The model with the average in the place of its weights.
+    pub fn model<M: AutodiffModule<B>>(&self, model: &M, names: NameMap) -> M::InnerModule {
+        params::map(model.valid(), &mut |param| {
+            let average = self.values.get(&names.published(param.path));
+            Mapped {
+                value: average.cloned().unwrap_or(param.value),
+                trainable: param.trainable,
+            }
+        })
+    }
+
+    pub(crate) fn state(&self) -> Vec<(String, HostTensor)> {
+        self.values
+            .iter()
+            .map(|(name, value)| {
+                let host = HostTensor::from_primitive::<Inner<B>>(value.clone());
+                (name.clone(), host)
+            })
+            .collect()
+    }
+
+    pub(crate) fn from_state(
+        decay: f64,
+        state: BTreeMap<String, HostTensor>,
+        device: &B::Device,
+    ) -> Self {
+        let values = state
+            .into_iter()
+            .map(|(name, host)| (name, host.into_primitive::<Inner<B>>(device)))
+            .collect();
+        Self { decay, values }
+    }
+}
