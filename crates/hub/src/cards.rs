@@ -10,17 +10,25 @@ use serde::Deserialize;
 
 use crate::disk::{is_hex, is_safe_relative};
 use crate::error::HubError;
-use crate::name;
+use crate::{DEFAULT_REVISION, name};
+
+/// A model's configuration, in every model directory.
+const CONFIG: &str = "config.json";
 
 /// The model cards of the program.
-const MODEL_CARDS: &[&str] = &[include_str!("../cards/models/minilm.toml")];
+const MODEL_CARDS: &[&str] = &[
+    include_str!("../cards/models/minilm.toml"),
+    include_str!("../cards/models/efficientnet-lite0.toml"),
+];
 
 /// A file that a card promises.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardFile {
-    /// Path inside the repository or the package folder.
+    /// Path inside the repository and in the model's directory.
     pub path: String,
+    /// Path inside the package's folder, where it is another one.
+    pub in_package: Option<String>,
     /// Length in bytes.
     pub size: u64,
     /// Lower-case hexadecimal sha256.
@@ -47,8 +55,9 @@ pub struct ModelCard {
     pub alias: Vec<String>,
     /// Repository id on the hub.
     pub repo: String,
-    /// Commit that the hashes are of.
-    pub revision: String,
+    /// Commit that the hashes are of. Without one the repository is not pinned: it is fetched as any other is, and the files
+    /// below are the package's alone.
+    pub revision: Option<String>,
     /// SPDX identifier.
     pub licence: String,
     /// One line.
@@ -58,6 +67,8 @@ pub struct ModelCard {
     /// Every file that is fetched.
     #[serde(rename = "file")]
     pub files: Vec<CardFile>,
+    /// What to write as `config.json` beside the package's files, for a package that has none.
+    pub config: Option<toml::Table>,
 }
 
 /// All model cards of the program.
@@ -91,18 +102,27 @@ impl ModelCard {
     fn check(&self) -> Result<(), String> {
         name::check_repo_id(&self.repo)
             .map_err(|reason| format!("repo = {:?}: {reason}", self.repo))?;
-        if !is_hex(&self.revision, 40) {
+        if let Some(revision) = self.revision.as_ref().filter(|text| !is_hex(text, 40)) {
             return Err(format!(
-                "revision = {:?}; expected a commit, 40 hexadecimal digits",
-                self.revision
+                "revision = {revision:?}; expected a commit, 40 hexadecimal digits"
+            ));
+        }
+        let has_config = self.files.iter().any(|file| file.path == CONFIG);
+        if has_config == self.config.is_some() {
+            return Err(format!(
+                "expected either a [[file]] {CONFIG} or a [config] table, to be written as {CONFIG}"
             ));
         }
         for file in &self.files {
-            if !is_safe_relative(&file.path) {
-                return Err(format!(
-                    "[[file]] path = {:?}; expected a relative path without `..`",
-                    file.path
-                ));
+            for path in [Some(&file.path), file.in_package.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if !is_safe_relative(path) {
+                    return Err(format!(
+                        "[[file]] path = {path:?}; expected a relative path without `..`"
+                    ));
+                }
             }
             if !is_hex(&file.sha256, 64) {
                 return Err(format!(
@@ -112,6 +132,25 @@ impl ModelCard {
             }
         }
         self.package.as_ref().map_or(Ok(()), PackageRef::check)
+    }
+
+    /// The revision to ask the hub for when the user names none.
+    pub(crate) fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+    }
+
+    /// The files that the repository must have, where the card pins its revision.
+    pub(crate) fn pinned_files(&self) -> Option<&[CardFile]> {
+        self.revision.as_ref().map(|_| self.files.as_slice())
+    }
+
+    /// The text of `config.json` where the card gives it.
+    pub(crate) fn config_text(&self) -> Option<String> {
+        let config = self.config.as_ref()?;
+        Some(format!(
+            "{:#}\n",
+            serde_json::to_value(config).unwrap_or_default()
+        ))
     }
 }
 
@@ -359,11 +398,6 @@ mod tests {
     #[test]
     fn the_programs_cards_are_sound() {
         for card in model_cards() {
-            assert!(
-                card.files.iter().any(|file| file.path == "config.json"),
-                "{}",
-                card.repo
-            );
             assert!(card.files.iter().all(|file| file.size > 0), "{}", card.repo);
         }
     }

@@ -10,7 +10,7 @@ use crate::cache::{RepoCache, RepoKind};
 use crate::cards::{DatasetCard, DatasetSource, PackageRef};
 use crate::disk;
 use crate::error::{Attempt, HubError};
-use crate::package::{self, Wanted};
+use crate::package::{self, Content, Wanted};
 use crate::progress::Progress;
 use crate::{DEFAULT_REVISION, Hub, Source, name, snapshot, unavailable};
 
@@ -451,10 +451,14 @@ fn wanted<'a>(card: &'a DatasetCard, source: &'a DatasetSource) -> Option<Vec<Wa
     card.files
         .keys()
         .map(|split| {
+            let path = source.location(card, split)?;
             Some(Wanted {
-                path: source.location(card, split)?,
-                size: None,
-                sha256: card.sha256.get(split)?,
+                path,
+                content: Content::InWheel {
+                    at: path,
+                    size: None,
+                    sha256: card.sha256.get(split)?,
+                },
             })
         })
         .collect()
