@@ -18,24 +18,36 @@ use crate::{DEFAULT_REVISION, Hub, Source, images, name, snapshot, unavailable};
 const CARD: &str = "card.toml";
 
 /// Datasets that are part of the program, so that the default run needs no checkout: name, then file and content.
-const BUILT_IN: &[(&str, &[(&str, &str)])] = &[(
-    "intents",
-    &[
-        (CARD, include_str!("../../../datasets/intents/card.toml")),
-        (
-            "train.tsv",
-            include_str!("../../../datasets/intents/train.tsv"),
-        ),
-        (
-            "validation.tsv",
-            include_str!("../../../datasets/intents/validation.tsv"),
-        ),
-        (
-            "test.tsv",
-            include_str!("../../../datasets/intents/test.tsv"),
-        ),
-    ],
-)];
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
+    (
+        "intents",
+        &[
+            (CARD, include_str!("../../../datasets/intents/card.toml")),
+            (
+                "train.tsv",
+                include_str!("../../../datasets/intents/train.tsv"),
+            ),
+            (
+                "validation.tsv",
+                include_str!("../../../datasets/intents/validation.tsv"),
+            ),
+            (
+                "test.tsv",
+                include_str!("../../../datasets/intents/test.tsv"),
+            ),
+        ],
+    ),
+    (
+        "icons",
+        &[
+            (CARD, include_str!("../../../datasets/icons/card.toml")),
+            (
+                "images.tsv",
+                include_str!("../../../datasets/icons/images.tsv"),
+            ),
+        ],
+    ),
+];
 
 /// A dataset that is on this machine.
 #[derive(Debug, Clone)]
