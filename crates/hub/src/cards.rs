@@ -2,7 +2,7 @@
 //!
 //! Model cards are part of the program (`cards/models/`); dataset cards lie beside their data or are built in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -10,17 +10,25 @@ use serde::Deserialize;
 
 use crate::disk::{is_hex, is_safe_relative};
 use crate::error::HubError;
-use crate::name;
+use crate::{DEFAULT_REVISION, name};
+
+/// A model's configuration, in every model directory.
+const CONFIG: &str = "config.json";
 
 /// The model cards of the program.
-const MODEL_CARDS: &[&str] = &[include_str!("../cards/models/minilm.toml")];
+const MODEL_CARDS: &[&str] = &[
+    include_str!("../cards/models/minilm.toml"),
+    include_str!("../cards/models/efficientnet-lite0.toml"),
+];
 
 /// A file that a card promises.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardFile {
-    /// Path inside the repository or the package folder.
+    /// Path inside the repository and in the model's directory.
     pub path: String,
+    /// Path inside the package's folder, where it is another one.
+    pub in_package: Option<String>,
     /// Length in bytes.
     pub size: u64,
     /// Lower-case hexadecimal sha256.
@@ -47,8 +55,9 @@ pub struct ModelCard {
     pub alias: Vec<String>,
     /// Repository id on the hub.
     pub repo: String,
-    /// Commit that the hashes are of.
-    pub revision: String,
+    /// Commit that the hashes are of. Without one the repository is not pinned: it is fetched as any other is, and the files
+    /// below are the package's alone.
+    pub revision: Option<String>,
     /// SPDX identifier.
     pub licence: String,
     /// One line.
@@ -58,6 +67,8 @@ pub struct ModelCard {
     /// Every file that is fetched.
     #[serde(rename = "file")]
     pub files: Vec<CardFile>,
+    /// What to write as `config.json` beside the package's files, for a package that has none.
+    pub config: Option<toml::Table>,
 }
 
 /// All model cards of the program.
@@ -91,18 +102,27 @@ impl ModelCard {
     fn check(&self) -> Result<(), String> {
         name::check_repo_id(&self.repo)
             .map_err(|reason| format!("repo = {:?}: {reason}", self.repo))?;
-        if !is_hex(&self.revision, 40) {
+        if let Some(revision) = self.revision.as_ref().filter(|text| !is_hex(text, 40)) {
             return Err(format!(
-                "revision = {:?}; expected a commit, 40 hexadecimal digits",
-                self.revision
+                "revision = {revision:?}; expected a commit, 40 hexadecimal digits"
+            ));
+        }
+        let has_config = self.files.iter().any(|file| file.path == CONFIG);
+        if has_config == self.config.is_some() {
+            return Err(format!(
+                "expected either a [[file]] {CONFIG} or a [config] table, to be written as {CONFIG}"
             ));
         }
         for file in &self.files {
-            if !is_safe_relative(&file.path) {
-                return Err(format!(
-                    "[[file]] path = {:?}; expected a relative path without `..`",
-                    file.path
-                ));
+            for path in [Some(&file.path), file.in_package.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if !is_safe_relative(path) {
+                    return Err(format!(
+                        "[[file]] path = {path:?}; expected a relative path without `..`"
+                    ));
+                }
             }
             if !is_hex(&file.sha256, 64) {
                 return Err(format!(
@@ -112,6 +132,25 @@ impl ModelCard {
             }
         }
         self.package.as_ref().map_or(Ok(()), PackageRef::check)
+    }
+
+    /// The revision to ask the hub for when the user names none.
+    pub(crate) fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
+    }
+
+    /// The files that the repository must have, where the card pins its revision.
+    pub(crate) fn pinned_files(&self) -> Option<&[CardFile]> {
+        self.revision.as_ref().map(|_| self.files.as_slice())
+    }
+
+    /// The text of `config.json` where the card gives it.
+    pub(crate) fn config_text(&self) -> Option<String> {
+        let config = self.config.as_ref()?;
+        Some(format!(
+            "{:#}\n",
+            serde_json::to_value(config).unwrap_or_default()
+        ))
     }
 }
 
@@ -127,19 +166,34 @@ pub struct Columns {
     pub label: Option<String>,
 }
 
+/// What a split of a dataset is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DatasetKind {
+    /// A file of rows: TSV, CSV, JSON lines, Parquet.
+    #[default]
+    Rows,
+    /// A directory with one directory of images for each label.
+    Images,
+}
+
 /// A dataset: its files by split, its columns, and where the files come from.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetCard {
     /// Short name.
     pub name: String,
+    /// What a split is; rows where the card says nothing.
+    #[serde(default)]
+    pub kind: DatasetKind,
     /// What it is and how it was made.
     pub description: String,
     /// SPDX identifier, or the licence's name.
     pub licence: String,
     /// Where to read more.
     pub homepage: Option<String>,
-    /// Split -> path beside the card.
+    /// Split -> path beside the card: of a file, or of a directory where `kind = "images"`.
     pub files: BTreeMap<String, String>,
     /// Which column is what.
     #[serde(default)]
@@ -184,14 +238,62 @@ pub enum DatasetSource {
         #[serde(default)]
         files: BTreeMap<String, String>,
     },
+    /// For `kind = "images"`: image folders made of the files of Python packages.
+    Build {
+        /// The list of images beside the card: tab-separated `split label name file glyph`.
+        list: String,
+        /// Side in pixels of an image drawn from a font.
+        #[serde(default = "default_side")]
+        side: u32,
+        /// Digest of the whole result; the error of a build with another one gives it.
+        sha256: String,
+        /// The packages.
+        #[serde(rename = "package")]
+        packages: Vec<BuildPackage>,
+    },
+}
+
+/// A Python package whose files become images; nothing of it is ever run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildPackage {
+    /// Distribution name.
+    pub name: String,
+    /// Exact version.
+    pub version: String,
+    /// Lower-case hexadecimal sha256 of the wheel.
+    pub sha256: String,
+    /// SPDX identifier, or the licence's name.
+    pub licence: String,
+    /// Whom the licence wants named; written beside the images.
+    pub attribution: String,
+    /// Short name for the list -> path in the wheel.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// Sides that an image drawn from a font may have.
+const SIDES: std::ops::RangeInclusive<u32> = 16..=1024;
+
+fn default_side() -> u32 {
+    128
 }
 
 impl DatasetSource {
+    /// The source's own paths or addresses.
+    fn files(&self) -> Option<&BTreeMap<String, String>> {
+        match self {
+            Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. } => {
+                Some(files)
+            }
+            Self::Build { .. } => None,
+        }
+    }
+
     /// The path or address of a split at this source.
     pub(crate) fn location<'a>(&'a self, card: &'a DatasetCard, split: &str) -> Option<&'a str> {
-        let (Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. }) = self;
-        files
-            .get(split)
+        self.files()
+            .and_then(|files| files.get(split))
             .or_else(|| card.files.get(split))
             .map(String::as_str)
     }
@@ -227,6 +329,11 @@ impl DatasetCard {
                 ));
             }
         }
+        if self.kind == DatasetKind::Images && !self.sha256.is_empty() {
+            return Err(
+                "[sha256] is of files; the digest of images stands in their [[source]]".into(),
+            );
+        }
         for (split, sha256) in &self.sha256 {
             if !self.files.contains_key(split) {
                 return Err(format!(
@@ -245,9 +352,12 @@ impl DatasetCard {
     }
 
     fn check_source(&self, source: &DatasetSource) -> Result<(), String> {
-        let (DatasetSource::Url { files }
-        | DatasetSource::Hub { files, .. }
-        | DatasetSource::Package { files, .. }) = source;
+        let is_build = matches!(source, DatasetSource::Build { .. });
+        if is_build != (self.kind == DatasetKind::Images) {
+            return Err("a dataset of kind = \"images\" has sources of kind = \"build\", and no other dataset has".into());
+        }
+        let none = BTreeMap::new();
+        let files = source.files().unwrap_or(&none);
         if let Some(split) = files.keys().find(|split| !self.files.contains_key(*split)) {
             return Err(format!(
                 "[[source]] names the split `{split}`, which [files] has not"
@@ -291,6 +401,12 @@ impl DatasetCard {
                 }
                 .check()?;
             }
+            DatasetSource::Build {
+                list,
+                side,
+                sha256,
+                packages,
+            } => return check_build(list, *side, sha256, packages),
             DatasetSource::Url { files } => {
                 if let Some(split) = self.files.keys().find(|split| !files.contains_key(*split)) {
                     return Err(format!(
@@ -312,32 +428,62 @@ impl DatasetCard {
     }
 }
 
+fn check_build(
+    list: &str,
+    side: u32,
+    sha256: &str,
+    packages: &[BuildPackage],
+) -> Result<(), String> {
+    if !is_safe_relative(list) {
+        return Err(format!(
+            "[[source]] list = {list:?}; expected a relative path beside the card, without `..`"
+        ));
+    }
+    if !SIDES.contains(&side) {
+        return Err(format!(
+            "[[source]] side = {side}; expected {} to {} pixels",
+            SIDES.start(),
+            SIDES.end()
+        ));
+    }
+    if packages.is_empty() {
+        return Err("[[source]] has no [[source.package]]".into());
+    }
+    let hashes = packages
+        .iter()
+        .map(|package| (package.name.as_str(), &package.sha256));
+    for (name, sha256) in hashes.chain([("[[source]]", &sha256.to_string())]) {
+        if !is_hex(sha256, 64) {
+            return Err(format!(
+                "{name}: sha256 = {sha256:?}; expected 64 hexadecimal digits"
+            ));
+        }
+    }
+    let mut short = BTreeSet::new();
+    for package in packages {
+        check_requirement(&package.name, &package.version)?;
+        if let Some(twice) = package.files.keys().find(|name| !short.insert(*name)) {
+            return Err(format!("two packages have a file called `{twice}`"));
+        }
+    }
+    Ok(())
+}
+
+impl BuildPackage {
+    /// `name==version`, as pip takes it.
+    pub(crate) fn requirement(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+}
+
 impl PackageRef {
     /// `name==version`, as pip takes it.
     pub(crate) fn requirement(&self) -> String {
         format!("{}=={}", self.name, self.version)
     }
 
-    /// A name or version with other characters could be read by pip as an option or an address.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let word = |text: &str, extra: &[u8]| {
-            text.starts_with(|first: char| first.is_ascii_alphanumeric())
-                && text.bytes().all(|byte| {
-                    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || extra.contains(&byte)
-                })
-        };
-        if !word(&self.name, b"") {
-            return Err(format!(
-                "package name = {:?}; expected letters, digits, `-`, `_`, `.`",
-                self.name
-            ));
-        }
-        if !word(&self.version, b"+!") {
-            return Err(format!(
-                "package version = {:?}; expected an exact version such as 0.1.0",
-                self.version
-            ));
-        }
+        check_requirement(&self.name, &self.version)?;
         if !is_safe_relative(&self.path) {
             return Err(format!(
                 "package path = {:?}; expected a relative path without `..`",
@@ -346,6 +492,27 @@ impl PackageRef {
         }
         Ok(())
     }
+}
+
+/// A name or version with other characters could be read by pip as an option or an address.
+fn check_requirement(name: &str, version: &str) -> Result<(), String> {
+    let word = |text: &str, extra: &[u8]| {
+        text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || extra.contains(&byte)
+            })
+    };
+    if !word(name, b"") {
+        return Err(format!(
+            "package name = {name:?}; expected letters, digits, `-`, `_`, `.`"
+        ));
+    }
+    if !word(version, b"+!") {
+        return Err(format!(
+            "package version = {version:?}; expected an exact version such as 0.1.0"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -359,11 +526,6 @@ mod tests {
     #[test]
     fn the_programs_cards_are_sound() {
         for card in model_cards() {
-            assert!(
-                card.files.iter().any(|file| file.path == "config.json"),
-                "{}",
-                card.repo
-            );
             assert!(card.files.iter().all(|file| file.size > 0), "{}", card.repo);
         }
     }

@@ -7,35 +7,47 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{RepoCache, RepoKind};
-use crate::cards::{DatasetCard, DatasetSource, PackageRef};
+use crate::cards::{BuildPackage, DatasetCard, DatasetKind, DatasetSource, PackageRef};
 use crate::disk;
 use crate::error::{Attempt, HubError};
-use crate::package::{self, Wanted};
+use crate::package::{self, Content, Wanted};
 use crate::progress::Progress;
-use crate::{DEFAULT_REVISION, Hub, Source, name, snapshot, unavailable};
+use crate::{DEFAULT_REVISION, Hub, Source, images, name, snapshot, unavailable};
 
 /// A card's file inside its folder, for datasets that have a folder of their own.
 const CARD: &str = "card.toml";
 
 /// Datasets that are part of the program, so that the default run needs no checkout: name, then file and content.
-const BUILT_IN: &[(&str, &[(&str, &str)])] = &[(
-    "intents",
-    &[
-        (CARD, include_str!("../../../datasets/intents/card.toml")),
-        (
-            "train.tsv",
-            include_str!("../../../datasets/intents/train.tsv"),
-        ),
-        (
-            "validation.tsv",
-            include_str!("../../../datasets/intents/validation.tsv"),
-        ),
-        (
-            "test.tsv",
-            include_str!("../../../datasets/intents/test.tsv"),
-        ),
-    ],
-)];
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
+    (
+        "intents",
+        &[
+            (CARD, include_str!("../../../datasets/intents/card.toml")),
+            (
+                "train.tsv",
+                include_str!("../../../datasets/intents/train.tsv"),
+            ),
+            (
+                "validation.tsv",
+                include_str!("../../../datasets/intents/validation.tsv"),
+            ),
+            (
+                "test.tsv",
+                include_str!("../../../datasets/intents/test.tsv"),
+            ),
+        ],
+    ),
+    (
+        "icons",
+        &[
+            (CARD, include_str!("../../../datasets/icons/card.toml")),
+            (
+                "images.tsv",
+                include_str!("../../../datasets/icons/images.tsv"),
+            ),
+        ],
+    ),
+];
 
 /// A dataset that is on this machine.
 #[derive(Debug, Clone)]
@@ -46,7 +58,7 @@ pub struct ResolvedDataset {
     pub card: DatasetCard,
     /// Where the card lies.
     pub card_path: PathBuf,
-    /// Split -> file.
+    /// Split -> file, or the directory of its labels' directories where the card's `kind` is images.
     pub files: BTreeMap<String, PathBuf>,
     /// Where the files came from.
     pub source: Source,
@@ -186,7 +198,10 @@ impl Hub {
             .collect();
         let missing: Vec<PathBuf> = beside
             .values()
-            .filter(|file| !file.is_file())
+            .filter(|file| match card.kind {
+                DatasetKind::Images => !file.is_dir(),
+                DatasetKind::Rows => !file.is_file(),
+            })
             .cloned()
             .collect();
         if missing.is_empty() {
@@ -209,7 +224,11 @@ impl Hub {
         if self.offline {
             let looked = missing
                 .into_iter()
-                .chain(card.sources.iter().map(|source| self.source_dir(source)))
+                .chain(
+                    card.sources
+                        .iter()
+                        .map(|source| self.source_dir(card, source)),
+                )
                 .collect();
             let remedy = format!(
                 "run `rekindle fetch {name}` while online and without HF_HUB_OFFLINE, or put the files beside the card"
@@ -223,7 +242,7 @@ impl Hub {
         }
         let mut attempts = Vec::new();
         for source in &card.sources {
-            match self.remote_source(card, source, progress) {
+            match self.remote_source(card, dir, source, progress) {
                 Ok(found) => return Ok(found),
                 Err(error) => {
                     let attempt = Attempt {
@@ -284,12 +303,19 @@ impl Hub {
                     },
                 ))
             }
+            DatasetSource::Build {
+                sha256, packages, ..
+            } => {
+                let dir = images::built(&self.cache, card, sha256)?;
+                Some((files_in(&dir, card, source)?, built_from(packages)))
+            }
         }
     }
 
     fn remote_source(
         &self,
         card: &DatasetCard,
+        card_dir: &Path,
         source: &DatasetSource,
         progress: &dyn Progress,
     ) -> Result<(Files, Source), HubError> {
@@ -352,6 +378,23 @@ impl Hub {
                     },
                 ))
             }
+            DatasetSource::Build {
+                list,
+                side,
+                sha256,
+                packages,
+            } => {
+                let build = images::Build {
+                    card,
+                    list: &card_dir.join(list),
+                    side: *side,
+                    sha256,
+                    packages,
+                };
+                let dir = images::build(&self.cache, &self.python, build, progress)?;
+                let files = files_in(&dir, card, source).ok_or_else(incomplete)?;
+                Ok((files, built_from(packages)))
+            }
         }
     }
 
@@ -407,8 +450,9 @@ impl Hub {
         card.files.iter().map(place).collect()
     }
 
-    fn source_dir(&self, source: &DatasetSource) -> PathBuf {
+    fn source_dir(&self, card: &DatasetCard, source: &DatasetSource) -> PathBuf {
         match source {
+            DatasetSource::Build { sha256, .. } => images::folder(&self.cache, card, sha256),
             DatasetSource::Url { .. } => self.cache.join("files"),
             DatasetSource::Hub { repo, .. } => {
                 RepoCache::new(&self.hf_cache, RepoKind::Dataset, repo).dir
@@ -436,7 +480,14 @@ impl Hub {
             DatasetSource::Package { name, version, .. } => {
                 format!("Python package {name}=={version}")
             }
+            DatasetSource::Build { packages, .. } => built_from(packages).to_string(),
         }
+    }
+}
+
+fn built_from(packages: &[BuildPackage]) -> Source {
+    Source::Built {
+        packages: packages.iter().map(BuildPackage::requirement).collect(),
     }
 }
 
@@ -451,10 +502,14 @@ fn wanted<'a>(card: &'a DatasetCard, source: &'a DatasetSource) -> Option<Vec<Wa
     card.files
         .keys()
         .map(|split| {
+            let path = source.location(card, split)?;
             Some(Wanted {
-                path: source.location(card, split)?,
-                size: None,
-                sha256: card.sha256.get(split)?,
+                path,
+                content: Content::InWheel {
+                    at: path,
+                    size: None,
+                    sha256: card.sha256.get(split)?,
+                },
             })
         })
         .collect()

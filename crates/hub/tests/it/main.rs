@@ -4,6 +4,7 @@
 mod datasets;
 mod models;
 mod packages;
+mod real;
 mod server;
 
 use std::path::Path;

