@@ -4,9 +4,11 @@
 use crate::{Error, report::Mistake};
 use burn::tensor::Tensor;
 use rekindle_data::{EncodedSet, Example, Sampler, TextBatch};
-use rekindle_metrics::Classification;
+use rekindle_metrics::{Calibration, CalibrationReport, Classification};
 use rekindle_models::bert::{BertClassifier, TextInput};
 use rekindle_nn::{Pass, Sequences, TuneBackend, tensors::HostTensor};
+use rekindle_train::Evaluation;
+use std::collections::BTreeMap;
 
 /// Logits `[N][C]` in the order of the set.
 pub(crate) struct Logits {
@@ -15,6 +17,11 @@ pub(crate) struct Logits {
 }
 
 impl Logits {
+    /// From rows one after the other.
+    pub(crate) fn new(values: Vec<f32>, classes: usize) -> Self {
+        Self { values, classes }
+    }
+
     /// Logits of one example.
     pub(crate) fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.classes..][..self.classes]
@@ -115,14 +122,44 @@ pub(crate) fn score(logits: &Logits, labels: &[u32]) -> Result<Classification, E
     Ok(metrics)
 }
 
+/// The figures of an evaluation during training.
+pub(crate) fn figures(logits: &Logits, labels: &[u32]) -> Result<Evaluation, Error> {
+    let report = score(logits, labels)?.report();
+    let calibration = calibration(logits, labels);
+    let metrics = [
+        ("loss", report.loss),
+        ("accuracy", report.accuracy),
+        ("macro_f1", report.macro_f1),
+        ("weighted_f1", report.weighted_f1),
+        ("mcc", report.mcc),
+        ("top5", calibration.top_k_accuracy),
+        ("ece", calibration.ece),
+    ];
+    Ok(Evaluation {
+        metrics: BTreeMap::from(metrics.map(|(name, value)| (name.to_owned(), value))),
+    })
+}
+
+/// Top-5 accuracy and calibration error.
+pub(crate) fn calibration(logits: &Logits, labels: &[u32]) -> CalibrationReport {
+    const K: usize = 5;
+    let mut figures = Calibration::new(K);
+    for (index, &label) in labels.iter().enumerate() {
+        figures.update(&probabilities(logits.row(index)), label as usize);
+    }
+    figures.report()
+}
+
+/// One wrong prediction.
+pub(crate) struct Wrong {
+    pub example: usize,
+    pub predicted: usize,
+    pub probability: f64,
+    pub loss: f64,
+}
+
 /// The wrong predictions with the highest loss.
-pub(crate) fn worst(
-    logits: &Logits,
-    labels: &[u32],
-    examples: &[Example],
-    names: &[String],
-    most: usize,
-) -> Vec<Mistake> {
+pub(crate) fn wrong(logits: &Logits, labels: &[u32], most: usize) -> Vec<Wrong> {
     let mut wrong: Vec<(usize, f64)> = (0..logits.len())
         .filter(|&i| argmax(logits.row(i)) != labels[i] as usize)
         .map(|i| (i, loss(logits.row(i), labels[i] as usize)))
@@ -131,16 +168,39 @@ pub(crate) fn worst(
     wrong
         .into_iter()
         .take(most)
-        .map(|(i, loss)| {
-            let predicted = argmax(logits.row(i));
-            Mistake {
-                text: examples[i].text.clone(),
-                text_pair: examples[i].text_pair.clone(),
-                place: examples[i].place.to_string(),
-                label: names[labels[i] as usize].clone(),
-                predicted: names[predicted].clone(),
-                probability: probabilities(logits.row(i))[predicted],
+        .map(|(example, loss)| {
+            let predicted = argmax(logits.row(example));
+            Wrong {
+                example,
+                predicted,
+                probability: probabilities(logits.row(example))[predicted],
                 loss,
+            }
+        })
+        .collect()
+}
+
+/// The wrong predictions with the highest loss, with their texts.
+pub(crate) fn worst(
+    logits: &Logits,
+    labels: &[u32],
+    examples: &[Example],
+    names: &[String],
+    most: usize,
+) -> Vec<Mistake> {
+    wrong(logits, labels, most)
+        .into_iter()
+        .map(|wrong| {
+            let example = &examples[wrong.example];
+            Mistake {
+                text: example.text.clone(),
+                text_pair: example.text_pair.clone(),
+                place: example.place.to_string(),
+                label: names[labels[wrong.example] as usize].clone(),
+                predicted: names[wrong.predicted].clone(),
+                probability: wrong.probability,
+                loss: wrong.loss,
+                picture: None,
             }
         })
         .collect()

@@ -85,11 +85,7 @@ impl Features {
     }
 
     /// The rows of these examples, one after the other; `None` where one is missing.
-    pub(crate) fn get(
-        &mut self,
-        view: u64,
-        examples: &[usize],
-    ) -> Result<Option<Vec<f32>>, Error> {
+    pub(crate) fn get(&mut self, view: u64, examples: &[usize]) -> Result<Option<Vec<f32>>, Error> {
         if !self.holds(view, examples) {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use crate::{
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
 use rekindle_hub::Source;
-use rekindle_metrics::ClassificationReport;
+use rekindle_metrics::{CalibrationReport, ClassificationReport};
 use rekindle_nn::{TuneAutodiff, params, tensors::write_atomically};
 use rekindle_train::{
     BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir,
@@ -293,7 +293,10 @@ impl Run<'_> {
             split,
             report: figures,
             mistakes,
+            calibration,
         } = job.judge(&model)?;
+        let remarks = job.remarks();
+        remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((
             format!("evaluate on {split}"),
             clock.elapsed().as_secs_f64(),
@@ -326,7 +329,9 @@ impl Run<'_> {
             seconds: started.elapsed().as_secs_f64(),
             peak_memory: peak_memory(),
         };
-        let page = make_report(config, &plan, &run, &finished, mistakes, timings)?;
+        let mut page = make_report(config, &plan, &run, &finished, mistakes, timings)?;
+        page.notes.extend(remarks);
+        page.summary = summary(&calibration, facts.labels.len());
         write_text(&finished.report_html, &report::render(&page))?;
         Ok(Some(finished))
     }
@@ -532,6 +537,19 @@ fn make_report(
         parameters: (plan.parameters as u64, plan.trainable as u64),
         environment,
     })
+}
+
+/// Headline figures beyond the usual ones.
+fn summary(calibration: &CalibrationReport, classes: usize) -> Vec<(String, String)> {
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut figures = Vec::new();
+    // Of five classes or fewer, the right one always is among the first five.
+    if classes > calibration.k {
+        let name = format!("Top-{} accuracy", calibration.k);
+        figures.push((name, percent(calibration.top_k_accuracy)));
+    }
+    figures.push(("Calibration error".to_owned(), percent(calibration.ece)));
+    figures
 }
 
 /// Everything that hears of the loop's events.

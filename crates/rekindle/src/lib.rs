@@ -20,12 +20,15 @@
 #![recursion_limit = "256"]
 
 mod backend;
+mod balance;
 mod classifier;
 pub mod config;
 mod data;
 mod error;
 mod evaluation;
+mod features;
 mod finetune;
+mod images;
 mod init;
 mod inspect;
 mod merge;

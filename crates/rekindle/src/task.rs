@@ -3,7 +3,7 @@
 use crate::{Error, RunConfig, report::Mistake};
 use burn::module::AutodiffModule;
 use rekindle_hub::Resolved;
-use rekindle_metrics::ClassificationReport;
+use rekindle_metrics::{CalibrationReport, ClassificationReport};
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::Job;
 use std::{
@@ -17,6 +17,10 @@ use std::{
 pub(crate) trait Task<B: TuneAutodiff>: Job<B> {
     /// What is known of the run before its first step.
     fn facts(&self) -> &Facts;
+    /// What is worth saying after training.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The final figures of a model, and its worst mistakes.
     fn judge(&self, model: &Evaluated<B, Self>) -> Result<Judged, Error>;
     /// Writes the model as Python loads it, and what we need to load it back.
@@ -57,6 +61,7 @@ pub(crate) struct Judged {
     pub split: &'static str,
     pub report: ClassificationReport,
     pub mistakes: Vec<Mistake>,
+    pub calibration: CalibrationReport,
 }
 
 /// A digest (FNV-1a) of what a resumed run must find unchanged: the configuration but for where it writes, the training

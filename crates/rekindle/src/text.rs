@@ -22,7 +22,7 @@ use rekindle_nn::{
 };
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 /// The classification head's module.
 const HEAD: &str = "classifier";
@@ -385,19 +385,7 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
             self.config.eval.batch_size,
             &self.device,
         );
-        let report = score(&logits, &self.prepared.validation.labels)
-            .map_err(boxed)?
-            .report();
-        let metrics = [
-            ("loss", report.loss),
-            ("accuracy", report.accuracy),
-            ("macro_f1", report.macro_f1),
-            ("weighted_f1", report.weighted_f1),
-            ("mcc", report.mcc),
-        ];
-        Ok(Evaluation {
-            metrics: BTreeMap::from(metrics.map(|(name, value)| (name.to_owned(), value))),
-        })
+        evaluation::figures(&logits, &self.prepared.validation.labels).map_err(boxed)
     }
 }
 
@@ -413,6 +401,7 @@ impl<B: TuneAutodiff> Task<B> for TextClassification<B> {
         Ok(Judged {
             split,
             report: score(&logits, &set.labels)?.report(),
+            calibration: evaluation::calibration(&logits, &set.labels),
             mistakes: evaluation::worst(
                 &logits,
                 &set.labels,

@@ -199,10 +199,7 @@ fn trainable<B: Backend, M: Module<B>>(
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = names.published(param.path);
         if param.trainable || params::is_buffer(param.path) || will_train(&name) {
-            tensors.push((
-                name,
-                HostTensor::from_primitive::<B>(param.value),
-            ));
+            tensors.push((name, HostTensor::from_primitive::<B>(param.value)));
         }
     });
     tensors

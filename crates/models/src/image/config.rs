@@ -37,6 +37,22 @@ impl Architecture {
         }
     }
 
+    /// Side of the feature maps after so many units of the trunk, for square pictures of this side.
+    #[must_use]
+    pub fn side_after(&self, units: usize, side: usize) -> usize {
+        let half = |side: usize, times: usize| (0..times).fold(side, |side, _| side.div_ceil(2));
+        match self {
+            Self::ResNet(config) => {
+                let stem = match config.stem_window {
+                    _ if units == 0 => 0,
+                    (_, stride, pools) => usize::from(stride == 2) + usize::from(pools),
+                };
+                half(side, stem + units.saturating_sub(2))
+            }
+            Self::EfficientNetLite(_) => half(side, super::efficientnet::halvings(units)),
+        }
+    }
+
     /// Whether it takes images of 32 x 32.
     fn is_small(&self) -> bool {
         matches!(self, Self::ResNet(config) if config.stem_window.0 == 3)

@@ -169,6 +169,12 @@ impl<B: Backend> EfficientNet<B> {
     }
 }
 
+/// How often so many units halve a picture's side.
+pub(super) fn halvings(units: usize) -> usize {
+    let stages = STAGES.iter().take(units.saturating_sub(1));
+    usize::from(units > 0) + stages.filter(|stage| stage.1 == 2).count()
+}
+
 /// The unit of a parameter of the trunk, by its path; `None` for the head.
 pub(super) fn unit_of(path: &str) -> Option<usize> {
     let mut parts = path.split('.');

@@ -35,12 +35,12 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 pub use read::Override;
 pub use schema::{
-    CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig, ReportConfig,
-    RunConfig, TrainConfig, keys,
+    CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig,
+    ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Schedule,
-    TargetModules, Task,
+    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
+    Schedule, TargetModules, Task,
 };
 pub use write::{commented, reference};
 

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::checks::{CHECKS, EXCLUSIVE};
 use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 use super::schema::{Key, RunConfig, SECTIONS, keys};
-use super::value::toml_text;
+use super::value::{Task, toml_text};
 
 /// A setting from the command line.
 #[derive(Debug, Clone, PartialEq)]

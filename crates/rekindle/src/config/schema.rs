@@ -7,8 +7,8 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling, Range, Schedule,
-    Setting, TargetModules, Task,
+    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
+    Range, Schedule, Setting, TargetModules, Task,
 };
 
 /// One setting, as run files and messages know it.

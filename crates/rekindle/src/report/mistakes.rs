@@ -1,4 +1,6 @@
-//! The worst mistakes with their text.
+//! The worst mistakes with their text or picture.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     Mistake, Report,
@@ -51,9 +53,16 @@ fn item(mistake: &Mistake) -> String {
         .as_deref()
         .map(excerpt)
         .unwrap_or_default();
+    let picture = mistake.picture.as_ref().map(|bytes| {
+        format!(
+            "<img alt=\"\" src=\"data:image/jpeg;base64,{}\">",
+            STANDARD.encode(bytes)
+        )
+    });
     format!(
-        "<li>{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi> {}</span>\
+        "<li>{}{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi> {}</span>\
          <span class=\"truth\">right: <bdi>{}</bdi></span><span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
+        picture.unwrap_or_default(),
         excerpt(&mistake.text),
         escape(&mistake.predicted),
         percent(mistake.probability),

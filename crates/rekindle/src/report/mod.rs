@@ -118,6 +118,9 @@ pub struct Mistake {
     /// Loss of the example in nats; `null` in JSON where not finite.
     #[serde(with = "rekindle_metrics::nan_as_null")]
     pub loss: f64,
+    /// The picture as a JPEG file, where the example is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<Vec<u8>>,
 }
 
 /// The report as a whole HTML document.
@@ -144,7 +147,7 @@ pub fn render(report: &Report) -> String {
     .collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · Rekindle</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{header}{sections}\
