@@ -2,7 +2,8 @@
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    ClassificationReport, Event, FinishedRun, Observer, Plan, Progress, report::Mistake,
+    CalibrationReport, ClassificationReport, Event, FinishedRun, Observer, Plan, Progress,
+    config::Task, report::Mistake,
 };
 use std::{
     collections::HashMap,
@@ -210,12 +211,29 @@ pub fn finished(run: &FinishedRun) -> String {
     );
     let _ = writeln!(out, "model   {}", run.final_dir.display());
     let _ = writeln!(out, "report  {}", run.report_html.display());
+    let example = match run.task {
+        Task::TextClassification => "\"your text\"",
+        Task::ImageClassification => "picture.jpg",
+    };
     let _ = writeln!(
         out,
-        "try     rekindle predict {} \"your text\"",
+        "try     rekindle predict {} {example}",
         run.dir.display()
     );
     out
+}
+
+/// Figures of probabilities, where they say something.
+pub fn calibration(figures: &CalibrationReport, classes: usize) -> String {
+    let mut out = format!("\ncalibration error {:.4}", figures.ece);
+    if classes > figures.k {
+        let _ = write!(
+            out,
+            "  top-{} accuracy {:.4}",
+            figures.k, figures.top_k_accuracy
+        );
+    }
+    out + "\n"
 }
 
 /// All figures of an evaluation as a table, the worst classes first.

@@ -3,25 +3,34 @@
 use crate::{
     Error, Observer, RunConfig,
     backend::{OnBackend, on_device},
-    config::Device,
+    config::{Device, ImagesConfig},
     data,
     evaluation::{self, Logits, argmax, probabilities},
+    images::{self, Pictures},
     report::Mistake,
     saved::Saved,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_data::{EncodedSet, Example, LabelMap, TextEncoder};
+use rekindle_data::{
+    EncodedSet, Example, LabelMap, OnBad, TextEncoder,
+    image::{Augment, ImageBatch, ImageLoader, ImageSet, Preprocess, read_images},
+    prefetch,
+};
 use rekindle_hub::Hub;
-use rekindle_metrics::ClassificationReport;
+use rekindle_metrics::{CalibrationReport, ClassificationReport};
 use rekindle_models::{
     Checkpoint, WeightFiles,
     bert::{BertClassifier, BertConfig, Head, NAMES, Pooling},
+    image::{ImageClassifier, ImageConfig, ImageHead, read_image_config},
 };
 use rekindle_nn::{TuneAutodiff, TuneBackend};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What the classifier says of one text.
+/// Examples predicted together.
+const BATCH: usize = 64;
+
+/// What the classifier says of one text or picture.
 #[derive(Debug, Clone, Serialize)]
 pub struct Prediction {
     /// The label with the highest probability.
@@ -37,6 +46,8 @@ pub struct Prediction {
 pub struct Evaluated {
     /// All figures.
     pub report: ClassificationReport,
+    /// Top-5 accuracy and calibration error.
+    pub calibration: CalibrationReport,
     /// The wrong predictions with the highest loss.
     pub mistakes: Vec<Mistake>,
     /// Label names by id.
@@ -45,12 +56,36 @@ pub struct Evaluated {
     pub notes: Vec<String>,
 }
 
-/// A model with its tokenizer and labels, on a device.
+/// A model with its labels and what makes its input, on a device.
 pub struct Classifier {
-    model: Box<dyn Forward>,
-    encoder: TextEncoder,
+    model: Model,
     labels: LabelMap,
+    /// Whether the labels are numbers for want of names.
+    nameless: bool,
     batch_size: usize,
+}
+
+/// What a classifier takes.
+enum Model {
+    Texts {
+        model: Box<dyn Forward>,
+        encoder: TextEncoder,
+    },
+    Pictures {
+        model: Box<dyn ForwardPictures>,
+        preprocess: Preprocess,
+    },
+}
+
+/// An image model of any backend.
+trait ForwardPictures {
+    fn logits(&self, batch: &ImageBatch) -> Vec<f32>;
+}
+
+impl<B: TuneBackend> ForwardPictures for Pictures<B> {
+    fn logits(&self, batch: &ImageBatch) -> Vec<f32> {
+        self.logits(batch)
+    }
 }
 
 /// A model of any backend.
@@ -83,11 +118,12 @@ pub(crate) struct Located {
     pub pooling: Option<Pooling>,
 }
 
-/// Finds what belongs to a saved classifier.
-pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
-    const DEFAULT_LENGTH: usize = 512;
-    let hub = Hub::from_env();
-    let dir = if path.is_dir() {
+/// The directory of a saved classifier (or its file of weights): of a run, what it ended with.
+fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    Ok(if path.is_dir() {
         let last = path.join("final");
         if path.join("config.toml").is_file() && !last.is_dir() {
             return Err(Error::ModelDir {
@@ -98,9 +134,17 @@ pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Er
         }
         if last.is_dir() { last } else { path.to_owned() }
     } else {
-        hub.model(&path.to_string_lossy(), observer.downloads())?
+        Hub::from_env()
+            .model(&path.to_string_lossy(), observer.downloads())?
             .dir
-    };
+    })
+}
+
+/// Finds what belongs to a saved text classifier.
+pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
+    const DEFAULT_LENGTH: usize = 512;
+    let hub = Hub::from_env();
+    let dir = find(path, observer)?;
     let saved = Saved::read(&dir)?;
     let pooling = saved.as_ref().map(|s| {
         if s.pooling == "mean" {
@@ -277,12 +321,42 @@ impl OnBackend for Open<'_> {
     }
 }
 
+struct OpenPictures<'a> {
+    dir: &'a Path,
+    config: &'a ImageConfig,
+    names: &'a [String],
+}
+
+impl OnBackend for OpenPictures<'_> {
+    type Output = Box<dyn ForwardPictures>;
+
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error> {
+        let head = ImageHead {
+            labels: self.names.to_vec(),
+            seed: 0,
+            require: true,
+        };
+        let (model, _) = ImageClassifier::from_pretrained(self.dir, self.config, &head, device)?;
+        Ok(Box::new(Pictures::<<B as AutodiffBackend>::InnerBackend> {
+            model,
+            device: device.clone(),
+        }))
+    }
+}
+
 impl Classifier {
     /// Loads a run directory, a model directory, a PEFT adapter directory, or a hub name.
     ///
     /// # Errors
     /// When something is missing or does not fit; the message names it.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
+        let dir = find(path, observer)?;
+        if images::is_model(&dir) {
+            return Self::open_pictures(&dir, device);
+        }
         let located = locate(path, observer)?;
         let (encoder, note) = data::encoder(
             &located.tokenizer,
@@ -294,10 +368,124 @@ impl Classifier {
         drop(note);
         let model = on_device(device, Open(&located))?;
         Ok(Self {
-            model,
-            encoder,
+            model: Model::Texts { model, encoder },
             labels: LabelMap::from_names(located.labels)?,
-            batch_size: 64,
+            nameless: false,
+            batch_size: BATCH,
+        })
+    }
+
+    /// Loads an image model. A head without names has its classes numbered from 0.
+    fn open_pictures(dir: &Path, device: Device) -> Result<Self, Error> {
+        let config = read_image_config(dir)?;
+        if config.classes == 0 {
+            return Err(Error::ModelDir {
+                path: dir.to_owned(),
+                reason: "there is no classification head".into(),
+                hint: "this is a base model; tune it first: rekindle finetune --set task=image-classification".into(),
+            });
+        }
+        let nameless = config.labels.is_empty();
+        let names = match nameless {
+            true => (0..config.classes).map(|i| i.to_string()).collect(),
+            false => config.labels.clone(),
+        };
+        let model = on_device(
+            device,
+            OpenPictures {
+                dir,
+                config: &config,
+                names: &names,
+            },
+        )?;
+        Ok(Self {
+            model: Model::Pictures {
+                model,
+                preprocess: images::preprocess(&config, &ImagesConfig::default()),
+            },
+            labels: LabelMap::from_names(names)?,
+            nameless,
+            batch_size: BATCH,
+        })
+    }
+
+    /// Whether it classifies pictures rather than texts.
+    #[must_use]
+    pub fn takes_pictures(&self) -> bool {
+        matches!(self.model, Model::Pictures { .. })
+    }
+
+    /// Predicts the labels of pictures, by their files.
+    ///
+    /// # Errors
+    /// When a file is no picture, and when the model is for texts.
+    pub fn predict_pictures(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>, Error> {
+        let set = ImageSet::of_files(paths)?;
+        let ids = vec![0; set.len()];
+        let logits = self.picture_logits(set, ids, OnBad::Error)?.0;
+        Ok(self.predictions(&logits))
+    }
+
+    /// Logits of pictures, and which of them could be read.
+    fn picture_logits(
+        &self,
+        set: ImageSet,
+        ids: Vec<u32>,
+        on_bad: OnBad,
+    ) -> Result<(Logits, Vec<usize>), Error> {
+        let Model::Pictures { model, preprocess } = &self.model else {
+            return Err(Error::Setting {
+                reason: "this model classifies texts, not pictures".into(),
+                hint: "name a model that was tuned with task = \"image-classification\"".into(),
+            });
+        };
+        let (n, size) = (set.len(), self.batch_size / 2);
+        let loader = ImageLoader::new(
+            set,
+            ids,
+            preprocess.clone(),
+            Augment::default(),
+            on_bad,
+            0,
+            0,
+        );
+        let batches = prefetch(2, 0, n.div_ceil(size), move |i| {
+            loader.eval_batch(&(i * size..n.min((i + 1) * size)).collect::<Vec<_>>())
+        })?;
+        let (mut values, mut seen) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let batch = batch??;
+            values.extend(model.logits(&batch));
+            seen.extend(batch.indices);
+        }
+        Ok((Logits::new(values, self.labels.len()), seen))
+    }
+
+    /// Evaluates an image model on a folder or table.
+    fn evaluate_pictures(&self, path: &Path, config: &RunConfig) -> Result<Evaluated, Error> {
+        let options = data::read_options(config, &rekindle_hub::Columns::default(), None);
+        let read = read_images(path, &options)?;
+        // A model that does not name its classes has them in the order of their names, as image folders do.
+        let labels = match self.nameless && read.set.classes().len() == self.labels.len() {
+            true => LabelMap::from_names(read.set.classes().to_vec())?,
+            false => self.labels.clone(),
+        };
+        let ids = read.set.labels(&labels)?;
+        let set = read.set.clone();
+        let (logits, seen) = self.picture_logits(read.set, ids.clone(), options.on_bad_example)?;
+        let ids: Vec<u32> = seen.iter().map(|&i| ids[i]).collect();
+        Ok(Evaluated {
+            report: evaluation::score(&logits, &ids)?.report(),
+            calibration: evaluation::calibration(&logits, &ids),
+            mistakes: images::mistakes(
+                &logits,
+                &ids,
+                labels.names(),
+                config.report.mistakes,
+                |row| set.path(seen[row]),
+            ),
+            labels: labels.names().to_vec(),
+            notes: read.notes,
         })
     }
 
@@ -312,14 +500,16 @@ impl Classifier {
     /// # Errors
     /// When a text cannot be encoded.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
+        let (model, encoder) = self.texts()?;
         let items = texts
             .iter()
-            .map(|text| self.encoder.encode(text.as_ref(), None))
+            .map(|text| encoder.encode(text.as_ref(), None))
             .collect::<Result<_, _>>()?;
-        Ok(self.predict_set(&EncodedSet {
+        let set = EncodedSet {
             items,
             labels: Vec::new(),
-        }))
+        };
+        Ok(self.predictions(&model.logits(&set, self.batch_size)))
     }
 
     /// Predicts the labels of a file's examples, by the columns that the configuration's `[data]` names. Returns the
@@ -334,8 +524,9 @@ impl Classifier {
         observer: &dyn Observer,
     ) -> Result<(Vec<Example>, Vec<Prediction>), Error> {
         let (examples, _) = data::read_unlabelled(path, config, observer)?;
-        let set = self.encoder.encode_examples(&examples, None)?;
-        let predictions = self.predict_set(&set);
+        let (model, encoder) = self.texts()?;
+        let set = encoder.encode_examples(&examples, None)?;
+        let predictions = self.predictions(&model.logits(&set, self.batch_size));
         Ok((examples, predictions))
     }
 
@@ -349,11 +540,13 @@ impl Classifier {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
+        if self.takes_pictures() {
+            return self.evaluate_pictures(path, config);
+        }
+        let (model, encoder) = self.texts()?;
         let (examples, notes) = data::read_labelled(path, config, observer)?;
-        let set = self
-            .encoder
-            .encode_examples(&examples, Some(&self.labels))?;
-        let logits = self.model.logits(&set, config.eval.batch_size);
+        let set = encoder.encode_examples(&examples, Some(&self.labels))?;
+        let logits = model.logits(&set, config.eval.batch_size);
         let report = evaluation::score(&logits, &set.labels)?.report();
         let mistakes = evaluation::worst(
             &logits,
@@ -363,6 +556,7 @@ impl Classifier {
             config.report.mistakes,
         );
         Ok(Evaluated {
+            calibration: evaluation::calibration(&logits, &set.labels),
             report,
             mistakes,
             labels: self.labels.names().to_vec(),
@@ -370,8 +564,18 @@ impl Classifier {
         })
     }
 
-    fn predict_set(&self, set: &EncodedSet) -> Vec<Prediction> {
-        let logits = self.model.logits(set, self.batch_size);
+    /// The parts of a text classifier.
+    fn texts(&self) -> Result<(&dyn Forward, &TextEncoder), Error> {
+        match &self.model {
+            Model::Texts { model, encoder } => Ok((model.as_ref(), encoder)),
+            Model::Pictures { .. } => Err(Error::Setting {
+                reason: "this model classifies pictures, not texts".into(),
+                hint: "name files or folders of pictures".into(),
+            }),
+        }
+    }
+
+    fn predictions(&self, logits: &Logits) -> Vec<Prediction> {
         (0..logits.len())
             .map(|index| {
                 let row = logits.row(index);

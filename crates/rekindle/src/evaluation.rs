@@ -59,7 +59,17 @@ pub(crate) fn logits<B: TuneBackend>(
     batch_size: usize,
     device: &B::Device,
 ) -> Logits {
-    let classes = model.classes();
+    let head = |batch: &TextBatch| model.forward(&input::<B>(batch, device), Pass::evaluation());
+    logits_by(set, batch_size, model.classes(), head)
+}
+
+/// Runs `forward` over a set, in batches of like length.
+pub(crate) fn logits_by<B: TuneBackend>(
+    set: &EncodedSet,
+    batch_size: usize,
+    classes: usize,
+    forward: impl Fn(&TextBatch) -> Tensor<B, 2>,
+) -> Logits {
     let sampler = Sampler {
         seed: 0,
         shuffle: false,
@@ -70,7 +80,7 @@ pub(crate) fn logits<B: TuneBackend>(
     let mut values = vec![0f32; set.len() * classes];
     for indices in sampler.epoch(&set.lengths(), 0) {
         let batch = TextBatch::pack(set, &indices);
-        let out: Tensor<B, 2> = model.forward(&input::<B>(&batch, device), Pass::evaluation());
+        let out = forward(&batch);
         let rows = HostTensor::from_primitive::<B>(out.into_primitive().tensor()).values;
         for (row, index) in rows.chunks(classes).zip(&batch.indices) {
             values[index * classes..][..classes].copy_from_slice(row);

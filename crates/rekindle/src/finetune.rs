@@ -27,6 +27,8 @@ use std::{
 /// A finished run.
 #[derive(Debug, Clone)]
 pub struct FinishedRun {
+    /// What was learned.
+    pub task: config::Task,
     /// The run directory.
     pub dir: PathBuf,
     /// The tuned model: an HF model directory, or a PEFT adapter directory.
@@ -318,6 +320,7 @@ impl Run<'_> {
         timings.push(("save model".into(), clock.elapsed().as_secs_f64()));
 
         let finished = FinishedRun {
+            task: config.task,
             dir: dir.to_owned(),
             final_dir,
             report_html: dir.join("report.html"),

@@ -61,7 +61,6 @@ pub(crate) struct ImageClassification<B: TuneAutodiff> {
     weights: Option<Vec<f32>>,
     /// What trains in the end, by path.
     free: BTreeSet<String>,
-    head: &'static str,
     /// Units of the trunk.
     units: usize,
     frozen: RefCell<Frozen<B>>,
@@ -186,6 +185,21 @@ pub(crate) fn find_model(
         });
     }
     Ok(hub.model(name, observer.downloads())?)
+}
+
+/// Whether a directory (or a file of weights) holds an image model rather than a text model.
+pub(crate) fn is_model(dir: &Path) -> bool {
+    if dir.is_file() {
+        return true;
+    }
+    match rekindle_models::read_config(dir) {
+        Ok(config) => {
+            config.contains_key("architecture")
+                || config.get("model_type").and_then(|kind| kind.as_str()) == Some("resnet")
+        }
+        // Weights alone: what they are, they show themselves.
+        Err(_) => !dir.join("adapter_config.json").is_file() && read_image_config(dir).is_ok(),
+    }
 }
 
 /// How pictures become the model's input: as the model's files say, but for what the run says.
@@ -376,7 +390,6 @@ pub(crate) fn open<B: TuneAutodiff>(
         model: model_config,
         weights: class_weights,
         free,
-        head: model.head_name(),
         units,
         frozen: RefCell::new(Frozen {
             units: 0,

@@ -1,7 +1,9 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
-use crate::{Error, plan::grouped, saved::Saved};
-use rekindle_models::{Checkpoint, WeightFiles, bert::BertConfig, read_config};
+use crate::{Error, images::is_model, plan::grouped, saved::Saved};
+use rekindle_models::{
+    Checkpoint, WeightFiles, bert::BertConfig, image::read_image_config, read_config,
+};
 use rekindle_train::{Checkpoint as TrainCheckpoint, Event, read_metrics};
 use std::{fmt::Write, fs, path::Path};
 
@@ -79,7 +81,35 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     }
 }
 
+/// An image model: what its weights show.
+fn image_model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+    let config = read_image_config(path)?;
+    let pictures = &config.pictures;
+    line(out, "model", &config.architecture.name());
+    line(
+        out,
+        "pictures",
+        &format!(
+            "{0} x {0} pixels out of {1}, {2}, mean {3:?}, deviation {4:?}",
+            pictures.size,
+            pictures.resized(),
+            pictures.interpolation,
+            pictures.mean,
+            pictures.std
+        ),
+    );
+    line(out, "classes", &config.classes.to_string());
+    if !config.labels.is_empty() {
+        line(out, "labels", &config.labels.join(", "));
+    }
+    tensors(out, Checkpoint::open(path)?.files(), all);
+    Ok(())
+}
+
 fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+    if is_model(path) {
+        return image_model(out, path, all);
+    }
     let raw = read_config(path)?;
     let text = |key: &str| {
         raw.get(key)

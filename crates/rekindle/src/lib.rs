@@ -49,6 +49,7 @@ pub use inspect::inspect;
 pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
+pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{Hub, NoProgress, Progress};
-pub use rekindle_metrics::ClassificationReport;
+pub use rekindle_metrics::{CalibrationReport, ClassificationReport};
 pub use rekindle_train::{Evaluation, Event, Stopped};

@@ -1,15 +1,19 @@
 //! Text classification: from the configuration to the job that the loop trains.
 
 use crate::{
-    Error, Observer, RunConfig,
+    Error, Observer, RunConfig, balance,
     config::{self, Method},
     data::{self, TextSplits},
     evaluation::{self, input, logits, score},
+    features::{AS_EVALUATED, Features},
     plan::{estimate_memory, grouped},
     saved::{self, Saved},
     task::{Facts, Fingerprint, Judged, Task},
 };
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::{
+    module::AutodiffModule,
+    tensor::{Int, Tensor, TensorData},
+};
 use rekindle_data::{EncodedSet, Example, LabelMap, Sampler, TextBatch, prefetch};
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{
@@ -19,10 +23,15 @@ use rekindle_models::{
 use rekindle_nn::{
     Pass, TuneAutodiff, ops,
     params::{self, NameMap},
+    tensors::HostTensor,
 };
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 /// The classification head's module.
 const HEAD: &str = "classifier";
@@ -35,6 +44,11 @@ pub(crate) struct TextClassification<B: TuneAutodiff> {
     tuning: Tuning,
     config: RunConfig,
     sampler: Sampler,
+    weights: Option<Vec<f32>>,
+    /// The model, where nothing but its head trains: what the head reads is then computed once for each text.
+    frozen: Option<BertClassifier<B::InnerBackend>>,
+    for_train: Mutex<Features>,
+    for_validation: Mutex<Features>,
     device: B::Device,
     facts: Facts,
 }
@@ -89,11 +103,28 @@ pub(crate) fn open<B: TuneAutodiff>(
         drop_last: false,
     };
     let facts = facts(config, &prepared, &model, &loaded, &tuning, &sampler)?;
+    let mut encoder_trains = false;
+    params::visit(&model, &mut |param: params::ParamRef<'_, B>| {
+        encoder_trains |= param.trainable && !param.path.starts_with(HEAD);
+    });
+    let dir = config.output_dir.clone().unwrap_or_default();
+    let keeper = |name: &str| {
+        let budget = (config.train.cache_features_mb << 20) / 2;
+        Mutex::new(Features::new(budget, &dir.join(name)))
+    };
+    let weights = config
+        .train
+        .class_weights
+        .then(|| balance::weights(&prepared.train.labels, prepared.labels.len()));
     let job = TextClassification {
         prepared,
         tuning,
         config: config.clone(),
         sampler,
+        weights,
+        frozen: (config.train.cache_features && !encoder_trains).then(|| model.valid()),
+        for_train: keeper(".features"),
+        for_validation: keeper(".features-validation"),
         device: device.clone(),
         facts,
     };
@@ -340,10 +371,19 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
     }
 
     fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, TextBatch>, TrainError> {
-        let (set, order) = (
-            Arc::clone(&self.prepared.train),
-            self.sampler.epoch(&self.prepared.train.lengths(), epoch),
-        );
+        let set = Arc::clone(&self.prepared.train);
+        let lengths = set.lengths();
+        let order = if self.config.train.weighted_sampling {
+            let classes = self.prepared.labels.len();
+            let drawn = balance::drawn(&set.labels, classes, self.config.seed, epoch);
+            let lengths: Vec<u32> = drawn.iter().map(|&i| lengths[i]).collect();
+            let batches = self.sampler.epoch(&lengths, epoch).into_iter();
+            batches
+                .map(|batch| batch.into_iter().map(|place| drawn[place]).collect())
+                .collect()
+        } else {
+            self.sampler.epoch(&lengths, epoch)
+        };
         let batches = prefetch(AHEAD, start, order.len(), move |i| {
             TextBatch::pack(&set, &order[i])
         })
@@ -371,27 +411,90 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
         format!("{}{more}", places.join(", "))
     }
 
+    fn rate(&self, name: &str) -> f64 {
+        let head = self.config.train.head_learning_rate;
+        match head.filter(|_| name.starts_with(HEAD)) {
+            Some(rate) => rate / self.config.learning_rate(),
+            None => 1.0,
+        }
+    }
+
     fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
-        let logits = model.forward(&input::<B>(batch, &self.device), pass);
+        let logits = match &self.frozen {
+            Some(frozen) => {
+                let features = self.features(frozen, batch, &self.for_train);
+                model.head(Tensor::from_inner(features), pass)
+            }
+            None => model.forward(&input::<B>(batch, &self.device), pass),
+        };
         let labels: Tensor<B, 1, Int> =
             Tensor::from_data(TensorData::from(batch.labels.as_slice()), &self.device);
-        ops::cross_entropy(logits, labels, self.config.train.label_smoothing).sum()
+        let losses = ops::cross_entropy(logits, labels, self.config.train.label_smoothing);
+        match &self.weights {
+            None => losses.sum(),
+            Some(weights) => {
+                let weights: Vec<f32> = batch.labels.iter().map(|&l| weights[l as usize]).collect();
+                let data = TensorData::from(weights.as_slice());
+                (losses * Tensor::from_data(data, &self.device)).sum()
+            }
+        }
     }
 
     fn evaluate(&self, model: &BertClassifier<B::InnerBackend>) -> Result<Evaluation, TrainError> {
-        let logits = logits::<B::InnerBackend>(
-            model,
-            &self.prepared.validation,
-            self.config.eval.batch_size,
-            &self.device,
-        );
+        let (set, size) = (&self.prepared.validation, self.config.eval.batch_size);
+        let logits = match &self.frozen {
+            Some(frozen) => evaluation::logits_by(set, size, model.classes(), |batch| {
+                let features = self.features(frozen, batch, &self.for_validation);
+                model.head(features, Pass::evaluation())
+            }),
+            None => logits::<B::InnerBackend>(model, set, size, &self.device),
+        };
         evaluation::figures(&logits, &self.prepared.validation.labels).map_err(boxed)
+    }
+}
+
+impl<B: TuneAutodiff> TextClassification<B> {
+    /// What the head reads of a batch, kept or computed.
+    fn features(
+        &self,
+        frozen: &BertClassifier<B::InnerBackend>,
+        batch: &TextBatch,
+        kept: &Mutex<Features>,
+    ) -> Tensor<B::InnerBackend, 2> {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A file that cannot be read or written costs time, no more.
+        if let Ok(Some(rows)) = kept.get(AS_EVALUATED, &batch.indices) {
+            let shape = [batch.len(), rows.len() / batch.len().max(1)];
+            return Tensor::from_data(TensorData::new(rows, shape), &self.device);
+        }
+        let input = input::<B::InnerBackend>(batch, &self.device);
+        let features = frozen.features(&input, Pass::evaluation());
+        let rows = features.clone().into_primitive().tensor();
+        let rows = HostTensor::from_primitive::<B::InnerBackend>(rows).values;
+        let _ = kept.put(AS_EVALUATED, &batch.indices, &rows);
+        features
     }
 }
 
 impl<B: TuneAutodiff> Task<B> for TextClassification<B> {
     fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let (mut rows, mut bytes, mut hits) = (0, 0, 0);
+        for kept in [&self.for_train, &self.for_validation] {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let (n, memory, file) = kept.size();
+            (rows, bytes, hits) = (rows + n, bytes + memory as u64 + file, hits + kept.hits);
+        }
+        if hits == 0 {
+            return Vec::new();
+        }
+        vec![format!(
+            "the frozen encoder was computed once for {rows} texts and kept in {:.1} MB; that saved {hits} passes",
+            bytes as f64 / 1e6
+        )]
     }
 
     fn judge(&self, model: &BertClassifier<B::InnerBackend>) -> Result<Judged, Error> {

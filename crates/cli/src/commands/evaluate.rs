@@ -1,17 +1,17 @@
 //! `rekindle evaluate`
 
 use super::{Columns, configuration};
-use crate::printer::{Printer, figures, mistakes};
+use crate::printer::{Printer, calibration, figures, mistakes};
 use clap::Args;
 use rekindle::{Classifier, config::Override};
 use std::path::PathBuf;
 
-/// Score a tuned model on a labelled file.
+/// Score a tuned model on a labelled file, or an image model on a folder.
 #[derive(Args)]
 pub struct Evaluate {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
-    /// Labelled file (CSV, TSV, JSONL, Parquet)
+    /// Labelled file (CSV, TSV, JSONL, Parquet), or a folder with a folder of pictures for each label
     data: PathBuf,
     #[command(flatten)]
     columns: Columns,
@@ -51,6 +51,13 @@ impl Evaluate {
             println!("{}", serde_json::to_string_pretty(&evaluated.report)?);
         } else {
             print!("{}", figures(&evaluated.report, &evaluated.labels));
+            print!(
+                "{}",
+                calibration(&evaluated.calibration, evaluated.labels.len())
+            );
+            for note in &evaluated.notes {
+                printer.say(note);
+            }
             print!("{}", mistakes(&evaluated.mistakes));
         }
         Ok(())

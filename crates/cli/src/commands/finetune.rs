@@ -18,8 +18,8 @@ pub struct Finetune {
     /// Dataset name or card
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
-    /// File of training examples (CSV, TSV, JSONL, Parquet)
-    #[arg(long, value_name = "FILE")]
+    /// File of training examples (CSV, TSV, JSONL, Parquet), or a folder of pictures by label
+    #[arg(long, value_name = "PATH")]
     train: Option<String>,
     /// File of validation examples; by default split off
     #[arg(long, value_name = "FILE")]
@@ -118,6 +118,14 @@ impl Finetune {
         })
         .collect();
         flags.extend(self.columns.overrides());
+        // A folder holds pictures; a task that is named all the same goes before this one.
+        if let Some(folder) = self.train.as_ref().filter(|path| Path::new(path).is_dir()) {
+            let said = self.config.is_some() || self.set.iter().any(|s| s.starts_with("task"));
+            if !said {
+                let reason = format!("--train {folder}");
+                flags.push(Override::flag(&reason, "task", "image-classification"));
+            }
+        }
         flags
     }
 }

@@ -11,12 +11,12 @@ use std::{
     path::PathBuf,
 };
 
-/// Label texts. Prints a JSON object a line: text, label, probability, probabilities.
+/// Label texts or pictures. Prints a JSON object a line: text (or file), label, probability, probabilities.
 #[derive(Args)]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
-    /// Texts; without any and without --file, lines of standard input
+    /// Texts, or for an image model files and folders of pictures; without any and without --file, lines of standard input
     texts: Vec<String>,
     /// File of texts: CSV, TSV, JSONL or Parquet by its columns, anything else a text a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
@@ -50,6 +50,9 @@ impl Predict {
         let classifier = Classifier::open(&self.model, config.device, &printer)?;
         printer.clear();
         let mut out = io::BufWriter::new(io::stdout().lock());
+        if classifier.takes_pictures() {
+            return self.pictures(&classifier, &mut out);
+        }
         if !self.texts.is_empty() {
             return self.lines(&classifier, &self.texts, &mut out);
         }
@@ -59,6 +62,7 @@ impl Predict {
                 for (example, prediction) in examples.iter().zip(&predictions) {
                     self.write(
                         &mut out,
+                        "text",
                         &example.text,
                         example.text_pair.as_deref(),
                         prediction,
@@ -105,6 +109,30 @@ impl Predict {
         }
     }
 
+    /// Labels the pictures that the arguments, or the lines of the file or of standard input, name.
+    fn pictures(&self, classifier: &Classifier, out: &mut impl Write) -> anyhow::Result<()> {
+        let mut names = self.texts.clone();
+        if let Some(path) = &self.file {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+                path: path.clone(),
+                source,
+            })?;
+            names.extend(text.lines().map(str::to_owned));
+        } else if names.is_empty() {
+            names = io::stdin().lock().lines().collect::<Result<_, _>>()?;
+        }
+        let mut paths = Vec::new();
+        for name in names.iter().filter(|name| !name.trim().is_empty()) {
+            paths.extend(rekindle::find_pictures(name.trim().as_ref())?);
+        }
+        for chunk in paths.chunks(CHUNK) {
+            for (path, prediction) in chunk.iter().zip(classifier.predict_pictures(chunk)?) {
+                self.write(out, "file", &path.to_string_lossy(), None, &prediction)?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+
     fn lines<S: AsRef<str>>(
         &self,
         classifier: &Classifier,
@@ -113,7 +141,7 @@ impl Predict {
     ) -> anyhow::Result<()> {
         for chunk in texts.chunks(CHUNK) {
             for (text, prediction) in chunk.iter().zip(classifier.predict(chunk)?) {
-                self.write(out, text.as_ref(), None, &prediction)?;
+                self.write(out, "text", text.as_ref(), None, &prediction)?;
             }
         }
         Ok(out.flush()?)
@@ -122,6 +150,7 @@ impl Predict {
     fn write(
         &self,
         out: &mut impl Write,
+        kind: &str,
         text: &str,
         pair: Option<&str>,
         prediction: &Prediction,
@@ -139,7 +168,7 @@ impl Predict {
             .map(|(label, p)| (label.clone(), json!(p)))
             .collect();
         let mut object = Map::new();
-        object.insert("text".into(), text.into());
+        object.insert(kind.into(), text.into());
         if let Some(pair) = pair {
             object.insert("text_pair".into(), pair.into());
         }

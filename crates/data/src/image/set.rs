@@ -326,6 +326,16 @@ fn is_placeholder(path: &Path) -> bool {
 }
 
 impl ImageSet {
+    /// Files without classes, in this order.
+    ///
+    /// # Errors
+    /// When a path is not UTF-8.
+    pub fn of_files(paths: &[PathBuf]) -> Result<Self, DataError> {
+        let mut set = Self::empty(Path::new(""));
+        paths.iter().try_for_each(|path| set.push(path, 0))?;
+        Ok(set)
+    }
+
     fn empty(root: &Path) -> Self {
         Self {
             root: root.into(),

@@ -488,14 +488,23 @@ fn mean_by_sequence<B: TuneBackend>(x: Tensor<B, 2>, sequences: &Sequences) -> T
 impl<B: TuneBackend> BertClassifier<B> {
     /// Logits `[B, C]`.
     pub fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
+        self.head(self.features(input, pass), pass)
+    }
+
+    /// What the head reads, `[B, D]`.
+    pub fn features(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
         let hidden = self.bert.forward(input, pass.child(0));
-        let pooled = self.bert.pool(hidden, input, self.pooling, pass.child(1));
-        let pooled = ops::dropout(
-            pooled,
+        self.bert.pool(hidden, input, self.pooling, pass.child(1))
+    }
+
+    /// Logits `[B, C]` of features `[B, D]`.
+    pub fn head(&self, features: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let features = ops::dropout(
+            features,
             self.dropout,
             within(&self.classifier, pass).child(2),
         );
-        self.classifier.forward(pooled, pass.child(3))
+        self.classifier.forward(features, pass.child(3))
     }
 
     /// The encoder.

@@ -1,7 +1,7 @@
 //! Settings that do not go together, each rule once.
 
 use super::schema::RunConfig;
-use super::value::{Column, EvalEvery, FileFormat};
+use super::value::{Column, EvalEvery, FileFormat, Method, Task};
 
 /// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
 pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
@@ -157,6 +157,43 @@ pub(super) const CHECKS: &[Check] = &[
             Some((
                 format!("\"{pattern}\" stands in both `peft.freeze` and `peft.unfreeze`"),
                 "keep it in one of the two",
+            ))
+        },
+    },
+    Check {
+        keys: &["peft.method", "task"],
+        find: |config| {
+            let both =
+                config.task == Task::ImageClassification && config.peft.method == Method::Lora;
+            both.then(|| {
+                (
+                    "`peft.method` = \"lora\" is for text: image models have no linear layers to adapt".to_owned(),
+                    "set it to \"full\" or \"head\"; `peft.train_last` trains the last stages",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &[
+            "peft.train_last",
+            "peft.unfreeze_every",
+            "train.layer_decay",
+            "task",
+        ],
+        find: |config| {
+            if config.task == Task::ImageClassification {
+                return None;
+            }
+            let key = [
+                ("peft.train_last", config.peft.train_last.is_some()),
+                ("peft.unfreeze_every", config.peft.unfreeze_every.is_some()),
+                ("train.layer_decay", config.train.layer_decay.is_some()),
+            ]
+            .into_iter()
+            .find_map(|(key, set)| set.then_some(key))?;
+            Some((
+                format!("`{key}` is for images"),
+                "leave it out; for text, `peft.freeze` takes patterns such as \"bert.encoder.layer.0\"",
             ))
         },
     },

@@ -47,6 +47,9 @@ pub use write::{commented, reference};
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";
 
+/// The dataset of a run on images that names neither a dataset nor a folder.
+pub const DEFAULT_IMAGES: &str = "icons";
+
 /// The share of the steps that warm up, where a run says nothing.
 pub const DEFAULT_WARMUP_RATIO: f64 = 0.06;
 
@@ -142,7 +145,10 @@ impl RunConfig {
                 validation: self.data.validation.as_deref(),
                 test: self.data.test.as_deref(),
             },
-            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(DEFAULT_DATASET)),
+            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(match self.task {
+                Task::TextClassification => DEFAULT_DATASET,
+                Task::ImageClassification => DEFAULT_IMAGES,
+            })),
         }
     }
 
