@@ -204,6 +204,8 @@ pub struct DatasetCard {
     /// Where the files come from when they are not beside the card, in the order to try.
     #[serde(default, rename = "source")]
     pub sources: Vec<DatasetSource>,
+    /// For `kind = "images"`: what to make the directories of when they are not beside the card.
+    pub build: Option<ImageBuild>,
 }
 
 /// One place that has a dataset's files. `files` maps split -> path at the source; for `hub` and `package` it is the
@@ -238,19 +240,22 @@ pub enum DatasetSource {
         #[serde(default)]
         files: BTreeMap<String, String>,
     },
-    /// For `kind = "images"`: image folders made of the files of Python packages.
-    Build {
-        /// The list of images beside the card: tab-separated `split label name file glyph`.
-        list: String,
-        /// Side in pixels of an image drawn from a font.
-        #[serde(default = "default_side")]
-        side: u32,
-        /// Digest of the whole result; the error of a build with another one gives it.
-        sha256: String,
-        /// The packages.
-        #[serde(rename = "package")]
-        packages: Vec<BuildPackage>,
-    },
+}
+
+/// Image folders made of the files of Python packages.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageBuild {
+    /// The list of images beside the card: tab-separated `split label name file glyph`.
+    pub list: String,
+    /// Side in pixels of an image drawn from a font.
+    #[serde(default = "default_side")]
+    pub side: u32,
+    /// Digest of the whole result; the error of a build with another one gives it.
+    pub sha256: String,
+    /// The packages.
+    #[serde(rename = "package")]
+    pub packages: Vec<BuildPackage>,
 }
 
 /// A Python package whose files become images; nothing of it is ever run.
@@ -281,19 +286,15 @@ fn default_side() -> u32 {
 
 impl DatasetSource {
     /// The source's own paths or addresses.
-    fn files(&self) -> Option<&BTreeMap<String, String>> {
-        match self {
-            Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. } => {
-                Some(files)
-            }
-            Self::Build { .. } => None,
-        }
+    fn files(&self) -> &BTreeMap<String, String> {
+        let (Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. }) = self;
+        files
     }
 
     /// The path or address of a split at this source.
     pub(crate) fn location<'a>(&'a self, card: &'a DatasetCard, split: &str) -> Option<&'a str> {
         self.files()
-            .and_then(|files| files.get(split))
+            .get(split)
             .or_else(|| card.files.get(split))
             .map(String::as_str)
     }
@@ -329,10 +330,17 @@ impl DatasetCard {
                 ));
             }
         }
-        if self.kind == DatasetKind::Images && !self.sha256.is_empty() {
-            return Err(
-                "[sha256] is of files; the digest of images stands in their [[source]]".into(),
-            );
+        match (self.kind, &self.build) {
+            (DatasetKind::Rows, Some(_)) => {
+                return Err("[build] makes images; expected kind = \"images\"".into());
+            }
+            (DatasetKind::Images, _) if !self.sources.is_empty() || !self.sha256.is_empty() => {
+                return Err(
+                    "[[source]] and [sha256] are for files; images lie beside the card or come by [build]"
+                        .into(),
+                );
+            }
+            (_, build) => build.as_ref().map_or(Ok(()), ImageBuild::check)?,
         }
         for (split, sha256) in &self.sha256 {
             if !self.files.contains_key(split) {
@@ -352,12 +360,7 @@ impl DatasetCard {
     }
 
     fn check_source(&self, source: &DatasetSource) -> Result<(), String> {
-        let is_build = matches!(source, DatasetSource::Build { .. });
-        if is_build != (self.kind == DatasetKind::Images) {
-            return Err("a dataset of kind = \"images\" has sources of kind = \"build\", and no other dataset has".into());
-        }
-        let none = BTreeMap::new();
-        let files = source.files().unwrap_or(&none);
+        let files = source.files();
         if let Some(split) = files.keys().find(|split| !self.files.contains_key(*split)) {
             return Err(format!(
                 "[[source]] names the split `{split}`, which [files] has not"
@@ -401,12 +404,6 @@ impl DatasetCard {
                 }
                 .check()?;
             }
-            DatasetSource::Build {
-                list,
-                side,
-                sha256,
-                packages,
-            } => return check_build(list, *side, sha256, packages),
             DatasetSource::Url { files } => {
                 if let Some(split) = self.files.keys().find(|split| !files.contains_key(*split)) {
                     return Err(format!(
@@ -428,45 +425,46 @@ impl DatasetCard {
     }
 }
 
-fn check_build(
-    list: &str,
-    side: u32,
-    sha256: &str,
-    packages: &[BuildPackage],
-) -> Result<(), String> {
-    if !is_safe_relative(list) {
-        return Err(format!(
-            "[[source]] list = {list:?}; expected a relative path beside the card, without `..`"
-        ));
-    }
-    if !SIDES.contains(&side) {
-        return Err(format!(
-            "[[source]] side = {side}; expected {} to {} pixels",
-            SIDES.start(),
-            SIDES.end()
-        ));
-    }
-    if packages.is_empty() {
-        return Err("[[source]] has no [[source.package]]".into());
-    }
-    let hashes = packages
-        .iter()
-        .map(|package| (package.name.as_str(), &package.sha256));
-    for (name, sha256) in hashes.chain([("[[source]]", &sha256.to_string())]) {
-        if !is_hex(sha256, 64) {
+impl ImageBuild {
+    fn check(&self) -> Result<(), String> {
+        if !is_safe_relative(&self.list) {
             return Err(format!(
-                "{name}: sha256 = {sha256:?}; expected 64 hexadecimal digits"
+                "[build] list = {:?}; expected a relative path beside the card, without `..`",
+                self.list
             ));
         }
-    }
-    let mut short = BTreeSet::new();
-    for package in packages {
-        check_requirement(&package.name, &package.version)?;
-        if let Some(twice) = package.files.keys().find(|name| !short.insert(*name)) {
-            return Err(format!("two packages have a file called `{twice}`"));
+        if !SIDES.contains(&self.side) {
+            return Err(format!(
+                "[build] side = {}; expected {} to {} pixels",
+                self.side,
+                SIDES.start(),
+                SIDES.end()
+            ));
         }
+        if self.packages.is_empty() {
+            return Err("[build] has no [[build.package]]".into());
+        }
+        let packages = self.packages.iter();
+        let hashes = packages.map(|package| (package.name.as_str(), &package.sha256));
+        for (name, sha256) in hashes.chain([("[build]", &self.sha256)]) {
+            if !is_hex(sha256, 64) {
+                return Err(format!(
+                    "{name}: sha256 = {sha256:?}; expected 64 hexadecimal digits"
+                ));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for package in &self.packages {
+            check_requirement(&package.name, &package.version)?;
+            let own = package.files.keys().chain([&package.name]);
+            if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
+                return Err(format!(
+                    "[[build.package]]: two things are called `{twice}`"
+                ));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 impl BuildPackage {
@@ -547,6 +545,11 @@ mod tests {
             ),
             ("name = \"gt-all", "name = \"-r gt-all", "package name"),
             ("sha256 = \"953f", "sha256 = \"", "config.json: sha256"),
+            (
+                "path = \"config.json",
+                "path = \"conf.json",
+                "[config] table",
+            ),
         ];
         for (from, to, expect) in cases {
             assert!(good.contains(from), "{from}");
@@ -565,6 +568,38 @@ mod tests {
         let card = DatasetCard::parse(GOOD, Path::new("x.toml")).unwrap();
         assert_eq!(card.files["train"], "train.tsv");
         assert_eq!(card.columns.text.as_deref(), Some("t"));
+    }
+
+    const IMAGES: &str = "name = 'x'\nkind = 'images'\ndescription = 'd'\nlicence = 'MIT'\n[files]\ntrain = 'train'\n[build]\nlist = 'l.tsv'\nsha256 = 'SHA'\n[[build.package]]\nname = 'p'\nversion = '1'\nsha256 = 'SHA'\nlicence = 'MIT'\nattribution = 'me'\nfiles = { a = 'p/a.ttf' }\n";
+
+    #[test]
+    fn bad_image_cards_name_the_place() {
+        let good = IMAGES.replace("SHA", &"a".repeat(64));
+        let card = DatasetCard::parse(&good, Path::new("x.toml")).unwrap();
+        assert_eq!(card.kind, DatasetKind::Images);
+        assert_eq!(card.build.unwrap().side, 128);
+        let cases = [
+            ("kind = 'images'", "", "expected kind = \"images\""),
+            ("kind = 'images'", "kind = 'sounds'", "sounds"),
+            ("list = 'l.tsv'", "list = '../l.tsv'", "without `..`"),
+            ("list = 'l.tsv'", "list = 'l.tsv'\nside = 4", "16 to 1024"),
+            ("aaaa'\n[[", "'\n[[", "[build]: sha256"),
+            ("aaaa'\nlicence", "'\nlicence", "p: sha256"),
+            ("version = '1'", "version = '>1'", "package version"),
+            ("{ a =", "{ p =", "two things are called `p`"),
+            (
+                "[build]",
+                "[[source]]\nkind = 'hub'\nrepo = 'a/b'\n[build]",
+                "are for files",
+            ),
+        ];
+        for (from, to, expect) in cases {
+            assert!(good.contains(from), "{from}");
+            let message = DatasetCard::parse(&good.replace(from, to), Path::new("x.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(expect), "{to}: {message}");
+        }
     }
 
     #[test]

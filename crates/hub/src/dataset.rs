@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{RepoCache, RepoKind};
-use crate::cards::{BuildPackage, DatasetCard, DatasetKind, DatasetSource, PackageRef};
+use crate::cards::{DatasetCard, DatasetKind, DatasetSource, PackageRef};
 use crate::disk;
 use crate::error::{Attempt, HubError};
+use crate::images::Build;
 use crate::package::{self, Content, Wanted};
 use crate::progress::Progress;
-use crate::{DEFAULT_REVISION, Hub, Source, images, name, snapshot, unavailable};
+use crate::{DEFAULT_REVISION, Hub, Source, name, snapshot, unavailable};
 
 /// A card's file inside its folder, for datasets that have a folder of their own.
 const CARD: &str = "card.toml";
@@ -208,6 +209,10 @@ impl Hub {
             check_hashes(card, &beside)?;
             return Ok((beside, Source::Path));
         }
+        if let Some(spec) = &card.build {
+            let build = Build::read(card, card_path, spec)?;
+            return self.built_images(name, card, &build, progress);
+        }
         if card.sources.is_empty() {
             return Err(HubError::MissingFiles {
                 name: card.name.clone(),
@@ -224,25 +229,13 @@ impl Hub {
         if self.offline {
             let looked = missing
                 .into_iter()
-                .chain(
-                    card.sources
-                        .iter()
-                        .map(|source| self.source_dir(card, source)),
-                )
+                .chain(card.sources.iter().map(|source| self.source_dir(source)))
                 .collect();
-            let remedy = format!(
-                "run `rekindle fetch {name}` while online and without HF_HUB_OFFLINE, or put the files beside the card"
-            );
-            return Err(HubError::Offline {
-                kind: "dataset",
-                name: name.to_string(),
-                looked,
-                remedy,
-            });
+            return Err(offline(name, looked));
         }
         let mut attempts = Vec::new();
         for source in &card.sources {
-            match self.remote_source(card, dir, source, progress) {
+            match self.remote_source(card, source, progress) {
                 Ok(found) => return Ok(found),
                 Err(error) => {
                     let attempt = Attempt {
@@ -261,6 +254,41 @@ impl Hub {
             Vec::new(),
             "or put the files beside the card",
         ))
+    }
+
+    /// The directories of images that an earlier run built, or that are built now.
+    fn built_images(
+        &self,
+        name: &str,
+        card: &DatasetCard,
+        build: &Build,
+        progress: &dyn Progress,
+    ) -> Result<(Files, Source), HubError> {
+        let source = Source::Built {
+            packages: build.requirements(),
+        };
+        let dir = match build.built(&self.cache) {
+            Some(dir) => dir,
+            None if self.offline => return Err(offline(name, vec![build.folder(&self.cache)])),
+            None => {
+                build
+                    .run(&self.cache, &self.python, progress)
+                    .map_err(|error| match error {
+                        // A mistake of the card's, which no other network would mend.
+                        card @ HubError::Card { .. } => card,
+                        error => {
+                            let attempt = Attempt {
+                                source: source.to_string(),
+                                error: Box::new(error),
+                            };
+                            let last = "or put the directories beside the card";
+                            unavailable("dataset", name, vec![attempt], Vec::new(), last)
+                        }
+                    })?
+            }
+        };
+        let place = |(split, path): (&String, &String)| (split.clone(), dir.join(path));
+        Ok((card.files.iter().map(place).collect(), source))
     }
 
     /// The source's files where an earlier fetch left them; complete or nothing.
@@ -303,19 +331,12 @@ impl Hub {
                     },
                 ))
             }
-            DatasetSource::Build {
-                sha256, packages, ..
-            } => {
-                let dir = images::built(&self.cache, card, sha256)?;
-                Some((files_in(&dir, card, source)?, built_from(packages)))
-            }
         }
     }
 
     fn remote_source(
         &self,
         card: &DatasetCard,
-        card_dir: &Path,
         source: &DatasetSource,
         progress: &dyn Progress,
     ) -> Result<(Files, Source), HubError> {
@@ -378,23 +399,6 @@ impl Hub {
                     },
                 ))
             }
-            DatasetSource::Build {
-                list,
-                side,
-                sha256,
-                packages,
-            } => {
-                let build = images::Build {
-                    card,
-                    list: &card_dir.join(list),
-                    side: *side,
-                    sha256,
-                    packages,
-                };
-                let dir = images::build(&self.cache, &self.python, build, progress)?;
-                let files = files_in(&dir, card, source).ok_or_else(incomplete)?;
-                Ok((files, built_from(packages)))
-            }
         }
     }
 
@@ -450,9 +454,8 @@ impl Hub {
         card.files.iter().map(place).collect()
     }
 
-    fn source_dir(&self, card: &DatasetCard, source: &DatasetSource) -> PathBuf {
+    fn source_dir(&self, source: &DatasetSource) -> PathBuf {
         match source {
-            DatasetSource::Build { sha256, .. } => images::folder(&self.cache, card, sha256),
             DatasetSource::Url { .. } => self.cache.join("files"),
             DatasetSource::Hub { repo, .. } => {
                 RepoCache::new(&self.hf_cache, RepoKind::Dataset, repo).dir
@@ -480,14 +483,19 @@ impl Hub {
             DatasetSource::Package { name, version, .. } => {
                 format!("Python package {name}=={version}")
             }
-            DatasetSource::Build { packages, .. } => built_from(packages).to_string(),
         }
     }
 }
 
-fn built_from(packages: &[BuildPackage]) -> Source {
-    Source::Built {
-        packages: packages.iter().map(BuildPackage::requirement).collect(),
+fn offline(name: &str, looked: Vec<PathBuf>) -> HubError {
+    let remedy = format!(
+        "run `rekindle fetch {name}` while online and without HF_HUB_OFFLINE, or put the files beside the card"
+    );
+    HubError::Offline {
+        kind: "dataset",
+        name: name.to_string(),
+        looked,
+        remedy,
     }
 }
 

