@@ -387,3 +387,141 @@ fn read_pictures() -> rekindle_models::image::Pictures {
         std: [0.5, 0.25, 0.75],
     }
 }
+
+/// The real EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None`, and a line that says so,
+/// where it is not on this machine.
+fn efficientnet() -> Option<std::path::PathBuf> {
+    if let Some(dir) = std::env::var_os("REKINDLE_TEST_EFFICIENTNET") {
+        return Some(dir.into());
+    }
+    let hub = rekindle_hub::Hub::from_env().offline(true);
+    match hub.model("efficientnet-lite0", &rekindle_hub::NoProgress) {
+        Ok(found) => Some(found.dir),
+        Err(error) => {
+            println!("skipped: EfficientNet-Lite0 is not on this machine: {error}");
+            None
+        }
+    }
+}
+
+/// Data that is not in the repository.
+fn shared(path: &str) -> Option<std::path::PathBuf> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared")
+        .join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: {} is not there", path.display());
+    None
+}
+
+fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
+    let config = read_image_config(dir).unwrap();
+    let head = ImageHead {
+        labels: (0..config.classes).map(|i| i.to_string()).collect(),
+        seed: 0,
+        require: true,
+    };
+    let device = Default::default();
+    let (net, report) =
+        ImageClassifier::<Cpu>::from_pretrained(dir, &config, &head, &device).unwrap();
+    assert!(report.initialised.is_empty(), "{report:?}");
+    (net, config)
+}
+
+#[test]
+fn the_real_efficientnet_is_that_of_timm() {
+    let Some(dir) = efficientnet() else { return };
+    let (net, _) = loaded(&dir);
+    let logits = values(net.forward(input(1, 224, 224), Pass::evaluation()));
+    let expected = &json("vision_models/expected.json")["efficientnet_lite0"];
+    assert_eq!(logits.len(), 1000);
+    assert_close("logits", &logits[..64], &numbers(&expected["logits"]), 1e-4);
+    let off = (norm(&logits) - numbers(&expected["norm"])[0]).abs();
+    assert!(off < 1e-3, "{off}");
+    let best = (0..1000).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    assert_eq!(best, Some(size(expected, "argmax")));
+}
+
+/// The classes that a model gives the pictures of a folder, with the folder's own.
+fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize, Vec<f32>)> {
+    use rekindle_data::image::{Augment, ImageLoader, Interpolation, Preprocess, read_images};
+    let (net, config) = loaded(dir);
+    let pictures = &config.pictures;
+    let options = rekindle_data::ReadOptions {
+        on_bad_example: rekindle_data::OnBad::Skip,
+        ..Default::default()
+    };
+    let set = read_images(folder, &options).unwrap().set;
+    let labels = rekindle_data::LabelMap::from_names(set.classes().to_vec()).unwrap();
+    let ids = set.labels(&labels).unwrap();
+    let preprocess = Preprocess {
+        resize: pictures.resized(),
+        crop: pictures.size,
+        interpolation: match pictures.interpolation.as_str() {
+            "bicubic" => Interpolation::Bicubic,
+            _ => Interpolation::Bilinear,
+        },
+        mean: pictures.mean.map(|v| v as f32),
+        std: pictures.std.map(|v| v as f32),
+    };
+    let count = set.len();
+    let on_bad = rekindle_data::OnBad::Error;
+    let loader = ImageLoader::new(set, ids, preprocess, Augment::default(), on_bad, 0, 0);
+    let mut answers = Vec::new();
+    for first in (0..count).step_by(32) {
+        let indices: Vec<usize> = (first..count.min(first + 32)).collect();
+        let batch = loader.eval_batch(&indices).unwrap();
+        let shape = [batch.len(), batch.size, batch.size, 3];
+        let x = TensorData::new(batch.pixels.clone(), shape);
+        let x = Tensor::<Cpu, 4>::from_data(x, &Default::default());
+        let logits = values(net.forward(x, Pass::evaluation()));
+        for (row, &label) in logits.chunks(config.classes).zip(&batch.labels) {
+            let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+            answers.push((label as usize, best.unwrap(), row.to_vec()));
+        }
+    }
+    answers
+}
+
+#[test]
+fn cifar_resnets_score_what_they_score_in_pytorch() {
+    for (name, expected) in [("resnet20-12fca82f.th", 804), ("resnet32-d509ac18.th", 824)] {
+        let weights = shared(&format!("weights/cifar-resnet/{name}"));
+        let (Some(weights), Some(test)) = (weights, shared("data/cifar10/test")) else {
+            return;
+        };
+        let answers = answers(&weights, &test);
+        let right = answers
+            .iter()
+            .filter(|(label, best, _)| label == best)
+            .count();
+        println!("{name}: {right} of {}", answers.len());
+        assert!(right.abs_diff(expected) <= 4, "{name}: {right}");
+    }
+}
+
+#[test]
+fn imagenet_s_head_knows_ants_and_bees() {
+    let (Some(dir), Some(val)) = (efficientnet(), shared("data/hymenoptera/val")) else {
+        return;
+    };
+    const ANT_AND_BEE: [usize; 2] = [310, 309];
+    let answers = answers(&dir, &val);
+    assert_eq!(answers.len(), 153);
+    let exact = answers
+        .iter()
+        .filter(|(label, best, _)| *best == ANT_AND_BEE[*label])
+        .count();
+    let between = answers
+        .iter()
+        .filter(|(label, _, logits)| {
+            let [ant, bee] = ANT_AND_BEE.map(|class| logits[class]);
+            (bee > ant) == (*label == 1)
+        })
+        .count();
+    println!("exactly {exact}, ant against bee {between}, of 153");
+    assert!(exact.abs_diff(130) <= 2, "{exact}");
+    assert!(between.abs_diff(149) <= 2, "{between}");
+}

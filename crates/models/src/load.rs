@@ -87,8 +87,14 @@ impl LoadReport {
             text.push_str(&format!("; newly initialised: {}", names.join(", ")));
         }
         if !self.ignored.is_empty() {
+            const NAMED: usize = 3;
             let names: Vec<&str> = self.ignored.iter().map(|(name, _)| name.as_str()).collect();
-            text.push_str(&format!("; not needed: {}", names.join(", ")));
+            let more = match names.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = names[..names.len().min(NAMED)].join(", ");
+            text.push_str(&format!("; not needed: {named}{more}"));
         }
         text
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::DataError;
 
@@ -126,9 +126,9 @@ pub fn picture_size(path: &Path) -> Result<(usize, usize), DataError> {
             path: path.to_owned(),
             source,
         })?;
-    if reader.format().is_none() {
+    if !reader.format().is_some_and(is_read) {
         // Read whole, for a message that says what it is.
-        return reader_of(path, &read(path)?).map(|_| (0, 0));
+        return self::reader(path, &read(path)?).map(|_| (0, 0));
     }
     let (width, height) = reader
         .into_dimensions()
@@ -143,26 +143,29 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     })
 }
 
-fn reader<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>, DataError> {
-    reader_of(path, bytes)
+/// Whether pictures of a format are read here.
+fn is_read(format: ImageFormat) -> bool {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+    matches!(format, Bmp | Gif | Jpeg | Png | WebP)
 }
 
-fn reader_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>, DataError> {
+fn reader<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>, DataError> {
     let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| DataError::Io {
             path: path.to_owned(),
             source,
         })?;
-    if reader.format().is_some() {
+    if reader.format().is_some_and(is_read) {
         return Ok(reader);
     }
+    let other = reader.format();
     let found = match bytes {
+        _ if other.is_some() => other.map_or_else(String::new, |f| format!("{f:?}").to_uppercase()),
         [] => "an empty file".to_owned(),
         bytes if bytes.starts_with(b"<") => {
             "markup, probably a web page that was saved instead".to_owned()
         }
-        bytes if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") => "TIFF".to_owned(),
         bytes if bytes.get(4..12) == Some(b"ftypavif") => "AVIF".to_owned(),
         bytes if bytes.get(4..8) == Some(b"ftyp") => "HEIF or another film format".to_owned(),
         bytes => format!(

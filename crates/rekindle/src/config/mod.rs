@@ -81,6 +81,7 @@ impl RunConfig {
             config.peft.method = Method::Full;
             config.train.batch_size = 16;
             config.train.schedule = Schedule::Cosine;
+            config.eval.batch_size = 16;
         }
         config
     }
@@ -124,7 +125,7 @@ impl RunConfig {
             (Task::TextClassification, Method::Full) => 5e-5,
             (Task::TextClassification, Method::Head) => 5e-3,
             (Task::ImageClassification, Method::Full) => 5e-4,
-            (Task::ImageClassification, _) => 1e-2,
+            (Task::ImageClassification, _) => 5e-3,
         };
         self.train.learning_rate.unwrap_or(usual)
     }

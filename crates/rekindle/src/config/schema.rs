@@ -328,7 +328,7 @@ settings! {
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 5e-4 for "full" and 1e-2 for the others.
+    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others.
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
