@@ -124,10 +124,10 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
         });
     }
     notes.push(format!(
-        "{} of {} pictures left out:\n  {}",
+        "{} of {} pictures left out: {}",
         bad.len(),
         set.len(),
-        named(&bad)
+        named(&bad).replace("\n  ", "; ")
     ));
     let mut good = vec![true; set.len()];
     bad.iter().for_each(|(index, _)| good[*index] = false);
