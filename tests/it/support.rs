@@ -447,6 +447,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
             higher_is_better: false,
         },
         early_stopping: None,
+        average_decay: None,
         fingerprint: "test".into(),
     }
 }
@@ -459,7 +460,7 @@ pub fn run_in<B: TuneAutodiff>(
     model: BertClassifier<B>,
     config: &TrainConfig,
     stop_after: Option<u64>,
-) -> (Result<Outcome<BertClassifier<B>>, TrainError>, Vec<Event>) {
+) -> (Result<Outcome<B, BertClassifier<B>>, TrainError>, Vec<Event>) {
     let mut events: Vec<Event> = Vec::new();
     let done = std::cell::Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
     let stop = || {

@@ -261,7 +261,7 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         }
 
         let mut optimizer = Optimizer::<Tuning>::new(OptimizerConfig::default());
-        let net = optimizer.step(net, grads, 1e-3, 1.0, NAMES);
+        let net = optimizer.step(net, grads, 1e-3, 1.0, &|_| 1.0, NAMES);
         let second = values(loss(&net, case, Pass::training(0, 0)));
         // One step of AdamW moves every weight by about the rate, whatever the gradient's size: signs of tiny ones decide.
         let tolerance = if name.starts_with("tf_") { 3e-2 } else { 5e-3 };

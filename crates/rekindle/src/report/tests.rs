@@ -70,6 +70,7 @@ fn mistake(text: &str) -> Mistake {
         predicted: "order_status".into(),
         probability: 0.93,
         loss: 3.1,
+        picture: None,
     }
 }
 
