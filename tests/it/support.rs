@@ -460,7 +460,10 @@ pub fn run_in<B: TuneAutodiff>(
     model: BertClassifier<B>,
     config: &TrainConfig,
     stop_after: Option<u64>,
-) -> (Result<Outcome<B, BertClassifier<B>>, TrainError>, Vec<Event>) {
+) -> (
+    Result<Outcome<B, BertClassifier<B>>, TrainError>,
+    Vec<Event>,
+) {
     let mut events: Vec<Event> = Vec::new();
     let done = std::cell::Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
     let stop = || {

@@ -703,7 +703,7 @@ fn saved_models() {
     );
 }
 
-/// Files may not grow over 8 KiB, as on a full disk: the configuration fits, a checkpoint and the model do not.
+/// Files may not grow over 12 KiB, as on a full disk: the configuration fits, a checkpoint and the model do not.
 #[test]
 #[cfg(unix)]
 fn a_full_disk() {
@@ -715,10 +715,13 @@ fn a_full_disk() {
             // With the signal ignored, the system says EFBIG where a full disk says ENOSPC.
             .args([
                 "-c",
-                "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"",
+                "trap '' XFSZ; ulimit -f 24; exec \"$0\" \"$@\"",
                 env!("CARGO_BIN_EXE_rekindle"),
             ])
-            .args(format!("{TUNE} --epochs 1 -o run --method {method}").split_whitespace())
+            .args(
+                format!("{TUNE} --epochs 1 -o run --method {method} --set peft.r=64")
+                    .split_whitespace(),
+            )
             .output()
             .unwrap();
         let text = dir.plain(&output.stderr);

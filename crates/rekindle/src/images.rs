@@ -263,11 +263,11 @@ pub(crate) fn open<B: TuneAutodiff>(
     let mut timings = Vec::new();
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
-    let mut model_config = read_image_config(&base.dir)?;
     timings.push(("find model".to_owned(), clock.elapsed().as_secs_f64()));
 
     let clock = Instant::now();
     let sets = read_sets(config, &hub, observer)?;
+    let mut model_config = read_image_config(&base.dir)?;
     let labels = labels(&sets.train, &model_config.labels)?;
     if sets.validation.is_none() && config.eval.every != config::EvalEvery::Never {
         return Err(Error::Setting {

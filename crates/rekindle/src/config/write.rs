@@ -17,8 +17,11 @@ pub(super) fn complete(config: &RunConfig) -> String {
 /// file.
 pub fn commented(config: &RunConfig, notes: &[(&str, &str)]) -> String {
     let default = RunConfig::for_task(config.task);
-    render(config, notes, |key| {
-        key.write(config) != key.write(&default)
+    let usual = RunConfig::default().task;
+    render(config, notes, |key| match key.path().as_str() {
+        // The other defaults follow from it.
+        "task" => config.task != usual,
+        _ => key.write(config) != key.write(&default),
     })
 }
 
