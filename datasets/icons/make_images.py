@@ -45,7 +45,7 @@ NOUNS = {
         down-long left-right up-down up-down-left-right circle-arrow-down circle-arrow-left circle-arrow-right circle-arrow-up
         circle-chevron-down circle-chevron-left circle-chevron-right circle-chevron-up circle-down circle-left circle-right
         circle-up turn-down turn-up right-left rotate rotate-left rotate-right caret -arrow-right-to-city
-        -arrow-up-from-ground-water -arrow-up-from-water-pump -arrows-down-to-people -caret-circle""",
+        -arrow-up-from-ground-water -arrow-up-from-water-pump -arrows-down-to-people -caret-circle -rotate-lock""",
     "building": """house home building buildings bank hospital hotel city church mosque synagogue school store shop storefront warehouse
         factory industry castle office-building landmark place-of-worship gopuram igloo dungeon kaaba torii-gate vihara tent tents
         campground archway monument stadium lighthouse barn silo temple town-hall greenhouse garage domain government ancient-gate
@@ -81,7 +81,7 @@ NOUNS = {
     "furniture": """bed bathtub bath chair couch sofa armchair lamp lamps floor-lamp desk desk-lamp table-furniture table-chair
         table-picnic cupboard wardrobe dresser fridge stove dishwasher washing-machine toilet sink shower bunk-bed ceiling-light
         ceiling-fan chandelier door door-open door-closed bathtub kitchen-set rug toaster microwave countertop seat bookshelf
-        tumble-dryer curtains blinds window-shutter outdoor-lamp candle candelabra wall-sconce vacuum hotel-bed faucet -bed-pulse
+        tumble-dryer curtains blinds window-shutter outdoor-lamp candle candelabra wall-sconce vacuum hotel-bed faucet -bed-pulse -door-lock
         mattress-pillow cradle stool window-open window-closed mirror fireplace""",
     "hand": """hand hands handshake thumbs-up thumbs-down thumb-up thumb-down hand-point-down -hands-bubbles -hand-sanitizer -hand-soap
         -hand-lizard""",
@@ -92,7 +92,7 @@ NOUNS = {
         skull-crossbones head-side-mask head-side-cough allergy blood-bag lotion tooth-outline capsule diabetes pump-medical wheelchair
         -ambulance -head-side-cough""",
     "message": """chat chats comment comments message envelope envelopes email mail forum chat-1 tooltip email-open envelope-open mailbox
-        inbox feedback -email-newsletter -chat-sleep paper-plane send send-plane""",
+        inbox feedback -email-newsletter -chat-sleep -send-to -send-backward paper-plane send send-plane""",
     "money": """cash coin coins currency money dollar-sign euro-sign yen-sign credit-card wallet piggy-bank bank-card sack-dollar
         cash-register bitcoin-sign bitcoin sterling-sign cent-sign hand-coin money-bill money-check indian-rupee-sign won-sign ruble-sign
         peso-sign rupee-sign baht-sign lira-sign turkish-lira-sign franc-sign shekel-sign copper-coin bit-coin exchange-dollar
@@ -117,7 +117,7 @@ NOUNS = {
     "time": """clock hourglass stopwatch alarm timer time timer-sand clock-outline watch-variant bell-clock -alarm-light -alarm-panel
         -alarm-bell -alarm-warning -time-to-leave""",
     "tool": """hammer wrench screwdriver scissors ruler paintbrush paint-brush paint-roller brush broom pen pencil axe saw pliers trowel
-        toolbox screw nail shovel rake pickaxe spray-can highlighter eraser knife sword tape hammer-wrench hand-saw hand-shears
+        toolbox screw nail shovel rake pickaxe spray-can highlighter eraser knife sword -tape hammer-wrench hand-saw hand-shears
         format-paint screwdriver-wrench pen-nib bucket paint-bucket quill-pen mark-pen ball-pen ladder drill saw-blade pitchfork sickle
         tools -hammer-sickle crane compass-drafting swiss-army tape-measure sword-cross content-cut box-cutter squeegee fire-extinguisher
         -pencil-lock -crane tools fountain-pen lead-pencil -paintbrush-fine pushpin thumbtack push-pin -ruler-square-compass""",
