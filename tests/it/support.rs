@@ -22,6 +22,8 @@ use rekindle_train::{
 };
 use serde_json::Value;
 
+/// How a small run ends.
+pub type Ended<B> = Result<Outcome<B, BertClassifier<B>>, TrainError>;
 /// The CPU backend, to evaluate.
 pub type Cpu = Flex;
 /// The CPU backend, to train.
@@ -460,10 +462,7 @@ pub fn run_in<B: TuneAutodiff>(
     model: BertClassifier<B>,
     config: &TrainConfig,
     stop_after: Option<u64>,
-) -> (
-    Result<Outcome<B, BertClassifier<B>>, TrainError>,
-    Vec<Event>,
-) {
+) -> (Ended<B>, Vec<Event>) {
     let mut events: Vec<Event> = Vec::new();
     let done = std::cell::Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
     let stop = || {

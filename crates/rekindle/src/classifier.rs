@@ -69,7 +69,7 @@ pub struct Classifier {
 enum Model {
     Texts {
         model: Box<dyn Forward>,
-        encoder: TextEncoder,
+        encoder: Box<TextEncoder>,
     },
     Pictures {
         model: Box<dyn ForwardPictures>,
@@ -368,7 +368,10 @@ impl Classifier {
         drop(note);
         let model = on_device(device, Open(&located))?;
         Ok(Self {
-            model: Model::Texts { model, encoder },
+            model: Model::Texts {
+                model,
+                encoder: Box::new(encoder),
+            },
             labels: LabelMap::from_names(located.labels)?,
             nameless: false,
             batch_size: BATCH,
