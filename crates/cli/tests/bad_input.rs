@@ -755,3 +755,159 @@ fn a_full_disk() {
         .collect();
     insta::assert_snapshot!("a_full_disk", plain.join("\n"));
 }
+
+#[test]
+fn pictures() {
+    const PICTURES: &str = "finetune --model resnet --train pictures";
+    const NAMED: &str = "finetune --config run.toml";
+    fn run_file(d: &Dir, rest: &str) {
+        d.pictures();
+        d.write("run.toml", format!("task = \"image-classification\"\nmodel.name = \"resnet\"\ndata.train = \"pictures\"\n{rest}\n"));
+    }
+    check(
+        "pictures",
+        &[],
+        &[
+            Case(
+                "no such folder",
+                "finetune --config run.toml --train picturs",
+                |d| run_file(d, ""),
+            ),
+            Case("an empty folder", PICTURES, |d| {
+                d.pictures();
+                d.remove("pictures");
+                fs::create_dir(d.path("pictures")).unwrap();
+            }),
+            Case(
+                "pictures without folders by label",
+                "finetune --model resnet --train pictures/red",
+                Dir::pictures,
+            ),
+            Case("one label only", PICTURES, |d| {
+                d.pictures();
+                d.remove("pictures/blue");
+            }),
+            Case("a folder without pictures", PICTURES, |d| {
+                d.pictures();
+                d.write("pictures/green/readme.txt", "none yet");
+            }),
+            Case("a picture cut off", PICTURES, |d| {
+                d.pictures();
+                d.cut("pictures/red/05.png", 100);
+            }),
+            Case("a page of HTML for a picture", PICTURES, |d| {
+                d.pictures();
+                d.write("pictures/red/05.png", "<!DOCTYPE html><html>404</html>");
+            }),
+            Case("an empty picture", PICTURES, |d| {
+                d.pictures();
+                d.write("pictures/red/05.png", "");
+            }),
+            Case("a picture of another format", PICTURES, |d| {
+                d.pictures();
+                d.write("pictures/red/scan.tiff", b"II*\0\x08\0\0\0");
+            }),
+            Case(
+                "a table that names a picture which is not there",
+                NAMED,
+                |d| {
+                    run_file(d, "");
+                    d.write("table.csv", "path,label\npictures/red/00.png,warm\npictures/red/99.png,warm\npictures/blue/00.png,cold\n");
+                    d.write("run.toml", "task = \"image-classification\"\nmodel.name = \"resnet\"\ndata.train = \"table.csv\"\n");
+                },
+            ),
+            Case(
+                "a text model for pictures",
+                "finetune --model model --train pictures",
+                Dir::pictures,
+            ),
+            Case(
+                "an image model for texts",
+                "finetune --model resnet --train train.csv",
+                Dir::pictures,
+            ),
+            Case(
+                "a validation label that training does not know",
+                NAMED,
+                |d| {
+                    run_file(d, "");
+                    for part in ["train/red", "train/blue", "val/red", "val/green"] {
+                        let from = if part.ends_with("red") { "red" } else { "blue" };
+                        for name in ["00.png", "01.png"] {
+                            d.write(
+                                &format!("parts/{part}/{name}"),
+                                fs::read(d.path(&format!("pictures/{from}/{name}"))).unwrap(),
+                            );
+                        }
+                    }
+                    d.write("run.toml", "task = \"image-classification\"\nmodel.name = \"resnet\"\ndata.train = \"parts\"\n");
+                },
+            ),
+            Case(
+                "LoRA on an image model",
+                "finetune --model resnet --train pictures --method lora",
+                Dir::pictures,
+            ),
+            Case("more stages than there are", NAMED, |d| {
+                run_file(d, "peft.train_last = 9")
+            }),
+            Case(
+                "pictures' settings for texts",
+                "TUNE --set images.size=64",
+                nothing,
+            ),
+            Case("text settings for pictures", NAMED, |d| {
+                run_file(d, "data.max_length = 64\nmodel.pooling = \"mean\"")
+            }),
+            Case("augmentation of no such name", NAMED, |d| {
+                run_file(d, "images.augment = \"strong\"")
+            }),
+            Case("a probability above 1", NAMED, |d| {
+                run_file(d, "images.horizontal_flip = 1.5")
+            }),
+            Case("a picture smaller than the model can see", NAMED, |d| {
+                run_file(d, "images.size = 4")
+            }),
+            Case("an average that never moves", NAMED, |d| {
+                run_file(d, "train.ema_decay = 1.0")
+            }),
+            Case(
+                "an image dataset for texts",
+                "finetune --dataset card/dataset.toml",
+                |d| {
+                    d.pictures();
+                    d.write("card/dataset.toml", "name = 'card'\nkind = 'images'\ndescription = 'd'\nlicence = 'MIT'\n[files]\ntrain = '../pictures'\n");
+                },
+            ),
+            Case(
+                "predictions for a folder without pictures",
+                "predict resnet folder",
+                |d| {
+                    d.pictures();
+                    d.write("folder/readme.txt", "none");
+                },
+            ),
+            Case(
+                "predictions for a picture that is none",
+                "predict resnet pictures/red/00.png train.csv",
+                Dir::pictures,
+            ),
+            Case("weights of another width", PICTURES, |d| {
+                d.pictures();
+                d.tensors("resnet/model.safetensors", |t| {
+                    find(
+                        t,
+                        "resnet.encoder.stages.1.layers.0.layer.0.convolution.weight",
+                    )
+                    .shape = vec![4, 8, 3, 3];
+                });
+            }),
+            Case("weights of which one is missing", PICTURES, |d| {
+                d.pictures();
+                d.tensors("resnet/model.safetensors", |t| {
+                    t.retain(|t| !t.name.contains("0.layer.1.normalization.running_var"))
+                });
+            }),
+        ],
+    );
+}

@@ -165,3 +165,98 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
         "the resumed run's weights differ"
     );
 }
+
+const TUNE_PICTURES: &str = "finetune --model resnet --train pictures";
+
+#[test]
+fn from_a_folder_of_pictures_to_predictions() {
+    for method in [
+        "peft.method=head",
+        "peft.train_last=1",
+        "peft.unfreeze_every=1",
+        "peft.method=head --set images.views=2",
+    ] {
+        let dir = Dir::new();
+        dir.pictures();
+        let said = dir.ok(&format!(
+            "{TUNE_PICTURES} --epochs 20 -o run --set {method} --set train.learning_rate=2e-2 --set train.batch_size=4"
+        ));
+        assert!(said.contains("validation accuracy"), "{method}: {said}");
+        for name in [
+            "final/model.safetensors",
+            "final/config.json",
+            "report.html",
+        ] {
+            assert!(dir.path("run").join(name).is_file(), "{method}: no {name}");
+        }
+        for features in [".features", ".features-validation"] {
+            assert!(
+                !dir.path("run").join(features).exists(),
+                "{method}: {features}"
+            );
+        }
+        // Whole folders, single pictures, and what is saved alone.
+        let rows = |arguments: &str| -> Vec<Value> {
+            let lines = dir.ok(arguments);
+            lines
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        assert_eq!(rows("predict run pictures").len(), 24);
+        let alone = rows("predict run/final pictures/red/03.png");
+        assert_eq!(alone[0]["label"], "red", "{method}: {}", alone[0]);
+        let report: Value = serde_json::from_str(&dir.ok("evaluate run pictures --json")).unwrap();
+        assert_eq!(report["n"], 24);
+        assert!(
+            report["accuracy"].as_f64().unwrap() > 0.9,
+            "{method}: {report}"
+        );
+        let kept = fs::read_to_string(dir.path("run/report.html")).unwrap();
+        assert_eq!(
+            kept.contains("was computed once"),
+            method != "peft.unfreeze_every=1",
+            "{method}"
+        );
+        assert!(dir.ok("inspect run/final").contains("resnet"), "{method}");
+    }
+}
+
+/// As for text, with all that an image run keeps besides weights: running statistics, an average of the weights, the stages
+/// freed so far, and which view of a picture comes next.
+#[test]
+#[cfg(unix)]
+fn a_stopped_image_run_resumes_to_the_same_bytes() {
+    let dir = Dir::new();
+    dir.pictures();
+    for (name, settings) in [
+        (
+            "average",
+            "--set train.ema_decay=0.9 --set train.class_weights=true --set images.mixup=0.2 --set images.rand_augment=5",
+        ),
+        (
+            "freed",
+            "--set peft.unfreeze_every=2 --set train.layer_decay=0.7 --set train.weighted_sampling=true",
+        ),
+        ("kept", "--set peft.train_last=1 --set images.views=2"),
+    ] {
+        let tune = format!(
+            "{TUNE_PICTURES} {settings} --epochs 6 --set train.batch_size=4 --set checkpoint.every_steps=1 --set checkpoint.keep=100"
+        );
+        dir.ok(&format!("{tune} -o {name}"));
+        // What a run that was killed after its seventh step leaves: later checkpoints never came to be.
+        let cut = format!("{name}-cut");
+        dir.ok(&format!("{tune} -o {cut}"));
+        for entry in fs::read_dir(dir.path(&cut).join("checkpoints")).unwrap() {
+            let path = entry.unwrap().path();
+            let step: String = path.to_string_lossy().rsplit('-').next().unwrap().into();
+            if step.parse::<u64>().is_ok_and(|step| step > 7) {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+        fs::remove_dir_all(dir.path(&cut).join("final")).unwrap();
+        dir.ok(&format!("finetune --resume {cut}"));
+        let weights = |run: &str| fs::read(dir.path(run).join("final/model.safetensors")).unwrap();
+        assert!(weights(name) == weights(&cut), "{name}: the weights differ");
+    }
+}

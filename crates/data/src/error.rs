@@ -428,7 +428,7 @@ pub enum DataError {
         message: String,
     },
     /// A file that is no picture, or not a whole one.
-    #[error("{}: {reason}\nhint: replace or remove the file; or set on_bad_example = \"skip\"", path.display())]
+    #[error("{}: {reason}\nhint: replace or remove the file; a training run leaves it out with data.on_bad_example = \"skip\"", path.display())]
     Picture {
         /// The file.
         path: PathBuf,

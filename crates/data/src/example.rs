@@ -22,7 +22,11 @@ pub(crate) fn file_of(examples: &[Example]) -> PathBuf {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.path.display(), self.line)
+        match self.line {
+            // A folder has no lines.
+            0 => write!(f, "{}", self.path.display()),
+            line => write!(f, "{}:{line}", self.path.display()),
+        }
     }
 }
 

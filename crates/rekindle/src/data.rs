@@ -8,7 +8,7 @@ use rekindle_data::{
     Column, Example, Format, Fractions, LabelMap, OnBad, ReadOptions, TextEncoder, read_examples,
     split,
 };
-use rekindle_hub::Hub;
+use rekindle_hub::{DatasetKind, Hub};
 use std::path::{Path, PathBuf};
 
 /// The examples of a run, still as text.
@@ -54,6 +54,14 @@ pub(crate) fn read_splits(
         }
         DataSource::Dataset(name) => {
             let found = hub.dataset(name, observer.downloads())?;
+            if found.card.kind == DatasetKind::Images {
+                return Err(Error::Setting {
+                    reason: format!(
+                        "the dataset `{name}` holds pictures, the task is \"text-classification\""
+                    ),
+                    hint: "set task = \"image-classification\"".into(),
+                });
+            }
             let Some(train) = found.files.get("train").cloned() else {
                 return Err(Error::Setting {
                     reason: format!("the dataset card of `{name}` names no `train` file"),

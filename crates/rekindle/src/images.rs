@@ -27,7 +27,7 @@ use rekindle_data::{
     },
     prefetch,
 };
-use rekindle_hub::{Hub, Resolved, Source};
+use rekindle_hub::{DatasetKind, Hub, Resolved, Source};
 use rekindle_models::image::{ImageClassifier, ImageConfig, ImageHead, NAMES, read_image_config};
 use rekindle_nn::{
     Pass, TuneAutodiff, TuneBackend, ops,
@@ -122,6 +122,14 @@ fn read_sets(config: &RunConfig, hub: &Hub, observer: &dyn Observer) -> Result<S
         }
         DataSource::Dataset(name) => {
             let found = hub.dataset(name, observer.downloads())?;
+            if found.card.kind != DatasetKind::Images {
+                return Err(Error::Setting {
+                    reason: format!(
+                        "the dataset `{name}` holds texts, the task is \"image-classification\""
+                    ),
+                    hint: "set task = \"text-classification\", or data.dataset = \"icons\"".into(),
+                });
+            }
             let part = |part: &str| found.files.get(part).cloned();
             let Some(train) = part("train") else {
                 return Err(Error::Setting {

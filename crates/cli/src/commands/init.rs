@@ -5,10 +5,10 @@ use clap::Args;
 use rekindle::{Error, config::Override};
 use std::path::PathBuf;
 
-/// Look at a file of examples and write a commented run file for it.
+/// Look at a file of examples, or a folder of pictures by label, and write a commented run file for it.
 #[derive(Args)]
 pub struct Init {
-    /// File of examples (CSV, TSV, JSONL, Parquet)
+    /// File of examples (CSV, TSV, JSONL, Parquet), or a folder of pictures
     data: PathBuf,
     #[command(flatten)]
     columns: Columns,
@@ -28,6 +28,9 @@ impl Init {
         let mut flags = self.columns.overrides();
         let train = self.data.to_string_lossy();
         flags.push(Override::flag("DATA", "data.train", &train));
+        if self.data.is_dir() {
+            flags.push(Override::flag("DATA", "task", "image-classification"));
+        }
         let config = configuration(None, flags, &self.set)?;
         let text = rekindle::run_file_for(&self.data, &config)?;
         if self.output.as_os_str() == "-" {

@@ -84,6 +84,31 @@ impl Dir {
         self.write(name, write_tensors(&tensors));
     }
 
+    /// `pictures/`, two folders of a dozen small PNGs, one reddish and one bluish, and `resnet/`, a tiny ResNet with weights
+    /// by formula, as transformers lays it out.
+    pub fn pictures(&self) {
+        for (class, tint) in [("red", [200u8, 40, 40]), ("blue", [40, 40, 200])] {
+            for i in 0..12u32 {
+                let picture = image::RgbImage::from_fn(24 + i, 24, |x, y| {
+                    let grain = ((x * 7 + y * 13 + i * 29) % 40) as u8;
+                    image::Rgb(tint.map(|c| c + grain))
+                });
+                let path = self.path(&format!("pictures/{class}/{i:02}.png"));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                picture.save(path).unwrap();
+            }
+        }
+        self.write(
+            "resnet/config.json",
+            r#"{"model_type": "resnet", "id2label": {"0": "cat", "1": "dog"}}"#,
+        );
+        self.write(
+            "resnet/preprocessor_config.json",
+            r#"{"size": {"shortest_edge": 24}, "crop_pct": 1.0, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#,
+        );
+        self.write("resnet/model.safetensors", write_tensors(&tiny_resnet()));
+    }
+
     /// The golden adapter, made by PEFT for the tiny BERT.
     pub fn adapter(&self) {
         copy(&golden("adapter"), &self.path("adapter"));
@@ -177,6 +202,52 @@ pub struct Tensor {
     pub dtype: String,
     pub shape: Vec<u64>,
     pub bytes: Vec<u8>,
+}
+
+/// Two stages of one basic block, 4 and 8 channels wide.
+fn tiny_resnet() -> Vec<Tensor> {
+    let mut tensors = Vec::new();
+    let mut add = |name: String, shape: &[u64], level: f32, scale: f32| {
+        let count = shape.iter().product::<u64>();
+        let bytes = (0..count).flat_map(|i| {
+            (level + scale * (i as f32 * 1.7 + name.len() as f32).sin()).to_le_bytes()
+        });
+        tensors.push(Tensor {
+            dtype: "F32".into(),
+            shape: shape.to_vec(),
+            bytes: bytes.collect(),
+            name,
+        });
+    };
+    let stages = "resnet.encoder.stages";
+    for (name, [outputs, inputs, side]) in [
+        ("resnet.embedder.embedder".to_owned(), [4, 3, 7]),
+        (format!("{stages}.0.layers.0.layer.0"), [4, 4, 3]),
+        (format!("{stages}.0.layers.0.layer.1"), [4, 4, 3]),
+        (format!("{stages}.1.layers.0.shortcut"), [8, 4, 1]),
+        (format!("{stages}.1.layers.0.layer.0"), [8, 4, 3]),
+        (format!("{stages}.1.layers.0.layer.1"), [8, 8, 3]),
+    ] {
+        let shape = [outputs, inputs, side, side];
+        let scale = (2.0 / (inputs * side * side) as f32).sqrt();
+        add(format!("{name}.convolution.weight"), &shape, 0.0, scale);
+        for (part, level) in [
+            ("weight", 1.0),
+            ("bias", 0.0),
+            ("running_mean", 0.0),
+            ("running_var", 1.0),
+        ] {
+            add(
+                format!("{name}.normalization.{part}"),
+                &[outputs],
+                level,
+                0.1,
+            );
+        }
+    }
+    add("classifier.1.weight".into(), &[2, 8], 0.0, 0.3);
+    add("classifier.1.bias".into(), &[2], 0.0, 0.1);
+    tensors
 }
 
 /// The tensor of this name.

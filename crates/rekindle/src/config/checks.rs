@@ -198,6 +198,53 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        keys: &[
+            "data.text_pair",
+            "data.max_length",
+            "model.pooling",
+            "train.group_by_length",
+            "task",
+        ],
+        find: |config| {
+            let defaults = RunConfig::default();
+            let key = [
+                ("data.text_pair", config.data.text_pair.is_some()),
+                (
+                    "data.max_length",
+                    config.data.max_length != defaults.data.max_length,
+                ),
+                (
+                    "model.pooling",
+                    config.model.pooling != defaults.model.pooling,
+                ),
+                (
+                    "train.group_by_length",
+                    config.train.group_by_length != defaults.train.group_by_length,
+                ),
+            ]
+            .into_iter()
+            .find_map(|(key, set)| set.then_some(key))?;
+            (config.task == Task::ImageClassification).then(|| {
+                (
+                    format!("`{key}` is for text"),
+                    "leave it out for task = \"image-classification\"",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["task"],
+        find: |config| {
+            let images = config.images != RunConfig::default().images;
+            (config.task == Task::TextClassification && images).then(|| {
+                (
+                    "settings under `images`, but `task` = \"text-classification\"".to_owned(),
+                    "set task = \"image-classification\", or leave them out",
+                )
+            })
+        },
+    },
+    Check {
         keys: &["train.warmup_steps", "train.warmup_ratio"],
         find: |config| {
             let both = config.train.warmup_steps.is_some() && config.train.warmup_ratio.is_some();

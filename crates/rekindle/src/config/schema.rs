@@ -249,7 +249,7 @@ settings! {
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
     size: Option<usize> = None, range Range::at_least(8), example "224", aka ["image_size", "input_size", "resolution"];
     /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
-    crop_pct: Option<f64> = None, range Range::above(0), example "0.875", aka ["crop"];
+    crop_pct: Option<f64> = None, range Range::above(0).at_most(1), example "0.875", aka ["crop"];
     /// What is done at random to training pictures: "standard" (the settings below), "none", or "auto" ("none" where only
     /// the head is trained, so that the rest of the model is computed once, else "standard").
     augment: Augmentation = Augmentation::Auto, aka ["augmentation", "aa"];
@@ -257,21 +257,21 @@ settings! {
     /// then computed once for each view.
     views: Option<usize> = None, range Range::at_least(1), example "4", aka ["augmented_views"];
     /// The least share of a picture's area that a random crop keeps; 1 for the middle, as in evaluation.
-    random_crop: f64 = 0.35, range Range::above(0), aka ["random_resized_crop", "scale", "crop_scale"];
+    random_crop: f64 = 0.35, range Range::above(0).at_most(1), aka ["random_resized_crop", "scale", "crop_scale"];
     /// Zeros put around a picture before a crop of its own size at a random place; for small pictures.
     padded_crop: Option<usize> = None, range Range::at_least(1), example "4", aka ["random_crop_padding"];
     /// Probability of exchanging left and right.
-    horizontal_flip: f64 = 0.5, range Range::at_least(0), aka ["hflip", "flip", "random_horizontal_flip"];
+    horizontal_flip: f64 = 0.5, range Range::PROBABILITY, aka ["hflip", "flip", "random_horizontal_flip"];
     /// Probability of exchanging top and bottom.
-    vertical_flip: f64 = 0.0, range Range::at_least(0), aka ["vflip"];
+    vertical_flip: f64 = 0.0, range Range::PROBABILITY, aka ["vflip"];
     /// Most relative change of brightness, contrast and saturation.
     color_jitter: f64 = 0.0, range Range::FRACTION, aka ["colour_jitter", "jitter"];
     /// RandAugment with two operations of this magnitude (of 31); 0 for none.
-    rand_augment: usize = 0, range Range::at_least(0), aka ["randaugment"];
+    rand_augment: usize = 0, range Range::at_least(0).at_most(31), aka ["randaugment"];
     /// TrivialAugment.
     trivial_augment: bool = false, aka ["trivialaugment", "trivial_augment_wide"];
     /// Probability of erasing a part.
-    random_erasing: f64 = 0.0, range Range::at_least(0), aka ["erasing", "reprob"];
+    random_erasing: f64 = 0.0, range Range::PROBABILITY, aka ["erasing", "reprob"];
     /// Mixup: alpha; 0 for none.
     mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"];
     /// CutMix: alpha; 0 for none.

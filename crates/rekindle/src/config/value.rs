@@ -18,21 +18,26 @@ pub(super) fn toml_text(value: &Value) -> String {
 pub(super) struct Range {
     low: f64,
     low_included: bool,
-    below: f64,
+    high: f64,
+    high_included: bool,
 }
 
 impl Range {
     pub(super) const ANY: Self = Self {
         low: f64::NEG_INFINITY,
         low_included: true,
-        below: f64::INFINITY,
+        high: f64::INFINITY,
+        high_included: false,
     };
 
     /// From 0 up to, not including, 1.
     pub(super) const FRACTION: Self = Self {
-        below: 1.0,
+        high: 1.0,
         ..Self::at_least(0)
     };
+
+    /// From 0 to 1.
+    pub(super) const PROBABILITY: Self = Self::at_least(0).at_most(1);
 
     pub(super) const fn at_least(low: u32) -> Self {
         Self {
@@ -49,13 +54,17 @@ impl Range {
         }
     }
 
+    pub(super) const fn at_most(self, high: u32) -> Self {
+        Self {
+            high: high as f64,
+            high_included: true,
+            ..self
+        }
+    }
+
     fn holds(&self, number: f64) -> bool {
-        let high_enough = if self.low_included {
-            number >= self.low
-        } else {
-            number > self.low
-        };
-        high_enough && number < self.below
+        let high_enough = number > self.low || self.low_included && number == self.low;
+        high_enough && (number < self.high || self.high_included && number == self.high)
     }
 
     /// `noun` with the limits behind it: "a number above 0".
@@ -69,8 +78,13 @@ impl Range {
             };
             text += &format!(" {relation} {}", self.low);
         }
-        if self.below.is_finite() {
-            text += &format!(" and below {}", self.below);
+        if self.high.is_finite() {
+            let relation = if self.high_included {
+                "at most"
+            } else {
+                "below"
+            };
+            text += &format!(" and {relation} {}", self.high);
         }
         text
     }
