@@ -791,9 +791,11 @@ fn pictures() {
                 d.pictures();
                 d.write("pictures/green/readme.txt", "none yet");
             }),
-            Case("a picture cut off", PICTURES, |d| {
+            Case("pictures cut off", PICTURES, |d| {
                 d.pictures();
-                d.cut("pictures/red/05.png", 100);
+                for class in ["red", "blue"] {
+                    (0..12).for_each(|i| d.cut(&format!("pictures/{class}/{i:02}.png"), 100));
+                }
             }),
             Case("a page of HTML for a picture", PICTURES, |d| {
                 d.pictures();

@@ -112,7 +112,7 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     );
     let bad = (!read.skipped.is_empty()).then(|| {
         format!(
-            "{} files cannot be used as they are; \"skip\" leaves them out and says which",
+            "{} of the files cannot be used; \"skip\" leaves them out and says which",
             read.skipped.len()
         )
     });
