@@ -59,7 +59,7 @@ fn weights(name: &str, shape: &[usize], last: Option<&str>) -> HostTensor {
 }
 
 /// `[N, H, W, 3]` of an input that the formula gives as `[N, 3, H, W]`.
-fn input<B: Backend>(batch: usize, height: usize, width: usize) -> Tensor<B, 4> {
+pub(crate) fn input<B: Backend>(batch: usize, height: usize, width: usize) -> Tensor<B, 4> {
     let values = formula("input", batch * 3 * height * width);
     let x = TensorData::new(values, [batch, 3, height, width]);
     let x = Tensor::<B, 4>::from_data(x, &Default::default()).permute([0, 2, 3, 1]);
@@ -121,7 +121,7 @@ fn published(name: &str, path: &str) -> String {
     }
 }
 
-fn model<B: Backend>(name: &str, classes: usize) -> ImageClassifier<B> {
+pub(crate) fn model<B: Backend>(name: &str, classes: usize) -> ImageClassifier<B> {
     let (architecture, last) = architecture(name);
     assert_eq!(architecture.name(), name);
     let device = Default::default();

@@ -7,22 +7,28 @@
 use std::collections::BTreeMap;
 
 use burn::backend::{Autodiff, Wgpu};
+use burn::tensor::Tensor;
 use rekindle_models::bert::NAMES;
-use rekindle_nn::{Pass, TuneAutodiff};
+use rekindle_nn::{Pass, TuneAutodiff, ops};
 use rekindle_peft::LoraConfig;
-use rekindle_train::{Optimizer, OptimizerConfig};
+use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 
 use crate::support::{
     Tuning, golden, gradient, gradients, json, norm, packed, relative, set, tiny_classifier,
-    trainable,
+    trainable, values,
 };
 
 /// Relative (see `support::relative`): shaders sum in another order and have their own `exp`, `tanh` and `erf`.
 const ACROSS_BACKENDS: f32 = 1e-3;
 
+type Gpu = Autodiff<Wgpu<f32, i32, u32>>;
+
+/// A loss, and gradients by name.
+type Step = (f32, BTreeMap<String, Vec<f32>>);
+
 /// The losses and gradients of two LoRA steps of the tiny BERT with an adapter that does something, dropout on: the masks
 /// are a function of the step on every backend.
-fn two_steps<B: TuneAutodiff>() -> Vec<(f32, BTreeMap<String, Vec<f32>>)> {
+fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
     let device = B::Device::default();
     let texts = set(&json("tiny_bert/expected.json")["cases"]);
     let base = tiny_classifier::<B>(&device).with_dropout(0.1);
@@ -39,48 +45,84 @@ fn two_steps<B: TuneAutodiff>() -> Vec<(f32, BTreeMap<String, Vec<f32>>)> {
                 .iter()
                 .map(|name| (name.clone(), gradient(&grads, name).unwrap()))
                 .collect();
-            model = optimizer.step(model.clone(), grads, 1e-3, 1.0, NAMES);
+            model = optimizer.step(model.clone(), grads, 1e-3, 1.0, &|_| 1.0, NAMES);
             (loss, by_name)
         })
         .collect()
 }
 
+/// Loss and gradients of a step of an image model with these classes, on a batch of two.
+fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
+    let model = crate::vision::model::<B>(name, 10);
+    let logits = model.forward(crate::vision::input(2, side, side), pass);
+    let classes = Tensor::from_data([3i32, 7].as_slice(), &B::Device::default());
+    let loss = ops::cross_entropy(logits, classes, 0.0).sum();
+    let mut grads = Gradients::<B>::default();
+    grads.backward(&loss, &model, rekindle_models::image::NAMES);
+    let by_name = trainable(&model)
+        .into_iter()
+        .filter_map(|name| gradient(&grads, &name).map(|values| (name, values)))
+        .collect();
+    (values(loss)[0], by_name)
+}
+
+fn asked_for() -> bool {
+    let asked = std::env::var_os("REKINDLE_TEST_WGPU").is_some_and(|value| value == "1");
+    if !asked {
+        println!("skipped: set REKINDLE_TEST_WGPU=1 where there is an adapter");
+    }
+    asked
+}
+
+fn assert_same(what: &str, (loss, grads): &Step, (expected_loss, expected): &Step) {
+    let apart = (loss / expected_loss - 1.0).abs();
+    println!("wgpu, {what}: the loss is within {apart:.1e} of itself");
+    assert!(
+        apart <= ACROSS_BACKENDS,
+        "{what}: loss {loss}, on the CPU {expected_loss}"
+    );
+    assert!(!expected.is_empty() && grads.len() == expected.len());
+    let mut largest: f32 = 0.0;
+    for (name, expected) in expected {
+        let rms = norm(expected) / (expected.len() as f32).sqrt();
+        let apart = relative(&grads[name], expected, rms);
+        assert!(
+            apart <= ACROSS_BACKENDS,
+            "{what}: the gradient of `{name}` differs by {apart:e} of itself"
+        );
+        largest = largest.max(apart);
+    }
+    println!(
+        "wgpu, {what}: {} gradients within {largest:.1e} of themselves",
+        expected.len()
+    );
+}
+
 #[test]
 fn wgpu_matches_cpu() {
-    if std::env::var_os("REKINDLE_TEST_WGPU").is_none_or(|value| value != "1") {
-        println!("skipped: set REKINDLE_TEST_WGPU=1 where there is an adapter");
+    if !asked_for() {
         return;
     }
     let expected = two_steps::<Tuning>();
-    let found = two_steps::<Autodiff<Wgpu<f32, i32, u32>>>();
-    for (step, ((loss, grads), (expected_loss, expected))) in
-        found.iter().zip(&expected).enumerate()
-    {
-        let apart = (loss / expected_loss - 1.0).abs();
-        println!(
-            "wgpu, step {}: the loss is within {apart:.1e} of itself",
-            step + 1
-        );
-        assert!(
-            apart <= ACROSS_BACKENDS,
-            "step {}: loss {loss}, on the CPU {expected_loss}",
-            step + 1
-        );
-        let mut largest: f32 = 0.0;
-        for (name, expected) in expected {
-            let rms = norm(expected) / (expected.len() as f32).sqrt();
-            let apart = relative(&grads[name], expected, rms);
-            assert!(
-                apart <= ACROSS_BACKENDS,
-                "step {}: the gradient of `{name}` differs by {apart:e} of itself",
-                step + 1
-            );
-            largest = largest.max(apart);
-        }
-        println!(
-            "wgpu, step {}: {} gradients within {largest:.1e} of themselves",
-            step + 1,
-            expected.len()
-        );
+    let found = two_steps::<Gpu>();
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert_same(&format!("step {}", i + 1), found, expected);
+    }
+}
+
+/// The default bodies of convolution, pooling and batch norm. EfficientNet in evaluation: where ReLU6 bends, the rounding of
+/// a batch's statistics decides which side a value is on.
+#[test]
+fn wgpu_matches_cpu_on_pictures() {
+    if !asked_for() {
+        return;
+    }
+    for (name, side, pass) in [
+        ("cifar_resnet8", 32, Pass::training(1, 0)),
+        ("resnet18", 33, Pass::evaluation()),
+        ("tf_efficientnet_lite0", 33, Pass::evaluation()),
+    ] {
+        let found = picture_step::<Gpu>(name, side, pass);
+        assert_same(name, &found, &picture_step::<Tuning>(name, side, pass));
     }
 }

@@ -780,6 +780,45 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         ops::cross_entropy(logits.clone(), ints(&indices), 0.1).reshape([1, -1]),
         vec![logits],
     );
+    let as_rows = |x: Tensor<B, 4>| {
+        let [n, h, w, c] = x.dims();
+        x.reshape([n * h * w, c])
+    };
+    let (rows, channels) = (3 * 29 * 31, 35);
+    let picture = leaf(14, rows, channels);
+    let image = || picture.clone().reshape([3, 29, 31, channels]);
+    for (groups, window) in [
+        (1, Window::square(3, 1, 1)),
+        (1, Window::square(1, 1, 0)),
+        (channels, Window::same(5, 2, [29, 31])),
+    ] {
+        let ([height, width], depth) = (window.kernel, channels / groups);
+        let kernel = leaf(15, channels, depth * height * width);
+        let weight = kernel.clone().reshape([channels, depth, height, width]);
+        let output = as_rows(ops::conv2d(image(), weight, window, groups));
+        run(output, vec![picture.clone(), kernel]);
+    }
+    let output = as_rows(ops::max_pool(image(), Window::square(3, 2, 1)));
+    run(output, vec![picture.clone()]);
+    let residual = leaf(16, rows, channels);
+    let (gamma, beta) = (leaf(17, 1, channels), leaf(18, 1, channels));
+    let config = BatchNormConfig {
+        epsilon: 1e-5,
+        of_batch: true,
+        rectify: Rectify::Relu,
+    };
+    let affine = (
+        gamma.clone().reshape([channels]),
+        beta.clone().reshape([channels]),
+    );
+    let output = ops::batch_norm(
+        picture.clone(),
+        Some(residual.clone()),
+        affine,
+        ops::moments(picture.clone()),
+        config,
+    );
+    run(output, vec![picture, residual, gamma, beta]);
     let settings = AdamW {
         learning_rate: 1e-2,
         beta1: 0.9,
