@@ -64,10 +64,7 @@ fn hidden_states_and_logits() {
             (Pooling::Cls, "pooler_output"),
             (Pooling::Mean, "mean_pooled"),
         ] {
-            let last = states[states.len() - 1].clone();
-            let pooled = model
-                .encoder()
-                .pool(last, &input, pooling, Pass::evaluation());
+            let pooled = model.encoder().pool(&input, pooling, Pass::evaluation());
             close(key, values(pooled), &case[key]);
         }
         let logits = model.forward(&input, Pass::evaluation());

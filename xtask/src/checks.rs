@@ -136,7 +136,9 @@ fn run_step(step: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
         }
         "deny" => deny(),
         "check-wgpu" => simple(
-            cargo_with("check --package rekindle-cli --package rekindle-tests --tests --no-default-features --features cpu,wgpu"),
+            cargo_with(
+                "check --package rekindle-cli --package rekindle-tests --tests --no-default-features --features cpu,wgpu",
+            ),
             &format!("the code must compile with wgpu compiled in; mend the errors above, {again}"),
         ),
         "check-cuda" => simple(

@@ -233,20 +233,21 @@ fn layer_norm() {
 fn attention_reference(
     t: &[Vec<f64>],
     width: usize,
-    sequences: &Sequences,
+    (queries, keys): (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> Vec<f64> {
     let head_width = width / config.heads;
-    let mut output = vec![0.0; sequences.tokens() * width];
-    for range in sequences.ranges() {
+    let mut output = vec![0.0; queries.tokens() * width];
+    for (range, keys) in queries.ranges().zip(keys.ranges()) {
         for token in range.clone() {
             for h in 0..config.heads {
                 let at = |token: usize, i: usize| token * width + h * head_width + i;
-                let seen = if config.causal {
-                    range.start..token + 1
-                } else {
-                    range.clone()
+                // The last query sees all, the one before it all but the last key.
+                let hidden = match config.causal {
+                    true => range.end - 1 - token,
+                    false => 0,
                 };
+                let seen = keys.start..(keys.end.saturating_sub(hidden)).max(keys.start);
                 let score = |key: usize| -> f64 {
                     (0..head_width)
                         .map(|i| t[0][at(token, i)] * t[1][at(key, i)])
@@ -258,7 +259,7 @@ fn attention_reference(
                 for (key, e) in seen.zip(&exponentials) {
                     let keep = config.dropout.map_or(1.0, |d| {
                         let row = Row::new(d.key, (token * config.heads + h) as u64);
-                        let dropped = row.bits((key - range.start) as u32) < drop_threshold(d.rate);
+                        let dropped = row.bits((key - keys.start) as u32) < drop_threshold(d.rate);
                         if dropped { 0.0 } else { 1.0 / (1.0 - d.rate) }
                     });
                     for i in 0..head_width {
@@ -271,63 +272,66 @@ fn attention_reference(
     output
 }
 
+/// Holds attention against its reference, queries and keys of these lengths.
+fn check_attention(lengths: [&[usize]; 2], (heads, head_width): (usize, usize), rate: f64) {
+    let [queries, keys] = lengths.map(Sequences::from_lengths);
+    for causal in [false, true] {
+        let config = AttentionConfig {
+            heads,
+            causal,
+            dropout: (rate > 0.0).then_some(Dropout { key: 99, rate }),
+        };
+        let width = heads * head_width;
+        let shapes = [&queries, &keys, &keys].map(|s| [s.tokens(), width]);
+        let inputs: Vec<_> = (8..)
+            .zip(shapes)
+            .map(|(key, [tokens, _])| values(key, tokens * width, 1.5))
+            .collect();
+        check(
+            &format!(
+                "attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, dropout {rate}"
+            ),
+            &inputs,
+            |t| {
+                let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shapes[i]));
+                ops::attention(q, k, v, (&queries, &keys), config).reshape([-1])
+            },
+            |t| attention_reference(t, width, (&queries, &keys), config),
+        );
+    }
+}
+
 #[test]
 fn attention_over_packed_sequences() {
     let lengths: [&[usize]; 5] = [&[1], &[3, 1, 17], &[0, 5, 0, 1, 0], &[17, 0, 3], &[129]];
     for lengths in lengths {
-        let sequences = Sequences::from_lengths(lengths);
-        for (heads, head_width) in [(1, 1), (1, 17), (3, 5), (4, 8)] {
-            for causal in [false, true] {
-                for dropout in [None, Some(Dropout { key: 99, rate: 0.2 })] {
-                    let (config, width) = (
-                        AttentionConfig {
-                            heads,
-                            causal,
-                            dropout,
-                        },
-                        heads * head_width,
-                    );
-                    let shape = [sequences.tokens(), width];
-                    let inputs: Vec<_> = (8..11)
-                        .map(|key| values(key, shape[0] * width, 1.5))
-                        .collect();
-                    check(
-                        &format!(
-                            "attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, {dropout:?}"
-                        ),
-                        &inputs,
-                        |t| {
-                            let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shape));
-                            ops::attention(q, k, v, &sequences, config).reshape([-1])
-                        },
-                        |t| attention_reference(t, width, &sequences, config),
-                    );
-                }
+        for heads in [(1, 1), (1, 17), (3, 5), (4, 8)] {
+            for rate in [0.0, 0.2] {
+                check_attention([lengths; 2], heads, rate);
             }
         }
     }
 }
 
 #[test]
-fn attention_longer_than_a_block_of_queries() {
-    let sequences = Sequences::from_lengths(&[2, 300]);
-    for causal in [false, true] {
-        let config = AttentionConfig {
-            heads: 1,
-            causal,
-            dropout: Some(Dropout { key: 5, rate: 0.1 }),
-        };
-        let inputs: Vec<_> = (8..11).map(|key| values(key, 302 * 3, 1.5)).collect();
-        check(
-            &format!("long attention, causal {causal}"),
-            &inputs,
-            |t| {
-                let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape([302, 3]));
-                ops::attention(q, k, v, &sequences, config).reshape([-1])
-            },
-            |t| attention_reference(t, 3, &sequences, config),
-        );
+fn attention_of_some_queries_to_other_keys() {
+    for (queries, keys) in [
+        (&[1, 1, 1][..], &[3, 1, 17][..]),
+        (&[2, 0, 3], &[5, 4, 3]),
+        (&[4, 3], &[2, 0]),
+        (&[0, 2], &[3, 1]),
+        (&[2], &[129]),
+    ] {
+        for rate in [0.0, 0.2] {
+            check_attention([queries, keys], (3, 5), rate);
+        }
     }
+}
+
+#[test]
+fn attention_longer_than_a_block_of_queries() {
+    check_attention([&[2, 300]; 2], (1, 3), 0.1);
+    check_attention([&[140, 3], &[150, 3]], (1, 3), 0.1);
 }
 
 #[test]
@@ -645,13 +649,8 @@ fn what_nobody_asked_for_has_no_gradient() {
         causal: false,
         dropout: None,
     };
-    let output = ops::attention(
-        q.clone(),
-        k.clone(),
-        v.clone(),
-        &Sequences::from_lengths(&[2]),
-        config,
-    );
+    let two = Sequences::from_lengths(&[2]);
+    let output = ops::attention(q.clone(), k.clone(), v.clone(), (&two, &two), config);
     let grads = output.sum().backward();
     assert!(q.grad(&grads).is_none() && k.grad(&grads).is_none() && v.grad(&grads).is_some());
 }
@@ -766,7 +765,13 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
             dropout: Some(Dropout { key: 9, rate: 0.1 }),
         };
         let sequences = Sequences::from_lengths(&[100, 0, 1, 200, 14, 50, 150]);
-        let output = ops::attention(q.clone(), k.clone(), v.clone(), &sequences, config);
+        let output = ops::attention(
+            q.clone(),
+            k.clone(),
+            v.clone(),
+            (&sequences, &sequences),
+            config,
+        );
         run(output, vec![q.clone(), k.clone(), v.clone()]);
     }
     let table = leaf(9, 1000, width);

@@ -174,6 +174,14 @@ adapter_slots!(Pooler { dense });
 adapter_slots!(Bert { encoder, pooler });
 adapter_slots!(BertClassifier { bert, classifier });
 
+/// The tokens of a batch that somebody reads.
+struct Asked<B: Backend> {
+    /// `[Q]`
+    tokens: Tensor<B, 1, Int>,
+    /// Which of them are of which sequence.
+    sequences: Sequences,
+}
+
 /// How to set up the head.
 #[derive(Debug, Clone)]
 pub struct Head {
@@ -403,20 +411,35 @@ impl<B: TuneBackend> Output<B> {
 }
 
 impl<B: TuneBackend> Layer<B> {
-    /// `x [T, D]` -> `[T, D]`
-    fn forward(&self, x: Tensor<B, 2>, sequences: &Sequences, pass: Pass) -> Tensor<B, 2> {
+    /// `x [T, D]` -> `[T, D]`, or `[Q, D]` where only `asked` tokens are read behind this layer: the others are keys and values,
+    /// and nothing else of them is computed.
+    fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        sequences: &Sequences,
+        asked: Option<&Asked<B>>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
         let pass = within(self, pass);
+        let (residual, queries) = match asked {
+            None => (x.clone(), sequences),
+            Some(asked) => {
+                let rows = ops::embedding_rows(x.clone(), asked.tokens.clone());
+                (rows, &asked.sequences)
+            }
+        };
         let attention = &self.attention.self_attention;
         let config = AttentionConfig {
             heads: attention.heads,
             causal: false,
             dropout: pass.child(0).dropout(attention.dropout),
         };
-        let q = attention.query.forward(x.clone(), pass.child(1));
+        let q = attention.query.forward(residual.clone(), pass.child(1));
         let k = attention.key.forward(x.clone(), pass.child(2));
-        let v = attention.value.forward(x.clone(), pass.child(3));
-        let context = ops::attention(q, k, v, sequences, config);
-        let x = self.attention.output.forward(context, x, pass.child(4));
+        let v = attention.value.forward(x, pass.child(3));
+        let context = ops::attention(q, k, v, (queries, sequences), config);
+        let output = &self.attention.output;
+        let x = output.forward(context, residual, pass.child(4));
         let wide = self.intermediate.dense.forward(x.clone(), pass.child(5));
         let wide = match self.intermediate.activation {
             Activation::Gelu(kind) => ops::gelu(wide, kind),
@@ -435,6 +458,7 @@ impl<B: TuneBackend> Bert<B> {
             let next = layer.forward(
                 states[states.len() - 1].clone(),
                 &input.sequences,
+                None,
                 Pass::evaluation(),
             );
             states.push(next);
@@ -444,27 +468,35 @@ impl<B: TuneBackend> Bert<B> {
 
     /// Last hidden states `[T, D]`.
     pub fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
-        let mut x = self.embeddings.forward(input, pass.child(0));
-        for (i, layer) in self.encoder.layer.iter().enumerate() {
-            x = layer.forward(x, &input.sequences, pass.child(1 + i as u64));
-        }
-        x
+        self.run(input, None, pass)
     }
 
-    /// What the head reads `[B, D]`, from the last hidden states.
-    pub fn pool(
-        &self,
-        hidden: Tensor<B, 2>,
-        input: &TextInput<B>,
-        pooling: Pooling,
-        pass: Pass,
-    ) -> Tensor<B, 2> {
+    /// The last layer for the tokens `asked` for, or for all.
+    fn run(&self, input: &TextInput<B>, asked: Option<&Asked<B>>, pass: Pass) -> Tensor<B, 2> {
+        let mut x = self.embeddings.forward(input, pass.child(0));
+        let last = self.encoder.layer.len().saturating_sub(1);
+        for (i, layer) in self.encoder.layer.iter().enumerate() {
+            let asked = asked.filter(|_| i == last);
+            x = layer.forward(x, &input.sequences, asked, pass.child(1 + i as u64));
+        }
+        match (self.encoder.layer.is_empty(), asked) {
+            (true, Some(asked)) => ops::embedding_rows(x, asked.tokens.clone()),
+            _ => x,
+        }
+    }
+
+    /// What the head reads, `[B, D]`.
+    pub fn pool(&self, input: &TextInput<B>, pooling: Pooling, pass: Pass) -> Tensor<B, 2> {
         match (pooling, &self.pooler) {
-            (Pooling::Cls, Some(pooler)) => pooler
-                .dense
-                .forward(hidden.select(0, input.firsts.clone()), pass)
-                .tanh(),
-            _ => mean_by_sequence(hidden, &input.sequences),
+            (Pooling::Cls, Some(pooler)) => {
+                let firsts = Asked {
+                    tokens: input.firsts.clone(),
+                    sequences: Sequences::from_lengths(&vec![1; input.sequences.count()]),
+                };
+                let first = self.run(input, Some(&firsts), pass.child(0));
+                pooler.dense.forward(first, pass.child(1)).tanh()
+            }
+            _ => mean_by_sequence(self.forward(input, pass.child(0)), &input.sequences),
         }
     }
 }
@@ -493,8 +525,7 @@ impl<B: TuneBackend> BertClassifier<B> {
 
     /// What the head reads, `[B, D]`.
     pub fn features(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
-        let hidden = self.bert.forward(input, pass.child(0));
-        self.bert.pool(hidden, input, self.pooling, pass.child(1))
+        self.bert.pool(input, self.pooling, pass)
     }
 
     /// Logits `[B, C]` of features `[B, D]`.

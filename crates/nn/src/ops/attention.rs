@@ -4,16 +4,17 @@
 
 use super::{Dropout, Sequences, TuneBackend, primitive, tensor};
 use crate::rng::{Row, drop_threshold};
-use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Bool, Int, Tensor, TensorData, ops::FloatTensor};
 
 /// Settings of one attention call.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionConfig {
     /// H; divides D.
     pub heads: usize,
-    /// Whether a token sees only itself and what stands before it in its sequence.
+    /// Whether a token sees only itself and what stands before it in its sequence; where a sequence has fewer queries than
+    /// keys, the queries are its last tokens.
     pub causal: bool,
-    /// Dropout on the probabilities. Row `t * heads + h`, column = position of the key in its sequence.
+    /// Dropout on the probabilities. Row `t * heads + h` for query t, column = position of the key in its sequence.
     pub dropout: Option<Dropout>,
 }
 
@@ -28,49 +29,107 @@ pub struct AttentionGrads<B: TuneBackend> {
     pub v: FloatTensor<B>,
 }
 
-/// The padded view of a packed batch: index tensors to go there and back, and the masks.
-struct Padded<B: TuneBackend> {
-    sequences: usize,
+/// How many of a sequence's `keys` its query number `query` of `queries` sees. Under a causal mask the last query sees all:
+/// where there are fewer queries than keys, they are the last ones.
+pub(crate) fn seen(causal: bool, query: usize, queries: usize, keys: usize) -> usize {
+    if causal {
+        (query + 1 + keys).saturating_sub(queries).min(keys)
+    } else {
+        keys
+    }
+}
+
+/// Index tensors from packed rows to rows padded to the longest sequence, and back.
+struct Padding<B: TuneBackend> {
     longest: usize,
-    heads: usize,
     /// `[B * L]`: the token at each padded place; padding repeats token 0 and is masked.
     gather: Tensor<B, 1, Int>,
     /// `[T]`: the padded place of each token.
     scatter: Tensor<B, 1, Int>,
-    /// `[B, H, L, L]`: true where a query must not look.
+}
+
+impl<B: TuneBackend> Padding<B> {
+    fn new(sequences: &Sequences, device: &B::Device) -> Self {
+        let (count, longest) = (sequences.count(), sequences.longest());
+        let mut gather = vec![0i32; count * longest];
+        let mut scatter = Vec::with_capacity(sequences.tokens());
+        for (s, range) in sequences.ranges().enumerate() {
+            for (i, token) in range.enumerate() {
+                gather[s * longest + i] = token as i32;
+                scatter.push((s * longest + i) as i32);
+            }
+        }
+        Self {
+            longest,
+            gather: Tensor::from_data(TensorData::new(gather, [count * longest]), device),
+            scatter: Tensor::from_data(TensorData::new(scatter, [sequences.tokens()]), device),
+        }
+    }
+
+    /// `[T, D]` -> `[B, H, L, K]`.
+    fn pad(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
+        let (count, width) = (self.gather.dims()[0] / self.longest, x.dims()[1]);
+        x.select(0, self.gather.clone())
+            .reshape([count, self.longest, heads, width / heads])
+            .swap_dims(1, 2)
+    }
+
+    /// `[B, H, L, K]` -> `[T, D]`, dropping the padding.
+    fn unpad(&self, x: Tensor<B, 4>) -> FloatTensor<B> {
+        let [count, heads, longest, head_width] = x.dims();
+        let rows = x
+            .swap_dims(1, 2)
+            .reshape([count * longest, heads * head_width]);
+        primitive(rows.select(0, self.scatter.clone()))
+    }
+}
+
+/// The padded view of a packed batch, and its masks.
+struct Padded<B: TuneBackend> {
+    queries: Padding<B>,
+    keys: Padding<B>,
+    heads: usize,
+    scale: f64,
+    /// `[B, H, Lq, Lk]`: true where a query must not look.
     hidden: Tensor<B, 4, Bool>,
-    /// `[B, H, L, L]`: 0 or 1/(1-p).
+    /// `[B, 1, Lq, 1]`: 1 where a query stands that sees something.
+    real: Tensor<B, 4>,
+    /// `[B, H, Lq, Lk]`: 0 or 1/(1-p).
     keep: Option<Tensor<B, 4>>,
 }
 
 impl<B: TuneBackend> Padded<B> {
-    fn new(sequences: &Sequences, config: AttentionConfig, device: &B::Device) -> Self {
-        let (count, longest, heads) = (sequences.count(), sequences.longest(), config.heads);
-        let mut gather = vec![0i32; count * longest];
-        let mut scatter = Vec::with_capacity(sequences.tokens());
-        let mut hidden = vec![true; count * longest * longest];
-        for (s, range) in sequences.ranges().enumerate() {
-            for (i, token) in range.clone().enumerate() {
-                gather[s * longest + i] = token as i32;
-                scatter.push((s * longest + i) as i32);
-                let seen = if config.causal { i + 1 } else { range.len() };
-                hidden[(s * longest + i) * longest..][..seen].fill(false);
+    fn new(
+        (queries, keys): (&Sequences, &Sequences),
+        config: AttentionConfig,
+        width: usize,
+        device: &B::Device,
+    ) -> Self {
+        let (count, heads) = (queries.count(), config.heads);
+        let (longest, across) = (queries.longest(), keys.longest());
+        let mut hidden = vec![true; count * longest * across];
+        let mut real = vec![0f32; count * longest];
+        for (s, (range, keys)) in queries.ranges().zip(keys.ranges()).enumerate() {
+            for i in 0..range.len() {
+                let seen = seen(config.causal, i, range.len(), keys.len());
+                hidden[(s * longest + i) * across..][..seen].fill(false);
+                real[s * longest + i] = f32::from(seen > 0);
             }
         }
         let hidden: Tensor<B, 3, Bool> =
-            Tensor::from_data(TensorData::new(hidden, [count, longest, longest]), device);
+            Tensor::from_data(TensorData::new(hidden, [count, longest, across]), device);
         let keep = config.dropout.map(|dropout| {
             let (threshold, scale) = (
                 drop_threshold(dropout.rate),
                 (1.0 / (1.0 - dropout.rate)) as f32,
             );
-            let mut keep = vec![0f32; count * heads * longest * longest];
-            for (s, range) in sequences.ranges().enumerate() {
+            let mut keep = vec![0f32; count * heads * longest * across];
+            for (s, (range, keys)) in queries.ranges().zip(keys.ranges()).enumerate() {
                 for h in 0..heads {
                     for (i, token) in range.clone().enumerate() {
                         let row = Row::new(dropout.key, (token * heads + h) as u64);
                         let out =
-                            &mut keep[((s * heads + h) * longest + i) * longest..][..range.len()];
+                            &mut keep[((s * heads + h) * longest + i) * across..][..keys.len()];
                         for (j, out) in out.iter_mut().enumerate() {
                             *out = if row.bits(j as u32) < threshold {
                                 0.0
@@ -82,72 +141,56 @@ impl<B: TuneBackend> Padded<B> {
                 }
             }
             Tensor::from_data(
-                TensorData::new(keep, [count, heads, longest, longest]),
+                TensorData::new(keep, [count, heads, longest, across]),
                 device,
             )
         });
         Self {
-            sequences: count,
-            longest,
+            queries: Padding::new(queries, device),
+            keys: Padding::new(keys, device),
             heads,
-            gather: Tensor::from_data(TensorData::new(gather, [count * longest]), device),
-            scatter: Tensor::from_data(TensorData::new(scatter, [sequences.tokens()]), device),
+            scale: 1.0 / ((width / heads) as f64).sqrt(),
             hidden: hidden
                 .unsqueeze_dim::<4>(1)
-                .expand([count, heads, longest, longest]),
+                .expand([count, heads, longest, across]),
+            real: Tensor::from_data(TensorData::new(real, [count, 1, longest, 1]), device),
             keep,
         }
     }
 
-    /// `[T, D]` -> `[B, H, L, K]`.
-    fn pad(&self, x: Tensor<B, 2>) -> Tensor<B, 4> {
-        let width = x.dims()[1];
-        x.select(0, self.gather.clone())
-            .reshape([self.sequences, self.longest, self.heads, width / self.heads])
-            .swap_dims(1, 2)
-    }
-
-    /// `[B, H, L, K]` -> `[T, D]`, dropping the padding.
-    fn unpad(&self, x: Tensor<B, 4>) -> FloatTensor<B> {
-        let [_, _, _, head_width] = x.dims();
-        let rows = x
-            .swap_dims(1, 2)
-            .reshape([self.sequences * self.longest, self.heads * head_width]);
-        primitive(rows.select(0, self.scatter.clone()))
-    }
-
-    /// Softmax of the scaled scores `[B, H, L, L]`; rows of padding are garbage that nobody reads.
-    fn probabilities(&self, q: &Tensor<B, 4>, k: &Tensor<B, 4>, scale: f64) -> Tensor<B, 4> {
-        let scores = q.clone().matmul(k.clone().transpose()) * scale;
+    /// Softmax of the scaled scores `[B, H, Lq, Lk]`; rows of padding are garbage that nobody reads.
+    fn probabilities(&self, q: &Tensor<B, 4>, k: &Tensor<B, 4>) -> Tensor<B, 4> {
+        let scores = q.clone().matmul(k.clone().transpose()) * self.scale;
         let scores = scores.mask_fill(self.hidden.clone(), f32::MIN / 2.0);
         let shifted = (scores.clone() - scores.max_dim(3)).exp();
         shifted.clone() / shifted.sum_dim(3)
     }
 }
 
-fn scale(width: usize, heads: usize) -> f64 {
-    1.0 / ((width / heads) as f64).sqrt()
+/// Zeros of the shape of `x`.
+fn nothing<B: TuneBackend>(x: &FloatTensor<B>) -> FloatTensor<B> {
+    primitive(tensor::<B, 2>(x.clone()).zeros_like())
 }
 
 pub(super) fn forward<B: TuneBackend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,
-    sequences: &Sequences,
+    sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> FloatTensor<B> {
-    if sequences.tokens() == 0 {
-        return q;
+    if sequences.0.tokens() == 0 || sequences.1.tokens() == 0 {
+        return nothing::<B>(&q);
     }
     let (q, k, v): (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 2>) = (tensor(q), tensor(k), tensor(v));
-    let padded = Padded::<B>::new(sequences, config, &q.device());
-    let scale = scale(q.dims()[1], config.heads);
-    let (q, k, v) = (padded.pad(q), padded.pad(k), padded.pad(v));
-    let mut p = padded.probabilities(&q, &k, scale);
+    let padded = Padded::<B>::new(sequences, config, q.dims()[1], &q.device());
+    let q = padded.queries.pad(q, padded.heads);
+    let [k, v] = [k, v].map(|x| padded.keys.pad(x, padded.heads));
+    let mut p = padded.probabilities(&q, &k);
     if let Some(keep) = &padded.keep {
         p = p * keep.clone();
     }
-    padded.unpad(p.matmul(v))
+    padded.queries.unpad(p.matmul(v) * padded.real.clone())
 }
 
 pub(super) fn backward<B: TuneBackend>(
@@ -155,22 +198,21 @@ pub(super) fn backward<B: TuneBackend>(
     k: FloatTensor<B>,
     v: FloatTensor<B>,
     grad: FloatTensor<B>,
-    sequences: &Sequences,
+    sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> AttentionGrads<B> {
-    if sequences.tokens() == 0 {
+    if sequences.0.tokens() == 0 || sequences.1.tokens() == 0 {
+        let [q, k, v] = [q, k, v].map(|x| nothing::<B>(&x));
         return AttentionGrads { q, k, v };
     }
     let (q, k, v): (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 2>) = (tensor(q), tensor(k), tensor(v));
-    let device = q.device();
-    let padded = Padded::<B>::new(sequences, config, &device);
-    let scale = scale(q.dims()[1], config.heads);
-    let (q, k, v) = (padded.pad(q), padded.pad(k), padded.pad(v));
+    let padded = Padded::<B>::new(sequences, config, q.dims()[1], &q.device());
+    let q = padded.queries.pad(q, padded.heads);
+    let [k, v] = [k, v].map(|x| padded.keys.pad(x, padded.heads));
     // Padding rows repeat token 0, so their gradient must be cleared, not only unread.
-    let real = real_rows::<B>(sequences, &device);
-    let grad = padded.pad(tensor(grad)) * real;
+    let grad = padded.queries.pad(tensor(grad), padded.heads) * padded.real.clone();
 
-    let p = padded.probabilities(&q, &k, scale);
+    let p = padded.probabilities(&q, &k);
     let dropped = match &padded.keep {
         Some(keep) => p.clone() * keep.clone(),
         None => p.clone(),
@@ -180,25 +222,12 @@ pub(super) fn backward<B: TuneBackend>(
     if let Some(keep) = &padded.keep {
         dp = dp * keep.clone();
     }
-    let ds = p.clone() * (dp.clone() - (dp * p).sum_dim(3)) * scale;
+    let ds = p.clone() * (dp.clone() - (dp * p).sum_dim(3)) * padded.scale;
     let dq = ds.clone().matmul(k);
     let dk = ds.transpose().matmul(q);
     AttentionGrads {
-        q: padded.unpad(dq),
-        k: padded.unpad(dk),
-        v: padded.unpad(dv),
+        q: padded.queries.unpad(dq),
+        k: padded.keys.unpad(dk),
+        v: padded.keys.unpad(dv),
     }
-}
-
-/// `[B, 1, L, 1]`: 1 where a token stands.
-fn real_rows<B: Backend>(sequences: &Sequences, device: &B::Device) -> Tensor<B, 4> {
-    let longest = sequences.longest();
-    let mut real = vec![0f32; sequences.count() * longest];
-    for (s, range) in sequences.ranges().enumerate() {
-        real[s * longest..][..range.len()].fill(1.0);
-    }
-    Tensor::from_data(
-        TensorData::new(real, [sequences.count(), 1, longest, 1]),
-        device,
-    )
 }

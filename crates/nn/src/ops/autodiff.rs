@@ -103,7 +103,7 @@ impl<B: TuneBackend> Backward<B, 3> for LayerNorm {
 }
 
 #[derive(Debug)]
-struct Attention(Sequences, AttentionConfig);
+struct Attention(Sequences, Sequences, AttentionConfig);
 
 impl<B: TuneBackend> Backward<B, 3> for Attention {
     type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
@@ -111,7 +111,8 @@ impl<B: TuneBackend> Backward<B, 3> for Attention {
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let (q, k, v) = ops.state;
-        let AttentionGrads { q, k, v } = B::tune_attention_backward(q, k, v, grad, &self.0, self.1);
+        let AttentionGrads { q, k, v } =
+            B::tune_attention_backward(q, k, v, grad, (&self.0, &self.1), self.2);
         for (node, grad) in ops.parents.into_iter().zip([q, k, v]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
@@ -307,7 +308,7 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        sequences: &Sequences,
+        sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> FloatTensor<Self> {
         let output = B::tune_attention(
@@ -317,7 +318,7 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
             sequences,
             config,
         );
-        let op = Attention(sequences.clone(), config);
+        let op = Attention(sequences.0.clone(), sequences.1.clone(), config);
         node!(
             op,
             C,

@@ -98,12 +98,13 @@ pub trait TuneBackend: Backend {
         layer_norm::backward::<Self>(x, gamma, grad, epsilon, needs)
     }
 
-    /// Multi-head attention over packed sequences: q, k, v `[T, D]` -> `[T, D]`. No token sees another sequence.
+    /// Multi-head attention over packed sequences: q `[Tq, D]`, k, v `[Tk, D]` -> `[Tq, D]`; `sequences` = where the queries
+    /// and where the keys of each lie. No query sees another sequence; one that sees no key gets zeros.
     fn tune_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        sequences: &Sequences,
+        sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> FloatTensor<Self> {
         attention::forward::<Self>(q, k, v, sequences, config)
@@ -114,7 +115,7 @@ pub trait TuneBackend: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        sequences: &Sequences,
+        sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> AttentionGrads<Self> {
         attention::backward::<Self>(q, k, v, grad, sequences, config)
@@ -293,18 +294,19 @@ pub fn layer_norm<B: TuneBackend>(
     ))
 }
 
-/// Multi-head attention over packed sequences; q, k, v and the result are `[T, D]`.
+/// Multi-head attention over packed sequences; q and the result are `[Tq, D]`, k and v `[Tk, D]`. `sequences` says where the
+/// queries and where the keys of each sequence lie: twice the same where every token asks.
 ///
 /// # Panics
-/// If the head count does not divide D, or the sequences do not cover T tokens (both are checked where models are built).
+/// If the head count does not divide D, or the sequences do not fit q and k (both are checked where models are built).
 pub fn attention<B: TuneBackend>(
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
     v: Tensor<B, 2>,
-    sequences: &Sequences,
+    sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> Tensor<B, 2> {
-    let [tokens, width] = q.dims();
+    let ([queries, width], [keys, _]) = (q.dims(), k.dims());
     assert_eq!(
         width % config.heads,
         0,
@@ -312,9 +314,14 @@ pub fn attention<B: TuneBackend>(
         config.heads
     );
     assert_eq!(
-        sequences.tokens(),
-        tokens,
-        "the sequences must cover all tokens"
+        (sequences.0.tokens(), sequences.1.tokens()),
+        (queries, keys),
+        "the sequences must cover all queries and keys"
+    );
+    assert_eq!(
+        sequences.0.count(),
+        sequences.1.count(),
+        "queries and keys are of the same sequences"
     );
     tensor(B::tune_attention(
         primitive(q),

@@ -227,8 +227,15 @@ fn linear_and_embedding_equal_their_default_bodies() {
 
 #[test]
 fn attention_equals_its_default_body() {
-    for lengths in [&[1][..], &[0, 17, 1, 0, 129], &[260, 128], &[]] {
-        let sequences = Sequences::from_lengths(lengths);
+    for (queries, keys) in [
+        (&[1][..], &[1][..]),
+        (&[0, 17, 1, 0, 129], &[0, 17, 1, 0, 129]),
+        (&[260, 128], &[260, 128]),
+        (&[], &[]),
+        (&[1, 1, 1, 0, 4, 140], &[129, 0, 3, 5, 2, 150]),
+    ] {
+        let [queries, keys] = [queries, keys].map(Sequences::from_lengths);
+        let sequences = (&queries, &keys);
         for (heads, head_width) in [(1, 1), (3, 17), (2, 32)] {
             for causal in [false, true] {
                 for dropout in [None, Some(Dropout { key: 4, rate: 0.1 })] {
@@ -237,23 +244,24 @@ fn attention_equals_its_default_body() {
                         causal,
                         dropout,
                     };
-                    let [q, k, v, g] = [1, 2, 3, 4]
-                        .map(|key| random(key, [sequences.tokens(), heads * head_width]));
+                    let [q, g] =
+                        [1, 4].map(|key| random(key, [queries.tokens(), heads * head_width]));
+                    let [k, v] = [2, 3].map(|key| random(key, [keys.tokens(), heads * head_width]));
                     let call = || (q.clone(), k.clone(), v.clone());
                     let (a, b, c) = call();
-                    let kernel = Flex::tune_attention(a, b, c, &sequences, config);
+                    let kernel = Flex::tune_attention(a, b, c, sequences, config);
                     let (a, b, c) = call();
                     same(
                         "attention",
                         kernel,
-                        ops::attention::forward::<Flex>(a, b, c, &sequences, config),
+                        ops::attention::forward::<Flex>(a, b, c, sequences, config),
                     );
                     let (a, b, c) = call();
                     let kernel =
-                        Flex::tune_attention_backward(a, b, c, g.clone(), &sequences, config);
+                        Flex::tune_attention_backward(a, b, c, g.clone(), sequences, config);
                     let (a, b, c) = call();
                     let default =
-                        ops::attention::backward::<Flex>(a, b, c, g.clone(), &sequences, config);
+                        ops::attention::backward::<Flex>(a, b, c, g.clone(), sequences, config);
                     same("attention q", kernel.q, default.q);
                     same("attention k", kernel.k, default.k);
                     same("attention v", kernel.v, default.v);

@@ -84,7 +84,7 @@ impl TuneBackend for Flex {
         q: FlexTensor,
         k: FlexTensor,
         v: FlexTensor,
-        sequences: &Sequences,
+        sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> FlexTensor {
         attention::forward([&q, &k, &v], sequences, config)
@@ -96,7 +96,7 @@ impl TuneBackend for Flex {
         k: FlexTensor,
         v: FlexTensor,
         grad: FlexTensor,
-        sequences: &Sequences,
+        sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> AttentionGrads<Self> {
         attention::backward([&q, &k, &v, &grad], sequences, config)

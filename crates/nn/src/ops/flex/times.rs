@@ -111,22 +111,29 @@ fn times_at_minilm_shapes() {
             name,
             || {
                 let (q, k, v) = inputs();
-                Flex::tune_attention(q, k, v, &sequences, config)
+                Flex::tune_attention(q, k, v, (&sequences, &sequences), config)
             },
             || {
                 let (q, k, v) = inputs();
-                ops::attention::forward::<Flex>(q, k, v, &sequences, config)
+                ops::attention::forward::<Flex>(q, k, v, (&sequences, &sequences), config)
             },
         );
         row(
             &format!("{name} backward"),
             || {
                 let (q, k, v) = inputs();
-                Flex::tune_attention_backward(q, k, v, g.clone(), &sequences, config)
+                Flex::tune_attention_backward(q, k, v, g.clone(), (&sequences, &sequences), config)
             },
             || {
                 let (q, k, v) = inputs();
-                ops::attention::backward::<Flex>(q, k, v, g.clone(), &sequences, config)
+                ops::attention::backward::<Flex>(
+                    q,
+                    k,
+                    v,
+                    g.clone(),
+                    (&sequences, &sequences),
+                    config,
+                )
             },
         );
     }

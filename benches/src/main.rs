@@ -1,0 +1,206 @@
+//! A worker of `cargo xtask bench`: sets up one job, prints `ready`, and for every line on standard input does it once and
+//! prints the seconds it took; at the end of the input, its peak memory in bytes. `pytorch.py` beside this crate speaks the
+//! same protocol, so that the two can be timed in turn.
+//!
+//!     rekindle-bench JOB
+//!
+//! JOB is minilm-{forward,full,lora}[-real], resnet18-{forward,step} or lite0-{forward,step}.
+
+use anyhow::{Context, Result, bail};
+use burn::{
+    backend::{Autodiff, Flex},
+    module::{AutodiffModule, Module},
+    tensor::{Int, Tensor, TensorData, backend::Backend},
+};
+use rekindle_hub::{Hub, NoProgress};
+use rekindle_models::{
+    bert::{self, BertClassifier, BertConfig, Head, TextInput},
+    image::{self, Architecture, ImageClassifier, LiteConfig, ResNetConfig},
+};
+use rekindle_nn::{
+    Pass, Sequences, ops,
+    params::{NameMap, set_trainable},
+    rng,
+};
+use rekindle_peft::LoraConfig;
+use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
+use std::{
+    io::{BufRead, Write},
+    time::Instant,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Cpu = Autodiff<Flex>;
+type Device = <Flex as burn::tensor::backend::BackendTypes>::Device;
+
+/// One round of a job, forever.
+type Round = Box<dyn FnMut()>;
+
+fn main() -> Result<()> {
+    let job = std::env::args()
+        .nth(1)
+        .context("expected the name of a job")?;
+    let mut round = match job.split_once('-') {
+        Some(("minilm", what)) => minilm(what)?,
+        Some((net @ ("resnet18" | "lite0"), what)) => pictures(net, what)?,
+        _ => bail!("no such job: {job}"),
+    };
+    // The first round allocates, the second is warm.
+    round();
+    round();
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let start = Instant::now();
+        round();
+        println!("{}", start.elapsed().as_secs_f64());
+        std::io::stdout().flush()?;
+    }
+    println!("{}", peak_bytes().unwrap_or(0));
+    Ok(())
+}
+
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Lengths of a batch of 32: all of 128 tokens, or many short ones and few long.
+fn lengths(real: bool) -> Vec<usize> {
+    (0..32)
+        .map(|i: usize| match real {
+            false => 128,
+            true => 8 + 120 * i.pow(3) / 31usize.pow(3),
+        })
+        .collect()
+}
+
+fn text<B: Backend>(lengths: &[usize], device: &B::Device) -> TextInput<B> {
+    let tokens: usize = lengths.iter().sum();
+    let ids = (0..tokens as u64)
+        .map(|i| 1000 + (rng::uniform(2, i) * 28_000.0) as i32)
+        .collect();
+    let sequences = Sequences::from_lengths(lengths);
+    TextInput::new(ids, vec![0; tokens], sequences, device)
+}
+
+/// MiniLM with two classes, without dropout.
+fn minilm(what: &str) -> Result<Round> {
+    let device = Device::default();
+    let (what, real) = match what.strip_suffix("-real") {
+        Some(what) => (what, true),
+        None => (what, false),
+    };
+    let dir = Hub::from_env().model("minilm", &NoProgress)?.dir;
+    let config = BertConfig::read(&dir)?;
+    let head = Head {
+        labels: vec!["negative".into(), "positive".into()],
+        pooling: Some(bert::Pooling::Cls),
+        seed: 1,
+        require: false,
+    };
+    let (model, _) = BertClassifier::<Cpu>::from_pretrained(&dir, &config, &head, &device)?;
+    let model = model.with_dropout(0.0);
+    let lengths = lengths(real);
+    if what == "forward" {
+        let (model, input) = (model.valid(), text::<Flex>(&lengths, &device));
+        return Ok(Box::new(move || {
+            read(model.forward(&input, Pass::evaluation()));
+        }));
+    }
+    let model = match what {
+        "full" => set_trainable(model, &mut |_| true),
+        "lora" => {
+            let config = LoraConfig {
+                modules_to_save: vec!["classifier".into()],
+                ..LoraConfig::default()
+            };
+            rekindle_peft::inject(model, &config, bert::NAMES, 1, &device)?.0
+        }
+        _ => bail!("no such job: minilm-{what}"),
+    };
+    let input = text::<Cpu>(&lengths, &device);
+    Ok(steps(
+        model,
+        bert::NAMES,
+        classes(32, 2, &device),
+        move |model, pass| model.forward(&input, pass),
+    ))
+}
+
+/// An image model with ten classes, on 16 pictures of 224 x 224.
+fn pictures(net: &str, what: &str) -> Result<Round> {
+    let device = Device::default();
+    let architecture = match net {
+        "lite0" => Architecture::EfficientNetLite(LiteConfig(0)),
+        _ => Architecture::ResNet(ResNetConfig {
+            stem: 64,
+            stem_window: (7, 2, true),
+            depths: vec![2; 4],
+            widths: vec![64, 128, 256, 512],
+            inner: Vec::new(),
+            plain_shortcuts: false,
+        }),
+    };
+    let model = ImageClassifier::<Cpu>::init(&architecture, 10, 1, &device);
+    let values: Vec<f32> = (0..16 * 224 * 224 * 3)
+        .map(|i| (2.0 * rng::uniform(3, i) - 1.0) as f32)
+        .collect();
+    let pixels = TensorData::new(values, [16, 224, 224, 3]);
+    match what {
+        "forward" => {
+            let (model, x) = (model.valid(), Tensor::<Flex, 4>::from_data(pixels, &device));
+            Ok(Box::new(move || {
+                read(model.forward(x.clone(), Pass::evaluation()));
+            }))
+        }
+        "step" => {
+            let x = Tensor::<Cpu, 4>::from_data(pixels, &device);
+            let model = set_trainable(model, &mut |_| true);
+            Ok(steps(
+                model,
+                image::NAMES,
+                classes(16, 10, &device),
+                move |model, pass| model.forward(x.clone(), pass),
+            ))
+        }
+        _ => bail!("no such job: {net}-{what}"),
+    }
+}
+
+fn classes(count: i32, of: i32, device: &Device) -> Tensor<Cpu, 1, Int> {
+    let classes: Vec<i32> = (0..count).map(|i| i % of).collect();
+    Tensor::from_data(classes.as_slice(), device)
+}
+
+/// Whole training steps, as the loop does them.
+fn steps<M: Module<Cpu> + 'static>(
+    model: M,
+    names: NameMap,
+    classes: Tensor<Cpu, 1, Int>,
+    forward: impl Fn(&M, Pass) -> Tensor<Cpu, 2> + 'static,
+) -> Round {
+    let mut optimizer = Optimizer::<Cpu>::new(OptimizerConfig::default());
+    let (mut model, mut step) = (Some(model), 0);
+    Box::new(move || {
+        let Some(before) = model.take() else { return };
+        let logits = forward(&before, Pass::training(1, step));
+        let loss = ops::cross_entropy(logits, classes.clone(), 0.0).mean();
+        let mut grads = Gradients::<Cpu>::default();
+        grads.backward(&loss, &before, names);
+        read(loss);
+        let clip = (1.0 / grads.norm()).min(1.0);
+        model = Some(optimizer.step(before, grads, 5e-5, clip, &|_| 1.0, names));
+        step += 1;
+    })
+}
+
+/// Waits for the values, and looks that they are numbers.
+fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) {
+    let sum: f32 = tensor.into_data().iter::<f32>().sum();
+    assert!(sum.is_finite(), "the job computes no numbers");
+}
