@@ -6,6 +6,10 @@
 //!
 //! JOB is minilm-{forward,full,lora}[-real], resnet18-{forward,step} or lite0-{forward,step}.
 
+/// The program's own allocator, so that what is timed is what runs.
+#[path = "../../crates/cli/src/memory.rs"]
+mod memory;
+
 use anyhow::{Context, Result, bail};
 use burn::{
     backend::{Autodiff, Flex},
@@ -29,9 +33,6 @@ use std::{
     time::Instant,
 };
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Cpu = Autodiff<Flex>;
 type Device = <Flex as burn::tensor::backend::BackendTypes>::Device;
 
@@ -39,6 +40,7 @@ type Device = <Flex as burn::tensor::backend::BackendTypes>::Device;
 type Round = Box<dyn FnMut()>;
 
 fn main() -> Result<()> {
+    memory::keep_pages();
     let job = std::env::args()
         .nth(1)
         .context("expected the name of a job")?;

@@ -4,16 +4,14 @@
 #![recursion_limit = "256"]
 
 mod commands;
+mod memory;
 mod printer;
 
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Freed pages are kept for the next step instead of going back to the system, which Burn's fresh result buffers need.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep_pages();
     restore_pipe();
     let arguments = commands::Arguments::parse();
     match commands::run(arguments) {

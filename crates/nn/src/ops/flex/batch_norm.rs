@@ -63,6 +63,12 @@ fn rectified(y: f32, low: f32, high: f32) -> f32 {
     }
 }
 
+/// The gradient where the output is between the limits, else 0. No branch, so that loops over it vectorise.
+#[inline(always)]
+fn passed(grad: f32, y: f32, low: f32, high: f32) -> f32 {
+    if (y > low) & (y < high) { grad } else { 0.0 }
+}
+
 pub(super) fn forward(
     x: &FlexTensor,
     residual: Option<&FlexTensor>,
@@ -138,7 +144,6 @@ pub(super) fn backward(
     let (mean, inverse) = split(moments, channels, config.epsilon)?;
     let gamma = gamma.as_slice::<f32>().filter(|g| g.len() == channels)?;
     let (low, high) = config.rectify.range();
-    let passed = |grad: f32, y: f32| if y > low && y < high { grad } else { 0.0 };
     let size = ROWS * channels;
 
     let sums = (need_affine || (need_x && config.of_batch)).then(|| {
@@ -148,7 +153,7 @@ pub(super) fn backward(
             let (x, y, grad) = (&x[range.clone()], &y[range.clone()], &grad[range]);
             wide(
                 #[inline(always)]
-                || {
+                move || {
                     let rows = x
                         .chunks_exact(channels)
                         .zip(y.chunks_exact(channels))
@@ -157,7 +162,7 @@ pub(super) fn backward(
                         let sums = for_gamma.iter_mut().zip(for_beta.iter_mut());
                         let values = x.iter().zip(y).zip(grad).zip(mean);
                         for ((gamma, beta), (((&x, &y), &grad), &mean)) in sums.zip(values) {
-                            let grad = passed(grad, y);
+                            let grad = passed(grad, y, low, high);
                             *gamma = grad.mul_add(x - mean, *gamma);
                             *beta += grad;
                         }
@@ -195,20 +200,21 @@ pub(super) fn backward(
                 pieces.for_each(|(piece, output)| {
                     let part = piece * size..piece * size + output.len();
                     let (x, y, grad) = (&x[part.clone()], &y[part.clone()], &grad[part]);
+                    let (a, b, c) = (&a[..channels], &b[..channels], &c[..channels]);
                     wide(
                         #[inline(always)]
-                        || {
+                        move || {
                             for (row, output) in output.chunks_exact_mut(channels).enumerate() {
                                 let part = row * channels..(row + 1) * channels;
                                 let values = x[part.clone()]
                                     .iter()
                                     .zip(&y[part.clone()])
                                     .zip(&grad[part]);
-                                let norms = mean.iter().zip(&a).zip(&b).zip(&c);
+                                let norms = mean.iter().zip(a).zip(b).zip(c);
                                 for ((output, ((&x, &y), &grad)), (((&mean, &a), &b), &c)) in
                                     output.iter_mut().zip(values).zip(norms)
                                 {
-                                    let grad = passed(grad, y);
+                                    let grad = passed(grad, y, low, high);
                                     output.write(a.mul_add(grad, b.mul_add(x - mean, c)));
                                 }
                             }
@@ -230,9 +236,9 @@ pub(super) fn backward(
                     .for_each(|(output, (y, grad))| {
                         wide(
                             #[inline(always)]
-                            || {
+                            move || {
                                 for ((output, &y), &grad) in output.iter_mut().zip(y).zip(grad) {
-                                    output.write(passed(grad, y));
+                                    output.write(passed(grad, y, low, high));
                                 }
                             },
                         );

@@ -1,20 +1,23 @@
-//! Convolution of channels-last images as matrix products over patches: a strip of patches is laid out, `[rows, taps C]`,
-//! and multiplied while it is in the cache. A 1 x 1 convolution with stride 1 is a product of the image itself.
+//! Convolution of channels-last images without laying out patches: a row of the product is a list of runs of values in the
+//! image (one a tap, or one a row of taps where channels are few), and tiles of sums read them where they stand (the
+//! indirect convolution of Dukhan 2019). The gradient of the image is such a convolution again, one for each remainder of
+//! the stride; that of the weight sums over the same runs.
 
-use super::util::{Place, from_vec, product, written};
+use super::tile::{self, Sums, Tiled, tiled};
+use super::util::{Place, from_vec, written};
 use crate::ops::Window;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorMetadata;
-use gemm::Parallelism;
+use pulp::Simd;
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-/// All threads, where the product is worth them; `gemm` itself decides how many.
-const PARALLEL: Parallelism = Parallelism::Rayon(0);
-/// Elements of a strip of patches: a few MB, so that it is read from the cache it was written to.
-const STRIP: usize = 1 << 20;
-/// Rows of a strip at least, so that packing the weights pays.
-const LEAST_ROWS: usize = 256;
+/// With fewer channels, a row of taps is one run of a padded copy of the image.
+const FEW_CHANNELS: usize = 16;
+/// Rows of a task at least and at most: enough to read the weights for, few enough to stay in the cache.
+const TASK_ROWS: (usize, usize) = (96, 768);
+/// Tasks aimed at, so that threads end together.
+const TASKS: usize = 32;
 
 /// The four dimensions and the values of a contiguous f32 tensor.
 pub(super) fn images(x: &FlexTensor) -> Option<([usize; 4], &[f32])> {
@@ -23,180 +26,308 @@ pub(super) fn images(x: &FlexTensor) -> Option<([usize; 4], &[f32])> {
     Some(([shape[0], shape[1], shape[2], shape[3]], x.as_slice()?))
 }
 
-/// The sizes of one convolution.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Geometry {
-    /// N, H, W, C of what is read.
-    pub image: [usize; 4],
-    /// H', W' of what is written.
-    pub output: [usize; 2],
-    pub window: Window,
+/// What the rows of a product read. Row (n, y, x) has a run of `len` values for each pair of an offset of `rows` and one of
+/// `columns`: from pixel `(y * step + row, x * step + column)` of image n on, or zeros where that lies outside.
+struct View<'a> {
+    values: Cow<'a, [f32]>,
+    /// N, H, W, C of the values.
+    image: [usize; 4],
+    /// Rows of the product by image: y and x.
+    size: [usize; 2],
+    step: [usize; 2],
+    rows: Vec<isize>,
+    columns: Vec<isize>,
+    len: usize,
 }
 
-impl Geometry {
-    /// Rows of patches: N H' W'.
-    fn rows(&self) -> usize {
-        self.image[0] * self.output[0] * self.output[1]
-    }
-
-    /// Values of a patch: taps times channels.
-    fn patch(&self) -> usize {
-        self.window.kernel[0] * self.window.kernel[1] * self.image[3]
-    }
-
-    /// Whether the patches are the image's own pixels.
-    fn is_product(&self) -> bool {
-        self.window == Window::square(1, 1, 0)
-    }
-
-    /// The kernel columns of a patch that lie in the image, and the image column of the first.
-    fn columns(&self, x: usize) -> (Range<usize>, usize) {
-        let (start, left) = (x * self.window.stride[1], self.window.padding[2]);
-        let first = left.saturating_sub(start).min(self.window.kernel[1]);
-        let last = (self.image[2] + left)
-            .saturating_sub(start)
-            .min(self.window.kernel[1]);
-        (first..last.max(first), (start + first).saturating_sub(left))
-    }
-
-    /// The image row under kernel row `k` of output row `y`, if it lies in the image.
-    fn row(&self, y: usize, k: usize) -> Option<usize> {
-        (y * self.window.stride[0] + k)
-            .checked_sub(self.window.padding[0])
-            .filter(|&row| row < self.image[1])
-    }
-
-    /// Image, output row and output column of a row of patches.
-    fn place(&self, row: usize) -> (usize, usize, usize) {
-        let [height, width] = self.output;
-        (row / (height * width), row / width % height, row % width)
-    }
-
-    /// Copies the patch of one row: `[kh, kw, C]`, zeros outside of the image.
-    fn gather(&self, x: &[f32], row: usize, patch: &mut [f32]) {
-        let (n, y, column) = self.place(row);
-        let ([_, height, width, channels], [rows, taps]) = (self.image, self.window.kernel);
-        let (inside, first) = self.columns(column);
-        for k in 0..rows {
-            let part = &mut patch[k * taps * channels..][..taps * channels];
-            match self.row(y, k) {
-                None => part.fill(0.0),
-                Some(row) => {
-                    let from = ((n * height + row) * width + first) * channels;
-                    let (head, rest) = part.split_at_mut(inside.start * channels);
-                    let (body, tail) = rest.split_at_mut(inside.len() * channels);
-                    head.fill(0.0);
-                    body.copy_from_slice(&x[from..from + body.len()]);
-                    tail.fill(0.0);
+impl<'a> View<'a> {
+    /// The patches of a convolution.
+    fn of_patches(x: &'a [f32], image: [usize; 4], window: Window) -> Self {
+        let [n, height, width, channels] = image;
+        let ([kh, kw], [top, bottom, left, right]) = (window.kernel, window.padding);
+        let view = Self {
+            values: x.into(),
+            image,
+            size: window.output([height, width]),
+            step: window.stride,
+            rows: (0..kh).map(|k| k as isize - top as isize).collect(),
+            columns: (0..kw).map(|l| l as isize - left as isize).collect(),
+            len: channels,
+        };
+        if channels >= FEW_CHANNELS || kw == 1 {
+            return view;
+        }
+        let padded = [n, height + top + bottom, width + left + right, channels];
+        let mut values = vec![0f32; padded.iter().product()];
+        let row = padded[2] * channels;
+        values
+            .par_chunks_mut((padded[1] * row).max(1))
+            .enumerate()
+            .for_each(|(n, image)| {
+                for y in 0..height {
+                    let from = &x[(n * height + y) * width * channels..][..width * channels];
+                    image[(y + top) * row + left * channels..][..from.len()].copy_from_slice(from);
                 }
-            }
+            });
+        Self {
+            values: values.into(),
+            image: padded,
+            rows: (0..kh as isize).collect(),
+            columns: vec![0],
+            len: kw * channels,
+            ..view
         }
     }
 
-    /// Adds the gradient of one patch to the gradient of its image `[H, W, C]`.
-    fn scatter(&self, patch: &[f32], row: usize, image: &mut [f32]) {
-        let (_, y, column) = self.place(row);
-        let ([_, _, width, channels], [rows, taps]) = (self.image, self.window.kernel);
-        let (inside, first) = self.columns(column);
-        for k in 0..rows {
-            if let Some(row) = self.row(y, k) {
-                let from = (k * taps + inside.start) * channels;
-                let patch = &patch[from..from + inside.len() * channels];
-                let to = (row * width + first) * channels;
-                for (sum, &x) in image[to..to + patch.len()].iter_mut().zip(patch) {
-                    *sum += x;
-                }
-            }
-        }
+    fn count(&self) -> usize {
+        self.image[0] * self.size[0] * self.size[1]
     }
 
-    /// Strips of patches, laid out in parallel and handed on in order with their first row.
-    fn strips(&self, x: &[f32], mut use_strip: impl FnMut(usize, &[f32])) {
-        let (rows, patch) = (self.rows(), self.patch());
-        let height = (STRIP / patch.max(1)).max(LEAST_ROWS).min(rows.max(1));
-        let mut strip = vec![0f32; height * patch];
-        for first in (0..rows).step_by(height) {
-            let count = height.min(rows - first);
-            strip[..count * patch]
-                .par_chunks_mut(patch)
-                .with_min_len(16)
-                .enumerate()
-                .for_each(|(i, patch)| self.gather(x, first + i, patch));
-            use_strip(first, &strip[..count * patch]);
-        }
+    fn runs(&self) -> usize {
+        self.rows.len() * self.columns.len()
     }
-}
 
-/// `weight [O, C, kh, kw]` -> `[O, kh, kw, C]`.
-fn by_patches(weight: &[f32], [outputs, channels, kh, kw]: [usize; 4]) -> Vec<f32> {
-    let (taps, size) = (kh * kw, channels * kh * kw);
-    let mut turned = vec![0f32; outputs * size];
-    turned
-        .par_chunks_mut(size.max(1))
-        .zip(weight.par_chunks(size.max(1)))
-        .for_each(|(turned, weight)| {
-            for (tap, turned) in turned.chunks_exact_mut(channels).enumerate() {
-                for (c, value) in turned.iter_mut().enumerate() {
-                    *value = weight[c * taps + tap];
-                }
-            }
-        });
-    turned
-}
-
-/// `[O, kh, kw, C]` -> `[O, C, kh, kw]`.
-fn by_channels(turned: &[f32], [outputs, channels, kh, kw]: [usize; 4]) -> Vec<f32> {
-    let (taps, size) = (kh * kw, channels * kh * kw);
-    let mut weight = vec![0f32; outputs * size];
-    weight
-        .par_chunks_mut(size.max(1))
-        .zip(turned.par_chunks(size.max(1)))
-        .for_each(|(weight, turned)| {
-            for (c, weight) in weight.chunks_exact_mut(taps).enumerate() {
-                for (tap, value) in weight.iter_mut().enumerate() {
-                    *value = turned[tap * channels + c];
-                }
-            }
-        });
-    weight
-}
-
-/// Patches times `weight [O, patch]`, `[rows, O]`.
-fn multiply(geometry: &Geometry, x: &[f32], weight: &[f32], outputs: usize) -> Vec<f32> {
-    let (rows, patch) = (geometry.rows(), geometry.patch());
-    let weight = Place::of(weight, patch).transposed();
-    // SAFETY: the strips cover all rows, and the products write every element of theirs.
-    unsafe {
-        written(rows * outputs, |output| {
-            let output = Place::of_new(output, outputs);
-            let one = |first: usize, strip: &[f32]| {
-                let sizes = [strip.len() / patch.max(1), patch, outputs];
-                let factors = (Place::of(strip, patch), weight);
-                product(output.at(first, 0), factors, sizes, 1.0, false, PARALLEL);
-            };
-            match geometry.is_product() {
-                true => one(0, x),
-                false => geometry.strips(x, one),
-            }
+    /// Image, y and x of these rows.
+    fn places(&self, rows: Range<usize>) -> impl Iterator<Item = [usize; 3]> {
+        let [height, width] = self.size.map(|side| side.max(1));
+        let lines = rows.start / width..rows.end.div_ceil(width);
+        lines.flat_map(move |line| {
+            let first = rows.start.saturating_sub(line * width);
+            let last = width.min(rows.end - line * width);
+            let (n, y) = (line / height, line % height);
+            (first..last).map(move |x| [n, y, x])
         })
     }
+
+    /// The place in the image under offset `offset` of row (or column) `at`, if there is one.
+    #[inline(always)]
+    fn under(at: usize, step: usize, offset: isize, size: usize) -> Option<usize> {
+        Some((at * step).wrapping_add_signed(offset)).filter(|&at| at < size)
+    }
+
+    /// Calls `found(run, first value)` for every run of a row that lies inside.
+    #[inline(always)]
+    fn each_run(&self, [n, y, x]: [usize; 3], mut found: impl FnMut(usize, usize)) {
+        let [_, height, width, channels] = self.image;
+        for (k, &offset) in self.rows.iter().enumerate() {
+            let Some(line) = Self::under(y, self.step[0], offset, height) else {
+                continue;
+            };
+            for (l, &offset) in self.columns.iter().enumerate() {
+                if let Some(at) = Self::under(x, self.step[1], offset, width) {
+                    let pixel = (n * height + line) * width + at;
+                    found(k * self.columns.len() + l, pixel * channels);
+                }
+            }
+        }
+    }
+
+    /// Calls `found(row, first value)` for the rows of a line (one y of one image) whose run `run` lies inside.
+    #[inline(always)]
+    fn each_row(&self, line: usize, run: usize, mut found: impl FnMut(usize, usize)) {
+        let ([_, height, width, channels], across) = (self.image, self.columns.len());
+        let (n, y) = (line / self.size[0], line % self.size[0]);
+        let Some(from) = Self::under(y, self.step[0], self.rows[run / across], height) else {
+            return;
+        };
+        for x in 0..self.size[1] {
+            if let Some(at) = Self::under(x, self.step[1], self.columns[run % across], width) {
+                let pixel = (n * height + from) * width + at;
+                found(line * self.size[1] + x, pixel * channels);
+            }
+        }
+    }
+}
+
+/// Where the rows of a product are written: row (n, y, x) to pixel `(y * step + first)`.
+struct Target {
+    pixels: Place,
+    size: [usize; 2],
+    step: [usize; 2],
+    first: [usize; 2],
+}
+
+impl Target {
+    fn at(&self, [n, y, x]: [usize; 3]) -> *mut f32 {
+        let (y, x) = (
+            y * self.step[0] + self.first[0],
+            x * self.step[1] + self.first[1],
+        );
+        let pixel = (n * self.size[0] + y) * self.size[1] + x;
+        self.pixels.at(pixel, 0).pointer
+    }
+}
+
+/// A product's weights `[blocks, runs, len, width]`: blocks of two vectors of outputs, the last of one where that is enough.
+struct Packed {
+    values: Vec<f32>,
+    outputs: usize,
+    /// Weights of one output.
+    depth: usize,
+    lanes: usize,
+}
+
+impl Packed {
+    /// `fill(first, width, block)` writes the block of outputs `first..`, `block [depth, width]`; it holds zeros.
+    fn new(outputs: usize, depth: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
+        let (lanes, _) = tile::shape();
+        let mut values = vec![0f32; outputs.next_multiple_of(lanes) * depth];
+        values
+            .par_chunks_mut((2 * lanes * depth).max(1))
+            .enumerate()
+            .for_each(|(block, values)| fill(block * 2 * lanes, values.len() / depth, values));
+        Self {
+            values,
+            outputs,
+            depth,
+            lanes,
+        }
+    }
+
+    /// First output, its weights and its number of vectors, block by block.
+    fn blocks(&self) -> impl Iterator<Item = (usize, &[f32], usize)> {
+        let size = 2 * self.lanes * self.depth;
+        self.values
+            .chunks(size.max(1))
+            .enumerate()
+            .map(|(block, weights)| {
+                let vectors = weights.len() / (self.lanes * self.depth);
+                (block * 2 * self.lanes, weights, vectors)
+            })
+    }
+}
+
+/// Some rows of a product.
+struct Multiply<'a> {
+    view: &'a View<'a>,
+    weights: &'a Packed,
+    target: &'a Target,
+    /// What a run outside of the image reads.
+    zeros: &'a [f32],
+    rows: Range<usize>,
+}
+
+impl Tiled for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(self, simd: S) {
+        let (view, runs) = (self.view, self.view.runs());
+        let values = view.values.as_ptr();
+        // Tile by tile, run by run: where the runs of its rows begin.
+        let tiles = self.rows.len().div_ceil(R);
+        let mut starts = vec![self.zeros.as_ptr(); tiles * runs * R];
+        let mut targets = Vec::with_capacity(self.rows.len());
+        for (i, place) in view.places(self.rows.clone()).enumerate() {
+            let tile = &mut starts[i / R * runs * R..][..runs * R];
+            view.each_run(place, |run, from| {
+                tile[run * R + i % R] = values.wrapping_add(from);
+            });
+            targets.push(self.target.at(place));
+        }
+        for (first, weights, vectors) in self.weights.blocks() {
+            let count = (self.weights.outputs - first).min(vectors * S::F32_LANES);
+            for (tile, targets) in starts.chunks_exact(runs * R).zip(targets.chunks(R)) {
+                let weights = weights.as_ptr();
+                // SAFETY: runs lie in the image or in the zeros, weights have `runs * len` rows of these vectors, and the
+                // pixels of these rows are this task's own.
+                unsafe {
+                    if vectors == 2 {
+                        let sums = tile::zeros::<S, R, 2>(simd);
+                        let sums = tile::add_runs(simd, sums, tile, view.len, weights);
+                        store::<S, R, 2>(sums, targets, first, count);
+                    } else {
+                        let sums = tile::zeros::<S, R, 1>(simd);
+                        let sums = tile::add_runs(simd, sums, tile, view.len, weights);
+                        store::<S, R, 1>(sums, targets, first, count);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes `count` sums a row to its target, `first` values behind its beginning.
+///
+/// # Safety
+/// So many values can be written there.
+#[inline(always)]
+unsafe fn store<S: Simd, const R: usize, const V: usize>(
+    sums: Sums<S, R, V>,
+    targets: &[*mut f32],
+    first: usize,
+    count: usize,
+) {
+    for (sums, target) in sums.into_iter().zip(targets) {
+        // SAFETY: the caller's promise.
+        unsafe { tile::write::<S, V>(sums, target.add(first), count) };
+    }
+}
+
+/// Writes the product of all rows.
+///
+/// # Safety
+/// The target's pixels are `weights.outputs` wide and nobody else reads or writes those of these rows.
+unsafe fn multiply(view: &View<'_>, weights: &Packed, target: &Target) {
+    let (_, tile_rows) = tile::shape();
+    let count = view.count();
+    let height = (count / TASKS)
+        .clamp(TASK_ROWS.0, TASK_ROWS.1)
+        .next_multiple_of(tile_rows);
+    let zeros = vec![0f32; view.len];
+    (0..count.div_ceil(height))
+        .into_par_iter()
+        .for_each(|task| {
+            tiled(Multiply {
+                view,
+                weights,
+                target,
+                zeros: &zeros,
+                rows: task * height..count.min((task + 1) * height),
+            });
+        });
 }
 
 pub(super) fn forward(x: &FlexTensor, weight: &FlexTensor, window: Window) -> Option<FlexTensor> {
     let ((image, x), (sizes, weight)) = (images(x)?, images(weight)?);
     let [outputs, channels, kh, kw] = sizes;
     (channels == image[3] && [kh, kw] == window.kernel && channels * outputs > 0).then_some(())?;
-    let geometry = Geometry {
-        image,
-        output: window.output([image[1], image[2]]),
-        window,
+    let (view, taps) = (View::of_patches(x, image, window), kh * kw);
+    let [height, width] = view.size;
+    // `[O, C, taps]` -> `[blocks, taps, C, width]`, read in order.
+    let packed = Packed::new(outputs, taps * channels, |first, across, block| {
+        let weights = weight[first * channels * taps..].chunks_exact(channels * taps);
+        for (lane, weights) in weights.take(across).enumerate() {
+            for (c, weights) in weights.chunks_exact(taps).enumerate() {
+                for (tap, &value) in weights.iter().enumerate() {
+                    block[(tap * channels + c) * across + lane] = value;
+                }
+            }
+        }
+    });
+    // SAFETY: every pixel of the output is a row's, and the products write all of it.
+    let output = unsafe {
+        written(view.count() * outputs, |output| {
+            let target = Target {
+                pixels: Place::of_new(output, outputs),
+                size: view.size,
+                step: [1, 1],
+                first: [0, 0],
+            };
+            multiply(&view, &packed, &target);
+        })
     };
-    let output = match kh * kw {
-        1 => multiply(&geometry, x, weight, outputs),
-        _ => multiply(&geometry, x, &by_patches(weight, sizes), outputs),
-    };
-    let [height, width] = geometry.output;
     Some(from_vec(output, [image[0], height, width, outputs]))
+}
+
+/// For output pixels `first, first + stride, ...`: the taps that see them, and the gradient's row (or column) under each, as
+/// an offset from the pixel's number.
+fn seen_by(first: usize, stride: usize, pad: usize, kernel: usize) -> (Vec<usize>, Vec<isize>) {
+    (0..kernel)
+        .filter(|k| (first + pad + stride * kernel - k).is_multiple_of(stride))
+        .map(|k| (k, (first + pad) as isize - k as isize))
+        .map(|(k, apart)| (k, apart.div_euclid(stride as isize)))
+        .unzip()
 }
 
 pub(super) fn backward_x(
@@ -208,93 +339,148 @@ pub(super) fn backward_x(
     let ((sizes, weight), (grad_size, grad)) = (images(weight)?, images(grad)?);
     let [outputs, channels, kh, kw] = sizes;
     (channels == size[3] && grad_size[3] == outputs && channels * outputs > 0).then_some(())?;
-    let [top, _, left, _] = window.padding;
-    let values = if window.stride == [1, 1] && top < kh && left < kw {
-        // The convolution of the gradient with the kernel turned around.
-        let turned = turned_around(weight, sizes);
-        let geometry = Geometry {
-            image: grad_size,
-            output: [size[1], size[2]],
-            window: Window {
-                kernel: [kh, kw],
-                stride: [1, 1],
-                padding: [kh - 1 - top, 0, kw - 1 - left, 0],
-            },
-        };
-        let product = Geometry {
-            window: Window::square(1, 1, 0),
-            ..geometry
-        };
-        let plain = kh * kw == 1 && window.padding == [0; 4];
-        let geometry = if plain { product } else { geometry };
-        multiply(&geometry, grad, &turned, channels)
-    } else {
-        scattered(size, &by_patches(weight, sizes), grad_size, grad, window)
+    let ([top, _, left, _], [down, right]) = (window.padding, window.stride);
+    // SAFETY: every pixel is of one pair of remainders, a row of its product, which writes all of it.
+    let values = unsafe {
+        written(size.iter().product(), |values| {
+            let pixels = Place::of_new(values, channels);
+            for (y, x) in (0..down).flat_map(|y| (0..right).map(move |x| (y, x))) {
+                let (rows, down_by) = seen_by(y, down, top, kh);
+                let (columns, right_by) = seen_by(x, right, left, kw);
+                let view = View {
+                    values: grad.into(),
+                    image: grad_size,
+                    size: [
+                        size[1].saturating_sub(y).div_ceil(down),
+                        size[2].saturating_sub(x).div_ceil(right),
+                    ],
+                    step: [1, 1],
+                    rows: down_by,
+                    columns: right_by,
+                    len: outputs,
+                };
+                let taps: Vec<usize> = rows
+                    .iter()
+                    .flat_map(|k| columns.iter().map(move |l| k * kw + l))
+                    .collect();
+                // `[O, C, taps]` -> `[blocks, these taps, O, width]`, read in order.
+                let packed = Packed::new(channels, taps.len() * outputs, |first, across, block| {
+                    for o in 0..outputs {
+                        let weights = &weight[(o * channels + first) * kh * kw..];
+                        let weights = weights.chunks_exact(kh * kw);
+                        let lanes = across.min(channels - first);
+                        for (lane, weights) in weights.take(lanes).enumerate() {
+                            for (run, &tap) in taps.iter().enumerate() {
+                                block[(run * outputs + o) * across + lane] = weights[tap];
+                            }
+                        }
+                    }
+                });
+                let target = Target {
+                    pixels,
+                    size: [size[1], size[2]],
+                    step: [down, right],
+                    first: [y, x],
+                };
+                match taps.len() {
+                    0 => clear(&view, &target, channels),
+                    _ => multiply(&view, &packed, &target),
+                }
+            }
+        })
     };
     Some(from_vec(values, size))
 }
 
-/// `weight [O, C, kh, kw]` -> `[C, kh, kw, O]` with the kernel's rows and columns in reverse.
-fn turned_around(weight: &[f32], [outputs, channels, kh, kw]: [usize; 4]) -> Vec<f32> {
-    let taps = kh * kw;
-    let mut turned = vec![0f32; weight.len()];
-    turned
-        .par_chunks_mut(taps * outputs)
-        .enumerate()
-        .for_each(|(c, turned)| {
-            for (tap, turned) in turned.chunks_exact_mut(outputs).enumerate() {
-                for (o, value) in turned.iter_mut().enumerate() {
-                    *value = weight[(o * channels + c) * taps + taps - 1 - tap];
-                }
-            }
-        });
-    turned
+/// Writes zeros to the pixels of these rows.
+///
+/// # Safety
+/// As for [`multiply`].
+unsafe fn clear(view: &View<'_>, target: &Target, channels: usize) {
+    for place in view.places(0..view.count()) {
+        // SAFETY: the caller's promise.
+        unsafe { target.at(place).write_bytes(0, channels) };
+    }
 }
 
-/// The gradient of each image from the gradients of its patches, image by image.
-fn scattered(
-    size: [usize; 4],
-    weight: &[f32],
-    grad_size: [usize; 4],
-    grad: &[f32],
-    window: Window,
-) -> Vec<f32> {
-    let [images, height, width, channels] = size;
-    let outputs = grad_size[3];
-    let geometry = Geometry {
-        image: size,
-        output: [grad_size[1], grad_size[2]],
-        window,
-    };
-    let (patch, rows) = (geometry.patch(), grad_size[1] * grad_size[2]);
-    let mut values = vec![0f32; images * height * width * channels];
-    values
-        .par_chunks_mut((height * width * channels).max(1))
-        .enumerate()
-        .for_each(|(n, image)| {
-            let step = (STRIP / 8 / patch).clamp(16, rows.max(16));
-            let mut strip = vec![0f32; step * patch];
-            for first in (0..rows).step_by(step) {
-                let count = step.min(rows - first);
-                let grad = &grad[(n * rows + first) * outputs..][..count * outputs];
-                let factors = (Place::of(grad, outputs), Place::of(weight, patch));
-                // SAFETY: the slices have the sizes that are said, and the strip is this task's own.
-                unsafe {
-                    product(
-                        Place::of_mut(&mut strip, patch),
-                        factors,
-                        [count, outputs, patch],
-                        1.0,
-                        false,
-                        Parallelism::None,
-                    );
-                }
-                for (i, patch) in strip.chunks_exact(patch).take(count).enumerate() {
-                    geometry.scatter(patch, first + i, image);
+/// The sums of one run over some of its values: `sums [values, across]` gains `x[value] grad` over all rows.
+struct SumRows<'a> {
+    view: &'a View<'a>,
+    run: usize,
+    /// First of the values, of which there are `sums.len() / across`.
+    first: usize,
+    /// `[rows, across]`, the outputs padded to whole vectors.
+    grad: &'a [f32],
+    across: usize,
+    sums: &'a mut [f32],
+}
+
+/// Rows whose products are summed before the next tile is taken up, at least.
+const SUMMED_ROWS: usize = 256;
+
+impl Tiled for SumRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(self, simd: S) {
+        let (view, across) = (self.view, self.across);
+        let values = self.sums.len() / across;
+        let mut pairs = Vec::with_capacity(SUMMED_ROWS + view.size[1]);
+        let lines = view.image[0] * view.size[0];
+        for line in 0..lines {
+            view.each_row(line, self.run, |row, from| {
+                let grad = self.grad[row * across..].as_ptr();
+                pairs.push((view.values[from + self.first..].as_ptr(), grad));
+            });
+            if pairs.len() < SUMMED_ROWS && line + 1 < lines {
+                continue;
+            }
+            for column in (0..across).step_by(2 * S::F32_LANES) {
+                let mut value = 0;
+                while value < values {
+                    let to = self.sums[value * across + column..].as_mut_ptr();
+                    let (at, left) = ((value, column), values - value);
+                    let two = across - column >= 2 * S::F32_LANES;
+                    // SAFETY: a run has `values` more values from its first on, a row of `grad` and of `sums` has these
+                    // vectors, and the sums are this task's own.
+                    value += unsafe {
+                        match (left, two) {
+                            (_, true) if left >= R => add::<S, R, 2>(simd, &pairs, at, to, across),
+                            (_, false) if left >= R => add::<S, R, 1>(simd, &pairs, at, to, across),
+                            (4.., true) => add::<S, 4, 2>(simd, &pairs, at, to, across),
+                            (4.., false) => add::<S, 4, 1>(simd, &pairs, at, to, across),
+                            (_, true) => add::<S, 1, 2>(simd, &pairs, at, to, across),
+                            (_, false) => add::<S, 1, 1>(simd, &pairs, at, to, across),
+                        }
+                    };
                 }
             }
-        });
-    values
+            pairs.clear();
+        }
+    }
+}
+
+/// Adds to one tile of sums; returns its rows.
+///
+/// # Safety
+/// As for [`tile::add_pairs`]; the tile can be read and written.
+#[inline(always)]
+unsafe fn add<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    pairs: &[(*const f32, *const f32)],
+    at: (usize, usize),
+    to: *mut f32,
+    apart: usize,
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sums = tile::read::<S, R, V>(to, apart);
+        let sums = tile::add_pairs(simd, sums, pairs, at);
+        for (r, row) in sums.into_iter().enumerate() {
+            tile::write::<S, V>(row, to.add(r * apart), V * S::F32_LANES);
+        }
+    }
+    R
 }
 
 pub(super) fn backward_weight(
@@ -307,33 +493,61 @@ pub(super) fn backward_weight(
     let shape = weight.shape();
     (shape.num_dims() == 4).then_some(())?;
     let sizes = [shape[0], shape[1], shape[2], shape[3]];
-    let outputs = sizes[0];
-    (sizes[1] == image[3] && grad_size[3] == outputs && outputs > 0).then_some(())?;
-    let geometry = Geometry {
-        image,
-        output: [grad_size[1], grad_size[2]],
-        window,
+    let [outputs, channels, kh, kw] = sizes;
+    (channels == image[3] && grad_size[3] == outputs && outputs * channels > 0).then_some(())?;
+    let view = View::of_patches(x, image, window);
+    (view.size == [grad_size[1], grad_size[2]]).then_some(())?;
+    let (lanes, tile_rows) = tile::shape();
+    let across = outputs.next_multiple_of(lanes);
+    let grad: Cow<'_, [f32]> = match across == outputs {
+        true => grad.into(),
+        false => widened(grad, outputs, across).into(),
     };
-    let patch = geometry.patch();
-    let mut turned = vec![0f32; outputs * patch];
-    let to = Place::of_mut(&mut turned, patch);
-    let one = |first: usize, strip: &[f32]| {
-        let rows = strip.len() / patch.max(1);
-        let grad = &grad[first * outputs..][..rows * outputs];
-        let factors = (
-            Place::of(grad, outputs).transposed(),
-            Place::of(strip, patch),
-        );
-        // SAFETY: the slices have the sizes that are said; nothing else reads or writes the sums meanwhile.
-        unsafe { product(to, factors, [outputs, rows, patch], 1.0, true, PARALLEL) };
-    };
-    match geometry.is_product() {
-        true => one(0, x),
-        false => geometry.strips(x, one),
-    }
-    let values = match sizes[2] * sizes[3] {
-        1 => turned,
-        _ => by_channels(&turned, sizes),
-    };
+    // A task sums some values of one run over all rows: nothing is added up across threads.
+    let parts = TASKS
+        .div_ceil(view.runs())
+        .min(view.len.div_ceil(tile_rows));
+    let part = view.len.div_ceil(parts).next_multiple_of(tile_rows);
+    let mut sums = vec![0f32; view.runs() * view.len * across];
+    let tasks: Vec<(usize, usize, &mut [f32])> = sums
+        .chunks_mut(view.len * across)
+        .enumerate()
+        .flat_map(|(run, sums)| {
+            let parts = sums.chunks_mut(part * across).enumerate();
+            parts.map(move |(i, sums)| (run, i * part, sums))
+        })
+        .collect();
+    tasks.into_par_iter().for_each(|(run, first, sums)| {
+        tiled(SumRows {
+            view: &view,
+            run,
+            first,
+            grad: &grad,
+            across,
+            sums,
+        });
+    });
+    // `[taps, C, across]` -> `[O, C, taps]`.
+    let taps = kh * kw;
+    let mut values = vec![0f32; outputs * channels * taps];
+    values
+        .par_chunks_mut(channels * taps)
+        .enumerate()
+        .for_each(|(o, weight)| {
+            for (i, value) in weight.iter_mut().enumerate() {
+                let (c, tap) = (i / taps, i % taps);
+                *value = sums[(tap * channels + c) * across + o];
+            }
+        });
     Some(from_vec(values, sizes))
+}
+
+/// Rows with zeros behind them.
+fn widened(rows: &[f32], width: usize, across: usize) -> Vec<f32> {
+    let mut wide = vec![0f32; rows.len() / width * across];
+    wide.par_chunks_mut(across)
+        .with_min_len(64)
+        .zip(rows.par_chunks(width))
+        .for_each(|(wide, row)| wide[..width].copy_from_slice(row));
+    wide
 }
