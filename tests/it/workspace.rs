@@ -48,6 +48,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
         "burn",
         &[
             "rekindle",
+            "rekindle-benches",
             "rekindle-models",
             "rekindle-nn",
             "rekindle-peft",

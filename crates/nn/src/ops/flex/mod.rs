@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod max_pool;
+mod rows;
 mod tile;
 #[cfg(test)]
 mod times;

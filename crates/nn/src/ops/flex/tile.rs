@@ -55,11 +55,6 @@ pub(super) fn shape() -> (usize, usize) {
 
 pub(super) type Sums<S, const R: usize, const V: usize> = [[<S as Simd>::f32s; V]; R];
 
-#[inline(always)]
-pub(super) fn zeros<S: Simd, const R: usize, const V: usize>(simd: S) -> Sums<S, R, V> {
-    [[simd.splat_f32s(0.0); V]; R]
-}
-
 /// `V` vectors from `from` on.
 ///
 /// # Safety
@@ -137,6 +132,11 @@ pub(super) unsafe fn add_pairs<S: Simd, const R: usize, const V: usize>(
         };
     }
     sums
+}
+
+#[inline(always)]
+pub(super) fn zeros<S: Simd, const R: usize, const V: usize>(simd: S) -> Sums<S, R, V> {
+    [[simd.splat_f32s(0.0); V]; R]
 }
 
 /// Reads a tile from rows that are `apart` values apart.
