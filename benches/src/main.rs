@@ -22,7 +22,8 @@ use rekindle_models::{
     image::{self, Architecture, ImageClassifier, LiteConfig, ResNetConfig},
 };
 use rekindle_nn::{
-    Pass, Sequences, ops,
+    Pass, Sequences,
+    ops::{self, CrossEntropy},
     params::{NameMap, set_trainable},
     rng,
 };
@@ -191,7 +192,7 @@ fn steps<M: Module<Cpu> + 'static>(
     Box::new(move || {
         let Some(before) = model.take() else { return };
         let logits = forward(&before, Pass::training(1, step));
-        let loss = ops::cross_entropy(logits, classes.clone(), 0.0).mean();
+        let loss = ops::cross_entropy(logits, classes.clone(), &CrossEntropy::default()).mean();
         let mut grads = Gradients::<Cpu>::default();
         grads.backward(&loss, &before, names);
         read(loss);

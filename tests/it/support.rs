@@ -335,7 +335,7 @@ pub fn loss_sum<B: TuneBackend>(
     let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
     let labels: Tensor<B, 1, Int> =
         Tensor::from_data(TensorData::from(labels.as_slice()), &logits.device());
-    ops::cross_entropy(logits, labels, 0.0).sum()
+    ops::cross_entropy(logits, labels, &ops::CrossEntropy::default()).sum()
 }
 
 /// A gradient's values by published name.

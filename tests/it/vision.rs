@@ -162,7 +162,7 @@ fn loss<B: TuneBackend>(net: &ImageClassifier<B>, case: &Value, pass: Pass) -> T
     let targets: Vec<i32> = (0..batch).map(|i| (i % classes) as i32).collect();
     let targets =
         Tensor::<B, 1, Int>::from_data(TensorData::from(targets.as_slice()), &Default::default());
-    ops::cross_entropy(logits, targets, 0.0).sum() / batch as f64
+    ops::cross_entropy(logits, targets, &ops::CrossEntropy::default()).sum() / batch as f64
 }
 
 /// Norm and samples of a gradient against the reference's, relative to the size of the gradient.

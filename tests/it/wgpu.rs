@@ -56,7 +56,7 @@ fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     let model = crate::vision::model::<B>(name, 10);
     let logits = model.forward(crate::vision::input(2, side, side), pass);
     let classes = Tensor::from_data([3i32, 7].as_slice(), &B::Device::default());
-    let loss = ops::cross_entropy(logits, classes, 0.0).sum();
+    let loss = ops::cross_entropy(logits, classes, &ops::CrossEntropy::default()).sum();
     let mut grads = Gradients::<B>::default();
     grads.backward(&loss, &model, rekindle_models::image::NAMES);
     let by_name = trainable(&model)

@@ -7,7 +7,7 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rekindle_nn::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, Dropout, GeluKind, Rectify, Window,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Rectify, Window,
 };
 use rekindle_nn::rng::{self, Row, drop_threshold};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
@@ -181,6 +181,52 @@ fn linear() {
 }
 
 #[test]
+fn linear_add() {
+    for (tokens, inner, outer) in [(1, 1, 1), (3, 17, 129), (129, 8, 17), (17, 3, 1)] {
+        check(
+            &format!("linear added {tokens}x{inner}x{outer}"),
+            &[
+                values(1, tokens * outer, 1.0),
+                values(2, tokens * inner, 1.0),
+                values(3, outer * inner, 1.0),
+            ],
+            |t| {
+                let [sum, x, w] = [(0, tokens, outer), (1, tokens, inner), (2, outer, inner)]
+                    .map(|(i, rows, columns)| t[i].clone().reshape([rows, columns]));
+                ops::linear_add(sum, x, w, 0.75).reshape([-1])
+            },
+            |t| {
+                let product = |i: usize| -> f64 {
+                    let (token, output) = (i / outer, i % outer);
+                    let pairs = t[1][token * inner..][..inner]
+                        .iter()
+                        .zip(&t[2][output * inner..]);
+                    pairs.map(|(x, w)| x * w).sum()
+                };
+                let sums = t[0].iter().enumerate();
+                sums.map(|(i, sum)| sum + 0.75 * product(i)).collect()
+            },
+        );
+    }
+}
+
+#[test]
+fn square_sum() {
+    for len in ODD.into_iter().chain([40_000]) {
+        let x = values(1, len, 2.0);
+        let found = Flex::tune_square_sum(flat::<Flex>(&x).into_primitive().tensor());
+        let found = host(Tensor::<Flex, 1>::from_primitive(TensorPrimitive::Float(
+            found,
+        )))[0];
+        close(
+            "square sum",
+            f64::from(found),
+            x.iter().map(|x| x * x).sum(),
+        );
+    }
+}
+
+#[test]
 fn gelu_of_both_kinds() {
     for kind in [GeluKind::Exact, GeluKind::Tanh] {
         for len in ODD {
@@ -199,32 +245,43 @@ fn layer_norm() {
     for (tokens, width) in [(1, 3), (3, 1), (17, 17), (129, 3), (3, 129), (129, 129)] {
         // One value has no variance: only epsilon keeps that gradient finite.
         let epsilon = 1e-2;
+        let normed = |x: &[f64], gamma: &[f64], beta: &[f64]| -> Vec<f64> {
+            let mean = x.iter().sum::<f64>() / width as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let inverse = 1.0 / (variance + epsilon).sqrt();
+            (0..width)
+                .map(|i| (x[i] - mean) * inverse * gamma[i] + beta[i])
+                .collect()
+        };
+        let affine = [values(6, width, 1.0), values(7, width, 1.0)];
+        let [x, residual] = [5, 8].map(|key| values(key, tokens * width, 2.0));
+        let rows = [tokens, width];
+        let [gamma, beta] = affine.clone();
         check(
             &format!("layer norm {tokens}x{width}"),
-            &[
-                values(5, tokens * width, 2.0),
-                values(6, width, 1.0),
-                values(7, width, 1.0),
-            ],
+            &[x.clone(), gamma, beta],
             |t| {
-                ops::layer_norm(
-                    t[0].clone().reshape([tokens, width]),
-                    t[1].clone(),
-                    t[2].clone(),
-                    epsilon,
-                )
-                .reshape([-1])
+                let [x, gamma, beta] = [0, 1, 2].map(|i| t[i].clone());
+                ops::layer_norm(x.reshape(rows), None, gamma, beta, epsilon).reshape([-1])
             },
             |t| {
-                let row = |x: &[f64]| {
-                    let mean = x.iter().sum::<f64>() / width as f64;
-                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-                    let inverse = 1.0 / (variance + epsilon).sqrt();
-                    (0..width)
-                        .map(|i| (x[i] - mean) * inverse * t[1][i] + t[2][i])
-                        .collect::<Vec<_>>()
-                };
-                t[0].chunks(width).flat_map(row).collect()
+                let rows = t[0].chunks(width);
+                rows.flat_map(|x| normed(x, &t[1], &t[2])).collect()
+            },
+        );
+        let [gamma, beta] = affine;
+        check(
+            &format!("layer norm {tokens}x{width} of a sum"),
+            &[x, residual, gamma, beta],
+            |t| {
+                let [x, r, gamma, beta] = [0, 1, 2, 3].map(|i| t[i].clone());
+                let r = Some(r.reshape(rows));
+                ops::layer_norm(x.reshape(rows), r, gamma, beta, epsilon).reshape([-1])
+            },
+            |t| {
+                let sum: Vec<f64> = t[0].iter().zip(&t[1]).map(|(x, r)| x + r).collect();
+                let rows = sum.chunks(width);
+                rows.flat_map(|x| normed(x, &t[2], &t[3])).collect()
             },
         );
     }
@@ -362,23 +419,36 @@ fn embedding_rows() {
 fn cross_entropy() {
     for classes in [1, 2, 3, 17, 129] {
         for examples in ODD {
-            for smoothing in [0.0, 0.1] {
+            let weights: Vec<f32> = (0..classes).map(|c| 0.25 + c as f32 / 8.0).collect();
+            for (smoothing, weighted, ignored) in [
+                (0.0, false, None),
+                (0.1, false, None),
+                (0.0, true, Some(-100)),
+                (0.1, true, Some(0)),
+            ] {
                 let targets: Vec<usize> = (0..examples).map(|i| (i * 7) % classes).collect();
+                let settings = CrossEntropy {
+                    label_smoothing: smoothing,
+                    weights: weighted.then(|| weights.clone().into()),
+                    ignored,
+                };
                 check(
-                    &format!("cross-entropy {examples}x{classes}, smoothing {smoothing}"),
+                    &format!("cross-entropy {examples}x{classes}, {settings:?}"),
                     &[values(13, examples * classes, 4.0)],
                     |t| {
-                        ops::cross_entropy(
-                            t[0].clone().reshape([examples, classes]),
-                            ints(&targets),
-                            smoothing,
-                        )
+                        let logits = t[0].clone().reshape([examples, classes]);
+                        ops::cross_entropy(logits, ints(&targets), &settings)
                     },
                     |t| {
+                        let weight = |c: usize| if weighted { f64::from(weights[c]) } else { 1.0 };
                         let row = |(x, &target): (&[f64], &usize)| {
+                            if ignored == Some(target as i64) {
+                                return 0.0;
+                            }
                             let log_sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
-                            let mean = x.iter().map(|x| log_sum - x).sum::<f64>() / classes as f64;
-                            (1.0 - smoothing) * (log_sum - x[target]) + smoothing * mean
+                            let all: f64 = (0..classes).map(|c| weight(c) * (log_sum - x[c])).sum();
+                            (1.0 - smoothing) * weight(target) * (log_sum - x[target])
+                                + smoothing * all / classes as f64
                         };
                         t[0].chunks(classes).zip(&targets).map(row).collect()
                     },
@@ -632,7 +702,7 @@ fn what_nobody_asked_for_has_no_gradient() {
     assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none() && w.grad(&grads).is_some());
 
     let (x, gamma, beta) = (x.require_grad(), leaf(4, 3), leaf(5, 3).require_grad());
-    let grads = ops::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5)
+    let grads = ops::layer_norm(x.clone(), None, gamma.clone(), beta.clone(), 1e-5)
         .sum()
         .backward();
     assert!(
@@ -744,6 +814,7 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let (gamma, beta) = (leaf(4, 1, width), leaf(5, 1, width));
     let output = ops::layer_norm(
         x.clone(),
+        Some(x.clone()),
         gamma.clone().reshape([width]),
         beta.clone().reshape([width]),
         1e-5,
@@ -782,7 +853,8 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     );
     let logits = leaf(10, tokens, 1000);
     run(
-        ops::cross_entropy(logits.clone(), ints(&indices), 0.1).reshape([1, -1]),
+        ops::cross_entropy(logits.clone(), ints(&indices), &CrossEntropy::smoothed(0.1))
+            .reshape([1, -1]),
         vec![logits],
     );
     let as_rows = |x: Tensor<B, 4>| {

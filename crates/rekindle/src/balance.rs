@@ -1,9 +1,21 @@
 //! Labels that are rare: weights for their losses, and draws that see all labels alike.
 
+use crate::RunConfig;
 use rekindle_data::rng::{self, Stream};
+use rekindle_nn::ops::CrossEntropy;
+
+/// The loss of a run: label smoothing, and class weights if asked for.
+pub(crate) fn cross_entropy(config: &RunConfig, labels: &[u32], classes: usize) -> CrossEntropy {
+    let weighted = config.train.class_weights;
+    CrossEntropy {
+        label_smoothing: config.train.label_smoothing,
+        weights: weighted.then(|| weights(labels, classes).into()),
+        ignored: None,
+    }
+}
 
 /// The weight of each label's loss, `n / (labels * its count)`: the mean over the examples is 1.
-pub(crate) fn weights(labels: &[u32], classes: usize) -> Vec<f32> {
+fn weights(labels: &[u32], classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
     let present = counts.iter().filter(|&&count| count > 0).count();

@@ -30,7 +30,8 @@ use rekindle_data::{
 use rekindle_hub::{DatasetKind, Hub, Resolved, Source};
 use rekindle_models::image::{ImageClassifier, ImageConfig, ImageHead, NAMES, read_image_config};
 use rekindle_nn::{
-    Pass, TuneAutodiff, TuneBackend, ops,
+    Pass, TuneAutodiff, TuneBackend,
+    ops::{self, CrossEntropy},
     params::{self, NameMap, ParamRef},
     tensors::HostTensor,
 };
@@ -58,7 +59,7 @@ pub(crate) struct ImageClassification<B: TuneAutodiff> {
     labels: LabelMap,
     model: ImageConfig,
     sampler: Sampler,
-    weights: Option<Vec<f32>>,
+    cross_entropy: CrossEntropy,
     /// What trains in the end, by path.
     free: BTreeSet<String>,
     /// Units of the trunk.
@@ -359,10 +360,7 @@ pub(crate) fn open<B: TuneAutodiff>(
         + 4.0 * (parameters + 3 * trainable) as f64
         + 4.0 * activations * trained.max(0.3)
         + (budget as f64).min((examples[0] + examples[1]) as f64 * 400e3);
-    let class_weights = config
-        .train
-        .class_weights
-        .then(|| balance::weights(train.labels(), labels.len()));
+    let cross_entropy = balance::cross_entropy(config, train.labels(), labels.len());
     model_config.labels = labels.names().to_vec();
     model_config.classes = labels.len();
     model_config.pictures.size = size;
@@ -396,7 +394,7 @@ pub(crate) fn open<B: TuneAutodiff>(
         test,
         labels,
         model: model_config,
-        weights: class_weights,
+        cross_entropy,
         free,
         units,
         frozen: RefCell::new(Frozen {
@@ -636,14 +634,7 @@ impl<B: TuneAutodiff> ImageClassification<B> {
     /// The per-example losses `[N]` against these classes.
     fn losses(&self, logits: Tensor<B, 2>, labels: &[i32]) -> Tensor<B, 1> {
         let targets: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(labels), &self.device);
-        let losses = ops::cross_entropy(logits, targets, self.config.train.label_smoothing);
-        match &self.weights {
-            None => losses,
-            Some(weights) => {
-                let weights: Vec<f32> = labels.iter().map(|&l| weights[l as usize]).collect();
-                losses * Tensor::from_data(TensorData::from(weights.as_slice()), &self.device)
-            }
-        }
+        ops::cross_entropy(logits, targets, &self.cross_entropy)
     }
 }
 

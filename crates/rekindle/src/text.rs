@@ -21,7 +21,8 @@ use rekindle_models::{
     bert::{BertClassifier, BertConfig, Head, NAMES, Pooling},
 };
 use rekindle_nn::{
-    Pass, TuneAutodiff, ops,
+    Pass, TuneAutodiff,
+    ops::{self, CrossEntropy},
     params::{self, NameMap},
     tensors::HostTensor,
 };
@@ -44,7 +45,7 @@ pub(crate) struct TextClassification<B: TuneAutodiff> {
     tuning: Tuning,
     config: RunConfig,
     sampler: Sampler,
-    weights: Option<Vec<f32>>,
+    cross_entropy: CrossEntropy,
     /// The model, where nothing but its head trains: what the head reads is then computed once for each text.
     frozen: Option<BertClassifier<B::InnerBackend>>,
     for_train: Mutex<Features>,
@@ -112,16 +113,14 @@ pub(crate) fn open<B: TuneAutodiff>(
         let budget = (config.train.cache_features_mb << 20) / 2;
         Mutex::new(Features::new(budget, &dir.join(name)))
     };
-    let weights = config
-        .train
-        .class_weights
-        .then(|| balance::weights(&prepared.train.labels, prepared.labels.len()));
+    let cross_entropy =
+        balance::cross_entropy(config, &prepared.train.labels, prepared.labels.len());
     let job = TextClassification {
         prepared,
         tuning,
         config: config.clone(),
         sampler,
-        weights,
+        cross_entropy,
         frozen: (config.train.cache_features && !encoder_trains).then(|| model.valid()),
         for_train: keeper(".features"),
         for_validation: keeper(".features-validation"),
@@ -429,15 +428,7 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
         };
         let labels: Tensor<B, 1, Int> =
             Tensor::from_data(TensorData::from(batch.labels.as_slice()), &self.device);
-        let losses = ops::cross_entropy(logits, labels, self.config.train.label_smoothing);
-        match &self.weights {
-            None => losses.sum(),
-            Some(weights) => {
-                let weights: Vec<f32> = batch.labels.iter().map(|&l| weights[l as usize]).collect();
-                let data = TensorData::from(weights.as_slice());
-                (losses * Tensor::from_data(data, &self.device)).sum()
-            }
-        }
+        ops::cross_entropy(logits, labels, &self.cross_entropy).sum()
     }
 
     fn evaluate(&self, model: &BertClassifier<B::InnerBackend>) -> Result<Evaluation, TrainError> {

@@ -75,7 +75,7 @@ impl<B: TuneAutodiff> Gradients<B> {
         let squares: Vec<FloatTensor<B::InnerBackend>> = self
             .by_name
             .values()
-            .map(|g| B::InnerBackend::float_sum(B::InnerBackend::float_mul(g.clone(), g.clone())))
+            .map(|g| B::InnerBackend::tune_square_sum(g.clone()))
             .collect();
         if squares.is_empty() {
             return 0.0;

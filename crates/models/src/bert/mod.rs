@@ -391,10 +391,11 @@ impl<B: TuneBackend> Embeddings<B> {
     /// -> `[T, D]`
     fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
         let pass = within(self, pass);
-        let sum = self.word_embeddings.forward(input.ids.clone())
-            + self.position_embeddings.forward(input.positions.clone())
+        let words = self.word_embeddings.forward(input.ids.clone());
+        let places = self.position_embeddings.forward(input.positions.clone())
             + self.token_type_embeddings.forward(input.type_ids.clone());
-        ops::dropout(self.layer_norm.forward(sum), self.dropout, pass)
+        let x = self.layer_norm.forward_sum(words, places);
+        ops::dropout(x, self.dropout, pass)
     }
 }
 
@@ -406,7 +407,7 @@ impl<B: TuneBackend> Output<B> {
             self.dropout,
             pass.child(1),
         );
-        self.layer_norm.forward(x + residual)
+        self.layer_norm.forward_sum(x, residual)
     }
 }
 

@@ -31,6 +31,12 @@ impl<B: Backend> LayerNorm<B> {
 impl<B: TuneBackend> LayerNorm<B> {
     /// `x [T, D]` -> `[T, D]`.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+        ops::layer_norm(x, None, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+
+    /// Of `x + residual`, `[T, D]` each, in one pass.
+    pub fn forward_sum(&self, x: Tensor<B, 2>, residual: Tensor<B, 2>) -> Tensor<B, 2> {
+        let (gamma, beta) = (self.weight.val(), self.bias.val());
+        ops::layer_norm(x, Some(residual), gamma, beta, self.epsilon)
     }
 }

@@ -90,12 +90,11 @@ impl<B: Backend> LowRank<B> {
 }
 
 impl<B: TuneBackend> LowRank<B> {
-    /// `x [T, in]` -> `[T, out]`, the side path alone.
-    pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+    /// `sum [T, out]` plus the side path of `x [T, in]`.
+    fn add_to(&self, sum: Tensor<B, 2>, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let x = ops::dropout(x, self.dropout, pass.child(self.site));
         let low = ops::linear(x, self.lora_a.val(), None);
-        // The scale on the narrow side: r columns instead of out.
-        ops::linear(low * self.scale, self.lora_b.val(), None)
+        ops::linear_add(sum, low, self.lora_b.val(), self.scale)
     }
 }
 
@@ -106,8 +105,8 @@ impl<B: TuneBackend> Linear<B> {
         match &self.adapter {
             None => ops::linear(x, self.weight.val(), bias),
             Some(adapter) => {
-                let side = adapter.forward(x.clone(), pass);
-                ops::linear(x, self.weight.val(), bias) + side
+                let sum = ops::linear(x.clone(), self.weight.val(), bias);
+                adapter.add_to(sum, x, pass)
             }
         }
     }

@@ -2,8 +2,8 @@
 //! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
 
 use super::{
-    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, Dropout, GeluKind,
-    LayerNormGrads, Sequences, TuneBackend, Window,
+    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
+    GeluKind, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff,
@@ -58,6 +58,31 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for Linear {
     }
 }
 
+/// The factor of what is added.
+#[derive(Debug)]
+struct LinearAdd(f64);
+
+impl<B: TuneBackend> Backward<B, 3> for LinearAdd {
+    type State = LinearState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [node_sum, node_x, node_weight] = ops.parents;
+        let scaled = |x: FloatTensor<B>| B::float_mul_scalar(x, self.0.into());
+        if let (Some(node), Some(weight)) = (node_x, ops.state.weight) {
+            let x = B::tune_linear_backward_x(grad.clone(), weight);
+            grads.register::<B>(node.id, scaled(x));
+        }
+        if let (Some(node), Some(x)) = (node_weight, ops.state.x) {
+            let weight = B::tune_linear_backward_weight(grad.clone(), x);
+            grads.register::<B>(node.id, scaled(weight));
+        }
+        if let Some(node) = node_sum {
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Gelu(GeluKind);
 
@@ -75,28 +100,30 @@ impl<B: TuneBackend> Backward<B, 1> for Gelu {
 #[derive(Debug)]
 struct LayerNorm(f64);
 
-impl<B: TuneBackend> Backward<B, 3> for LayerNorm {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+/// With the residual and without: 4 parents or 3, gamma and beta last.
+impl<B: TuneBackend, const N: usize> Backward<B, N> for LayerNorm {
+    /// x, residual, gamma
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>, FloatTensor<B>);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (x, gamma) = ops.state;
-        let [node_x, node_gamma, node_beta] = ops.parents;
+        let (x, residual, gamma) = ops.state;
+        let (rows, affine) = ops.parents.split_at(N - 2);
         let needs = (
-            node_x.is_some(),
-            node_gamma.is_some() || node_beta.is_some(),
+            rows.iter().any(Option::is_some),
+            affine.iter().any(Option::is_some),
         );
-        let LayerNormGrads { x, affine } =
-            B::tune_layer_norm_backward(x, gamma, grad, self.0, needs);
-        if let (Some(node), Some(x)) = (node_x, x) {
-            grads.register::<B>(node.id, x);
-        }
-        if let Some((gamma, beta)) = affine {
-            if let Some(node) = node_gamma {
-                grads.register::<B>(node.id, gamma);
+        let found = B::tune_layer_norm_backward(x, residual, gamma, grad, self.0, needs);
+        if let Some(x) = found.x {
+            for node in rows.iter().flatten() {
+                grads.register::<B>(node.id, x.clone());
             }
-            if let Some(node) = node_beta {
-                grads.register::<B>(node.id, beta);
+        }
+        if let Some((gamma, beta)) = found.affine {
+            for (node, grad) in affine.iter().zip([gamma, beta]) {
+                if let Some(node) = node {
+                    grads.register::<B>(node.id, grad);
+                }
             }
         }
     }
@@ -153,9 +180,6 @@ impl<B: TuneBackend> Backward<B, 1> for DropoutRows {
     }
 }
 
-#[derive(Debug)]
-struct CrossEntropy(f64);
-
 impl<B: TuneBackend> Backward<B, 1> for CrossEntropy {
     type State = (FloatTensor<B>, IntTensor<B>);
 
@@ -165,7 +189,7 @@ impl<B: TuneBackend> Backward<B, 1> for CrossEntropy {
             let (logits, targets) = ops.state;
             grads.register::<B>(
                 node.id,
-                B::tune_cross_entropy_backward(logits, targets, grad, self.0),
+                B::tune_cross_entropy_backward(logits, targets, grad, &self),
             );
         }
     }
@@ -278,6 +302,21 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         }
     }
 
+    fn tune_linear_add(
+        sum: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        let state = LinearState {
+            x: weight.is_tracked().then(|| x.primitive.clone()),
+            weight: x.is_tracked().then(|| weight.primitive.clone()),
+        };
+        let output = B::tune_linear_add(sum.primitive, x.primitive, weight.primitive, scale);
+        let parents = [sum.node, x.node, weight.node];
+        node!(LinearAdd(scale), C, parents, state, output)
+    }
+
     fn tune_gelu(x: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
         let output = B::tune_gelu(x.primitive.clone(), kind);
         node!(Gelu(kind), C, [x.node], x.primitive, output)
@@ -285,23 +324,35 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
 
     fn tune_layer_norm(
         x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
         let output = B::tune_layer_norm(
             x.primitive.clone(),
+            residual.as_ref().map(|r| r.primitive.clone()),
             gamma.primitive.clone(),
             beta.primitive,
             epsilon,
         );
-        node!(
-            LayerNorm(epsilon),
-            C,
-            [x.node, gamma.node, beta.node],
-            (x.primitive, gamma.primitive),
-            output
-        )
+        let op = LayerNorm(epsilon);
+        match residual {
+            None => node!(
+                op,
+                C,
+                [x.node, gamma.node, beta.node],
+                (x.primitive, None, gamma.primitive),
+                output
+            ),
+            Some(residual) => node!(
+                op,
+                C,
+                [x.node, residual.node, gamma.node, beta.node],
+                (x.primitive, Some(residual.primitive), gamma.primitive),
+                output
+            ),
+        }
     }
 
     fn tune_attention(
@@ -345,12 +396,11 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
     fn tune_cross_entropy(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        label_smoothing: f64,
+        settings: &CrossEntropy,
     ) -> FloatTensor<Self> {
-        let output =
-            B::tune_cross_entropy(logits.primitive.clone(), targets.clone(), label_smoothing);
+        let output = B::tune_cross_entropy(logits.primitive.clone(), targets.clone(), settings);
         node!(
-            CrossEntropy(label_smoothing),
+            settings.clone(),
             C,
             [logits.node],
             (logits.primitive, targets),

@@ -1,4 +1,4 @@
-//! Layer norm (Ba, Kiros and Hinton 2016) over rows, biased variance as PyTorch's.
+//! Layer norm (Ba, Kiros and Hinton 2016) over rows, biased variance as PyTorch's, with the residual that is added before it.
 
 use super::{TuneBackend, primitive, tensor};
 use burn::tensor::{Tensor, ops::FloatTensor};
@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, ops::FloatTensor};
 /// Gradients of a layer norm; `None` where nobody asked.
 #[derive(Debug)]
 pub struct LayerNormGrads<B: TuneBackend> {
-    /// `[T, D]`
+    /// of x, and of the residual: `[T, D]`
     pub x: Option<FloatTensor<B>>,
     /// gamma and beta, `[D]` each
     pub affine: Option<(FloatTensor<B>, FloatTensor<B>)>,
@@ -20,25 +20,35 @@ fn normalise<B: TuneBackend>(x: Tensor<B, 2>, epsilon: f64) -> (Tensor<B, 2>, Te
     (centred * inverse.clone(), inverse)
 }
 
+/// x, plus the residual.
+fn sum<B: TuneBackend>(x: FloatTensor<B>, residual: Option<FloatTensor<B>>) -> Tensor<B, 2> {
+    match residual {
+        Some(residual) => tensor::<B, 2>(x) + tensor(residual),
+        None => tensor(x),
+    }
+}
+
 pub(super) fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     epsilon: f64,
 ) -> FloatTensor<B> {
-    let (normal, _) = normalise::<B>(tensor(x), epsilon);
+    let (normal, _) = normalise::<B>(sum::<B>(x, residual), epsilon);
     let (gamma, beta): (Tensor<B, 1>, Tensor<B, 1>) = (tensor(gamma), tensor(beta));
     primitive(normal * gamma.unsqueeze::<2>() + beta.unsqueeze::<2>())
 }
 
 pub(super) fn backward<B: TuneBackend>(
     x: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
     gamma: FloatTensor<B>,
     grad: FloatTensor<B>,
     epsilon: f64,
     needs: (bool, bool),
 ) -> LayerNormGrads<B> {
-    let (normal, inverse) = normalise::<B>(tensor(x), epsilon);
+    let (normal, inverse) = normalise::<B>(sum::<B>(x, residual), epsilon);
     let grad: Tensor<B, 2> = tensor(grad);
     let affine = needs.1.then(|| {
         let gamma = (grad.clone() * normal.clone())

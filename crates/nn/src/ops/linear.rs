@@ -21,3 +21,13 @@ pub(super) fn forward<B: TuneBackend>(
 pub(super) fn backward_bias<B: TuneBackend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(grad).sum_dim(0).squeeze_dim::<1>(0))
 }
+
+pub(super) fn add<B: TuneBackend>(
+    sum: FloatTensor<B>,
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    scale: f64,
+) -> FloatTensor<B> {
+    let product = B::tune_linear(x, weight, None);
+    B::float_add(sum, B::float_mul_scalar(product, scale.into()))
+}

@@ -24,6 +24,7 @@ pub use adamw::AdamW;
 pub use attention::{AttentionConfig, AttentionGrads};
 pub use batch_norm::{BatchNormConfig, BatchNormGrads, Rectify};
 pub use conv2d::Window;
+pub use cross_entropy::CrossEntropy;
 pub use dropout::{Dropout, Pass};
 pub use gelu::GeluKind;
 pub use layer_norm::LayerNormGrads;
@@ -45,6 +46,16 @@ pub trait TuneBackend: Backend {
         bias: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight, bias)
+    }
+    /// `sum [T, O]` plus `scale` times the product of `x [T, I]` and `weight [O, I]`: a low-rank side path, added where it
+    /// belongs.
+    fn tune_linear_add(
+        sum: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        linear::add::<Self>(sum, x, weight, scale)
     }
     /// `grad [T, O]`, `weight [O, I]` -> gradient of x `[T, I]`.
     fn tune_linear_backward_x(
@@ -78,24 +89,26 @@ pub trait TuneBackend: Backend {
         gelu::backward::<Self>(x, grad, kind)
     }
 
-    /// Layer norm of `x [T, D]` with `gamma`, `beta [D]`, biased variance.
+    /// Layer norm of `x [T, D]`, plus `residual [T, D]`, with `gamma`, `beta [D]`, biased variance.
     fn tune_layer_norm(
         x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        layer_norm::forward::<Self>(x, gamma, beta, epsilon)
+        layer_norm::forward::<Self>(x, residual, gamma, beta, epsilon)
     }
-    /// Gradients of [`TuneBackend::tune_layer_norm`]; `needs` = (x, gamma and beta).
+    /// Gradients of [`TuneBackend::tune_layer_norm`]; `needs` = (x or the residual, whose gradient is the same; gamma and beta).
     fn tune_layer_norm_backward(
         x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
         gamma: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         epsilon: f64,
         needs: (bool, bool),
     ) -> LayerNormGrads<Self> {
-        layer_norm::backward::<Self>(x, gamma, grad, epsilon, needs)
+        layer_norm::backward::<Self>(x, residual, gamma, grad, epsilon, needs)
     }
 
     /// Multi-head attention over packed sequences: q `[Tq, D]`, k, v `[Tk, D]` -> `[Tq, D]`; `sequences` = where the queries
@@ -142,22 +155,22 @@ pub trait TuneBackend: Backend {
         dropout::apply::<Self>(x, dropout)
     }
 
-    /// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`, label smoothing in [0, 1).
+    /// Per-example cross-entropy `[B]` of `logits [B, C]` against `targets [B]`.
     fn tune_cross_entropy(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        label_smoothing: f64,
+        settings: &CrossEntropy,
     ) -> FloatTensor<Self> {
-        cross_entropy::forward::<Self>(logits, targets, label_smoothing)
+        cross_entropy::forward::<Self>(logits, targets, settings)
     }
     /// Gradient of [`TuneBackend::tune_cross_entropy`] with respect to the logits, for `grad [B]`.
     fn tune_cross_entropy_backward(
         logits: FloatTensor<Self>,
         targets: IntTensor<Self>,
         grad: FloatTensor<Self>,
-        label_smoothing: f64,
+        settings: &CrossEntropy,
     ) -> FloatTensor<Self> {
-        cross_entropy::backward::<Self>(logits, targets, grad, label_smoothing)
+        cross_entropy::backward::<Self>(logits, targets, grad, settings)
     }
 
     /// Convolution of `x [N, H, W, C]` with `weight [O, C/groups, kh, kw]` (PyTorch's layout) -> `[N, H', W', O]`.
@@ -232,6 +245,11 @@ pub trait TuneBackend: Backend {
         batch_norm::backward::<Self>(x, y, gamma, moments, grad, config, needs)
     }
 
+    /// The sum of all squares, `[1]`.
+    fn tune_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_sum(Self::float_mul(x.clone(), x))
+    }
+
     /// One AdamW step; returns the new (parameter, first moment, second moment), same shapes.
     fn tune_adamw_step(
         parameter: FloatTensor<Self>,
@@ -274,20 +292,37 @@ pub fn linear<B: TuneBackend>(
     ))
 }
 
+/// `sum [T, O]` plus `scale` times the linear map of `x [T, I]` by `weight [O, I]`.
+pub fn linear_add<B: TuneBackend>(
+    sum: Tensor<B, 2>,
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    scale: f64,
+) -> Tensor<B, 2> {
+    tensor(B::tune_linear_add(
+        primitive(sum),
+        primitive(x),
+        primitive(weight),
+        scale,
+    ))
+}
+
 /// GELU, elementwise.
 pub fn gelu<B: TuneBackend, const D: usize>(x: Tensor<B, D>, kind: GeluKind) -> Tensor<B, D> {
     tensor(B::tune_gelu(primitive(x), kind))
 }
 
-/// Layer norm over the last dimension of `x [T, D]`.
+/// Layer norm over the last dimension of `x [T, D]`, plus `residual [T, D]`.
 pub fn layer_norm<B: TuneBackend>(
     x: Tensor<B, 2>,
+    residual: Option<Tensor<B, 2>>,
     gamma: Tensor<B, 1>,
     beta: Tensor<B, 1>,
     epsilon: f64,
 ) -> Tensor<B, 2> {
     tensor(B::tune_layer_norm(
         primitive(x),
+        residual.map(primitive),
         primitive(gamma),
         primitive(beta),
         epsilon,
@@ -355,12 +390,12 @@ pub fn dropout<B: TuneBackend>(x: Tensor<B, 2>, rate: f64, pass: Pass) -> Tensor
 pub fn cross_entropy<B: TuneBackend>(
     logits: Tensor<B, 2>,
     targets: Tensor<B, 1, Int>,
-    label_smoothing: f64,
+    settings: &CrossEntropy,
 ) -> Tensor<B, 1> {
     tensor(B::tune_cross_entropy(
         primitive(logits),
         targets.into_primitive(),
-        label_smoothing,
+        settings,
     ))
 }
 

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, Dropout, GeluKind, Rectify, Sequences,
-    TuneBackend, Window, primitive, tensor,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Rectify,
+    Sequences, TuneBackend, Window, primitive, tensor,
 };
 use crate::rng;
 use burn::backend::{Flex, flex::FlexTensor};
@@ -118,37 +118,52 @@ fn row_kernels_equal_their_default_bodies() {
         if tokens == 0 {
             continue;
         }
-        same(
-            "layer norm",
-            Flex::tune_layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-2),
-            ops::layer_norm::forward::<Flex>(x.clone(), gamma.clone(), beta.clone(), 1e-2),
-        );
-        for needs in [(true, true), (true, false), (false, true)] {
-            let kernel =
-                Flex::tune_layer_norm_backward(x.clone(), gamma.clone(), g.clone(), 1e-2, needs);
-            let default =
-                ops::layer_norm::backward::<Flex>(x.clone(), gamma.clone(), g.clone(), 1e-2, needs);
-            assert_eq!((kernel.x.is_some(), kernel.affine.is_some()), needs);
-            if let (Some(kernel), Some(default)) = (kernel.x, default.x) {
-                same("layer norm x", kernel, default);
-            }
-            if let (Some(kernel), Some(default)) = (kernel.affine, default.affine) {
-                same("layer norm gamma", kernel.0, default.0);
-                same("layer norm beta", kernel.1, default.1);
+        for residual in [None, Some(random(9, shape))] {
+            let call = || (x.clone(), residual.clone(), gamma.clone());
+            let (a, r, c) = call();
+            let default = ops::layer_norm::forward::<Flex>(a, r, c, beta.clone(), 1e-2);
+            let (a, r, c) = call();
+            same(
+                "layer norm",
+                Flex::tune_layer_norm(a, r, c, beta.clone(), 1e-2),
+                default,
+            );
+            for needs in [(true, true), (true, false), (false, true)] {
+                let (a, r, c) = call();
+                let kernel = Flex::tune_layer_norm_backward(a, r, c, g.clone(), 1e-2, needs);
+                let (a, r, c) = call();
+                let default = ops::layer_norm::backward::<Flex>(a, r, c, g.clone(), 1e-2, needs);
+                assert_eq!((kernel.x.is_some(), kernel.affine.is_some()), needs);
+                if let (Some(kernel), Some(default)) = (kernel.x, default.x) {
+                    same("layer norm x", kernel, default);
+                }
+                if let (Some(kernel), Some(default)) = (kernel.affine, default.affine) {
+                    same("layer norm gamma", kernel.0, default.0);
+                    same("layer norm beta", kernel.1, default.1);
+                }
             }
         }
-        for smoothing in [0.0, 0.2] {
+        for settings in [
+            CrossEntropy::default(),
+            CrossEntropy::smoothed(0.2),
+            CrossEntropy {
+                label_smoothing: 0.1,
+                weights: Some((0..width).map(|c| 0.5 + c as f32 / 7.0).collect()),
+                ignored: Some(1),
+            },
+        ] {
+            let settings = &settings;
             let targets = classes(tokens, width);
             same(
                 "cross-entropy",
-                Flex::tune_cross_entropy(x.clone(), targets.clone(), smoothing),
-                ops::cross_entropy::forward::<Flex>(x.clone(), targets.clone(), smoothing),
+                Flex::tune_cross_entropy(x.clone(), targets.clone(), settings),
+                ops::cross_entropy::forward::<Flex>(x.clone(), targets.clone(), settings),
             );
             let g = vector(8, tokens);
             same(
                 "cross-entropy backward",
-                Flex::tune_cross_entropy_backward(x.clone(), targets.clone(), g.clone(), smoothing),
-                ops::cross_entropy::backward::<Flex>(x.clone(), targets, g, smoothing),
+                Flex::tune_cross_entropy_backward(x.clone(), targets.clone(), g.clone(), settings),
+                ops::cross_entropy::backward::<Flex>(x.clone(), targets, g, settings),
             );
         }
     }

@@ -27,8 +27,8 @@ mod times;
 mod util;
 
 use super::{
-    AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, Dropout, GeluKind,
-    LayerNormGrads, Sequences, TuneBackend, Window,
+    AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
+    GeluKind, LayerNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -37,6 +37,16 @@ impl TuneBackend for Flex {
     fn tune_linear(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
         linear::forward(&x, &weight, bias.as_ref())
             .unwrap_or_else(|| super::linear::forward::<Self>(x, weight, bias))
+    }
+
+    fn tune_linear_add(
+        sum: FlexTensor,
+        x: FlexTensor,
+        weight: FlexTensor,
+        scale: f64,
+    ) -> FlexTensor {
+        linear::add(sum, &x, &weight, scale)
+            .unwrap_or_else(|sum| super::linear::add::<Self>(sum, x, weight, scale))
     }
 
     fn tune_linear_backward_x(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
@@ -63,23 +73,27 @@ impl TuneBackend for Flex {
 
     fn tune_layer_norm(
         x: FlexTensor,
+        residual: Option<FlexTensor>,
         gamma: FlexTensor,
         beta: FlexTensor,
         epsilon: f64,
     ) -> FlexTensor {
-        layer_norm::forward(&x, &gamma, &beta, epsilon)
-            .unwrap_or_else(|| super::layer_norm::forward::<Self>(x, gamma, beta, epsilon))
+        layer_norm::forward(&x, residual.as_ref(), &gamma, &beta, epsilon).unwrap_or_else(|| {
+            super::layer_norm::forward::<Self>(x, residual, gamma, beta, epsilon)
+        })
     }
 
     fn tune_layer_norm_backward(
         x: FlexTensor,
+        residual: Option<FlexTensor>,
         gamma: FlexTensor,
         grad: FlexTensor,
         epsilon: f64,
         needs: (bool, bool),
     ) -> LayerNormGrads<Self> {
-        layer_norm::backward(&x, &gamma, &grad, epsilon, needs)
-            .unwrap_or_else(|| super::layer_norm::backward::<Self>(x, gamma, grad, epsilon, needs))
+        layer_norm::backward(&x, residual.as_ref(), &gamma, &grad, epsilon, needs).unwrap_or_else(
+            || super::layer_norm::backward::<Self>(x, residual, gamma, grad, epsilon, needs),
+        )
     }
 
     fn tune_attention(
@@ -121,21 +135,20 @@ impl TuneBackend for Flex {
     fn tune_cross_entropy(
         logits: FlexTensor,
         targets: FlexTensor,
-        label_smoothing: f64,
+        settings: &CrossEntropy,
     ) -> FlexTensor {
-        cross_entropy::forward(&logits, &targets, label_smoothing).unwrap_or_else(|| {
-            super::cross_entropy::forward::<Self>(logits, targets, label_smoothing)
-        })
+        cross_entropy::forward(&logits, &targets, settings)
+            .unwrap_or_else(|| super::cross_entropy::forward::<Self>(logits, targets, settings))
     }
 
     fn tune_cross_entropy_backward(
         logits: FlexTensor,
         targets: FlexTensor,
         grad: FlexTensor,
-        label_smoothing: f64,
+        settings: &CrossEntropy,
     ) -> FlexTensor {
-        cross_entropy::backward(&logits, &targets, &grad, label_smoothing).unwrap_or_else(|| {
-            super::cross_entropy::backward::<Self>(logits, targets, grad, label_smoothing)
+        cross_entropy::backward(&logits, &targets, &grad, settings).unwrap_or_else(|| {
+            super::cross_entropy::backward::<Self>(logits, targets, grad, settings)
         })
     }
 
@@ -218,6 +231,10 @@ impl TuneBackend for Flex {
         batch_norm::backward(&x, &y, &gamma, &moments, &grad, config, needs).unwrap_or_else(|| {
             super::batch_norm::backward::<Self>(x, y, gamma, moments, grad, config, needs)
         })
+    }
+
+    fn tune_square_sum(x: FlexTensor) -> FlexTensor {
+        linear::square_sum(&x).unwrap_or_else(|| Self::float_sum(Self::float_mul(x.clone(), x)))
     }
 
     fn tune_adamw_step(

@@ -3,7 +3,8 @@
 
 use super::laws::{classes, random, vector};
 use crate::ops::{
-    self, AdamW, AttentionConfig, Dropout, GeluKind, Sequences, TuneBackend, primitive, tensor,
+    self, AdamW, AttentionConfig, CrossEntropy, Dropout, GeluKind, Sequences, TuneBackend,
+    primitive, tensor,
 };
 use burn::backend::Flex;
 use std::hint::black_box;
@@ -85,14 +86,48 @@ fn times_at_minilm_shapes() {
     }
     row(
         "layer norm",
-        || Flex::tune_layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-12),
-        || ops::layer_norm::forward::<Flex>(x.clone(), gamma.clone(), beta.clone(), 1e-12),
+        || {
+            Flex::tune_layer_norm(
+                x.clone(),
+                Some(g.clone()),
+                gamma.clone(),
+                beta.clone(),
+                1e-12,
+            )
+        },
+        || {
+            ops::layer_norm::forward::<Flex>(
+                x.clone(),
+                Some(g.clone()),
+                gamma.clone(),
+                beta.clone(),
+                1e-12,
+            )
+        },
     );
     let needs = (true, true);
     row(
         "layer norm backward",
-        || Flex::tune_layer_norm_backward(x.clone(), gamma.clone(), g.clone(), 1e-12, needs),
-        || ops::layer_norm::backward::<Flex>(x.clone(), gamma.clone(), g.clone(), 1e-12, needs),
+        || {
+            Flex::tune_layer_norm_backward(
+                x.clone(),
+                Some(g.clone()),
+                gamma.clone(),
+                g.clone(),
+                1e-12,
+                needs,
+            )
+        },
+        || {
+            ops::layer_norm::backward::<Flex>(
+                x.clone(),
+                Some(g.clone()),
+                gamma.clone(),
+                g.clone(),
+                1e-12,
+                needs,
+            )
+        },
     );
     let sequences = Sequences::from_lengths(&[128; 32]);
     for dropout in [None, Some(Dropout { key: 1, rate: 0.1 })] {
@@ -149,6 +184,7 @@ fn times_at_minilm_shapes() {
         || Flex::tune_dropout_rows(x.clone(), dropout),
         || ops::dropout::apply::<Flex>(x.clone(), dropout),
     );
+    let plain = CrossEntropy::default();
     for (rows, count) in [(4096, 2), (512, 30_522)] {
         let (logits, targets, g) = (
             random(9, [rows, count]),
@@ -157,18 +193,25 @@ fn times_at_minilm_shapes() {
         );
         row(
             &format!("cross-entropy {rows} x {count}"),
-            || Flex::tune_cross_entropy(logits.clone(), targets.clone(), 0.0),
-            || ops::cross_entropy::forward::<Flex>(logits.clone(), targets.clone(), 0.0),
+            || Flex::tune_cross_entropy(logits.clone(), targets.clone(), &plain),
+            || ops::cross_entropy::forward::<Flex>(logits.clone(), targets.clone(), &plain),
         );
         row(
             "cross-entropy backward",
-            || Flex::tune_cross_entropy_backward(logits.clone(), targets.clone(), g.clone(), 0.0),
+            || {
+                Flex::tune_cross_entropy_backward(
+                    logits.clone(),
+                    targets.clone(),
+                    g.clone(),
+                    &plain,
+                )
+            },
             || {
                 ops::cross_entropy::backward::<Flex>(
                     logits.clone(),
                     targets.clone(),
                     g.clone(),
-                    0.0,
+                    &plain,
                 )
             },
         );
