@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::bench::Bench;
 use crate::checks::STEPS;
 
-const TASKS: [&str; 5] = ["finetune", "run", "test", "goldens", "help"];
+const TASKS: [&str; 6] = ["finetune", "run", "test", "bench", "goldens", "help"];
 const BACKENDS: [&str; 3] = ["cpu", "wgpu", "cuda"];
 const TEST_OPTIONS: [&str; 6] = [
     "--quick",
@@ -28,6 +29,7 @@ pub enum Task {
     Run(Run),
     Test(Test),
     Goldens { python: PathBuf },
+    Bench(Bench),
 }
 
 /// A verb of `rekindle` to build for and hand over to.
@@ -106,6 +108,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
         Some("run") => parse_run(args),
         Some("test") => parse_test(args),
         Some("goldens") => parse_goldens(args),
+        Some("bench") => parse_bench(args),
         _ => bail!(
             "{}",
             unknown(
@@ -169,6 +172,49 @@ fn names_device(args: &[OsString]) -> bool {
         .take_while(|arg| *arg != "--")
         .filter_map(|arg| arg.to_str());
     own.any(|arg| arg.starts_with("device=") || SETTLED.iter().any(|name| is(arg, name)))
+}
+
+fn parse_bench(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
+    const OPTIONS: [&str; 5] = ["--python", "--data", "--pairs", "--only", "--help"];
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let mut bench = Bench {
+        python: variable("REKINDLE_BENCH_PYTHON").unwrap_or_else(|| "python3".into()),
+        data: variable("REKINDLE_BENCH_DATA"),
+        pairs: 5,
+        only: Vec::new(),
+    };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--python") => bench.python = value("--python", args.next())?.into(),
+            Some("--data") => bench.data = Some(value("--data", args.next())?.into()),
+            Some("--only") => {
+                let job = value("--only", args.next())?;
+                bench.only.push(job.to_string_lossy().into_owned());
+            }
+            Some("--pairs") => {
+                let count = value("--pairs", args.next())?;
+                bench.pairs = match count.to_str().and_then(|count| count.parse().ok()) {
+                    Some(pairs) if pairs > 0 => pairs,
+                    _ => bail!(
+                        "--pairs: expected a number above 0, found `{}`",
+                        count.display()
+                    ),
+                };
+            }
+            Some("--help" | "-h") => return Ok(Task::Help),
+            _ => bail!(
+                "{}",
+                unknown(
+                    "option",
+                    &arg,
+                    &OPTIONS,
+                    "`cargo xtask help` shows the options of `cargo xtask bench`"
+                )
+            ),
+        }
+    }
+    Ok(Task::Bench(bench))
 }
 
 fn parse_test(args: impl IntoIterator<Item = OsString>) -> Result<Task> {

@@ -4,6 +4,7 @@
 //! Depends on nothing of this workspace and not on Burn, so that it builds in seconds on a clean clone.
 
 mod args;
+mod bench;
 mod checks;
 mod goldens;
 mod handover;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         }
         Task::Run(run) => handover::run(&run),
         Task::Test(test) => checks::run(&test),
+        Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::Goldens { python } => goldens::run(&python).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {

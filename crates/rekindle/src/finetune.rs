@@ -283,6 +283,8 @@ impl Run<'_> {
             .map(|step| run.checkpoints().join(format!("step-{step:08}")))
             // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
             .filter(|path| path.is_dir());
+        // The last step ended with an evaluation, and it was the best.
+        let evaluated = best_step == Some(outcome.state.step);
         let model = match (earlier, &outcome.average) {
             (Some(path), _) => {
                 rekindle_train::restore_best(outcome.model, &path, job.names(), device)?.valid()
@@ -296,7 +298,7 @@ impl Run<'_> {
             report: figures,
             mistakes,
             calibration,
-        } = job.judge(&model)?;
+        } = job.judge(&model, evaluated)?;
         let remarks = job.remarks();
         remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((

@@ -65,6 +65,8 @@ pub(crate) struct ImageClassification<B: TuneAutodiff> {
     /// Units of the trunk.
     units: usize,
     frozen: RefCell<Frozen<B>>,
+    /// Validation logits of the model that was evaluated last, and the pictures they are of.
+    last: RefCell<Option<(Logits, Vec<usize>)>>,
     kept: Kept,
     device: B::Device,
     facts: Facts,
@@ -401,6 +403,7 @@ pub(crate) fn open<B: TuneAutodiff>(
             units: 0,
             model: None,
         }),
+        last: RefCell::default(),
         kept,
         device: device.clone(),
         facts,
@@ -624,11 +627,9 @@ impl<B: TuneAutodiff> ImageClassification<B> {
         model: &ImageClassifier<B::InnerBackend>,
         loader: &Arc<ImageLoader>,
         keep: bool,
-    ) -> Result<(Logits, Vec<usize>, Vec<u32>), Error> {
+    ) -> Result<(Logits, Vec<usize>), Error> {
         let kept = (keep && self.keeps_validation()).then_some(&self.kept.for_validation);
-        let (logits, seen) = self.logits(model, loader, kept)?;
-        let labels = seen.iter().map(|&i| loader.labels()[i]).collect();
-        Ok((logits, seen, labels))
+        self.logits(model, loader, kept)
     }
 
     /// The per-example losses `[N]` against these classes.
@@ -636,6 +637,11 @@ impl<B: TuneAutodiff> ImageClassification<B> {
         let targets: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(labels), &self.device);
         ops::cross_entropy(logits, targets, &self.cross_entropy)
     }
+}
+
+/// The classes of these pictures.
+fn labels_of(loader: &ImageLoader, pictures: &[usize]) -> Vec<u32> {
+    pictures.iter().map(|&i| loader.labels()[i]).collect()
 }
 
 /// A batch whose pictures are not needed: what comes of them is kept.
@@ -807,8 +813,10 @@ impl<B: TuneAutodiff> Job<B> for ImageClassification<B> {
         let Some(validation) = &self.validation else {
             return Ok(Evaluation::default());
         };
-        let (logits, _, labels) = self.score(model, validation, true).map_err(boxed)?;
-        evaluation::figures(&logits, &labels).map_err(boxed)
+        let (logits, seen) = self.score(model, validation, true).map_err(boxed)?;
+        let figures = evaluation::figures(&logits, &labels_of(validation, &seen));
+        *self.last.borrow_mut() = Some((logits, seen));
+        figures.map_err(boxed)
     }
 }
 
@@ -859,13 +867,22 @@ impl<B: TuneAutodiff> Task<B> for ImageClassification<B> {
         remarks
     }
 
-    fn judge(&self, model: &ImageClassifier<B::InnerBackend>) -> Result<Judged, Error> {
+    fn judge(
+        &self,
+        model: &ImageClassifier<B::InnerBackend>,
+        evaluated: bool,
+    ) -> Result<Judged, Error> {
         let (split, loader) = match (&self.test, &self.validation) {
             (Some(test), _) => ("test", test),
             (None, Some(validation)) => ("validation", validation),
             (None, None) => ("train", &self.train),
         };
-        let (logits, seen, labels) = self.score(model, loader, split == "validation")?;
+        let validation = split == "validation";
+        let (logits, seen) = match self.last.take().filter(|_| evaluated && validation) {
+            Some(known) => known,
+            None => self.score(model, loader, validation)?,
+        };
+        let labels = labels_of(loader, &seen);
         Ok(Judged {
             split,
             report: evaluation::score(&logits, &labels)?.report(),

@@ -21,8 +21,9 @@ pub(crate) trait Task<B: TuneAutodiff>: Job<B> {
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
-    /// The final figures of a model, and its worst mistakes.
-    fn judge(&self, model: &Evaluated<B, Self>) -> Result<Judged, Error>;
+    /// The final figures of a model, and its worst mistakes. `evaluated`: the model is the one that [`Job::evaluate`] saw
+    /// last, so that its validation logits need not be computed again.
+    fn judge(&self, model: &Evaluated<B, Self>, evaluated: bool) -> Result<Judged, Error>;
     /// Writes the model as Python loads it, and what we need to load it back.
     fn save(&self, model: &Evaluated<B, Self>, dir: &Path) -> Result<(), Error>;
 }

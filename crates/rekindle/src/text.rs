@@ -4,7 +4,7 @@ use crate::{
     Error, Observer, RunConfig, balance,
     config::{self, Method},
     data::{self, TextSplits},
-    evaluation::{self, input, logits, score},
+    evaluation::{self, Logits, input, logits, score},
     features::{AS_EVALUATED, Features},
     plan::{estimate_memory, grouped},
     saved::{self, Saved},
@@ -29,6 +29,7 @@ use rekindle_nn::{
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
 use std::{
+    cell::RefCell,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -48,6 +49,8 @@ pub(crate) struct TextClassification<B: TuneAutodiff> {
     cross_entropy: CrossEntropy,
     /// The model, where nothing but its head trains: what the head reads is then computed once for each text.
     frozen: Option<BertClassifier<B::InnerBackend>>,
+    /// Validation logits of the model that was evaluated last.
+    last: RefCell<Option<Logits>>,
     for_train: Mutex<Features>,
     for_validation: Mutex<Features>,
     device: B::Device,
@@ -122,6 +125,7 @@ pub(crate) fn open<B: TuneAutodiff>(
         sampler,
         cross_entropy,
         frozen: (config.train.cache_features && !encoder_trains).then(|| model.valid()),
+        last: RefCell::default(),
         for_train: keeper(".features"),
         for_validation: keeper(".features-validation"),
         device: device.clone(),
@@ -440,7 +444,9 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
             }),
             None => logits::<B::InnerBackend>(model, set, size, &self.device),
         };
-        evaluation::figures(&logits, &self.prepared.validation.labels).map_err(boxed)
+        let figures = evaluation::figures(&logits, &self.prepared.validation.labels);
+        *self.last.borrow_mut() = Some(logits);
+        figures.map_err(boxed)
     }
 }
 
@@ -488,10 +494,19 @@ impl<B: TuneAutodiff> Task<B> for TextClassification<B> {
         )]
     }
 
-    fn judge(&self, model: &BertClassifier<B::InnerBackend>) -> Result<Judged, Error> {
+    fn judge(
+        &self,
+        model: &BertClassifier<B::InnerBackend>,
+        evaluated: bool,
+    ) -> Result<Judged, Error> {
         let (split, set, examples) = self.prepared.judged_on();
+        let known = self
+            .last
+            .take()
+            .filter(|_| evaluated && split == "validation");
+        let size = self.config.eval.batch_size;
         let logits =
-            logits::<B::InnerBackend>(model, set, self.config.eval.batch_size, &self.device);
+            known.unwrap_or_else(|| logits::<B::InnerBackend>(model, set, size, &self.device));
         Ok(Judged {
             split,
             report: score(&logits, &set.labels)?.report(),
