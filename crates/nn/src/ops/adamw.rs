@@ -32,7 +32,8 @@ impl AdamW {
     }
 }
 
-pub(super) fn step<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_adamw_step`].
+pub fn step<B: TuneBackend>(
     parameter: FloatTensor<B>,
     grad: FloatTensor<B>,
     (m, v): (FloatTensor<B>, FloatTensor<B>),

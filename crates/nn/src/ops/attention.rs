@@ -172,7 +172,8 @@ fn nothing<B: TuneBackend>(x: &FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(x.clone()).zeros_like())
 }
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_attention`].
+pub fn forward<B: TuneBackend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,
@@ -193,7 +194,8 @@ pub(super) fn forward<B: TuneBackend>(
     padded.queries.unpad(p.matmul(v) * padded.real.clone())
 }
 
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_attention_backward`].
+pub fn backward<B: TuneBackend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,

@@ -49,7 +49,8 @@ pub struct BatchNormGrads<B: TuneBackend> {
     pub affine: Option<(FloatTensor<B>, FloatTensor<B>)>,
 }
 
-pub(super) fn moments<B: TuneBackend>(x: FloatTensor<B>) -> FloatTensor<B> {
+/// The default body of [`TuneBackend::tune_moments`].
+pub fn moments<B: TuneBackend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let x: Tensor<B, 2> = tensor(x);
     let mean = x.clone().mean_dim(0);
     let centred = x - mean.clone();
@@ -64,7 +65,8 @@ fn split<B: TuneBackend>(moments: FloatTensor<B>, epsilon: f64) -> (Tensor<B, 2>
     (moments.narrow(0, 0, 1), (variance + epsilon).sqrt().recip())
 }
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_batch_norm`].
+pub fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
     residual: Option<FloatTensor<B>>,
     gamma: FloatTensor<B>,
@@ -87,7 +89,8 @@ pub(super) fn forward<B: TuneBackend>(
 }
 
 #[allow(clippy::too_many_arguments)] // the operands of one formula
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_batch_norm_backward`].
+pub fn backward<B: TuneBackend>(
     x: FloatTensor<B>,
     y: FloatTensor<B>,
     gamma: FloatTensor<B>,

@@ -93,7 +93,8 @@ fn options(window: Window, groups: usize) -> ConvOptions<2> {
     ConvOptions::new(window.stride, [0, 0], [1, 1], groups)
 }
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_conv2d`].
+pub fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     window: Window,
@@ -104,7 +105,8 @@ pub(super) fn forward<B: TuneBackend>(
     primitive(channels_last::<B>(tensor(output)))
 }
 
-pub(super) fn backward_x<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_conv2d_backward_x`].
+pub fn backward_x<B: TuneBackend>(
     size: [usize; 4],
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
@@ -126,7 +128,8 @@ pub(super) fn backward_x<B: TuneBackend>(
     primitive(channels_last(x))
 }
 
-pub(super) fn backward_weight<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_conv2d_backward_weight`].
+pub fn backward_weight<B: TuneBackend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
@@ -146,7 +149,8 @@ pub(super) fn backward_weight<B: TuneBackend>(
 /// Less than any value of a picture's features that a float holds.
 const LOWEST: f64 = f32::MIN as f64;
 
-pub(super) fn max_pool<B: TuneBackend>(x: FloatTensor<B>, window: Window) -> FloatTensor<B> {
+/// The default body of [`TuneBackend::tune_max_pool`].
+pub fn max_pool<B: TuneBackend>(x: FloatTensor<B>, window: Window) -> FloatTensor<B> {
     let x = padded::<B>(channels_first(tensor(x)), window.padding, LOWEST);
     let output = B::max_pool2d(
         primitive(x),
@@ -159,7 +163,8 @@ pub(super) fn max_pool<B: TuneBackend>(x: FloatTensor<B>, window: Window) -> Flo
     primitive(channels_last::<B>(tensor(output)))
 }
 
-pub(super) fn max_pool_backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_max_pool_backward`].
+pub fn max_pool_backward<B: TuneBackend>(
     x: FloatTensor<B>,
     grad: FloatTensor<B>,
     window: Window,

@@ -69,7 +69,8 @@ fn target_distribution<B: TuneBackend>(
     target
 }
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_cross_entropy`].
+pub fn forward<B: TuneBackend>(
     logits: FloatTensor<B>,
     targets: IntTensor<B>,
     settings: &CrossEntropy,
@@ -84,7 +85,8 @@ pub(super) fn forward<B: TuneBackend>(
     )
 }
 
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_cross_entropy_backward`].
+pub fn backward<B: TuneBackend>(
     logits: FloatTensor<B>,
     targets: IntTensor<B>,
     grad: FloatTensor<B>,

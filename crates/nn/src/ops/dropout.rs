@@ -61,7 +61,8 @@ pub struct Dropout {
     pub rate: f64,
 }
 
-pub(super) fn apply<B: TuneBackend>(x: FloatTensor<B>, dropout: Dropout) -> FloatTensor<B> {
+/// The default body of [`TuneBackend::tune_dropout_rows`].
+pub fn apply<B: TuneBackend>(x: FloatTensor<B>, dropout: Dropout) -> FloatTensor<B> {
     let shape = x.shape();
     let columns = if shape.num_dims() > 1 {
         shape[shape.num_dims() - 1]

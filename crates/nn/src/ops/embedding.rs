@@ -6,7 +6,8 @@ use burn::tensor::{
     ops::{FloatTensor, IntTensor},
 };
 
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_embedding_rows_backward`].
+pub fn backward<B: TuneBackend>(
     vocabulary: usize,
     indices: IntTensor<B>,
     grad: FloatTensor<B>,

@@ -29,7 +29,8 @@ fn flat<B: TuneBackend>(x: FloatTensor<B>) -> (Tensor<B, 1>, burn::tensor::Shape
     (tensor(B::float_reshape(x, [count].into())), shape)
 }
 
-pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, kind: GeluKind) -> FloatTensor<B> {
+/// The default body of [`TuneBackend::tune_gelu`].
+pub fn forward<B: TuneBackend>(x: FloatTensor<B>, kind: GeluKind) -> FloatTensor<B> {
     let (x, shape) = flat::<B>(x);
     let gate = match kind {
         GeluKind::Exact => (x.clone() * FRAC_1_SQRT_2).erf(),
@@ -38,7 +39,8 @@ pub(super) fn forward<B: TuneBackend>(x: FloatTensor<B>, kind: GeluKind) -> Floa
     B::float_reshape(primitive(x * (gate + 1.0) * 0.5), shape)
 }
 
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_gelu_backward`].
+pub fn backward<B: TuneBackend>(
     x: FloatTensor<B>,
     grad: FloatTensor<B>,
     kind: GeluKind,

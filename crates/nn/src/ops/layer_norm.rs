@@ -28,7 +28,8 @@ fn sum<B: TuneBackend>(x: FloatTensor<B>, residual: Option<FloatTensor<B>>) -> T
     }
 }
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_layer_norm`].
+pub fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
     residual: Option<FloatTensor<B>>,
     gamma: FloatTensor<B>,
@@ -40,7 +41,8 @@ pub(super) fn forward<B: TuneBackend>(
     primitive(normal * gamma.unsqueeze::<2>() + beta.unsqueeze::<2>())
 }
 
-pub(super) fn backward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_layer_norm_backward`].
+pub fn backward<B: TuneBackend>(
     x: FloatTensor<B>,
     residual: Option<FloatTensor<B>>,
     gamma: FloatTensor<B>,

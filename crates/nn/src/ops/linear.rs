@@ -3,7 +3,8 @@
 use super::{TuneBackend, primitive, tensor};
 use burn::tensor::{Tensor, ops::FloatTensor};
 
-pub(super) fn forward<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_linear`].
+pub fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
@@ -18,11 +19,13 @@ pub(super) fn forward<B: TuneBackend>(
     }
 }
 
-pub(super) fn backward_bias<B: TuneBackend>(grad: FloatTensor<B>) -> FloatTensor<B> {
+/// The default body of [`TuneBackend::tune_linear_backward_bias`].
+pub fn backward_bias<B: TuneBackend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(grad).sum_dim(0).squeeze_dim::<1>(0))
 }
 
-pub(super) fn add<B: TuneBackend>(
+/// The default body of [`TuneBackend::tune_linear_add`].
+pub fn add<B: TuneBackend>(
     sum: FloatTensor<B>,
     x: FloatTensor<B>,
     weight: FloatTensor<B>,

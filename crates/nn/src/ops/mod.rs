@@ -30,6 +30,25 @@ pub use gelu::GeluKind;
 pub use layer_norm::LayerNormGrads;
 pub use sequences::Sequences;
 
+/// The default bodies: what a backend's own kernel falls back on, and is held and timed against.
+pub mod default {
+    pub use super::adamw::step as adamw_step;
+    pub use super::attention::{backward as attention_backward, forward as attention};
+    pub use super::batch_norm::{backward as batch_norm_backward, forward as batch_norm, moments};
+    pub use super::conv2d::{
+        backward_weight as conv2d_backward_weight, backward_x as conv2d_backward_x,
+        forward as conv2d, max_pool, max_pool_backward,
+    };
+    pub use super::cross_entropy::{backward as cross_entropy_backward, forward as cross_entropy};
+    pub use super::dropout::apply as dropout_rows;
+    pub use super::embedding::backward as embedding_rows_backward;
+    pub use super::gelu::{backward as gelu_backward, forward as gelu};
+    pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
+    pub use super::linear::{
+        add as linear_add, backward_bias as linear_backward_bias, forward as linear,
+    };
+}
+
 use burn::tensor::{
     Int, Tensor, TensorPrimitive,
     backend::{AutodiffBackend, Backend},

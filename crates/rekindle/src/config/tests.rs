@@ -125,7 +125,33 @@ fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![RunConfig::default(), all_linear, nothing_default()]
+    vec![
+        RunConfig::default(),
+        all_linear,
+        of_task(Task::TextClassification),
+        of_task(Task::ImageClassification),
+    ]
+}
+
+/// Nothing default but what the task has no use for.
+fn of_task(task: Task) -> RunConfig {
+    let (default, mut config) = (RunConfig::default(), nothing_default());
+    config.task = task;
+    match task {
+        Task::TextClassification => {
+            config.images = default.images;
+            config.peft.train_last = None;
+            config.peft.unfreeze_every = None;
+            config.train.layer_decay = None;
+        }
+        Task::ImageClassification => {
+            config.model.pooling = default.model.pooling;
+            config.data.text_pair = None;
+            config.data.max_length = default.data.max_length;
+            config.train.group_by_length = default.train.group_by_length;
+        }
+    }
+    config
 }
 
 #[test]
@@ -142,9 +168,10 @@ fn writing_then_reading_is_identity() {
 
 #[test]
 fn the_round_trip_covers_every_setting() {
-    let (default, config) = (RunConfig::default(), nothing_default());
+    let default = RunConfig::default();
+    let tasks = [Task::TextClassification, Task::ImageClassification].map(of_task);
     let same: Vec<_> = keys()
-        .filter(|key| key.write(&config) == key.write(&default))
+        .filter(|key| tasks.iter().all(|t| key.write(t) == key.write(&default)))
         .map(Key::path)
         .collect();
     // `data.train` excludes the one, `train.warmup_steps` the other.

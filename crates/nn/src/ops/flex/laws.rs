@@ -13,7 +13,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 /// Rounding of f32 in another order of summation, relative to `1 + |value|`.
 const TOLERANCE: f32 = 2e-5;
 
-pub(super) fn random(key: u64, shape: [usize; 2]) -> FlexTensor {
+fn random(key: u64, shape: [usize; 2]) -> FlexTensor {
     let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64)
         .map(|i| (2.0 * rng::uniform(key, i) - 1.0) as f32)
         .collect();
@@ -23,11 +23,11 @@ pub(super) fn random(key: u64, shape: [usize; 2]) -> FlexTensor {
     ))
 }
 
-pub(super) fn vector(key: u64, len: usize) -> FlexTensor {
+fn vector(key: u64, len: usize) -> FlexTensor {
     primitive(tensor::<Flex, 2>(random(key, [1, len])).reshape([len]))
 }
 
-pub(super) fn classes(len: usize, count: usize) -> FlexTensor {
+fn classes(len: usize, count: usize) -> FlexTensor {
     let values: Vec<i64> = (0..len).map(|i| ((i * i) % count) as i64).collect();
     Tensor::<Flex, 1, Int>::from_data(TensorData::new(values, [len]), &Default::default())
         .into_primitive()

@@ -22,8 +22,6 @@ mod math;
 mod max_pool;
 mod rows;
 mod tile;
-#[cfg(test)]
-mod times;
 mod util;
 
 use super::{
