@@ -2,7 +2,6 @@
 //!
 //! Step jobs are two processes that wait for a line and do one round; whole runs are two processes from start to exit.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::proc::{cargo, root, shown};
 
@@ -127,7 +126,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Runs the jobs and writes `docs/benchmarks.md`; rows of jobs that were not asked for stay out.
+/// Runs the jobs and writes `docs/benchmarks.md`, with what earlier calls found of the others.
 pub fn run(bench: &Bench) -> Result<()> {
     let root = root();
     let mut build = cargo();
@@ -152,27 +151,40 @@ pub fn run(bench: &Bench) -> Result<()> {
         bench.only.is_empty() || bench.only.iter().any(|o| name.starts_with(o.as_str()))
     };
 
-    let mut steps = Vec::new();
-    for (name, what, aim) in STEPS.into_iter().filter(|(name, ..)| wanted(name)) {
-        println!("==> {name}");
-        let row = step_job(bench, &bin, &model, name, what, aim)?;
-        println!("    {}", line(&row));
-        steps.push(row);
-    }
-    let mut runs = Vec::new();
-    for (name, what, aim) in RUNS.into_iter().filter(|(name, ..)| wanted(name)) {
-        println!("==> {name}");
-        match run_job(bench, &bin, &target, &model, name, what, aim)? {
-            Some(row) => {
-                println!("    {}", line(&row));
-                runs.push(row);
-            }
-            None => println!("    left out: its data is not there (--data DIR names the folder)"),
-        }
-    }
+    let kept = target.join("bench/rows.json");
+    fs::create_dir_all(target.join("bench"))?;
+    let mut rows: Map<String, Value> = fs::read_to_string(&kept)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
     let path = root.join("docs/benchmarks.md");
-    fs::write(&path, page(&steps, &runs, &bench.python))
-        .with_context(|| path.display().to_string())?;
+    for (name, what, aim) in STEPS
+        .into_iter()
+        .chain(RUNS)
+        .filter(|(name, ..)| wanted(name))
+    {
+        println!("==> {name}");
+        let whole = RUNS.iter().any(|(run, ..)| *run == name);
+        let row = if whole {
+            run_job(bench, &bin, &target, &model, name, what, aim)?
+        } else {
+            Some(step_job(bench, &bin, &model, name, what, aim)?)
+        };
+        let Some(row) = row else {
+            println!("    left out: its data is not there (--data DIR names the folder)");
+            continue;
+        };
+        println!("    {}", line(&row));
+        let text = if whole {
+            run_line(&row)
+        } else {
+            step_line(&row)
+        };
+        rows.insert(name.to_owned(), text.into());
+        // After every job, so that a run that is stopped keeps what it has.
+        fs::write(&kept, serde_json::to_string_pretty(&rows)?)?;
+        fs::write(&path, page(&rows, &bench.python)).with_context(|| path.display().to_string())?;
+    }
     println!("wrote {}", path.display());
     Ok(())
 }
@@ -508,7 +520,52 @@ fn line(row: &Row) -> String {
     )
 }
 
-fn page(steps: &[Row], runs: &[Row], python: &Path) -> String {
+fn step_line(row: &Row) -> String {
+    format!(
+        "| {} | {:.3} s | {:.3} s | {:.2} | {} | {:.0} MB | {:.2} | {} |",
+        row.what,
+        median(&row.ours.seconds),
+        median(&row.theirs.seconds),
+        row.ratio(),
+        row.aim,
+        row.ours.peak / 1e6,
+        row.ours.peak / row.theirs.peak,
+        row.ours.seconds.len(),
+    )
+}
+
+fn run_line(row: &Row) -> String {
+    let accuracy = |side: &Side| {
+        side.accuracy
+            .map_or_else(|| "?".into(), |a| format!("{a:.4}"))
+    };
+    let mut line = format!(
+        "| {} | {:.1} s | {:.1} s | {:.2} | {} | {}, {} | {:.1} s, {:.1} s | {:.0} MB | {:.2} | {} |",
+        row.what,
+        median(&row.ours.seconds),
+        median(&row.theirs.seconds),
+        row.ratio(),
+        row.aim,
+        accuracy(&row.ours),
+        accuracy(&row.theirs),
+        median(&row.ours.first_step),
+        median(&row.theirs.first_step),
+        row.ours.peak / 1e6,
+        row.ours.peak / row.theirs.peak,
+        row.ours.seconds.len(),
+    );
+    if !row.ours.epoch.is_empty() {
+        let (ours, theirs) = (median(&row.ours.epoch), median(&row.theirs.epoch));
+        let ratio = theirs / ours;
+        line += &format!(
+            "\n| an epoch of it after the first: the frozen part is computed once | {ours:.4} s | {theirs:.2} s | {ratio:.0} | 20 | | | | | {} |",
+            row.ours.epoch.len()
+        );
+    }
+    line
+}
+
+fn page(rows: &Map<String, Value>, python: &Path) -> String {
     let versions = Command::new(python)
         .args([
             "-c",
@@ -522,61 +579,27 @@ fn page(steps: &[Row], runs: &[Row], python: &Path) -> String {
          each, in f32. The ratio is the median over the pairs of PyTorch's time by ours; above 1 we are faster. {versions}.\n",
         threads()
     );
-    if !steps.is_empty() {
-        page += "\n## Steps\n\nNo dropout; a training step is forward, backward, clipping and AdamW (PyTorch's fused one). Image models run in PyTorch in \
-                 whichever memory layout is faster.\n\n| job | ours | PyTorch | ratio | aim | peak memory | of PyTorch's | pairs |\n|---|---|---|---|---|---|---|---|\n";
-    }
-    for row in steps {
-        let _ = writeln!(
-            page,
-            "| {} | {:.3} s | {:.3} s | {:.2} | {} | {:.0} MB | {:.2} | {} |",
-            row.what,
-            median(&row.ours.seconds),
-            median(&row.theirs.seconds),
-            row.ratio(),
-            row.aim,
-            row.ours.peak / 1e6,
-            row.ours.peak / row.theirs.peak,
-            row.ours.seconds.len(),
-        );
-    }
-    if !runs.is_empty() {
-        page += "\n## Whole runs\n\nFrom the start of the process to its end, with the data read and encoded, the model trained for one epoch (the last job: \
-                 three), evaluated and saved. AG News: every tenth of 10,001 rows is held out to evaluate on.\n\n\
-                 | job | ours | PyTorch | ratio | aim | accuracy, ours and PyTorch's | start to first step | peak memory | of PyTorch's | pairs |\n\
-                 |---|---|---|---|---|---|---|---|---|---|\n";
-    }
-    for row in runs {
-        let accuracy = |side: &Side| {
-            side.accuracy
-                .map_or_else(|| "?".into(), |a| format!("{a:.4}"))
-        };
-        let _ = writeln!(
-            page,
-            "| {} | {:.1} s | {:.1} s | {:.2} | {} | {}, {} | {:.1} s, {:.1} s | {:.0} MB | {:.2} | {} |",
-            row.what,
-            median(&row.ours.seconds),
-            median(&row.theirs.seconds),
-            row.ratio(),
-            row.aim,
-            accuracy(&row.ours),
-            accuracy(&row.theirs),
-            median(&row.ours.first_step),
-            median(&row.theirs.first_step),
-            row.ours.peak / 1e6,
-            row.ours.peak / row.theirs.peak,
-            row.ours.seconds.len(),
-        );
-    }
-    for row in runs.iter().filter(|row| !row.ours.epoch.is_empty()) {
-        let (ours, theirs) = (median(&row.ours.epoch), median(&row.theirs.epoch));
-        let _ = writeln!(
-            page,
-            "\nHead only, an epoch after the first: ours {:.4} s, PyTorch {theirs:.2} s, ratio {:.0} (aim 20): the frozen part is computed once.",
-            ours,
-            theirs / ours
-        );
-    }
+    let mut table = |head: &str, names: &[(&str, &str, f64)]| {
+        let lines: Vec<&str> = names
+            .iter()
+            .filter_map(|(name, ..)| rows.get(*name)?.as_str())
+            .collect();
+        if !lines.is_empty() {
+            page += &format!("\n{head}\n{}\n", lines.join("\n"));
+        }
+    };
+    table(
+        "## Steps\n\nNo dropout; a training step is forward, backward, clipping and AdamW (PyTorch's fused one). Image models run in PyTorch in \
+         whichever memory layout is faster.\n\n| job | ours | PyTorch | ratio | aim | peak memory | of PyTorch's | pairs |\n|---|---|---|---|---|---|---|---|",
+        &STEPS,
+    );
+    table(
+        "## Whole runs\n\nFrom the start of the process to its end, with the data read and encoded, the model trained for one epoch (the last job: \
+         three), evaluated and saved. AG News: every tenth of 10,001 rows is held out to evaluate on.\n\n\
+         | job | ours | PyTorch | ratio | aim | accuracy, ours and PyTorch's | start to first step | peak memory | of PyTorch's | pairs |\n\
+         |---|---|---|---|---|---|---|---|---|---|",
+        &RUNS,
+    );
     page
 }
 
@@ -604,7 +627,9 @@ mod tests {
             ours: side(&[1.0, 2.0, 4.0], 1e6),
             theirs: side(&[2.0, 2.0, 2.0], 4e6),
         };
-        let page = page(&[row], &[], Path::new("no-such-python"));
+        let mut rows = Map::new();
+        rows.insert("minilm-full".into(), step_line(&row).into());
+        let page = page(&rows, Path::new("no-such-python"));
         assert!(
             page.contains("| a job | 2.000 s | 2.000 s | 1.00 | 1.1 | 1 MB | 0.25 | 3 |"),
             "{page}"

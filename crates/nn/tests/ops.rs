@@ -808,6 +808,11 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         ops::linear(x.clone(), w.clone(), Some(b.clone().reshape([390]))),
         vec![x.clone(), w, b],
     );
+    let (sum, low, up) = (leaf(19, tokens, 390), leaf(20, tokens, 8), leaf(21, 390, 8));
+    run(
+        ops::linear_add(sum.clone(), low.clone(), up.clone(), 2.0),
+        vec![sum, low, up],
+    );
     for kind in [GeluKind::Exact, GeluKind::Tanh] {
         run(ops::gelu(x.clone(), kind), vec![x.clone()]);
     }
@@ -905,6 +910,11 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         step: 3,
         grad_scale: 0.5,
     };
+    let flat_values = flat::<B::InnerBackend>(&values(22, 100_001, 1.0));
+    let squares = B::InnerBackend::tune_square_sum(flat_values.into_primitive().tensor());
+    keep(host(Tensor::<B::InnerBackend, 1>::from_primitive(
+        TensorPrimitive::Float(squares),
+    )));
     let state = [11, 12, 13].map(|key| flat::<B::InnerBackend>(&values(key, 100_001, 1.0)).abs());
     for x in adamw(state, flat(&values(14, 100_001, 1.0)), settings) {
         keep(host(x));

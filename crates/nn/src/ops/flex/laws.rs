@@ -212,6 +212,19 @@ fn linear_and_embedding_equal_their_default_bodies() {
             Flex::tune_linear_backward_bias(g.clone()),
             default,
         );
+        for (low, up) in [(7, 8), (9, 10)] {
+            let (low, up) = (random(low, [tokens, 3]), random(up, [outer, 3]));
+            let call = || (g.clone(), low.clone(), up.clone());
+            let (a, b, c) = call();
+            let default = ops::linear::add::<Flex>(a, b, c, 0.5);
+            let (a, b, c) = call();
+            same("linear add", Flex::tune_linear_add(a, b, c, 0.5), default);
+        }
+        same(
+            "square sum",
+            Flex::tune_square_sum(g.clone()),
+            primitive(tensor::<Flex, 2>(g.clone()).powi_scalar(2).sum()),
+        );
         // Views with strides are not for the kernels.
         same(
             "linear of a view",
