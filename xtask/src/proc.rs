@@ -1,7 +1,10 @@
 //! Child processes: which cargo, from where, and how a command line is shown.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
 
 /// The workspace's root directory.
 pub fn root() -> PathBuf {
@@ -13,6 +16,40 @@ pub fn root() -> PathBuf {
 /// The cargo that runs this task, so that a toolchain chosen with `cargo +NAME` stays chosen.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Builds packages in release, the CLI among them, cargo's progress shown as always, and returns where cargo says it put
+/// the program `rekindle`: right with any `CARGO_TARGET_DIR`, `build.target-dir` or `build.target`.
+pub fn build(packages: &[&str], more: &[&str]) -> Result<PathBuf> {
+    let mut build = cargo();
+    build
+        .args(["build", "--release"])
+        .args(packages.iter().flat_map(|name| ["--package", name]))
+        .args(more)
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .stdout(Stdio::piped());
+    let mut child = build.spawn().context("cannot start cargo")?;
+    let messages = child.stdout.take().context("cargo's output is not piped")?;
+    let mut program = None;
+    for line in BufReader::new(messages).lines() {
+        program = executable(&line.context("cannot read what cargo says")?).or(program);
+    }
+    if !child.wait().context("cannot wait for cargo")?.success() {
+        bail!("building `rekindle` failed; the compiler's messages are above");
+    }
+    program.context("cargo built the package `rekindle-cli` but named no program `rekindle`")
+}
+
+/// The path of the program `rekindle`, if this message of cargo's is about it.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let target = &message["target"];
+    let ours = message["reason"] == "compiler-artifact"
+        && target["name"] == "rekindle"
+        && target["kind"][0] == "bin";
+    ours.then(|| message["executable"].as_str().map(PathBuf::from))?
 }
 
 /// The command as one would type it, with its environment variables before it.
@@ -61,5 +98,20 @@ mod tests {
     #[test]
     fn the_root_holds_the_workspace() {
         assert!(root().join("Cargo.lock").is_file());
+    }
+
+    #[test]
+    fn the_program_is_the_one_cargo_names() {
+        let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"rekindle"},"executable":"/t/rekindle"}"#;
+        let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"rekindle"},"executable":null}"#;
+        assert_eq!(executable(artifact), Some("/t/rekindle".into()));
+        for other in [
+            library,
+            r#"{"reason":"build-finished","success":true}"#,
+            "not JSON",
+            "",
+        ] {
+            assert_eq!(executable(other), None, "{other}");
+        }
     }
 }
