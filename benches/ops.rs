@@ -14,8 +14,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rekindle_nn::{
     Sequences, TuneBackend,
     ops::{
-        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Rectify, Window,
-        default,
+        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
+        Rectify, Window, default,
     },
     rng,
 };
@@ -66,12 +66,27 @@ fn text(c: &mut Criterion) {
     let (x, g) = (random(1, [tokens, width]), random(2, [tokens, width]));
     let (wide_x, wide_g) = (random(3, [tokens, inner]), random(4, [tokens, inner]));
     let (w, b) = (random(5, [inner, width]), random(6, [inner]));
-    pair(
-        c,
-        "linear 384 to 1536",
-        || Flex::tune_linear(x.clone(), w.clone(), Some(b.clone())),
-        || default::linear::<Flex>(x.clone(), w.clone(), Some(b.clone())),
-    );
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (x, w, g) = (|| x.clone(), || w.clone(), || wide_g.clone());
+        pair(
+            c,
+            &format!("linear 384 to 1536, {precision:?}"),
+            || Flex::tune_linear(x(), w(), Some(b.clone()), precision),
+            || default::linear::<Flex>(x(), w(), Some(b.clone()), precision),
+        );
+        pair(
+            c,
+            &format!("linear backward x, {precision:?}"),
+            || Flex::tune_linear_backward_x(g(), w(), precision),
+            || default::linear_backward_x::<Flex>(g(), w(), precision),
+        );
+        pair(
+            c,
+            &format!("linear backward weight, {precision:?}"),
+            || Flex::tune_linear_backward_weight(g(), x(), precision),
+            || default::linear_backward_weight::<Flex>(g(), x(), precision),
+        );
+    }
     pair(
         c,
         "linear backward bias",

@@ -4,7 +4,7 @@
 //!
 //!     rekindle-bench JOB
 //!
-//! JOB is minilm-{forward,full,lora}[-real], resnet18-{forward,step} or lite0-{forward,step}.
+//! JOB is minilm-{forward,full,lora}[-real][-bf16], resnet18-{forward,step} or lite0-{forward,step}.
 
 /// The program's own allocator, so that what is timed is what runs.
 #[path = "../../crates/cli/src/memory.rs"]
@@ -23,7 +23,7 @@ use rekindle_models::{
 };
 use rekindle_nn::{
     Pass, Sequences,
-    ops::{self, CrossEntropy},
+    ops::{self, CrossEntropy, Precision},
     params::{NameMap, set_trainable},
     rng,
 };
@@ -94,6 +94,10 @@ fn text<B: Backend>(lengths: &[usize], device: &B::Device) -> TextInput<B> {
 /// MiniLM with two classes, without dropout.
 fn minilm(what: &str) -> Result<Round> {
     let device = Device::default();
+    let (what, precision) = match what.strip_suffix("-bf16") {
+        Some(what) => (what, Precision::Bf16),
+        None => (what, Precision::F32),
+    };
     let (what, real) = match what.strip_suffix("-real") {
         Some(what) => (what, true),
         None => (what, false),
@@ -112,7 +116,8 @@ fn minilm(what: &str) -> Result<Round> {
     if what == "forward" {
         let (model, input) = (model.valid(), text::<Flex>(&lengths, &device));
         return Ok(Box::new(move || {
-            read(model.forward(&input, Pass::evaluation()));
+            let pass = Pass::evaluation().with_precision(precision);
+            read(model.forward(&input, pass));
         }));
     }
     let model = match what {
@@ -131,7 +136,7 @@ fn minilm(what: &str) -> Result<Round> {
         model,
         bert::NAMES,
         classes(32, 2, &device),
-        move |model, pass| model.forward(&input, pass),
+        move |model, pass| model.forward(&input, pass.with_precision(precision)),
     ))
 }
 

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use rekindle_data::{EncodedSet, Sampler};
 use rekindle_models::bert::{BertClassifier, BertConfig, NAMES};
-use rekindle_nn::Pass;
+use rekindle_nn::{Pass, ops::Precision};
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{
     Checkpoint, Event, Every, OptimizerConfig, RunDir, Schedule, Stopped, TrainConfig, Warmup,
@@ -15,8 +15,8 @@ use rekindle_train::{
 
 use crate::support::{
     Cpu, Texts, Tuning, assert_close, assert_same_bits, classifier, golden, gradient, gradients,
-    json, logits_alone, packed, run, run_in, set, state, steps, tiny_classifier, train_config,
-    trainable, values,
+    json, logits_alone, norm, packed, run, run_in, set, state, steps, tiny_classifier,
+    train_config, trainable, values,
 };
 
 /// Absolute, on logits: `x W + s (x A) B` and `x (W + s A B)` round differently.
@@ -281,6 +281,38 @@ fn accumulated_equals_one_batch() {
         }
     }
     println!("accumulated and in one batch: parameters after 3 steps within {largest:.1e}");
+}
+
+/// Products in bf16 move loss and gradients by their rounding, and no more: about 2^-8 of the norm.
+#[test]
+fn bf16_is_close_to_f32() {
+    let device = Default::default();
+    let examples = examples(6);
+    let found = |precision| {
+        let pass = Pass::training(1, 0).with_precision(precision);
+        let model = tiny_classifier::<Tuning>(&device).with_dropout(0.1);
+        let input = packed(&examples, &device);
+        gradients(&model, &input, &examples.labels, pass)
+    };
+    let ((exact, loss), (rounded, loss_rounded)) = (found(Precision::F32), found(Precision::Bf16));
+    assert!(
+        (loss - loss_rounded).abs() < 2e-3 * loss.abs(),
+        "{loss}, {loss_rounded}"
+    );
+    assert_ne!(loss, loss_rounded);
+    for name in state(&tiny_classifier::<Tuning>(&device)).keys() {
+        let (Some(exact), Some(rounded)) = (gradient(&exact, name), gradient(&rounded, name))
+        else {
+            continue;
+        };
+        // The gradient of a key's bias is 0 but for rounding.
+        if name.ends_with("key.bias") {
+            continue;
+        }
+        let off: Vec<f32> = exact.iter().zip(&rounded).map(|(a, b)| a - b).collect();
+        let relative = norm(&off) / norm(&exact);
+        assert!(relative < 0.03, "`{name}`: {relative}");
+    }
 }
 
 #[test]

@@ -119,6 +119,34 @@ fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
     }
 }
 
+/// In bf16 a run learns, and leaves f32; a CPU that cannot is told so before anything is read.
+#[test]
+fn a_run_in_bf16_learns_or_is_refused() {
+    #[cfg(target_arch = "x86_64")]
+    let fast = is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let fast = false;
+    let dir = Dir::new();
+    let tune = format!("{TUNE} --method full --epochs 2 --set train.precision=bf16");
+    if !fast {
+        let output = dir.rekindle(&format!("{tune} -o run"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("avx512_bf16"),
+            "{said}"
+        );
+        return;
+    }
+    let said = dir.ok(&format!("{tune} -o run"));
+    assert!(said.contains("cpu, trained in bf16"), "{said}");
+    dir.ok(&format!("{tune} --set train.precision=f32 -o exact"));
+    dir.ok(&format!("{tune} -o again"));
+    let weights = |run: &str| fs::read(dir.path(run).join("final/model.safetensors")).unwrap();
+    assert_eq!(weights("run").len(), weights("exact").len());
+    assert!(weights("run") != weights("exact"), "bf16 changes nothing");
+    assert!(weights("run") == weights("again"), "a run is not repeated");
+}
+
 /// Ctrl-C after the first step: a checkpoint, how to go on, and in the end the bytes of a run that was never stopped.
 #[test]
 #[cfg(unix)]

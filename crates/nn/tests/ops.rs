@@ -7,7 +7,8 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rekindle_nn::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Rectify, Window,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
+    Rectify, Window,
 };
 use rekindle_nn::rng::{self, Row, drop_threshold};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
@@ -162,7 +163,7 @@ fn linear() {
                         t[0].clone().reshape([tokens, inner]),
                         t[1].clone().reshape([outer, inner]),
                     );
-                    ops::linear(x, w, t.get(2).cloned()).reshape([-1])
+                    ops::linear(x, w, t.get(2).cloned(), Precision::F32).reshape([-1])
                 },
                 |t| {
                     let entry = |row: usize, o: usize| -> f64 {
@@ -696,7 +697,7 @@ fn what_nobody_asked_for_has_no_gradient() {
         leaf(2, 12).reshape([4, 3]).require_grad(),
         leaf(3, 4),
     );
-    let grads = ops::linear(x.clone(), w.clone(), Some(b.clone()))
+    let grads = ops::linear(x.clone(), w.clone(), Some(b.clone()), Precision::F32)
         .sum()
         .backward();
     assert!(x.grad(&grads).is_none() && b.grad(&grads).is_none() && w.grad(&grads).is_some());
@@ -804,10 +805,13 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let (tokens, width) = (515, 260);
     let (x, w) = (leaf(1, tokens, width), leaf(2, 390, width));
     let b = leaf(3, 1, 390);
-    run(
-        ops::linear(x.clone(), w.clone(), Some(b.clone().reshape([390]))),
-        vec![x.clone(), w, b],
-    );
+    for precision in [Precision::F32, Precision::Bf16] {
+        let bias = Some(b.clone().reshape([390]));
+        run(
+            ops::linear(x.clone(), w.clone(), bias, precision),
+            vec![x.clone(), w.clone(), b.clone()],
+        );
+    }
     let (sum, low, up) = (leaf(19, tokens, 390), leaf(20, tokens, 8), leaf(21, 390, 8));
     run(
         ops::linear_add(sum.clone(), low.clone(), up.clone(), 2.0),

@@ -437,7 +437,10 @@ fn make_plan(
             config.train.schedule.name()
         ),
         memory: facts.memory,
-        device: config.device.to_string(),
+        device: match config.train.precision {
+            config::Precision::F32 => config.device.to_string(),
+            precision => format!("{}, trained in {precision}", config.device),
+        },
         output_dir: dir.to_owned(),
         writes: writes.map(str::to_owned).to_vec(),
         notes: facts.notes.clone(),

@@ -22,7 +22,7 @@ use rekindle_models::{
 };
 use rekindle_nn::{
     Pass, TuneAutodiff,
-    ops::{self, CrossEntropy},
+    ops::{self, CrossEntropy, Precision},
     params::{self, NameMap},
     tensors::HostTensor,
 };
@@ -47,6 +47,8 @@ pub(crate) struct TextClassification<B: TuneAutodiff> {
     config: RunConfig,
     sampler: Sampler,
     cross_entropy: CrossEntropy,
+    /// Of the encoder's products in training.
+    precision: Precision,
     /// The model, where nothing but its head trains: what the head reads is then computed once for each text.
     frozen: Option<BertClassifier<B::InnerBackend>>,
     /// Validation logits of the model that was evaluated last.
@@ -93,6 +95,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     observer: &dyn Observer,
     device: &B::Device,
 ) -> Result<(TextClassification<B>, BertClassifier<B>), Error> {
+    let precision = precision::<B>(config)?;
     let mut prepared = prepare(config, observer)?;
     let clock = Instant::now();
     let (model, loaded, tuning) = build::<B>(config, &prepared, device)?;
@@ -124,6 +127,7 @@ pub(crate) fn open<B: TuneAutodiff>(
         config: config.clone(),
         sampler,
         cross_entropy,
+        precision,
         frozen: (config.train.cache_features && !encoder_trains).then(|| model.valid()),
         last: RefCell::default(),
         for_train: keeper(".features"),
@@ -132,6 +136,27 @@ pub(crate) fn open<B: TuneAutodiff>(
         facts,
     };
     Ok((job, model))
+}
+
+/// The precision asked for.
+///
+/// # Errors
+/// When it is not fast on this machine.
+fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
+    let precision = match config.train.precision {
+        config::Precision::F32 => Precision::F32,
+        config::Precision::Bf16 => Precision::Bf16,
+    };
+    match B::tune_is_fast(precision) {
+        true => Ok(precision),
+        false => Err(Error::Setting {
+            reason: format!(
+                "train.precision = \"{}\", but this CPU has no instructions for it (avx512_bf16)",
+                config.train.precision
+            ),
+            hint: "set it to \"f32\", or leave it out".into(),
+        }),
+    }
 }
 
 /// Finds the model, reads and encodes the data.
@@ -425,10 +450,14 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
     fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
         let logits = match &self.frozen {
             Some(frozen) => {
-                let features = self.features(frozen, batch, &self.for_train);
+                let once = Pass::evaluation().with_precision(self.precision);
+                let features = self.features(frozen, batch, once, &self.for_train);
                 model.head(Tensor::from_inner(features), pass)
             }
-            None => model.forward(&input::<B>(batch, &self.device), pass),
+            None => {
+                let pass = pass.with_precision(self.precision);
+                model.forward(&input::<B>(batch, &self.device), pass)
+            }
         };
         let labels: Tensor<B, 1, Int> =
             Tensor::from_data(TensorData::from(batch.labels.as_slice()), &self.device);
@@ -439,8 +468,9 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
         let (set, size) = (&self.prepared.validation, self.config.eval.batch_size);
         let logits = match &self.frozen {
             Some(frozen) => evaluation::logits_by(set, size, model.classes(), |batch| {
-                let features = self.features(frozen, batch, &self.for_validation);
-                model.head(features, Pass::evaluation())
+                let pass = Pass::evaluation();
+                let features = self.features(frozen, batch, pass, &self.for_validation);
+                model.head(features, pass)
             }),
             None => logits::<B::InnerBackend>(model, set, size, &self.device),
         };
@@ -456,6 +486,7 @@ impl<B: TuneAutodiff> TextClassification<B> {
         &self,
         frozen: &BertClassifier<B::InnerBackend>,
         batch: &TextBatch,
+        pass: Pass,
         kept: &Mutex<Features>,
     ) -> Tensor<B::InnerBackend, 2> {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -465,7 +496,7 @@ impl<B: TuneAutodiff> TextClassification<B> {
             return Tensor::from_data(TensorData::new(rows, shape), &self.device);
         }
         let input = input::<B::InnerBackend>(batch, &self.device);
-        let features = frozen.features(&input, Pass::evaluation());
+        let features = frozen.features(&input, pass);
         let rows = features.clone().into_primitive().tensor();
         let rows = HostTensor::from_primitive::<B::InnerBackend>(rows).values;
         let _ = kept.put(AS_EVALUATED, &batch.indices, &rows);

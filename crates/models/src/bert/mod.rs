@@ -15,7 +15,7 @@ use burn::{
 use rekindle_nn::{
     adapter_slots,
     layers::{Embedding, LayerNorm, Linear},
-    ops::{self, AttentionConfig, Pass, Sequences, TuneBackend},
+    ops::{self, AttentionConfig, Pass, Precision, Sequences, TuneBackend},
     params::{self, NameMap},
     rng,
     tensors::{self, HostTensor},
@@ -381,10 +381,15 @@ fn rule(name: &str, pooling: Pooling) -> Rule {
 /// The pass as a block sees it: as in evaluation where nothing in the block trains.
 fn within<B: Backend, M: Module<B>>(block: &M, pass: Pass) -> Pass {
     if pass.is_training() && !params::any_trainable(block) {
-        Pass::evaluation()
+        pass.frozen()
     } else {
         pass
     }
+}
+
+/// The pass of the pooler and the classifier, which are small and of which everything is read.
+fn exact(pass: Pass) -> Pass {
+    pass.with_precision(Precision::F32)
 }
 
 impl<B: TuneBackend> Embeddings<B> {
@@ -495,7 +500,7 @@ impl<B: TuneBackend> Bert<B> {
                     sequences: Sequences::from_lengths(&vec![1; input.sequences.count()]),
                 };
                 let first = self.run(input, Some(&firsts), pass.child(0));
-                pooler.dense.forward(first, pass.child(1)).tanh()
+                pooler.dense.forward(first, exact(pass.child(1))).tanh()
             }
             _ => mean_by_sequence(self.forward(input, pass.child(0)), &input.sequences),
         }
@@ -536,7 +541,7 @@ impl<B: TuneBackend> BertClassifier<B> {
             self.dropout,
             within(&self.classifier, pass).child(2),
         );
-        self.classifier.forward(features, pass.child(3))
+        self.classifier.forward(features, exact(pass.child(3)))
     }
 
     /// The encoder.

@@ -3,7 +3,7 @@
 
 use crate::{
     init,
-    ops::{self, Pass, TuneBackend},
+    ops::{self, Pass, Precision, TuneBackend},
     rng,
 };
 use burn::{
@@ -93,7 +93,7 @@ impl<B: TuneBackend> LowRank<B> {
     /// `sum [T, out]` plus the side path of `x [T, in]`.
     fn add_to(&self, sum: Tensor<B, 2>, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let x = ops::dropout(x, self.dropout, pass.child(self.site));
-        let low = ops::linear(x, self.lora_a.val(), None);
+        let low = ops::linear(x, self.lora_a.val(), None, Precision::F32);
         ops::linear_add(sum, low, self.lora_b.val(), self.scale)
     }
 }
@@ -102,10 +102,11 @@ impl<B: TuneBackend> Linear<B> {
     /// `x [T, in]` -> `[T, out]`.
     pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let bias = self.bias.as_ref().map(Param::val);
+        let precision = pass.precision();
         match &self.adapter {
-            None => ops::linear(x, self.weight.val(), bias),
+            None => ops::linear(x, self.weight.val(), bias, precision),
             Some(adapter) => {
-                let sum = ops::linear(x.clone(), self.weight.val(), bias);
+                let sum = ops::linear(x.clone(), self.weight.val(), bias, precision);
                 adapter.add_to(sum, x, pass)
             }
         }

@@ -3,7 +3,7 @@
 
 use super::{
     AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    GeluKind, Sequences, TuneBackend, Window,
+    GeluKind, Precision, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff,
@@ -31,7 +31,7 @@ macro_rules! node {
 }
 
 #[derive(Debug)]
-struct Linear;
+struct Linear(Precision);
 
 /// x where the weight is tracked, the weight where x is.
 #[derive(Debug, Clone)]
@@ -47,10 +47,12 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for Linear {
         let grad = grads.consume::<B>(&ops.node);
         let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
         if let (Some(node), Some(weight)) = (parent(0), ops.state.weight) {
-            grads.register::<B>(node.id, B::tune_linear_backward_x(grad.clone(), weight));
+            let x = B::tune_linear_backward_x(grad.clone(), weight, self.0);
+            grads.register::<B>(node.id, x);
         }
         if let (Some(node), Some(x)) = (parent(1), ops.state.x) {
-            grads.register::<B>(node.id, B::tune_linear_backward_weight(grad.clone(), x));
+            let weight = B::tune_linear_backward_weight(grad.clone(), x, self.0);
+            grads.register::<B>(node.id, weight);
         }
         if let Some(node) = parent(2) {
             grads.register::<B>(node.id, B::tune_linear_backward_bias(grad));
@@ -70,11 +72,11 @@ impl<B: TuneBackend> Backward<B, 3> for LinearAdd {
         let [node_sum, node_x, node_weight] = ops.parents;
         let scaled = |x: FloatTensor<B>| B::float_mul_scalar(x, self.0.into());
         if let (Some(node), Some(weight)) = (node_x, ops.state.weight) {
-            let x = B::tune_linear_backward_x(grad.clone(), weight);
+            let x = B::tune_linear_backward_x(grad.clone(), weight, Precision::F32);
             grads.register::<B>(node.id, scaled(x));
         }
         if let (Some(node), Some(x)) = (node_weight, ops.state.x) {
-            let weight = B::tune_linear_backward_weight(grad.clone(), x);
+            let weight = B::tune_linear_backward_weight(grad.clone(), x, Precision::F32);
             grads.register::<B>(node.id, scaled(weight));
         }
         if let Some(node) = node_sum {
@@ -281,10 +283,15 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for BatchNorm {
 }
 
 impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
+    fn tune_is_fast(precision: Precision) -> bool {
+        B::tune_is_fast(precision)
+    }
+
     fn tune_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (track_x, track_weight) = (x.is_tracked(), weight.is_tracked());
         let state = LinearState {
@@ -295,10 +302,12 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
             x.primitive,
             weight.primitive,
             bias.as_ref().map(|b| b.primitive.clone()),
+            precision,
         );
+        let op = Linear(precision);
         match bias {
-            Some(bias) => node!(Linear, C, [x.node, weight.node, bias.node], state, output),
-            None => node!(Linear, C, [x.node, weight.node], state, output),
+            Some(bias) => node!(op, C, [x.node, weight.node, bias.node], state, output),
+            None => node!(op, C, [x.node, weight.node], state, output),
         }
     }
 

@@ -1,29 +1,52 @@
 //! Dropout (Srivastava et al. 2014), inverted, from a counter-based generator: the mask of a site is a pure function of
 //! (seed, step, site, row, column), so it is never stored and a resumed run draws the same.
 
-use super::TuneBackend;
+use super::{Precision, TuneBackend};
 use crate::rng::{self, Row, drop_threshold};
 use burn::tensor::{TensorData, TensorMetadata, ops::FloatTensor};
 
-/// One forward pass: an evaluation, or a training step with the key of its random choices.
+/// One forward pass: an evaluation, or a training step with the key of its random choices; and the precision of its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     key: Option<u64>,
+    precision: Precision,
 }
 
 impl Pass {
-    /// No dropout anywhere.
+    /// No dropout anywhere; f32.
     #[must_use]
     pub const fn evaluation() -> Self {
-        Self { key: None }
+        Self {
+            key: None,
+            precision: Precision::F32,
+        }
     }
 
-    /// Training: every random choice a function of `seed` and `step` (counted in forward passes).
+    /// Training: every random choice a function of `seed` and `step` (counted in forward passes); f32.
     #[must_use]
     pub const fn training(seed: u64, step: u64) -> Self {
         Self {
             key: Some(rng::child(rng::child(seed, 0xD807), step)),
+            precision: Precision::F32,
         }
+    }
+
+    /// The same pass with linear layers of this precision (adapters' side paths stay in f32).
+    #[must_use]
+    pub const fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The precision of linear layers.
+    #[must_use]
+    pub const fn precision(self) -> Precision {
+        self.precision
+    }
+
+    /// The same pass without random choices, as what is frozen sees it.
+    #[must_use]
+    pub const fn frozen(self) -> Self {
+        Self { key: None, ..self }
     }
 
     /// Whether this is a training pass.
@@ -38,6 +61,7 @@ impl Pass {
         match self.key {
             Some(key) => Self {
                 key: Some(rng::child(key, index)),
+                ..self
             },
             None => self,
         }

@@ -1,14 +1,34 @@
 //! `y = x Wᵀ + b` with PyTorch's weight layout `[out, in]`.
 
 use super::{TuneBackend, primitive, tensor};
-use burn::tensor::{Tensor, ops::FloatTensor};
+use burn::tensor::{FloatDType, Tensor, ops::FloatTensor};
+
+/// What a matrix product multiplies; it sums in f32, and parameters, activations and gradients are f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// The factors as they are.
+    #[default]
+    F32,
+    /// The factors rounded to bf16 (8 bits of mantissa), to nearest even.
+    Bf16,
+}
+
+/// A factor as a product of this precision takes it.
+fn factor<B: TuneBackend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => B::float_cast(B::float_cast(x, FloatDType::BF16), FloatDType::F32),
+    }
+}
 
 /// The default body of [`TuneBackend::tune_linear`].
 pub fn forward<B: TuneBackend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
+    precision: Precision,
 ) -> FloatTensor<B> {
+    let (x, weight) = (factor::<B>(x, precision), factor::<B>(weight, precision));
     let y = B::float_matmul(x, B::float_transpose(weight));
     match bias {
         Some(bias) => {
@@ -17,6 +37,25 @@ pub fn forward<B: TuneBackend>(
         }
         None => y,
     }
+}
+
+/// The default body of [`TuneBackend::tune_linear_backward_x`].
+pub fn backward_x<B: TuneBackend>(
+    grad: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    B::float_matmul(factor::<B>(grad, precision), factor::<B>(weight, precision))
+}
+
+/// The default body of [`TuneBackend::tune_linear_backward_weight`].
+pub fn backward_weight<B: TuneBackend>(
+    grad: FloatTensor<B>,
+    x: FloatTensor<B>,
+    precision: Precision,
+) -> FloatTensor<B> {
+    let grad = B::float_transpose(factor::<B>(grad, precision));
+    B::float_matmul(grad, factor::<B>(x, precision))
 }
 
 /// The default body of [`TuneBackend::tune_linear_backward_bias`].
@@ -31,6 +70,6 @@ pub fn add<B: TuneBackend>(
     weight: FloatTensor<B>,
     scale: f64,
 ) -> FloatTensor<B> {
-    let product = B::tune_linear(x, weight, None);
+    let product = B::tune_linear(x, weight, None, Precision::F32);
     B::float_add(sum, B::float_mul_scalar(product, scale.into()))
 }

@@ -28,6 +28,7 @@ pub use cross_entropy::CrossEntropy;
 pub use dropout::{Dropout, Pass};
 pub use gelu::GeluKind;
 pub use layer_norm::LayerNormGrads;
+pub use linear::Precision;
 pub use sequences::Sequences;
 
 /// The default bodies: what a backend's own kernel falls back on, and is held and timed against.
@@ -45,7 +46,9 @@ pub mod default {
     pub use super::gelu::{backward as gelu_backward, forward as gelu};
     pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
     pub use super::linear::{
-        add as linear_add, backward_bias as linear_backward_bias, forward as linear,
+        add as linear_add, backward_bias as linear_backward_bias,
+        backward_weight as linear_backward_weight, backward_x as linear_backward_x,
+        forward as linear,
     };
 }
 
@@ -58,13 +61,19 @@ use burn::tensor::{
 /// A backend with the fused training operations. Shapes by the crate's legend; every tensor is contiguous f32 unless a
 /// backend says otherwise. `needs` flags name the gradients somebody asked for; the others are `None`.
 pub trait TuneBackend: Backend {
+    /// Whether products of this precision are fast here; the default bodies give the same values in any case.
+    fn tune_is_fast(precision: Precision) -> bool {
+        precision == Precision::F32
+    }
+
     /// `x [T, I]`, `weight [O, I]` (PyTorch's layout), `bias [O]` -> `[T, O]`.
     fn tune_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        linear::forward::<Self>(x, weight, bias)
+        linear::forward::<Self>(x, weight, bias, precision)
     }
     /// `sum [T, O]` plus `scale` times the product of `x [T, I]` and `weight [O, I]`: a low-rank side path, added where it
     /// belongs.
@@ -80,15 +89,17 @@ pub trait TuneBackend: Backend {
     fn tune_linear_backward_x(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        Self::float_matmul(grad, weight)
+        linear::backward_x::<Self>(grad, weight, precision)
     }
     /// `grad [T, O]`, `x [T, I]` -> gradient of the weight `[O, I]`.
     fn tune_linear_backward_weight(
         grad: FloatTensor<Self>,
         x: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        Self::float_matmul(Self::float_transpose(grad), x)
+        linear::backward_weight::<Self>(grad, x, precision)
     }
     /// `grad [T, O]` -> gradient of the bias `[O]`.
     fn tune_linear_backward_bias(grad: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -303,11 +314,13 @@ pub fn linear<B: TuneBackend>(
     x: Tensor<B, 2>,
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
+    precision: Precision,
 ) -> Tensor<B, 2> {
     tensor(B::tune_linear(
         primitive(x),
         primitive(weight),
         bias.map(primitive),
+        precision,
     ))
 }
 

@@ -1,7 +1,7 @@
 //! Settings that do not go together, each rule once.
 
 use super::schema::RunConfig;
-use super::value::{Column, EvalEvery, FileFormat, Method, Task};
+use super::value::{Column, Device, EvalEvery, FileFormat, Method, Precision, Task};
 
 /// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
 pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
@@ -228,6 +228,20 @@ pub(super) const CHECKS: &[Check] = &[
                 (
                     format!("`{key}` is for text"),
                     "leave it out for task = \"image-classification\"",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["train.precision", "device", "task"],
+        find: |config| {
+            let text = config.task == Task::TextClassification;
+            let wrong = config.train.precision == Precision::Bf16
+                && !(text && config.device == Device::Cpu);
+            wrong.then(|| {
+                (
+                    "`train.precision` = \"bf16\" is for text on the CPU".to_owned(),
+                    "set it to \"f32\", or leave it out",
                 )
             })
         },

@@ -40,7 +40,7 @@ pub use schema::{
 };
 pub use value::{
     Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Schedule, TargetModules, Task,
+    Precision, Schedule, TargetModules, Task,
 };
 pub use write::{commented, reference};
 

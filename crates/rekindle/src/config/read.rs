@@ -48,10 +48,6 @@ impl Override {
 /// Keys of other tools that have no counterpart here.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (
-        &["precision", "fp16", "bf16", "dtype", "torch_dtype"],
-        "training is in 32-bit floating point; leave it out",
-    ),
-    (
         &["optim", "optimizer"],
         "the optimizer is AdamW; leave it out",
     ),

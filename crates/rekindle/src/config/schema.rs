@@ -8,7 +8,7 @@ use toml::Value;
 
 use super::value::{
     Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Range, Schedule, Setting, TargetModules, Task,
+    Precision, Range, Schedule, Setting, TargetModules, Task,
 };
 
 /// One setting, as run files and messages know it.
@@ -356,6 +356,9 @@ settings! {
     class_weights: bool = false, aka ["balanced", "class_weight"];
     /// Draw examples so that all labels come equally often.
     weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"];
+    /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
+    /// CPUs that have `avx512_bf16`. Weights, gradients, evaluation and what is saved are f32 either way.
+    precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision"];
     /// Keep an average of the weights with this decay, and evaluate and save that.
     ema_decay: Option<f64> = None, range Range::FRACTION, example "0.999", aka ["ema", "model_ema", "model_ema_decay"];
     /// Compute a frozen beginning of the model once and keep its output, where nothing before it is random.

@@ -99,6 +99,7 @@ fn nothing_default() -> RunConfig {
             label_smoothing: 0.1,
             class_weights: true,
             weighted_sampling: true,
+            precision: Precision::Bf16,
             ema_decay: Some(0.99),
             cache_features: false,
             cache_features_mb: 16,
@@ -143,12 +144,15 @@ fn of_task(task: Task) -> RunConfig {
             config.peft.train_last = None;
             config.peft.unfreeze_every = None;
             config.train.layer_decay = None;
+            // bf16 is for the CPU.
+            config.device = default.device;
         }
         Task::ImageClassification => {
             config.model.pooling = default.model.pooling;
             config.data.text_pair = None;
             config.data.max_length = default.data.max_length;
             config.train.group_by_length = default.train.group_by_length;
+            config.train.precision = default.train.precision;
         }
     }
     config
@@ -431,7 +435,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `data.max_length`?"# },
     Bad { file: "[train]\nfrobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.frobnicate`
-     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, weighted_sampling, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
+     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, weighted_sampling, precision, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
     Bad { file: "frobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: unknown key `frobnicate`
      hint: the keys above all sections are task, seed, device, output_dir"# },
@@ -446,7 +450,13 @@ const BAD: &[Bad] = &[
      hint: write a line `[train]` and its keys below"# },
     Bad { file: "[train]\nfp16 = true\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.fp16`
-     hint: training is in 32-bit floating point; leave it out"# },
+     hint: did you mean `train.precision`?"# },
+    Bad { file: "[train]\nprecision = \"bf16\"\n", sets: &["device=wgpu"], says: r#"1 mistake in the configuration:
+  1. run.toml:2:13: `train.precision` = "bf16" is for text on the CPU
+     hint: set it to "f32", or leave it out"# },
+    Bad { file: "task = \"image-classification\"\n", sets: &["train.precision=bf16"], says: r#"1 mistake in the configuration:
+  1. --set train.precision: `train.precision` = "bf16" is for text on the CPU
+     hint: set it to "f32", or leave it out"# },
     Bad { file: "[train]\nepochs = \"3\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `train.epochs`: expected a number above 0, found "3"
      hint: write it without quotes: 3"# },

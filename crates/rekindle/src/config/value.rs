@@ -539,6 +539,14 @@ choices! {
         Mean = "mean",
     }
 
+    /// What matrix products multiply.
+    Precision {
+        /// 32-bit floating point.
+        F32 = "f32",
+        /// Factors rounded to bfloat16, sums in f32.
+        Bf16 = "bf16",
+    }
+
     /// How a data file is written.
     FileFormat {
         /// Delimited by commas.

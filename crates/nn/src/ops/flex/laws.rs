@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Rectify,
-    Sequences, TuneBackend, Window, primitive, tensor,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
+    Rectify, Sequences, TuneBackend, Window, primitive, tensor,
 };
 use crate::rng;
 use burn::backend::{Flex, flex::FlexTensor};
@@ -177,6 +177,11 @@ fn linear_and_embedding_equal_their_default_bodies() {
         [129, 65, 33],
         [200, 130, 257],
         [1, 129, 2],
+        [0, 3, 5],
+        [40, 1, 70],
+        // More than a kernel takes up at a time.
+        [40, 2051, 70],
+        [2051, 40, 13],
     ] {
         let (x, w, b, g) = (
             random(1, [tokens, inner]),
@@ -185,27 +190,30 @@ fn linear_and_embedding_equal_their_default_bodies() {
             random(4, [tokens, outer]),
         );
         for b in [None, Some(b)] {
-            let default = ops::linear::forward::<Flex>(x.clone(), w.clone(), b.clone());
+            for precision in [Precision::F32, Precision::Bf16] {
+                let (x, w, b) = (x.clone(), w.clone(), b.clone());
+                let default =
+                    ops::linear::forward::<Flex>(x.clone(), w.clone(), b.clone(), precision);
+                same("linear", Flex::tune_linear(x, w, b, precision), default);
+            }
+        }
+        for precision in [Precision::F32, Precision::Bf16] {
+            let (x, w, g) = (|| x.clone(), || w.clone(), || g.clone());
             same(
-                "linear",
-                Flex::tune_linear(x.clone(), w.clone(), b),
-                default,
+                "linear x",
+                Flex::tune_linear_backward_x(g(), w(), precision),
+                ops::linear::backward_x::<Flex>(g(), w(), precision),
+            );
+            same(
+                "linear weight",
+                Flex::tune_linear_backward_weight(g(), x(), precision),
+                ops::linear::backward_weight::<Flex>(g(), x(), precision),
             );
         }
         let (xt, wt, gt) = (x.transpose(0, 1), w.transpose(0, 1), g.transpose(0, 1));
         let matmul = |a: &FlexTensor, b: &FlexTensor| {
             primitive(tensor::<Flex, 2>(a.clone()).matmul(tensor::<Flex, 2>(b.clone())))
         };
-        same(
-            "linear x",
-            Flex::tune_linear_backward_x(g.clone(), w.clone()),
-            matmul(&g, &w),
-        );
-        same(
-            "linear weight",
-            Flex::tune_linear_backward_weight(g.clone(), x.clone()),
-            matmul(&gt, &x),
-        );
         let default = ops::linear::backward_bias::<Flex>(g.clone());
         same(
             "linear bias",
@@ -228,12 +236,12 @@ fn linear_and_embedding_equal_their_default_bodies() {
         // Views with strides are not for the kernels.
         same(
             "linear of a view",
-            Flex::tune_linear(gt.clone(), xt.clone(), None),
+            Flex::tune_linear(gt.clone(), xt.clone(), None, Precision::F32),
             matmul(&gt, &x),
         );
         same(
             "linear x of a view",
-            Flex::tune_linear_backward_x(wt.clone(), gt.clone()),
+            Flex::tune_linear_backward_x(wt.clone(), gt.clone(), Precision::F32),
             matmul(&wt, &gt),
         );
         let kind = GeluKind::Exact;

@@ -1,5 +1,6 @@
 //! Linear: matrix products straight into fresh buffers, the bias laid down first and added to.
 
+use super::super::Precision;
 use super::util::{Place, column_sums, from_vec, matrix, own, product, sum_by, wide, written};
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
@@ -8,10 +9,34 @@ use rayon::prelude::*;
 /// All threads, where the product is worth them; `gemm` itself decides how many.
 const PARALLEL: Parallelism = Parallelism::Rayon(0);
 
+pub(super) fn is_fast(precision: Precision) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let bf16 = super::bf16::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    let bf16 = false;
+    precision == Precision::F32 || bf16
+}
+
+/// A product by [`super::bf16`], of factors by its names; `None` where this CPU cannot.
+macro_rules! bf16 {
+    ($a:ident $from:expr, $b:ident $to:expr, $sizes:expr, $bias:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        let values = {
+            use super::bf16::{Factor, product};
+            product((Factor::$a($from), Factor::$b($to)), $sizes, $bias)
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let values: Option<Vec<f32>> = None;
+        let [rows, _, columns] = $sizes;
+        values.map(|values| from_vec(values, [rows, columns]))
+    }};
+}
+
 pub(super) fn forward(
     x: &FlexTensor,
     weight: &FlexTensor,
     bias: Option<&FlexTensor>,
+    precision: Precision,
 ) -> Option<FlexTensor> {
     let (([tokens, inner], x), ([outer, inner_of_weight], weight)) = (matrix(x)?, matrix(weight)?);
     let bias = match bias {
@@ -19,6 +44,9 @@ pub(super) fn forward(
         None => None,
     };
     (inner == inner_of_weight && outer > 0).then_some(())?;
+    if precision == Precision::Bf16 {
+        return bf16!(Rows x, Rows weight, [tokens, inner, outer], bias);
+    }
     // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element; the
     // slices have the lengths that the shapes say.
     let output = unsafe {
@@ -81,10 +109,17 @@ pub(super) fn add(
     Ok(sum)
 }
 
-pub(super) fn backward_x(grad: &FlexTensor, weight: &FlexTensor) -> Option<FlexTensor> {
+pub(super) fn backward_x(
+    grad: &FlexTensor,
+    weight: &FlexTensor,
+    precision: Precision,
+) -> Option<FlexTensor> {
     let (([tokens, outer], grad), ([outer_of_weight, inner], weight)) =
         (matrix(grad)?, matrix(weight)?);
     (outer == outer_of_weight).then_some(())?;
+    if precision == Precision::Bf16 {
+        return bf16!(Rows grad, Columns weight, [tokens, outer, inner], None);
+    }
     // SAFETY: the product writes every element; the slices have the lengths that the shapes say.
     let output = unsafe {
         written(tokens * inner, |output| {
@@ -102,9 +137,16 @@ pub(super) fn backward_x(grad: &FlexTensor, weight: &FlexTensor) -> Option<FlexT
     Some(from_vec(output, [tokens, inner]))
 }
 
-pub(super) fn backward_weight(grad: &FlexTensor, x: &FlexTensor) -> Option<FlexTensor> {
+pub(super) fn backward_weight(
+    grad: &FlexTensor,
+    x: &FlexTensor,
+    precision: Precision,
+) -> Option<FlexTensor> {
     let (([tokens, outer], grad), ([tokens_of_x, inner], x)) = (matrix(grad)?, matrix(x)?);
     (tokens == tokens_of_x).then_some(())?;
+    if precision == Precision::Bf16 {
+        return bf16!(Columns grad, Columns x, [outer, tokens, inner], None);
+    }
     // SAFETY: the product writes every element (zeros for no tokens); the slices have the lengths that the shapes say.
     let output = unsafe {
         written(outer * inner, |output| {

@@ -8,6 +8,8 @@
 mod adamw;
 mod attention;
 mod batch_norm;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod conv2d;
 mod cross_entropy;
 mod depthwise;
@@ -26,15 +28,24 @@ mod util;
 
 use super::{
     AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    GeluKind, LayerNormGrads, Sequences, TuneBackend, Window,
+    GeluKind, LayerNormGrads, Precision, Sequences, TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
 
 impl TuneBackend for Flex {
-    fn tune_linear(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
-        linear::forward(&x, &weight, bias.as_ref())
-            .unwrap_or_else(|| super::linear::forward::<Self>(x, weight, bias))
+    fn tune_is_fast(precision: Precision) -> bool {
+        linear::is_fast(precision)
+    }
+
+    fn tune_linear(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        precision: Precision,
+    ) -> FlexTensor {
+        linear::forward(&x, &weight, bias.as_ref(), precision)
+            .unwrap_or_else(|| super::linear::forward::<Self>(x, weight, bias, precision))
     }
 
     fn tune_linear_add(
@@ -47,13 +58,22 @@ impl TuneBackend for Flex {
             .unwrap_or_else(|sum| super::linear::add::<Self>(sum, x, weight, scale))
     }
 
-    fn tune_linear_backward_x(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        linear::backward_x(&grad, &weight).unwrap_or_else(|| Self::float_matmul(grad, weight))
+    fn tune_linear_backward_x(
+        grad: FlexTensor,
+        weight: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
+        linear::backward_x(&grad, &weight, precision)
+            .unwrap_or_else(|| super::linear::backward_x::<Self>(grad, weight, precision))
     }
 
-    fn tune_linear_backward_weight(grad: FlexTensor, x: FlexTensor) -> FlexTensor {
-        linear::backward_weight(&grad, &x)
-            .unwrap_or_else(|| Self::float_matmul(Self::float_transpose(grad), x))
+    fn tune_linear_backward_weight(
+        grad: FlexTensor,
+        x: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
+        linear::backward_weight(&grad, &x, precision)
+            .unwrap_or_else(|| super::linear::backward_weight::<Self>(grad, x, precision))
     }
 
     fn tune_linear_backward_bias(grad: FlexTensor) -> FlexTensor {

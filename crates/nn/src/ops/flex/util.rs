@@ -47,7 +47,10 @@ pub(super) fn from_vec(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor 
 ///
 /// # Safety
 /// `fill` must write every element.
-pub(super) unsafe fn written(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+pub(super) unsafe fn written<T: Copy>(
+    len: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<T>]),
+) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     fill(&mut values.spare_capacity_mut()[..len]);
     // SAFETY: the capacity is at least `len`, and the caller promises that every element has been written.
