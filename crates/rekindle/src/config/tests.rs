@@ -455,7 +455,7 @@ const BAD: &[Bad] = &[
   1. run.toml:2:13: `train.precision` = "bf16" is for text on the CPU
      hint: set it to "f32", or leave it out"# },
     Bad { file: "task = \"image-classification\"\n", sets: &["train.precision=bf16"], says: r#"1 mistake in the configuration:
-  1. --set train.precision: `train.precision` = "bf16" is for text on the CPU
+  1. --set: `train.precision` = "bf16" is for text on the CPU
      hint: set it to "f32", or leave it out"# },
     Bad { file: "[train]\nepochs = \"3\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `train.epochs`: expected a number above 0, found "3"

@@ -23,6 +23,11 @@ fn random(key: u64, shape: [usize; 2]) -> FlexTensor {
     ))
 }
 
+/// In steps of 2^-12: what is next to a tie in bf16, Burn's cast rounds the wrong way (its digits beyond f32's 21st are lost).
+fn in_steps(x: FlexTensor) -> FlexTensor {
+    primitive((tensor::<Flex, 2>(x) * 4096.0).round() / 4096.0)
+}
+
 fn vector(key: u64, len: usize) -> FlexTensor {
     primitive(tensor::<Flex, 2>(random(key, [1, len])).reshape([len]))
 }
@@ -180,8 +185,8 @@ fn linear_and_embedding_equal_their_default_bodies() {
         [0, 3, 5],
         [40, 1, 70],
         // More than a kernel takes up at a time.
-        [40, 2051, 70],
-        [2051, 40, 13],
+        [40, 1051, 70],
+        [1051, 40, 13],
     ] {
         let (x, w, b, g) = (
             random(1, [tokens, inner]),
@@ -189,16 +194,13 @@ fn linear_and_embedding_equal_their_default_bodies() {
             vector(3, outer),
             random(4, [tokens, outer]),
         );
-        for b in [None, Some(b)] {
-            for precision in [Precision::F32, Precision::Bf16] {
-                let (x, w, b) = (x.clone(), w.clone(), b.clone());
-                let default =
-                    ops::linear::forward::<Flex>(x.clone(), w.clone(), b.clone(), precision);
-                same("linear", Flex::tune_linear(x, w, b, precision), default);
-            }
-        }
         for precision in [Precision::F32, Precision::Bf16] {
+            let [x, w, g] = [&x, &w, &g].map(|x| in_steps(x.clone()));
             let (x, w, g) = (|| x.clone(), || w.clone(), || g.clone());
+            for b in [None, Some(b.clone())] {
+                let default = ops::linear::forward::<Flex>(x(), w(), b.clone(), precision);
+                same("linear", Flex::tune_linear(x(), w(), b, precision), default);
+            }
             same(
                 "linear x",
                 Flex::tune_linear_backward_x(g(), w(), precision),
