@@ -187,6 +187,13 @@ fn text(c: &mut Criterion) {
         || Flex::tune_embedding_rows_backward(vocabulary, rows.clone(), g.clone()),
         || default::embedding_rows_backward::<Flex>(vocabulary, rows.clone(), g.clone()),
     );
+    let table = random(17, [vocabulary, width]);
+    pair(
+        c,
+        "embedding add",
+        || Flex::tune_embedding_add(x.clone(), table.clone(), rows.clone()),
+        || default::embedding_add::<Flex>(x.clone(), table.clone(), rows.clone()),
+    );
     let dropout = Dropout { key: 1, rate: 0.1 };
     pair(
         c,

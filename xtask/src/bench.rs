@@ -26,59 +26,70 @@ pub struct Bench {
     pub only: Vec<String>,
 }
 
-/// Step jobs with what they are and the ratio aimed at.
-const STEPS: [(&str, &str, f64); 10] = [
-    (
+/// A job: its name, what it is, and the ratio aimed at.
+#[derive(Clone, Copy)]
+struct Job(&'static str, &'static str, f64);
+
+/// Rounds of one step.
+const STEPS: [Job; 13] = [
+    Job(
         "minilm-forward",
         "MiniLM, 32 x 128 tokens, all real: forward",
         1.1,
     ),
-    ("minilm-full", "the same: full training step", 1.15),
-    ("minilm-lora", "the same: LoRA training step", 1.25),
-    (
+    Job("minilm-full", "the same: full training step", 1.15),
+    Job("minilm-lora", "the same: LoRA training step", 1.25),
+    Job(
         "minilm-forward-real",
         "MiniLM, 32 texts of 8 to 128 tokens: forward",
         1.1,
     ),
-    ("minilm-full-real", "the same: full training step", 1.15),
-    ("minilm-lora-real", "the same: LoRA training step", 1.25),
-    (
+    Job("minilm-full-real", "the same: full training step", 1.15),
+    Job("minilm-lora-real", "the same: LoRA training step", 1.25),
+    Job(
+        "minilm-forward-bf16",
+        "MiniLM, 32 x 128, in bf16 against autocast: forward",
+        1.1,
+    ),
+    Job("minilm-full-bf16", "the same: full training step", 1.3),
+    Job("minilm-lora-bf16", "the same: LoRA training step", 1.25),
+    Job(
         "resnet18-forward",
         "ResNet-18, 16 x 224 x 224: forward",
         0.8,
     ),
-    ("resnet18-step", "the same: training step", 0.8),
-    (
+    Job("resnet18-step", "the same: training step", 0.8),
+    Job(
         "lite0-forward",
         "EfficientNet-Lite0, 16 x 224 x 224: forward",
         0.8,
     ),
-    ("lite0-step", "the same: training step", 0.8),
+    Job("lite0-step", "the same: training step", 0.8),
 ];
 
-/// Whole runs: name, what it is, the ratio aimed at.
-const RUNS: [(&str, &str, f64); 5] = [
-    (
+/// Whole runs.
+const RUNS: [Job; 5] = [
+    Job(
         "run-sst2-padded",
         "sst2, 8,000 rows, LoRA, against the Trainer's own padding",
         4.0,
     ),
-    (
+    Job(
         "run-sst2-grouped",
         "the same against its grouping by length",
         1.6,
     ),
-    (
+    Job(
         "run-agnews-padded",
         "AG News, 9,000 rows, LoRA, against the Trainer's own padding",
         2.0,
     ),
-    (
+    Job(
         "run-agnews-grouped",
         "the same against its grouping by length",
         1.5,
     ),
-    (
+    Job(
         "run-head",
         "ants and bees, EfficientNet-Lite0, head only, 3 epochs",
         2.0,
@@ -99,8 +110,7 @@ struct Side {
 
 /// A finished job.
 struct Row {
-    what: String,
-    aim: f64,
+    job: Job,
     ours: Side,
     theirs: Side,
 }
@@ -146,22 +156,23 @@ pub fn run(bench: &Bench) -> Result<()> {
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();
     let path = root.join("docs/benchmarks.md");
-    for (name, what, aim) in STEPS
-        .into_iter()
-        .chain(RUNS)
-        .filter(|(name, ..)| wanted(name))
-    {
+    for job in STEPS.into_iter().chain(RUNS) {
+        let Job(name, ..) = job;
+        if !wanted(name) {
+            continue;
+        }
         println!("==> {name}");
-        let whole = RUNS.iter().any(|(run, ..)| *run == name);
-        let row = if whole {
-            run_job(bench, bin, &scratch, &model, name, what, aim)?
+        let whole = RUNS.iter().any(|Job(run, ..)| *run == name);
+        let sides = if whole {
+            run_job(bench, bin, &scratch, &model, name)?
         } else {
-            Some(step_job(bench, bin, &model, name, what, aim)?)
+            Some(step_job(bench, bin, &model, name)?)
         };
-        let Some(row) = row else {
+        let Some((ours, theirs)) = sides else {
             println!("    left out: its data is not there (--data DIR names the folder)");
             continue;
         };
+        let row = Row { job, ours, theirs };
         println!("    {}", line(&row));
         let text = if whole {
             run_line(&row)
@@ -204,13 +215,7 @@ struct Worker {
 
 impl Worker {
     fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
-            .env("RAYON_NUM_THREADS", threads())
-            .env("REKINDLE_BENCH_THREADS", threads())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| shown(&command))?;
+        let mut child = spawned(command.stdin(Stdio::piped()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a process without pipes");
         };
@@ -249,6 +254,16 @@ impl Worker {
     }
 }
 
+/// Starts a side, to be heard, with the threads that both have.
+fn spawned(command: &mut Command) -> Result<Child> {
+    command
+        .env("RAYON_NUM_THREADS", threads())
+        .env("REKINDLE_BENCH_THREADS", threads())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| shown(command))
+}
+
 /// Two, or REKINDLE_BENCH_THREADS.
 fn threads() -> String {
     std::env::var("REKINDLE_BENCH_THREADS").unwrap_or_else(|_| "2".into())
@@ -258,14 +273,7 @@ fn script() -> PathBuf {
     root().join("benches/pytorch.py")
 }
 
-fn step_job(
-    bench: &Bench,
-    bin: &Path,
-    model: &Path,
-    name: &str,
-    what: &str,
-    aim: f64,
-) -> Result<Row> {
+fn step_job(bench: &Bench, bin: &Path, model: &Path, name: &str) -> Result<(Side, Side)> {
     let mut command = Command::new(bin.join("rekindle-bench"));
     command.arg(name);
     let mut ours = Worker::start(command)?;
@@ -282,12 +290,7 @@ fn step_job(
         b.seconds.push(theirs.round()?);
     }
     (a.peak, b.peak) = (ours.end()?, theirs.end()?);
-    Ok(Row {
-        what: what.to_owned(),
-        aim,
-        ours: a,
-        theirs: b,
-    })
+    Ok((a, b))
 }
 
 /// The files of a whole run: train, validation, text column, label column, rows. `None` where they are not there.
@@ -333,9 +336,7 @@ fn run_job(
     scratch: &Path,
     model: &Path,
     name: &str,
-    what: &str,
-    aim: f64,
-) -> Result<Option<Row>> {
+) -> Result<Option<(Side, Side)>> {
     let out = scratch.join("run");
     let (mut ours, mut theirs) = (Side::default(), Side::default());
     for _ in 0..bench.pairs {
@@ -421,12 +422,7 @@ fn run_job(
             side.epoch.extend(epochs.and_then(|e| e.last()?.as_f64()));
         })?;
     }
-    Ok(Some(Row {
-        what: what.to_owned(),
-        aim,
-        ours,
-        theirs,
-    }))
+    Ok(Some((ours, theirs)))
 }
 
 /// Seconds of the last epoch: its steps, as far as they were written down at their common pace, and its evaluation.
@@ -453,14 +449,7 @@ fn whole(
     mut hear: impl FnMut(&str, &mut Side),
 ) -> Result<()> {
     let start = Instant::now();
-    let mut child = command
-        .env("RAYON_NUM_THREADS", threads())
-        .env("REKINDLE_BENCH_THREADS", threads())
-        .current_dir(root())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| shown(&command))?;
+    let mut child = spawned(command.current_dir(root()).stderr(Stdio::piped()))?;
     let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
         bail!("a process without pipes");
     };
@@ -500,7 +489,7 @@ fn line(row: &Row) -> String {
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.aim,
+        row.job.2,
         row.ours.peak / 1e6,
         row.theirs.peak / 1e6,
     )
@@ -509,11 +498,11 @@ fn line(row: &Row) -> String {
 fn step_line(row: &Row) -> String {
     format!(
         "| {} | {:.3} s | {:.3} s | {:.2} | {} | {:.0} MB | {:.2} | {} |",
-        row.what,
+        row.job.1,
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.aim,
+        row.job.2,
         row.ours.peak / 1e6,
         row.ours.peak / row.theirs.peak,
         row.ours.seconds.len(),
@@ -527,11 +516,11 @@ fn run_line(row: &Row) -> String {
     };
     let mut line = format!(
         "| {} | {:.1} s | {:.1} s | {:.2} | {} | {}, {} | {:.1} s, {:.1} s | {:.0} MB | {:.2} | {} |",
-        row.what,
+        row.job.1,
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.aim,
+        row.job.2,
         accuracy(&row.ours),
         accuracy(&row.theirs),
         median(&row.ours.first_step),
@@ -562,13 +551,13 @@ fn page(rows: &Map<String, Value>, python: &Path) -> String {
         .unwrap_or_default();
     let mut page = format!(
         "# Benchmarks\n\nWritten by `cargo xtask bench`. Every job runs here and in PyTorch in turn, pair by pair, in one call, with {} threads \
-         each, in f32. The ratio is the median over the pairs of PyTorch's time by ours; above 1 we are faster. {versions}.\n",
+         each, in f32 but where bf16 is named. The ratio is the median over the pairs of PyTorch's time by ours; above 1 we are faster. {versions}.\n",
         threads()
     );
-    let mut table = |head: &str, names: &[(&str, &str, f64)]| {
-        let lines: Vec<&str> = names
+    let mut table = |head: &str, jobs: &[Job]| {
+        let lines: Vec<&str> = jobs
             .iter()
-            .filter_map(|(name, ..)| rows.get(*name)?.as_str())
+            .filter_map(|Job(name, ..)| rows.get(*name)?.as_str())
             .collect();
         if !lines.is_empty() {
             page += &format!("\n{head}\n{}\n", lines.join("\n"));
@@ -608,8 +597,7 @@ mod tests {
             ..Side::default()
         };
         let row = Row {
-            what: "a job".into(),
-            aim: 1.1,
+            job: Job("minilm-full", "a job", 1.1),
             ours: side(&[1.0, 2.0, 4.0], 1e6),
             theirs: side(&[2.0, 2.0, 2.0], 4e6),
         };

@@ -412,6 +412,23 @@ fn embedding_rows() {
                         .collect()
                 },
             );
+            check(
+                &format!("embedding {vocabulary}x{width} added to {tokens}"),
+                &[
+                    values(12, vocabulary * width, 1.0),
+                    values(13, tokens * width, 1.0),
+                ],
+                |t| {
+                    let table = t[0].clone().reshape([vocabulary, width]);
+                    let sum = t[1].clone().reshape([tokens, width]);
+                    ops::embedding_add(sum, table, ints(&indices)).reshape([-1])
+                },
+                |t| {
+                    let row = |&i: &usize| t[0][i * width..][..width].iter();
+                    let rows = indices.iter().flat_map(row);
+                    rows.zip(&t[1]).map(|(a, b)| a + b).collect()
+                },
+            );
         }
     }
 }
@@ -858,7 +875,11 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let indices: Vec<usize> = (0..tokens).map(|t| (t * t * 31) % 700).collect();
     run(
         ops::embedding_rows(table.clone(), ints(&indices)),
-        vec![table],
+        vec![table.clone()],
+    );
+    run(
+        ops::embedding_add(x.clone(), table.clone(), ints(&indices)),
+        vec![x.clone(), table],
     );
     let logits = leaf(10, tokens, 1000);
     run(

@@ -396,10 +396,10 @@ impl<B: TuneBackend> Embeddings<B> {
     /// -> `[T, D]`
     fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
         let pass = within(self, pass);
-        let words = self.word_embeddings.forward(input.ids.clone());
-        let places = self.position_embeddings.forward(input.positions.clone())
-            + self.token_type_embeddings.forward(input.type_ids.clone());
-        let x = self.layer_norm.forward_sum(words, places);
+        let x = self.word_embeddings.forward(input.ids.clone());
+        let x = self.position_embeddings.add_to(x, input.positions.clone());
+        let x = self.token_type_embeddings.add_to(x, input.type_ids.clone());
+        let x = self.layer_norm.forward(x);
         ops::dropout(x, self.dropout, pass)
     }
 }

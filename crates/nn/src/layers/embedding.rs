@@ -30,4 +30,9 @@ impl<B: TuneBackend> Embedding<B> {
     pub fn forward(&self, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
         ops::embedding_rows(self.weight.val(), indices)
     }
+
+    /// `sum [T, D]` plus the rows of `indices [T]`, in one pass.
+    pub fn add_to(&self, sum: Tensor<B, 2>, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        ops::embedding_add(sum, self.weight.val(), indices)
+    }
 }

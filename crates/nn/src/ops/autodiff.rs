@@ -168,6 +168,25 @@ impl<B: TuneBackend> Backward<B, 1> for EmbeddingRows {
 }
 
 #[derive(Debug)]
+struct EmbeddingAdd(usize);
+
+impl<B: TuneBackend> Backward<B, 2> for EmbeddingAdd {
+    type State = IntTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [sum, table] = ops.parents;
+        if let Some(node) = table {
+            let rows = B::tune_embedding_rows_backward(self.0, ops.state, grad.clone());
+            grads.register::<B>(node.id, rows);
+        }
+        if let Some(node) = sum {
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}
+
+#[derive(Debug)]
 struct DropoutRows(Dropout);
 
 impl<B: TuneBackend> Backward<B, 1> for DropoutRows {
@@ -395,6 +414,16 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         let rows = table.primitive.shape()[0];
         let output = B::tune_embedding_rows(table.primitive, indices.clone());
         node!(EmbeddingRows(rows), C, [table.node], indices, output)
+    }
+
+    fn tune_embedding_add(
+        sum: FloatTensor<Self>,
+        table: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let op = EmbeddingAdd(table.primitive.shape()[0]);
+        let output = B::tune_embedding_add(sum.primitive, table.primitive, indices.clone());
+        node!(op, C, [sum.node, table.node], indices, output)
     }
 
     fn tune_dropout_rows(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {

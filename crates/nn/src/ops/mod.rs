@@ -42,7 +42,7 @@ pub mod default {
     };
     pub use super::cross_entropy::{backward as cross_entropy_backward, forward as cross_entropy};
     pub use super::dropout::apply as dropout_rows;
-    pub use super::embedding::backward as embedding_rows_backward;
+    pub use super::embedding::{add as embedding_add, backward as embedding_rows_backward};
     pub use super::gelu::{backward as gelu_backward, forward as gelu};
     pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
     pub use super::linear::{
@@ -170,6 +170,14 @@ pub trait TuneBackend: Backend {
         indices: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         Self::float_select(table, 0, indices)
+    }
+    /// `sum [T, D]` plus rows of `table [V, D]` by `indices [T]`.
+    fn tune_embedding_add(
+        sum: FloatTensor<Self>,
+        table: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        embedding::add::<Self>(sum, table, indices)
     }
     /// Gradient of the table `[V, D]` for `grad [T, D]`.
     fn tune_embedding_rows_backward(
@@ -405,6 +413,19 @@ pub fn embedding_rows<B: TuneBackend>(
     indices: Tensor<B, 1, Int>,
 ) -> Tensor<B, 2> {
     tensor(B::tune_embedding_rows(
+        primitive(table),
+        indices.into_primitive(),
+    ))
+}
+
+/// `sum [T, D]` plus rows of `table [V, D]` by `indices [T]`.
+pub fn embedding_add<B: TuneBackend>(
+    sum: Tensor<B, 2>,
+    table: Tensor<B, 2>,
+    indices: Tensor<B, 1, Int>,
+) -> Tensor<B, 2> {
+    tensor(B::tune_embedding_add(
+        primitive(sum),
         primitive(table),
         indices.into_primitive(),
     ))

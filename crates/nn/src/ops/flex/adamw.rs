@@ -1,9 +1,10 @@
-//! AdamW in one pass over parameter, gradient and moments, in their own buffers where nobody else holds them.
+//! AdamW in one pass over parameter, gradient and moments, in their own buffers where nobody else holds them; and the sum of
+//! squares that clipping needs.
 
-use super::util::wide;
+use super::util::{from_vec, is_whole, sum_by, wide};
 use crate::ops::AdamW;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use rayon::prelude::*;
 
 /// Elements of a task.
@@ -16,12 +17,7 @@ pub(super) fn step(
     settings: AdamW,
 ) -> Result<(FlexTensor, FlexTensor, FlexTensor), [FlexTensor; 3]> {
     let len = grad.shape().num_elements();
-    let fits = |x: &FlexTensor| {
-        x.dtype() == DType::F32
-            && x.is_contiguous()
-            && x.layout().start_offset() == 0
-            && x.bytes().len() == 4 * len
-    };
+    let fits = |x: &FlexTensor| is_whole(x) && x.shape().num_elements() == len;
     let Some(grad) = grad.as_slice::<f32>().filter(|_| state.iter().all(fits)) else {
         return Err(state);
     };
@@ -59,4 +55,26 @@ pub(super) fn step(
             );
         });
     Ok((parameter, m, v))
+}
+
+/// The sum of all squares, `[1]`.
+pub(super) fn square_sum(x: &FlexTensor) -> Option<FlexTensor> {
+    let x = x.as_slice::<f32>()?;
+    let partial: Vec<f64> = x
+        .par_chunks(PIECE)
+        .map(|x| {
+            let sum = wide(
+                #[inline(always)]
+                move || {
+                    sum_by(
+                        [x],
+                        #[inline(always)]
+                        |[x]| x * x,
+                    )
+                },
+            );
+            f64::from(sum)
+        })
+        .collect();
+    Some(from_vec(vec![partial.iter().sum::<f64>() as f32], [1]))
 }

@@ -17,8 +17,8 @@ const ROWS: usize = 12;
 const WIDTH: usize = 32;
 /// f32 values of a vector.
 const LANES: usize = 16;
-/// Pairs that are multiplied before the next tile is taken up: their factors stay in the cache.
-const DEPTH: usize = 512;
+/// Pairs that are multiplied at a time: their factors stay in the cache, and little memory is needed for them.
+const DEPTH: usize = 768;
 /// Rows of a task at most; tasks aimed at, so that threads end together.
 const TASK_ROWS: usize = 192;
 const TASKS: usize = 16;
@@ -53,117 +53,115 @@ pub(super) fn product(
         assert_eq!(values.len(), outer * k, "a factor's size");
     }
     assert!(bias.is_none_or(|bias| bias.len() == n), "a bias's size");
-    let pairs = k.div_ceil(2);
-    // `[panels, pairs, WIDTH]`
-    let panels = n.div_ceil(WIDTH);
-    // SAFETY: the CPU has the instructions; `pack` writes all pairs of its panel.
-    let packed = unsafe {
-        written(panels * pairs * WIDTH, |packed| {
-            let panels = packed.par_chunks_mut((pairs * WIDTH).max(1)).enumerate();
-            panels.for_each(|(panel, to)| {
-                let to = to.as_mut_ptr().cast();
-                pack::<WIDTH>(b, [k, n], panel * WIDTH, 0..pairs, to);
-            });
-        })
-    };
+    let (pairs, panels) = (k.div_ceil(2), n.div_ceil(WIDTH));
     let height = (m / TASKS).clamp(ROWS, TASK_ROWS).next_multiple_of(ROWS);
     // Few rows: their columns are divided too.
     let parts = m.div_ceil(height);
     let groups = (TASKS / parts.max(1)).clamp(1, panels.max(1));
     let group = panels.div_ceil(groups);
-    // SAFETY: the CPU has the instructions; the tasks' rows and panels make up the whole, and each is written by one task, for
-    // no pairs too.
+    // Room for `[panels, chunk, WIDTH]`.
+    let mut packed = Vec::<u32>::with_capacity(panels * pairs.min(DEPTH) * WIDTH);
+    // SAFETY: the CPU has the instructions; `pack` writes all pairs of its panel; the tasks' rows and panels make up the whole,
+    // and each is written by one task at a time.
     let output = unsafe {
         written(m * n, |output| {
             let output = Place::of_new(output, n);
-            (0..parts * groups).into_par_iter().for_each(|task| {
-                let (part, first) = (task / groups, task % groups * group);
-                let task = Task {
-                    a,
-                    packed: &packed,
-                    bias,
-                    sizes: [m, k, n],
-                    rows: part * height..m.min((part + 1) * height),
-                    panels: first.min(panels)..panels.min(first + group),
-                };
-                task.run(output);
-            });
+            // Once at least: a product over nothing is the bias.
+            for from in (0..pairs.max(1)).step_by(DEPTH) {
+                let chunk = from..pairs.min(from + DEPTH);
+                let panel = chunk.len() * WIDTH;
+                packed.spare_capacity_mut()[..panels * panel]
+                    .par_chunks_mut(panel.max(1))
+                    .enumerate()
+                    .for_each(|(panel, to)| {
+                        let to = to.as_mut_ptr().cast();
+                        pack::<WIDTH>(b, [k, n], panel * WIDTH, chunk.clone(), to);
+                    });
+                let packed = std::slice::from_raw_parts(packed.as_ptr(), panels * panel);
+                (0..parts * groups).into_par_iter().for_each(|task| {
+                    let (part, first) = (task / groups, task % groups * group);
+                    let task = Task {
+                        a,
+                        packed,
+                        bias,
+                        sizes: [m, k, n],
+                        chunk: chunk.clone(),
+                        rows: part * height..m.min((part + 1) * height),
+                        panels: first.min(panels)..panels.min(first + group),
+                    };
+                    task.run(output);
+                });
+            }
         })
     };
     Some(output)
 }
 
-/// Some rows and panels of a product.
+/// Some rows, panels and pairs of a product.
 struct Task<'a> {
     a: Factor<'a>,
+    /// `[panels, chunk, WIDTH]`
     packed: &'a [u32],
     bias: Option<&'a [f32]>,
     sizes: [usize; 3],
+    chunk: Range<usize>,
     rows: Range<usize>,
     panels: Range<usize>,
 }
 
 impl Task<'_> {
     /// # Safety
-    /// The CPU must have the instructions, and nobody else read or write these rows and columns of `output`.
+    /// The CPU must have the instructions, and nobody else read or write these rows and columns of `output`, which hold the
+    /// sums of earlier chunks.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn run(&self, output: Place) {
         let [m, k, n] = self.sizes;
-        let pairs = k.div_ceil(2);
+        let pairs = self.chunk.len();
         let tiles = self.rows.len().div_ceil(ROWS);
-        let mut rounded: Vec<u32> = vec![0; tiles * ROWS * pairs.min(DEPTH)];
-        // Once at least: a product over nothing is the bias.
-        for from in (0..pairs.max(1)).step_by(DEPTH) {
-            let chunk = from..pairs.min(from + DEPTH);
-            for (tile, to) in rounded
-                .chunks_mut((ROWS * chunk.len()).max(1))
-                .take(tiles)
-                .enumerate()
-            {
-                let row = self.rows.start + tile * ROWS;
-                // SAFETY: a tile has room for the pairs of its rows.
-                unsafe {
-                    match self.a {
-                        Factor::Rows(values) => {
-                            let there = m.min(row + ROWS) - row.min(m);
-                            for (r, to) in to.chunks_exact_mut(chunk.len()).enumerate() {
-                                match r < there {
-                                    true => round(&values[(row + r) * k..][..k], chunk.clone(), to),
-                                    false => to.fill(0),
-                                }
-                            }
-                        }
-                        Factor::Columns(_) => {
-                            pack::<ROWS>(self.a, [k, m], row, chunk.clone(), to.as_mut_ptr());
-                        }
+        let mut rounded: Vec<u32> = vec![0; tiles * ROWS * pairs];
+        for (tile, to) in rounded.chunks_mut((ROWS * pairs).max(1)).enumerate() {
+            let row = self.rows.start + tile * ROWS;
+            match self.a {
+                Factor::Rows(values) => {
+                    // Behind the last row are zeros.
+                    let rows = values[row * k..m.min(row + ROWS) * k].chunks_exact(k);
+                    for (from, to) in rows.zip(to.chunks_exact_mut(pairs)) {
+                        // SAFETY: the CPU has the instructions.
+                        unsafe { round(from, self.chunk.clone(), to) };
+                    }
+                }
+                Factor::Columns(_) => {
+                    // SAFETY: a tile has room for the pairs of its rows.
+                    unsafe {
+                        pack::<ROWS>(self.a, [k, m], row, self.chunk.clone(), to.as_mut_ptr());
                     }
                 }
             }
-            for panel in self.panels.clone() {
-                let b = self.packed[(panel * pairs + from) * WIDTH..].as_ptr();
-                let column = panel * WIDTH;
-                let masks = [0, LANES].map(|lane| mask(n, column + lane));
-                for tile in 0..tiles {
-                    let row = self.rows.start + tile * ROWS;
-                    let a = rounded[tile * ROWS * chunk.len()..].as_ptr();
-                    let count = self.rows.end.min(row + ROWS) - row;
-                    let to = output.at(row, column);
-                    let first = match (from > 0, self.bias) {
-                        (true, _) => First::Output,
-                        (false, Some(bias)) => First::Row(bias[column..].as_ptr()),
-                        (false, None) => First::Zero,
-                    };
-                    // SAFETY: tiles and panels have these pairs; masks and `count` keep to the output.
-                    unsafe {
-                        match self.a {
-                            Factor::Rows(_) => {
-                                let a = |r: usize, p: usize| a.add(r * chunk.len() + p);
-                                multiply(a, b, chunk.len(), first, to, count, masks);
-                            }
-                            Factor::Columns(_) => {
-                                let a = |r: usize, p: usize| a.add(p * ROWS + r);
-                                multiply(a, b, chunk.len(), first, to, count, masks);
-                            }
+        }
+        for panel in self.panels.clone() {
+            let b = self.packed[panel * pairs * WIDTH..].as_ptr();
+            let column = panel * WIDTH;
+            let masks = [0, LANES].map(|lane| mask(n, column + lane));
+            let first = match (self.chunk.start > 0, self.bias) {
+                (true, _) => First::Output,
+                (false, Some(bias)) => First::Row(bias[column..].as_ptr()),
+                (false, None) => First::Zero,
+            };
+            for tile in 0..tiles {
+                let row = self.rows.start + tile * ROWS;
+                let a = rounded[tile * ROWS * pairs..].as_ptr();
+                let count = self.rows.end.min(row + ROWS) - row;
+                let to = output.at(row, column);
+                // SAFETY: tiles and panels have these pairs; masks and `count` keep to the output.
+                unsafe {
+                    match self.a {
+                        Factor::Rows(_) => {
+                            let a = |r: usize, p: usize| a.add(r * pairs + p);
+                            multiply(a, b, pairs, first, to, count, masks);
+                        }
+                        Factor::Columns(_) => {
+                            let a = |r: usize, p: usize| a.add(p * ROWS + r);
+                            multiply(a, b, pairs, first, to, count, masks);
                         }
                     }
                 }

@@ -1,9 +1,43 @@
-//! The gradient of an embedding table: only the rows that were used are touched; the others stay the zeros that the
-//! allocator gave.
+//! Embeddings added up in one buffer. The gradient of a table: only the rows that were used are touched; the others stay the
+//! zeros that the allocator gave.
 
-use super::util::{from_vec, indices, matrix, wide};
+use super::util::{from_vec, indices, is_whole, matrix, wide};
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
+
+/// Adds to `sum`, in its own buffer where nobody else holds it; `sum` back where the operands do not fit.
+pub(super) fn add(
+    mut sum: FlexTensor,
+    table: &FlexTensor,
+    rows: &FlexTensor,
+) -> Result<FlexTensor, FlexTensor> {
+    let fit = || {
+        let ([tokens, width], _) = matrix(&sum)?;
+        let ([vocabulary, width_of_table], table) = matrix(table)?;
+        let rows = indices(rows, vocabulary)?;
+        let same = width == width_of_table && rows.len() == tokens && width > 0;
+        (same && is_whole(&sum)).then_some((width, table, rows))
+    };
+    let Some((width, table, rows)) = fit() else {
+        return Err(sum);
+    };
+    // `storage_mut` copies first where somebody else holds the buffer.
+    sum.storage_mut::<f32>()
+        .par_chunks_mut(width)
+        .zip(rows)
+        .with_min_len(32)
+        .for_each(|(sum, row)| {
+            wide(
+                #[inline(always)]
+                move || {
+                    for (sum, &x) in sum.iter_mut().zip(&table[row * width..][..width]) {
+                        *sum += x;
+                    }
+                },
+            );
+        });
+    Ok(sum)
+}
 
 pub(super) fn backward(
     vocabulary: usize,

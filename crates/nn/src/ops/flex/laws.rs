@@ -257,9 +257,21 @@ fn linear_and_embedding_equal_their_default_bodies() {
         let default = ops::embedding::backward::<Flex>(40, rows.clone(), g.clone());
         same(
             "embedding",
-            Flex::tune_embedding_rows_backward(40, rows, g),
+            Flex::tune_embedding_rows_backward(40, rows.clone(), g.clone()),
             default,
         );
+        let table = random(11, [40, outer]);
+        for (sum, rows) in [
+            (g.clone(), rows.clone()),
+            (random(12, [tokens, outer]), rows),
+        ] {
+            let default = ops::embedding::add::<Flex>(sum.clone(), table.clone(), rows.clone());
+            same(
+                "embedding add",
+                Flex::tune_embedding_add(sum, table.clone(), rows),
+                default,
+            );
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Linear: matrix products straight into fresh buffers, the bias laid down first and added to.
 
 use super::super::Precision;
-use super::util::{Place, column_sums, from_vec, matrix, own, product, sum_by, wide, written};
+use super::util::{Place, column_sums, from_vec, is_whole, matrix, product, wide, written};
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -87,25 +87,17 @@ pub(super) fn add(
         let (([tokens, inner], x), ([outer, inner_of_weight], weight)) =
             (matrix(x)?, matrix(weight)?);
         let same = matrix(&sum)?.0 == [tokens, outer] && inner == inner_of_weight;
-        (same && inner * outer > 0).then_some(([tokens, inner, outer], x, weight))
+        (same && is_whole(&sum) && inner * outer > 0).then_some(([tokens, inner, outer], x, weight))
     };
     let Some((sizes, x, weight)) = fit() else {
         return Err(sum);
     };
     let [_, inner, outer] = sizes;
     let factors = (Place::of(x, inner), Place::of(weight, inner).transposed());
-    // `own` gives the buffer only where it is the tensor's alone.
-    if own(&mut sum).is_none() {
-        sum = from_vec(
-            matrix(&sum).map_or_else(Vec::new, |(_, s)| s.to_vec()),
-            [sizes[0], outer],
-        );
-    }
-    if let Some(values) = own(&mut sum) {
-        let to = Place::of_mut(values, outer);
-        // SAFETY: the slices have the lengths that the shapes say, and the sum is this call's alone.
-        unsafe { product(to, factors, sizes, scale as f32, true, PARALLEL) };
-    }
+    // `storage_mut` copies first where somebody else holds the buffer.
+    let to = Place::of_mut(sum.storage_mut::<f32>(), outer);
+    // SAFETY: the slices have the lengths that the shapes say, and the sum is this call's alone.
+    unsafe { product(to, factors, sizes, scale as f32, true, PARALLEL) };
     Ok(sum)
 }
 
@@ -179,28 +171,4 @@ pub(super) fn backward_bias(grad: &FlexTensor) -> Option<FlexTensor> {
         );
     });
     Some(from_vec(sums, [outer]))
-}
-
-/// Elements of a partial sum.
-const PIECE: usize = 16 * 1024;
-
-pub(super) fn square_sum(x: &FlexTensor) -> Option<FlexTensor> {
-    let x = x.as_slice::<f32>()?;
-    let partial: Vec<f64> = x
-        .par_chunks(PIECE)
-        .map(|x| {
-            let sum = wide(
-                #[inline(always)]
-                move || {
-                    sum_by(
-                        [x],
-                        #[inline(always)]
-                        |[x]| x * x,
-                    )
-                },
-            );
-            f64::from(sum)
-        })
-        .collect();
-    Some(from_vec(vec![partial.iter().sum::<f64>() as f32], [1]))
 }

@@ -137,6 +137,11 @@ impl TuneBackend for Flex {
             .unwrap_or_else(|| super::attention::backward::<Self>(q, k, v, grad, sequences, config))
     }
 
+    fn tune_embedding_add(sum: FlexTensor, table: FlexTensor, indices: FlexTensor) -> FlexTensor {
+        embedding::add(sum, &table, &indices)
+            .unwrap_or_else(|sum| super::embedding::add::<Self>(sum, table, indices))
+    }
+
     fn tune_embedding_rows_backward(
         vocabulary: usize,
         indices: FlexTensor,
@@ -252,7 +257,7 @@ impl TuneBackend for Flex {
     }
 
     fn tune_square_sum(x: FlexTensor) -> FlexTensor {
-        linear::square_sum(&x).unwrap_or_else(|| Self::float_sum(Self::float_mul(x.clone(), x)))
+        adamw::square_sum(&x).unwrap_or_else(|| Self::float_sum(Self::float_mul(x.clone(), x)))
     }
 
     fn tune_adamw_step(

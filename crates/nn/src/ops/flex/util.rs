@@ -72,15 +72,18 @@ pub(super) fn wide<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
+/// Whether the tensor is f32 and its whole buffer, in order: what `storage_mut` then gives is its values.
+pub(super) fn is_whole(x: &FlexTensor) -> bool {
+    x.dtype() == DType::F32
+        && x.is_contiguous()
+        && x.layout().start_offset() == 0
+        && x.bytes().len() == 4 * x.shape().num_elements()
+}
+
 /// The whole buffer, if it is f32, contiguous, and nobody else holds it.
 pub(super) fn own(x: &mut FlexTensor) -> Option<&mut [f32]> {
-    let (len, whole) = (
-        x.shape().num_elements(),
-        x.is_contiguous() && x.layout().start_offset() == 0,
-    );
-    (x.dtype() == DType::F32 && whole && x.is_unique()).then_some(())?;
+    (is_whole(x) && x.is_unique()).then_some(())?;
     x.try_storage_mut::<f32>()
-        .filter(|values| values.len() == len)
 }
 
 /// `f` of every element, in the buffer of `x` where nobody else holds it; `x` back where it is not contiguous f32.
