@@ -4,7 +4,7 @@
 //!
 //!     rekindle-bench JOB
 //!
-//! JOB is minilm-{forward,full,lora}[-real][-bf16], resnet18-{forward,step} or lite0-{forward,step}.
+//! JOB is `minilm-{forward,full,lora}[-real][-bf16]`, `resnet18-{forward,step}` or `lite0-{forward,step}`.
 
 /// The program's own allocator, so that what is timed is what runs.
 #[path = "../../crates/cli/src/memory.rs"]
