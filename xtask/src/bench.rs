@@ -26,70 +26,79 @@ pub struct Bench {
     pub only: Vec<String>,
 }
 
-/// A job: its name, what it is, and the ratio aimed at.
+/// What is timed.
 #[derive(Clone, Copy)]
-struct Job(&'static str, &'static str, f64);
+struct Job {
+    name: &'static str,
+    what: &'static str,
+    /// The ratio aimed at.
+    aim: f64,
+}
+
+const fn job(name: &'static str, what: &'static str, aim: f64) -> Job {
+    Job { name, what, aim }
+}
 
 /// Rounds of one step.
 const STEPS: [Job; 13] = [
-    Job(
+    job(
         "minilm-forward",
         "MiniLM, 32 x 128 tokens, all real: forward",
         1.1,
     ),
-    Job("minilm-full", "the same: full training step", 1.15),
-    Job("minilm-lora", "the same: LoRA training step", 1.25),
-    Job(
+    job("minilm-full", "the same: full training step", 1.15),
+    job("minilm-lora", "the same: LoRA training step", 1.25),
+    job(
         "minilm-forward-real",
         "MiniLM, 32 texts of 8 to 128 tokens: forward",
         1.1,
     ),
-    Job("minilm-full-real", "the same: full training step", 1.15),
-    Job("minilm-lora-real", "the same: LoRA training step", 1.25),
-    Job(
+    job("minilm-full-real", "the same: full training step", 1.15),
+    job("minilm-lora-real", "the same: LoRA training step", 1.25),
+    job(
         "minilm-forward-bf16",
         "MiniLM, 32 x 128, in bf16 against autocast: forward",
         1.1,
     ),
-    Job("minilm-full-bf16", "the same: full training step", 1.3),
-    Job("minilm-lora-bf16", "the same: LoRA training step", 1.25),
-    Job(
+    job("minilm-full-bf16", "the same: full training step", 1.3),
+    job("minilm-lora-bf16", "the same: LoRA training step", 1.25),
+    job(
         "resnet18-forward",
         "ResNet-18, 16 x 224 x 224: forward",
         0.8,
     ),
-    Job("resnet18-step", "the same: training step", 0.8),
-    Job(
+    job("resnet18-step", "the same: training step", 0.8),
+    job(
         "lite0-forward",
         "EfficientNet-Lite0, 16 x 224 x 224: forward",
         0.8,
     ),
-    Job("lite0-step", "the same: training step", 0.8),
+    job("lite0-step", "the same: training step", 0.8),
 ];
 
 /// Whole runs.
 const RUNS: [Job; 5] = [
-    Job(
+    job(
         "run-sst2-padded",
         "sst2, 8,000 rows, LoRA, against the Trainer's own padding",
         4.0,
     ),
-    Job(
+    job(
         "run-sst2-grouped",
         "the same against its grouping by length",
         1.6,
     ),
-    Job(
+    job(
         "run-agnews-padded",
         "AG News, 9,000 rows, LoRA, against the Trainer's own padding",
         2.0,
     ),
-    Job(
+    job(
         "run-agnews-grouped",
         "the same against its grouping by length",
         1.5,
     ),
-    Job(
+    job(
         "run-head",
         "ants and bees, EfficientNet-Lite0, head only, 3 epochs",
         2.0,
@@ -157,12 +166,12 @@ pub fn run(bench: &Bench) -> Result<()> {
         .unwrap_or_default();
     let path = root.join("docs/benchmarks.md");
     for job in STEPS.into_iter().chain(RUNS) {
-        let Job(name, ..) = job;
+        let name = job.name;
         if !wanted(name) {
             continue;
         }
         println!("==> {name}");
-        let whole = RUNS.iter().any(|Job(run, ..)| *run == name);
+        let whole = RUNS.iter().any(|run| run.name == name);
         let sides = if whole {
             run_job(bench, bin, &scratch, &model, name)?
         } else {
@@ -489,7 +498,7 @@ fn line(row: &Row) -> String {
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.job.2,
+        row.job.aim,
         row.ours.peak / 1e6,
         row.theirs.peak / 1e6,
     )
@@ -498,11 +507,11 @@ fn line(row: &Row) -> String {
 fn step_line(row: &Row) -> String {
     format!(
         "| {} | {:.3} s | {:.3} s | {:.2} | {} | {:.0} MB | {:.2} | {} |",
-        row.job.1,
+        row.job.what,
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.job.2,
+        row.job.aim,
         row.ours.peak / 1e6,
         row.ours.peak / row.theirs.peak,
         row.ours.seconds.len(),
@@ -516,11 +525,11 @@ fn run_line(row: &Row) -> String {
     };
     let mut line = format!(
         "| {} | {:.1} s | {:.1} s | {:.2} | {} | {}, {} | {:.1} s, {:.1} s | {:.0} MB | {:.2} | {} |",
-        row.job.1,
+        row.job.what,
         median(&row.ours.seconds),
         median(&row.theirs.seconds),
         row.ratio(),
-        row.job.2,
+        row.job.aim,
         accuracy(&row.ours),
         accuracy(&row.theirs),
         median(&row.ours.first_step),
@@ -557,7 +566,7 @@ fn page(rows: &Map<String, Value>, python: &Path) -> String {
     let mut table = |head: &str, jobs: &[Job]| {
         let lines: Vec<&str> = jobs
             .iter()
-            .filter_map(|Job(name, ..)| rows.get(*name)?.as_str())
+            .filter_map(|job| rows.get(job.name)?.as_str())
             .collect();
         if !lines.is_empty() {
             page += &format!("\n{head}\n{}\n", lines.join("\n"));
@@ -597,7 +606,7 @@ mod tests {
             ..Side::default()
         };
         let row = Row {
-            job: Job("minilm-full", "a job", 1.1),
+            job: job("minilm-full", "a job", 1.1),
             ours: side(&[1.0, 2.0, 4.0], 1e6),
             theirs: side(&[2.0, 2.0, 2.0], 4e6),
         };

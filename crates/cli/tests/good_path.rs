@@ -119,9 +119,9 @@ fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
     }
 }
 
-/// In bf16 a run learns, and leaves f32; a CPU that cannot is told so before anything is read.
+/// In bf16 a run gives other weights, the same each time, and saves them in f32; on a CPU that cannot it is refused.
 #[test]
-fn a_run_in_bf16_learns_or_is_refused() {
+fn a_run_in_bf16_is_repeatable_or_refused() {
     #[cfg(target_arch = "x86_64")]
     let fast = is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
