@@ -1,36 +1,14 @@
 //! Linear: matrix products straight into fresh buffers, the bias laid down first and added to.
 
 use super::super::Precision;
-use super::util::{Place, column_sums, from_vec, is_whole, matrix, product, wide, written};
+use super::pairs;
+use super::util::{Factor, Place, column_sums, from_vec, is_whole, matrix, product, wide, written};
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
 /// All threads, where the product is worth them; `gemm` itself decides how many.
 const PARALLEL: Parallelism = Parallelism::Rayon(0);
-
-pub(super) fn is_fast(precision: Precision) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let bf16 = super::bf16::available();
-    #[cfg(not(target_arch = "x86_64"))]
-    let bf16 = false;
-    precision == Precision::F32 || bf16
-}
-
-/// A product by [`super::bf16`], of factors by its names; `None` where this CPU cannot.
-macro_rules! bf16 {
-    ($a:ident $from:expr, $b:ident $to:expr, $sizes:expr, $bias:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        let values = {
-            use super::bf16::{Factor, product};
-            product((Factor::$a($from), Factor::$b($to)), $sizes, $bias)
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let values: Option<Vec<f32>> = None;
-        let [rows, _, columns] = $sizes;
-        values.map(|values| from_vec(values, [rows, columns]))
-    }};
-}
 
 pub(super) fn forward(
     x: &FlexTensor,
@@ -44,9 +22,11 @@ pub(super) fn forward(
         None => None,
     };
     (inner == inner_of_weight && outer > 0).then_some(())?;
-    if precision == Precision::Bf16 {
-        return bf16!(Rows x, Rows weight, [tokens, inner, outer], bias);
+    let factors = (Factor::Rows(x), Factor::Rows(weight));
+    if let Some(values) = pairs::product(factors, [tokens, inner, outer], bias, precision) {
+        return Some(from_vec(values, [tokens, outer]));
     }
+    (precision == Precision::F32).then_some(())?;
     // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element; the
     // slices have the lengths that the shapes say.
     let output = unsafe {
@@ -109,9 +89,11 @@ pub(super) fn backward_x(
     let (([tokens, outer], grad), ([outer_of_weight, inner], weight)) =
         (matrix(grad)?, matrix(weight)?);
     (outer == outer_of_weight).then_some(())?;
-    if precision == Precision::Bf16 {
-        return bf16!(Rows grad, Columns weight, [tokens, outer, inner], None);
+    let factors = (Factor::Rows(grad), Factor::Columns(weight));
+    if let Some(values) = pairs::product(factors, [tokens, outer, inner], None, precision) {
+        return Some(from_vec(values, [tokens, inner]));
     }
+    (precision == Precision::F32).then_some(())?;
     // SAFETY: the product writes every element; the slices have the lengths that the shapes say.
     let output = unsafe {
         written(tokens * inner, |output| {
@@ -136,9 +118,11 @@ pub(super) fn backward_weight(
 ) -> Option<FlexTensor> {
     let (([tokens, outer], grad), ([tokens_of_x, inner], x)) = (matrix(grad)?, matrix(x)?);
     (tokens == tokens_of_x).then_some(())?;
-    if precision == Precision::Bf16 {
-        return bf16!(Columns grad, Columns x, [outer, tokens, inner], None);
+    let factors = (Factor::Columns(grad), Factor::Columns(x));
+    if let Some(values) = pairs::product(factors, [outer, tokens, inner], None, precision) {
+        return Some(from_vec(values, [outer, inner]));
     }
+    (precision == Precision::F32).then_some(())?;
     // SAFETY: the product writes every element (zeros for no tokens); the slices have the lengths that the shapes say.
     let output = unsafe {
         written(outer * inner, |output| {

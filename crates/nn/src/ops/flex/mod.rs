@@ -8,8 +8,6 @@
 mod adamw;
 mod attention;
 mod batch_norm;
-#[cfg(target_arch = "x86_64")]
-mod bf16;
 mod conv2d;
 mod cross_entropy;
 mod depthwise;
@@ -22,6 +20,8 @@ mod layer_norm;
 mod linear;
 mod math;
 mod max_pool;
+#[cfg_attr(not(target_arch = "x86_64"), path = "pairs/absent.rs")]
+mod pairs;
 mod rows;
 mod tile;
 mod util;
@@ -35,7 +35,7 @@ use burn::tensor::ops::FloatTensorOps;
 
 impl TuneBackend for Flex {
     fn tune_is_fast(precision: Precision) -> bool {
-        linear::is_fast(precision)
+        pairs::is_fast(precision)
     }
 
     fn tune_linear(

@@ -245,6 +245,15 @@ pub(super) fn column_sums(
     partial
 }
 
+/// A factor of a product as it lies in memory, row-major.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Factor<'a> {
+    /// Its rows run along the inner dimension: `[outer, inner]`.
+    Rows(&'a [f32]),
+    /// Its columns do: `[inner, outer]`.
+    Columns(&'a [f32]),
+}
+
 /// Where a matrix lies: pointer, rows apart, columns apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {

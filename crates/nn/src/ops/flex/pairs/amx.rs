@@ -1,0 +1,221 @@
+//! Tiles of sums in the tile registers of AMX (Intel, since Sapphire Rapids), by `tdpbf16ps`: 16 rows of 16 pairs by 16 pairs
+//! of 16 columns an instruction. Registers 0 to 3 hold the sums, 4 and 5 the rows, 6 and 7 the columns.
+//!
+//! Rust's intrinsics for it are not stable, so the loops are assembly, each a block that leaves nothing behind in registers.
+
+use super::{Kernel, Tile};
+use std::arch::{asm, x86_64::__cpuid_count};
+use std::sync::LazyLock;
+
+pub(super) struct Amx;
+
+/// Whether this CPU has the instructions and the system lets us use them.
+pub(super) fn available() -> bool {
+    static AVAILABLE: LazyLock<bool> = LazyLock::new(|| {
+        // Leaf 7: AMX's bf16, and its tiles.
+        let wanted = 1 << 22 | 1 << 24;
+        super::dot::available() && __cpuid_count(7, 0).edx & wanted == wanted && permitted()
+    });
+    *AVAILABLE
+}
+
+/// Asks Linux, once for the whole process, for the room that tiles need when threads are switched.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILE_DATA: libc::c_long = 18;
+    // SAFETY: a request that touches none of our memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_a_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Eight whole tiles.
+static SHAPES: Shapes = {
+    let mut shapes = Shapes {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        bytes_a_row: [0; 16],
+        rows: [0; 16],
+    };
+    let mut tile = 0;
+    while tile < 8 {
+        shapes.bytes_a_row[tile] = 64;
+        shapes.rows[tile] = 16;
+        tile += 1;
+    }
+    shapes
+};
+
+/// Runs `$body` once a block, of `$bytes` bytes a factor, and stores the sums. In it, `{a}` and `{b}` are the block's factors and `{s}` is 64, the bytes of
+/// a row of `a`; `b`'s have twice as many.
+macro_rules! sums {
+    ($a:expr, $b:expr, $blocks:expr, $tile:expr, $bytes:literal, $($body:expr),+) => {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "test {n}, {n}",
+            "jz 3f",
+            "2:",
+            $($body,)+
+            concat!("add {a}, ", $bytes),
+            concat!("add {b}, ", $bytes),
+            "dec {n}",
+            "jnz 2b",
+            "3:",
+            "tilestored [{c} + {s}*2], tmm0",
+            "tilestored [{c} + {s}*2 + 64], tmm1",
+            "tilestored [{c} + {s}*2 + 2048], tmm2",
+            "tilestored [{c} + {s}*2 + 2112], tmm3",
+            a = inout(reg) $a => _,
+            b = inout(reg) $b => _,
+            n = inout(reg) $blocks => _,
+            c = in(reg) $tile,
+            s = in(reg) 64usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
+/// Loads the rows of the part that begins at this byte.
+macro_rules! rows {
+    ($from:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {s}*1 + ",
+            $from,
+            "]\ntileloadd tmm5, [{a} + {s}*1 + ",
+            $from,
+            " + 1024]"
+        )
+    };
+}
+
+/// Loads the columns of the part that begins at this byte.
+macro_rules! columns {
+    ($from:literal) => {
+        concat!(
+            "tileloadd tmm6, [{b} + {s}*2 + ",
+            $from,
+            "]\ntileloadd tmm7, [{b} + {s}*2 + ",
+            $from,
+            " + 64]"
+        )
+    };
+}
+
+/// Adds the products of what is loaded.
+macro_rules! multiply {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6\n\
+         tdpbf16ps tmm1, tmm4, tmm7\n\
+         tdpbf16ps tmm2, tmm5, tmm6\n\
+         tdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// The thread's tiles take their shapes.
+///
+/// # Safety
+/// The CPU must have the instructions.
+unsafe fn begin() {
+    // SAFETY: reads the shapes.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+}
+
+/// The thread has no tiles to keep any more.
+///
+/// # Safety
+/// As of [`begin`].
+unsafe fn end() {
+    // SAFETY: forgets the tiles, which nobody else uses.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}
+
+impl Kernel<1> for Amx {
+    const ROWS: usize = 32;
+
+    unsafe fn begin() {
+        // SAFETY: the caller's promise.
+        unsafe { begin() };
+    }
+
+    unsafe fn end() {
+        // SAFETY: the caller's promise.
+        unsafe { end() };
+    }
+
+    unsafe fn sums(a: *const u32, b: *const u32, blocks: usize, tile: &mut Tile) {
+        // SAFETY: reads as many blocks as the caller promises, and writes the tile.
+        unsafe {
+            sums!(
+                a,
+                b,
+                blocks,
+                tile.0.as_mut_ptr(),
+                2048,
+                rows!(0),
+                columns!(0),
+                multiply!()
+            )
+        };
+    }
+}
+
+/// Three parts: rows 2 by columns 0, then 0 by 0, 0 by 2, 0 by 1, 1 by 1 and 1 by 0.
+impl Kernel<3> for Amx {
+    const ROWS: usize = 32;
+
+    unsafe fn begin() {
+        // SAFETY: the caller's promise.
+        unsafe { begin() };
+    }
+
+    unsafe fn end() {
+        // SAFETY: the caller's promise.
+        unsafe { end() };
+    }
+
+    unsafe fn sums(a: *const u32, b: *const u32, blocks: usize, tile: &mut Tile) {
+        // SAFETY: reads as many blocks as the caller promises, and writes the tile.
+        unsafe {
+            sums!(
+                a,
+                b,
+                blocks,
+                tile.0.as_mut_ptr(),
+                6144,
+                rows!(4096),
+                columns!(0),
+                multiply!(),
+                rows!(0),
+                multiply!(),
+                columns!(4096),
+                multiply!(),
+                columns!(2048),
+                multiply!(),
+                rows!(2048),
+                multiply!(),
+                columns!(0),
+                multiply!()
+            )
+        };
+    }
+}
