@@ -62,7 +62,7 @@ static SHAPES: Shapes = {
 };
 
 /// Runs `$body` once a block, of `$bytes` bytes a factor, and stores the sums. In it, `{a}` and `{b}` are the block's factors and `{s}` is 64, the bytes of
-/// a row of `a`; `b`'s have twice as many.
+/// a row of a tile.
 macro_rules! sums {
     ($a:expr, $b:expr, $blocks:expr, $tile:expr, $bytes:literal, $($body:expr),+) => {
         asm!(
@@ -112,11 +112,11 @@ macro_rules! rows {
 macro_rules! columns {
     ($from:literal) => {
         concat!(
-            "tileloadd tmm6, [{b} + {s}*2 + ",
+            "tileloadd tmm6, [{b} + {s}*1 + ",
             $from,
-            "]\ntileloadd tmm7, [{b} + {s}*2 + ",
+            "]\ntileloadd tmm7, [{b} + {s}*1 + ",
             $from,
-            " + 64]"
+            " + 1024]"
         )
     };
 }

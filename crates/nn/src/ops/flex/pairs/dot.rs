@@ -36,9 +36,10 @@ impl Kernel<1> for Dot {
             for p in 0..PAIRS {
                 // SAFETY: the caller's promise; vectors of bits are vectors of pairs.
                 unsafe {
-                    let b = b.add((block * PAIRS + p) * WIDTH);
-                    let b: [__m512bh; 2] =
-                        [0, LANES].map(|lane| transmute(_mm512_loadu_si512(b.add(lane).cast())));
+                    let b: [__m512bh; 2] = [0, 1].map(|half| {
+                        let b = b.add(((block * WIDTH / LANES + half) * PAIRS + p) * LANES);
+                        transmute(_mm512_loadu_si512(b.cast()))
+                    });
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let a = a.add((block * <Self as Kernel<1>>::ROWS + r) * PAIRS + p);
                         let a: __m512bh = transmute(_mm512_set1_epi32(*a as i32));

@@ -15,14 +15,17 @@ use super::super::Precision;
 use super::util::{Factor, Place, written};
 use rayon::prelude::*;
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps,
+    __m512, __m512i, _mm512_add_ps, _mm512_castsi512_ps,
     _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64,
     _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_si512,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512,
     _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
     _mm512_unpacklo_epi64,
 };
-use std::{mem::transmute, ops::Range};
+use std::{
+    mem::{MaybeUninit, transmute},
+    ops::Range,
+};
 
 /// Values of a vector: outer places that are laid out at a time.
 const LANES: usize = 16;
@@ -32,9 +35,11 @@ const PAIRS: usize = 16;
 const WIDTH: usize = 32;
 /// Pairs that are multiplied at a time, in all parts: their factors stay in the cache, and little memory is needed for them.
 const DEPTH: usize = 768;
-/// Rows of a task at most; tasks aimed at, so that threads end together.
+/// Rows of a task at most, and panels at least: enough to lay out the rows for.
 const TASK_ROWS: usize = 192;
-const TASKS: usize = 16;
+const PANELS: usize = 8;
+/// Tasks aimed at a thread, so that threads end together.
+const TASKS: usize = 4;
 
 /// A vector of each part of a factor.
 type Parts<const P: usize> = [__m512i; P];
@@ -57,7 +62,7 @@ trait Kernel<const PARTS: usize> {
     /// As of [`Kernel::begin`].
     unsafe fn end() {}
 
-    /// The sums over `blocks` blocks: of `a [blocks, PARTS, ROWS, PAIRS]` and `b [blocks, PARTS, PAIRS, WIDTH]`.
+    /// The sums over `blocks` blocks: of `a [blocks, PARTS, ROWS, PAIRS]` and `b [blocks, PARTS, WIDTH / LANES, PAIRS, LANES]`.
     ///
     /// # Safety
     /// The CPU must have the kernel's instructions; `a` and `b` must be readable for that; [`Kernel::begin`] has been called.
@@ -113,12 +118,13 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
     assert!(bias.is_none_or(|bias| bias.len() == n), "a bias's size");
     let (blocks, panels) = (k.div_ceil(2 * PAIRS), n.div_ceil(WIDTH));
     let depth = DEPTH / PAIRS / P;
-    let height = (m / TASKS).clamp(K::ROWS, TASK_ROWS).next_multiple_of(K::ROWS);
-    // Few rows: their columns are divided too.
-    let parts = m.div_ceil(height);
-    let groups = (TASKS / parts.max(1)).clamp(1, panels.max(1));
+    // Tasks are of whole rows where there are enough of them: then each row is laid out once.
+    let tasks = TASKS * rayon::current_num_threads();
+    let groups = (tasks / m.div_ceil(TASK_ROWS).max(1)).clamp(1, (panels / PANELS).max(1));
     let group = panels.div_ceil(groups);
-    // Room for `[panels, chunk, P, PAIRS, WIDTH]`.
+    let height = (m * groups / tasks).clamp(K::ROWS, TASK_ROWS).next_multiple_of(K::ROWS);
+    let parts = m.div_ceil(height);
+    // Room for `[panels, chunk, P, WIDTH / LANES, PAIRS, LANES]`.
     let mut packed = Vec::<u32>::with_capacity(panels * blocks.min(depth) * P * PAIRS * WIDTH);
     // SAFETY: the CPU has the instructions; `pack` writes all of its panel; the tasks' rows and panels make up the whole,
     // and each is written by one task at a time.
@@ -129,13 +135,20 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
             for from in (0..blocks.max(1)).step_by(depth) {
                 let chunk = from..blocks.min(from + depth);
                 let panel = chunk.len() * P * PAIRS * WIDTH;
-                packed.spare_capacity_mut()[..panels * panel]
-                    .par_chunks_mut(panel.max(1))
-                    .enumerate()
-                    .for_each(|(panel, to)| {
-                        let to = to.as_mut_ptr().cast();
-                        pack::<P>(b, [k, n], panel * WIDTH, WIDTH, chunk.clone(), Way::Pair, to);
-                    });
+                let to = To(packed.as_mut_ptr());
+                let pack = |panels, blocks| {
+                    pack::<P>(b, [k, n], WIDTH, (panels, blocks), chunk.clone(), Way::Pair, to);
+                };
+                // In the order in which the factor lies.
+                match b {
+                    Factor::Rows(_) => (0..panels)
+                        .into_par_iter()
+                        .for_each(|panel| pack(panel..panel + 1, chunk.clone())),
+                    Factor::Columns(_) => chunk
+                        .clone()
+                        .into_par_iter()
+                        .for_each(|block| pack(0..panels, block..block + 1)),
+                }
                 let packed = std::slice::from_raw_parts(packed.as_ptr(), panels * panel);
                 (0..parts * groups).into_par_iter().for_each(|task| {
                     let (part, first) = (task / groups, task % groups * group);
@@ -158,7 +171,7 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
 /// Some rows, panels and blocks of a product.
 struct Task<'a> {
     a: Factor<'a>,
-    /// `[panels, chunk, P, PAIRS, WIDTH]`
+    /// `[panels, chunk, P, WIDTH / LANES, PAIRS, LANES]`
     packed: &'a [u32],
     bias: Option<&'a [f32]>,
     sizes: [usize; 3],
@@ -178,14 +191,11 @@ impl Task<'_> {
         let blocks = self.chunk.len();
         let (tiles, area) = (self.rows.len().div_ceil(K::ROWS), blocks * P * K::ROWS * PAIRS);
         let mut rows = Vec::<u32>::with_capacity(tiles * area);
-        for tile in 0..tiles {
-            let first = self.rows.start + tile * K::ROWS;
-            // SAFETY: there is room for the blocks of all tiles.
-            unsafe {
-                let to = rows.as_mut_ptr().add(tile * area);
-                pack::<P>(self.a, [k, m], first, K::ROWS, self.chunk.clone(), Way::Outer, to);
-            }
-        }
+        let first = self.rows.start / K::ROWS;
+        let part = (first..first + tiles, self.chunk.clone());
+        let to = To(rows.as_mut_ptr().wrapping_sub(first * area));
+        // SAFETY: there is room for the blocks of these tiles.
+        unsafe { pack::<P>(self.a, [k, m], K::ROWS, part, self.chunk.clone(), Way::Outer, to) };
         let mut sums = Tile([[0.0; WIDTH]; 32]);
         // SAFETY: the caller's promise.
         unsafe { K::begin() };
@@ -236,82 +246,111 @@ enum Way {
     Pair,
 }
 
-/// Lays out the blocks `chunk` of the outer places `first..first + count` of a factor: `[chunk, P, count, PAIRS]` by outer
-/// place, `[chunk, P, PAIRS, count]` by pair.
+/// Where groups are laid out, each with all blocks of the chunk.
+#[derive(Clone, Copy)]
+struct To(*mut u32);
+
+// SAFETY: a plain address; whoever writes through it answers for the access.
+unsafe impl Send for To {}
+// SAFETY: as above.
+unsafe impl Sync for To {}
+
+/// Lays out a part, groups of `count` outer places by blocks, of `to [groups, chunk]`: each block `[P, count, PAIRS]` by outer
+/// place, `[P, count / LANES, PAIRS, LANES]` by pair.
 ///
 /// # Safety
-/// The CPU must have the instructions, and `to` be writable for that; by pair, `count` is a multiple of [`LANES`].
+/// The CPU must have the instructions, and `to` be writable for that part by this call alone; by pair, `count` is a multiple
+/// of [`LANES`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pack<const P: usize>(
     factor: Factor<'_>,
     sizes: [usize; 2],
-    first: usize,
     count: usize,
+    (groups, blocks): (Range<usize>, Range<usize>),
     chunk: Range<usize>,
     way: Way,
-    to: *mut u32,
+    to: To,
 ) {
-    for (i, block) in chunk.enumerate() {
+    let found = match factor {
+        Factor::Rows(_) => Way::Outer,
+        Factor::Columns(_) => Way::Pair,
+    };
+    let one = |group: usize, block: usize| {
+        let place = (group * chunk.len() + block - chunk.start) * P * count * PAIRS;
         for lane in (0..count).step_by(LANES) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (vectors, found) = match factor {
-                    Factor::Rows(x) => (along::<P>(x, sizes, first + lane, block), Way::Outer),
-                    Factor::Columns(x) => (across::<P>(x, sizes, first + lane, block), Way::Pair),
-                };
-                for (part, mut vectors) in vectors.into_iter().enumerate() {
-                    if found != way {
-                        vectors = transposed(vectors);
-                    }
-                    let to = to.add((i * P + part) * count * PAIRS);
-                    let (used, step, from) = match way {
-                        Way::Outer => (LANES.min(count - lane), PAIRS, lane * PAIRS),
-                        Way::Pair => (PAIRS, count, lane),
-                    };
-                    for (v, vector) in vectors.into_iter().enumerate().take(used) {
-                        _mm512_storeu_si512(to.add(from + v * step).cast(), vector);
+            let vector = |v: usize| match factor {
+                Factor::Rows(x) => along::<P>(x, sizes, group * count + lane + v, block),
+                Factor::Columns(x) => across::<P>(x, sizes, group * count + lane, block * PAIRS + v),
+            };
+            let put = |v: usize, part: usize, vector: __m512i| {
+                let to = to.0.wrapping_add(place + (part * count + lane + v) * PAIRS);
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_si512(to.cast(), vector) };
+            };
+            // By outer place there may be fewer than a vector's.
+            let used = LANES.min(count - lane);
+            if found == way {
+                for v in 0..used {
+                    for (part, vector) in vector(v).into_iter().enumerate() {
+                        put(v, part, vector);
                     }
                 }
+                continue;
             }
+            let mut vectors = [[MaybeUninit::uninit(); LANES]; P];
+            for v in 0..LANES {
+                for (vectors, vector) in vectors.iter_mut().zip(vector(v)) {
+                    vectors[v].write(vector);
+                }
+            }
+            for (part, vectors) in vectors.iter().enumerate() {
+                // SAFETY: all of them have just been written.
+                let vectors = transposed(unsafe { vectors.as_ptr().cast::<[__m512i; LANES]>().read() });
+                for (v, vector) in vectors.into_iter().enumerate().take(used) {
+                    put(v, part, vector);
+                }
+            }
+        }
+    };
+    // In the order in which the factor lies.
+    match factor {
+        Factor::Rows(_) => groups.for_each(|group| blocks.clone().for_each(|block| one(group, block))),
+        Factor::Columns(_) => {
+            blocks.for_each(|block| groups.clone().for_each(|group| one(group, block)))
         }
     }
 }
 
-/// A block of a factor that lies `[outer, inner]`, from outer place `first` on: a vector an outer place.
+/// The pairs of a block at one outer place of a factor that lies `[outer, inner]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
 fn along<const P: usize>(
     values: &[f32],
     [inner, outer]: [usize; 2],
-    first: usize,
+    at: usize,
     block: usize,
-) -> [[__m512i; LANES]; P] {
-    let mut vectors = [[_mm512_setzero_si512(); LANES]; P];
-    let place = 2 * PAIRS * block;
-    let masks = [0, LANES].map(|half| mask(inner, place + half));
-    for i in 0..LANES.min(outer.saturating_sub(first)) {
-        let from = values[(first + i) * inner..].as_ptr().wrapping_add(place);
-        // SAFETY: the masks keep to the row.
-        let [low, high] = [0, 1].map(|half| unsafe {
-            _mm512_maskz_loadu_ps(masks[half], from.wrapping_add(half * LANES))
-        });
-        let parts = split::<P>(low, high);
-        for (vectors, part) in vectors.iter_mut().zip(parts) {
-            vectors[i] = part;
-        }
+) -> Parts<P> {
+    if at >= outer {
+        return [_mm512_setzero_si512(); P];
     }
-    vectors
+    let load = |place: usize| {
+        let from = values.as_ptr().wrapping_add(at * inner + place);
+        // SAFETY: the mask keeps to the row.
+        unsafe { _mm512_maskz_loadu_ps(mask(inner, place), from) }
+    };
+    let place = 2 * PAIRS * block;
+    split(load(place), load(place + LANES))
 }
 
-/// A block of a factor that lies `[inner, outer]`, from outer place `first` on: a vector a pair.
+/// A pair at the outer places from `first` on of a factor that lies `[inner, outer]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
 fn across<const P: usize>(
     values: &[f32],
     [inner, outer]: [usize; 2],
     first: usize,
-    block: usize,
-) -> [[__m512i; LANES]; P] {
+    pair: usize,
+) -> Parts<P> {
     // Values 0 and 16, 1 and 17 and so on of two rows behind each other.
     const ORDER: [u16; 2 * LANES] = {
         let mut order = [0; 2 * LANES];
@@ -322,23 +361,18 @@ fn across<const P: usize>(
         }
         order
     };
+    let load = |row: usize| {
+        let mask = if row < inner { mask(outer, first) } else { 0 };
+        // SAFETY: the mask keeps to the row.
+        unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().wrapping_add(row * outer + first)) }
+    };
     // SAFETY: an array of the vector's size.
     let order: __m512i = unsafe { transmute(ORDER) };
-    let mut vectors = [[_mm512_setzero_si512(); LANES]; P];
-    let mask = mask(outer, first);
-    for pair in 0..PAIRS {
-        let row = 2 * (block * PAIRS + pair);
-        let load = |row: usize| {
-            let mask = if row < inner { mask } else { 0 };
-            // SAFETY: the masks keep to the rows.
-            unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().wrapping_add(row * outer + first)) }
-        };
-        let parts = split::<P>(load(row), load(row + 1));
-        for (vectors, part) in vectors.iter_mut().zip(parts) {
-            vectors[pair] = _mm512_permutexvar_epi16(order, part);
-        }
+    let mut parts = split::<P>(load(2 * pair), load(2 * pair + 1));
+    for part in &mut parts {
+        *part = _mm512_permutexvar_epi16(order, *part);
     }
-    vectors
+    parts
 }
 
 /// 32 values as bf16 in order: rounded, then what rounding left, and so on.
@@ -385,7 +419,7 @@ fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
     }
     // `rows[4 r + c]`, quarter q, is column 4 q + c of rows 4 r and on. Quarters, twice.
     for c in 0..4 {
-        let [a, b, d, e] = [0, 4, 8, 12].map(|r| rows[r + c]);
+        let [a, b, d, e] = [rows[c], rows[c + 4], rows[c + 8], rows[c + 12]];
         let (even, odd) = (quarters::<0x88>(a, b), quarters::<0xdd>(a, b));
         let (even_below, odd_below) = (quarters::<0x88>(d, e), quarters::<0xdd>(d, e));
         next[c] = quarters::<0x88>(even, even_below);
@@ -399,6 +433,5 @@ fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn quarters<const WHICH: i32>(a: __m512i, b: __m512i) -> __m512i {
-    let [a, b] = [a, b].map(|x| _mm512_castsi512_ps(x));
-    _mm512_castps_si512(_mm512_shuffle_f32x4::<WHICH>(a, b))
+    _mm512_shuffle_i32x4::<WHICH>(a, b)
 }
