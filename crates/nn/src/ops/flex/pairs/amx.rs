@@ -25,7 +25,13 @@ fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILE_DATA: libc::c_long = 18;
     // SAFETY: a request that touches none of our memory.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA) == 0 }
+    unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILE_DATA,
+        ) == 0
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -179,7 +185,8 @@ impl Kernel<1> for Amx {
     }
 }
 
-/// Three parts: rows 2 by columns 0, then 0 by 0, 0 by 2, 0 by 1, 1 by 1 and 1 by 0.
+/// Three parts, each but the first below the rounding of those before: rows 0 by columns 2, then 0 by 1, 1 by 1, 1 by 0, 2 by 0
+/// and, last since largest, 0 by 0.
 impl Kernel<3> for Amx {
     const ROWS: usize = 32;
 
@@ -202,11 +209,7 @@ impl Kernel<3> for Amx {
                 blocks,
                 tile.0.as_mut_ptr(),
                 6144,
-                rows!(4096),
-                columns!(0),
-                multiply!(),
                 rows!(0),
-                multiply!(),
                 columns!(4096),
                 multiply!(),
                 columns!(2048),
@@ -214,6 +217,10 @@ impl Kernel<3> for Amx {
                 rows!(2048),
                 multiply!(),
                 columns!(0),
+                multiply!(),
+                rows!(4096),
+                multiply!(),
+                rows!(0),
                 multiply!()
             )
         };

@@ -15,12 +15,11 @@ use super::super::Precision;
 use super::util::{Factor, Place, written};
 use rayon::prelude::*;
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_castsi512_ps,
-    _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64,
-    _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
-    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512,
-    _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    __m512, __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256,
+    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::{
     mem::{MaybeUninit, transmute},
@@ -88,9 +87,7 @@ pub(super) fn product(
     // SAFETY: the CPU has the kernel's instructions.
     unsafe {
         match precision {
-            Precision::Bf16 if amx::available() => {
-                Some(run::<amx::Amx, 1>(factors, sizes, bias))
-            }
+            Precision::Bf16 if amx::available() => Some(run::<amx::Amx, 1>(factors, sizes, bias)),
             Precision::Bf16 if dot::is_fast() => Some(run::<dot::Dot, 1>(factors, sizes, bias)),
             Precision::F32 if pays(sizes) && amx::available() => {
                 Some(run::<amx::Amx, 3>(factors, sizes, bias))
@@ -122,7 +119,9 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
     let tasks = TASKS * rayon::current_num_threads();
     let groups = (tasks / m.div_ceil(TASK_ROWS).max(1)).clamp(1, (panels / PANELS).max(1));
     let group = panels.div_ceil(groups);
-    let height = (m * groups / tasks).clamp(K::ROWS, TASK_ROWS).next_multiple_of(K::ROWS);
+    let height = (m * groups / tasks)
+        .clamp(K::ROWS, TASK_ROWS)
+        .next_multiple_of(K::ROWS);
     let parts = m.div_ceil(height);
     // Room for `[panels, chunk, P, WIDTH / LANES, PAIRS, LANES]`.
     let mut packed = Vec::<u32>::with_capacity(panels * blocks.min(depth) * P * PAIRS * WIDTH);
@@ -137,7 +136,15 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
                 let panel = chunk.len() * P * PAIRS * WIDTH;
                 let to = To(packed.as_mut_ptr());
                 let pack = |panels, blocks| {
-                    pack::<P>(b, [k, n], WIDTH, (panels, blocks), chunk.clone(), Way::Pair, to);
+                    pack::<P>(
+                        b,
+                        [k, n],
+                        WIDTH,
+                        (panels, blocks),
+                        chunk.clone(),
+                        Way::Pair,
+                        to,
+                    );
                 };
                 // In the order in which the factor lies.
                 match b {
@@ -189,13 +196,26 @@ impl Task<'_> {
     unsafe fn run<K: Kernel<P>, const P: usize>(&self, output: Place) {
         let [m, k, n] = self.sizes;
         let blocks = self.chunk.len();
-        let (tiles, area) = (self.rows.len().div_ceil(K::ROWS), blocks * P * K::ROWS * PAIRS);
+        let (tiles, area) = (
+            self.rows.len().div_ceil(K::ROWS),
+            blocks * P * K::ROWS * PAIRS,
+        );
         let mut rows = Vec::<u32>::with_capacity(tiles * area);
         let first = self.rows.start / K::ROWS;
         let part = (first..first + tiles, self.chunk.clone());
         let to = To(rows.as_mut_ptr().wrapping_sub(first * area));
         // SAFETY: there is room for the blocks of these tiles.
-        unsafe { pack::<P>(self.a, [k, m], K::ROWS, part, self.chunk.clone(), Way::Outer, to) };
+        unsafe {
+            pack::<P>(
+                self.a,
+                [k, m],
+                K::ROWS,
+                part,
+                self.chunk.clone(),
+                Way::Outer,
+                to,
+            )
+        };
         let mut sums = Tile([[0.0; WIDTH]; 32]);
         // SAFETY: the caller's promise.
         unsafe { K::begin() };
@@ -208,7 +228,12 @@ impl Task<'_> {
                 // SAFETY: tiles and panels have these blocks, which have been written; masks and rows keep to the output.
                 unsafe {
                     K::sums(rows.as_ptr().add(tile * area), b, blocks, &mut sums);
-                    for (r, sums) in sums.0.iter().enumerate().take(self.rows.end.min(row + K::ROWS) - row) {
+                    for (r, sums) in sums
+                        .0
+                        .iter()
+                        .enumerate()
+                        .take(self.rows.end.min(row + K::ROWS) - row)
+                    {
                         let to = output.at(row + r, column).pointer;
                         let more = match (self.chunk.start > 0, self.bias) {
                             (true, _) => Some(to.cast_const()),
@@ -280,7 +305,9 @@ unsafe fn pack<const P: usize>(
         for lane in (0..count).step_by(LANES) {
             let vector = |v: usize| match factor {
                 Factor::Rows(x) => along::<P>(x, sizes, group * count + lane + v, block),
-                Factor::Columns(x) => across::<P>(x, sizes, group * count + lane, block * PAIRS + v),
+                Factor::Columns(x) => {
+                    across::<P>(x, sizes, group * count + lane, block * PAIRS + v)
+                }
             };
             let put = |v: usize, part: usize, vector: __m512i| {
                 let to = to.0.wrapping_add(place + (part * count + lane + v) * PAIRS);
@@ -305,7 +332,8 @@ unsafe fn pack<const P: usize>(
             }
             for (part, vectors) in vectors.iter().enumerate() {
                 // SAFETY: all of them have just been written.
-                let vectors = transposed(unsafe { vectors.as_ptr().cast::<[__m512i; LANES]>().read() });
+                let vectors =
+                    transposed(unsafe { vectors.as_ptr().cast::<[__m512i; LANES]>().read() });
                 for (v, vector) in vectors.into_iter().enumerate().take(used) {
                     put(v, part, vector);
                 }
@@ -314,7 +342,9 @@ unsafe fn pack<const P: usize>(
     };
     // In the order in which the factor lies.
     match factor {
-        Factor::Rows(_) => groups.for_each(|group| blocks.clone().for_each(|block| one(group, block))),
+        Factor::Rows(_) => {
+            groups.for_each(|group| blocks.clone().for_each(|block| one(group, block)))
+        }
         Factor::Columns(_) => {
             blocks.for_each(|block| groups.clone().for_each(|group| one(group, block)))
         }
@@ -434,4 +464,134 @@ fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
 #[inline]
 fn quarters<const WHICH: i32>(a: __m512i, b: __m512i) -> __m512i {
     _mm512_shuffle_i32x4::<WHICH>(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+
+    /// What a sum of products that f32 rounds once each may be off, in parts of the sum of their magnitudes.
+    const F32: f64 = 1.0 / (1 << 22) as f64;
+
+    type Run = unsafe fn((Factor<'_>, Factor<'_>), [usize; 3], Option<&[f32]>) -> Vec<f32>;
+
+    /// The kernels that this CPU can run, with the bits of their factors.
+    fn kernels() -> Vec<(&'static str, Run, Precision)> {
+        let mut kernels: Vec<(_, Run, _)> = Vec::new();
+        if dot::available() {
+            kernels.push(("dot", run::<dot::Dot, 1>, Precision::Bf16));
+        }
+        if amx::available() {
+            kernels.push(("amx in bf16", run::<amx::Amx, 1>, Precision::Bf16));
+            kernels.push(("amx in f32", run::<amx::Amx, 3>, Precision::F32));
+        }
+        if kernels.len() < 3 {
+            println!("skipped: kernels whose instructions this CPU has not");
+        }
+        kernels
+    }
+
+    fn values(key: u64, len: usize, scale: f32) -> Vec<f32> {
+        (0..len as u64)
+            .map(|i| scale * (2.0 * rng::uniform(key, i) - 1.0) as f32)
+            .collect()
+    }
+
+    fn rounded(x: f32, precision: Precision) -> f64 {
+        match precision {
+            Precision::F32 => x.into(),
+            Precision::Bf16 => half::bf16::from_f32(x).into(),
+        }
+    }
+
+    #[test]
+    fn every_kernel_sums_as_float64_does() {
+        let sizes = [
+            [1, 0, 1],
+            [0, 3, 5],
+            [1, 1, 1],
+            [3, 17, 129],
+            [12, 32, 32],
+            [33, 31, 17],
+            [129, 384, 65],
+            [70, 1700, 300],
+            [400, 65, 33],
+        ];
+        let turned = |x: &[f32], [inner, outer]: [usize; 2]| -> Vec<f32> {
+            (0..x.len())
+                .map(|i| x[i % outer * inner + i / outer])
+                .collect()
+        };
+        for (name, run, precision) in kernels() {
+            for (sizes @ [m, k, n], scale) in sizes.iter().flat_map(|&s| [(s, 1.0), (s, 1e-12)]) {
+                let (a, b) = (values(1, m * k, scale), values(2, n * k, 1.0));
+                let bias = values(3, n, scale);
+                let (a_turned, b_turned) = (turned(&a, [k, m]), turned(&b, [k, n]));
+                // The sum, and what its error is held against.
+                let expected: Vec<(f64, f64)> = (0..m * n)
+                    .map(|i| {
+                        let (a, b) = (&a[i / n * k..][..k], &b[i % n * k..][..k]);
+                        let products = a
+                            .iter()
+                            .zip(b)
+                            .map(|(&a, &b)| rounded(a, precision) * rounded(b, precision));
+                        products.fold((0.0, f64::from(scale)), |(sum, size), product| {
+                            (sum + product, size + product.abs())
+                        })
+                    })
+                    .collect();
+                for factors in [
+                    (Factor::Rows(&a), Factor::Rows(&b)),
+                    (Factor::Rows(&a), Factor::Columns(&b_turned)),
+                    (Factor::Columns(&a_turned), Factor::Columns(&b_turned)),
+                    (Factor::Columns(&a_turned), Factor::Rows(&b)),
+                ] {
+                    for bias in [None, Some(&bias[..])] {
+                        // SAFETY: the CPU has the kernel's instructions.
+                        let found = unsafe { run(factors, sizes, bias) };
+                        assert_eq!(found.len(), m * n);
+                        for (i, (&found, (sum, size))) in found.iter().zip(&expected).enumerate() {
+                            let sum = sum + bias.map_or(0.0, |bias| bias[i % n].into());
+                            assert!(
+                                (f64::from(found) - sum).abs() <= F32 * size,
+                                "{name}, {sizes:?}, element {i}: {found}, not {sum}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Three parts hold all bits of an f32: where one product is all there is, it is f32's to the last bit or the one beside.
+    #[test]
+    fn three_parts_are_f32() {
+        for (name, run, _) in kernels()
+            .into_iter()
+            .filter(|(_, _, p)| *p == Precision::F32)
+        {
+            let (a, b) = (values(4, 64, 3.0), values(5, 64, 7.0));
+            // SAFETY: the CPU has the kernel's instructions.
+            let found = unsafe { run((Factor::Rows(&a), Factor::Rows(&b)), [64, 1, 64], None) };
+            for (i, &found) in found.iter().enumerate() {
+                let product = a[i / 64] * b[i % 64];
+                let apart = found.to_bits().abs_diff(product.to_bits());
+                assert!(apart <= 1, "{name}: {found:e}, not {product:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for (name, run, _) in kernels() {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let (mut a, b) = (values(6, 40, 1.0), values(7, 40, 1.0));
+                a[3] = bad;
+                // SAFETY: the CPU has the kernel's instructions.
+                let found = unsafe { run((Factor::Rows(&a), Factor::Rows(&b)), [1, 40, 1], None) };
+                assert!(!found[0].is_finite(), "{name}: {bad} became {}", found[0]);
+            }
+        }
+    }
 }
