@@ -153,22 +153,32 @@ fn linear() {
             values(2, outer * inner, 0.5),
             values(3, outer, 1.0),
         ];
-        for bias in [false, true] {
+        let activations = [None, Some(GeluKind::Exact), Some(GeluKind::Tanh)];
+        for (bias, kind) in [false, true]
+            .into_iter()
+            .flat_map(|b| activations.map(|k| (b, k)))
+        {
             let inputs = &inputs[..if bias { 3 } else { 2 }];
             check(
-                &format!("linear {tokens}x{inner}x{outer}, bias {bias}"),
+                &format!("linear {tokens}x{inner}x{outer}, bias {bias}, of gelu {kind:?}"),
                 inputs,
                 |t| {
                     let (x, w) = (
                         t[0].clone().reshape([tokens, inner]),
                         t[1].clone().reshape([outer, inner]),
                     );
-                    ops::linear(x, w, t.get(2).cloned(), Precision::F32).reshape([-1])
+                    let bias = t.get(2).cloned();
+                    let y = match kind {
+                        None => ops::linear(x, w, bias, Precision::F32),
+                        Some(kind) => ops::gelu_linear(x, w, bias, kind, Precision::F32),
+                    };
+                    y.reshape([-1])
                 },
                 |t| {
+                    let active = |x: f64| kind.map_or(x, |kind| gelu(x, kind));
                     let entry = |row: usize, o: usize| -> f64 {
                         let dot: f64 = (0..inner)
-                            .map(|i| t[0][row * inner + i] * t[1][o * inner + i])
+                            .map(|i| active(t[0][row * inner + i]) * t[1][o * inner + i])
                             .sum();
                         dot + t.get(2).map_or(0.0, |b| b[o])
                     };
@@ -825,7 +835,11 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     for precision in [Precision::F32, Precision::Bf16] {
         let bias = Some(b.clone().reshape([390]));
         run(
-            ops::linear(x.clone(), w.clone(), bias, precision),
+            ops::linear(x.clone(), w.clone(), bias.clone(), precision),
+            vec![x.clone(), w.clone(), b.clone()],
+        );
+        run(
+            ops::gelu_linear(x.clone(), w.clone(), bias, GeluKind::Exact, precision),
             vec![x.clone(), w.clone(), b.clone()],
         );
     }

@@ -151,7 +151,7 @@ fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
         true => Ok(precision),
         false => Err(Error::Setting {
             reason: format!(
-                "train.precision = \"{}\", but this CPU has no instructions for it (avx512_bf16)",
+                "train.precision = \"{}\", but this CPU has no instructions that are fast at it (AMX, or AMD's avx512_bf16)",
                 config.train.precision
             ),
             hint: "set it to \"f32\", or leave it out".into(),

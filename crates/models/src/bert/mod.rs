@@ -407,11 +407,28 @@ impl<B: TuneBackend> Embeddings<B> {
 impl<B: TuneBackend> Output<B> {
     /// `x [T, I]`, `residual [T, D]` -> `[T, D]`
     fn forward(&self, x: Tensor<B, 2>, residual: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
-        let x = ops::dropout(
-            self.dense.forward(x, pass.child(0)),
-            self.dropout,
-            pass.child(1),
-        );
+        self.add_to(residual, self.dense.forward(x, pass.child(0)), pass)
+    }
+
+    /// The same of an activation of x.
+    fn forward_active(
+        &self,
+        x: Tensor<B, 2>,
+        activation: Activation,
+        residual: Tensor<B, 2>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        let within = pass.child(0);
+        let x = match activation {
+            Activation::Gelu(kind) => self.dense.forward_gelu(x, kind, within),
+            Activation::Relu => self.dense.forward(activation::relu(x), within),
+            Activation::Silu => self.dense.forward(activation::silu(x), within),
+        };
+        self.add_to(residual, x, pass)
+    }
+
+    fn add_to(&self, residual: Tensor<B, 2>, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let x = ops::dropout(x, self.dropout, pass.child(1));
         self.layer_norm.forward_sum(x, residual)
     }
 }
@@ -447,12 +464,8 @@ impl<B: TuneBackend> Layer<B> {
         let output = &self.attention.output;
         let x = output.forward(context, residual, pass.child(4));
         let wide = self.intermediate.dense.forward(x.clone(), pass.child(5));
-        let wide = match self.intermediate.activation {
-            Activation::Gelu(kind) => ops::gelu(wide, kind),
-            Activation::Relu => activation::relu(wide),
-            Activation::Silu => activation::silu(wide),
-        };
-        self.output.forward(wide, x, pass.child(6))
+        let active = self.intermediate.activation;
+        self.output.forward_active(wide, active, x, pass.child(6))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     init,
-    ops::{self, Pass, Precision, TuneBackend},
+    ops::{self, GeluKind, Pass, Precision, TuneBackend},
     rng,
 };
 use burn::{
@@ -110,5 +110,14 @@ impl<B: TuneBackend> Linear<B> {
                 adapter.add_to(sum, x, pass)
             }
         }
+    }
+
+    /// `x [T, in]` -> `[T, out]`: the layer of GELU of x, which is not kept for the backward pass unless an adapter needs it.
+    pub fn forward_gelu(&self, x: Tensor<B, 2>, kind: GeluKind, pass: Pass) -> Tensor<B, 2> {
+        if self.adapter.is_some() {
+            return self.forward(ops::gelu(x, kind), pass);
+        }
+        let bias = self.bias.as_ref().map(Param::val);
+        ops::gelu_linear(x, self.weight.val(), bias, kind, pass.precision())
     }
 }

@@ -99,6 +99,34 @@ impl<B: TuneBackend> Backward<B, 1> for Gelu {
     }
 }
 
+/// The activation is computed again rather than kept: it is wide, and cheap against the product.
+#[derive(Debug)]
+struct GeluLinear(GeluKind, Precision);
+
+/// x; the weight where x is tracked.
+impl<B: TuneBackend, const N: usize> Backward<B, N> for GeluLinear {
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let Self(kind, precision) = self;
+        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
+        let (x, weight) = ops.state;
+        if let Some(node) = parent(2) {
+            grads.register::<B>(node.id, B::tune_linear_backward_bias(grad.clone()));
+        }
+        if let Some(node) = parent(1) {
+            let active = B::tune_gelu(x.clone(), kind);
+            let weight = B::tune_linear_backward_weight(grad.clone(), active, precision);
+            grads.register::<B>(node.id, weight);
+        }
+        if let (Some(node), Some(weight)) = (parent(0), weight) {
+            let active = B::tune_linear_backward_x(grad, weight, precision);
+            grads.register::<B>(node.id, B::tune_gelu_backward(x, active, kind));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct LayerNorm(f64);
 
@@ -348,6 +376,28 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
     fn tune_gelu(x: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {
         let output = B::tune_gelu(x.primitive.clone(), kind);
         node!(Gelu(kind), C, [x.node], x.primitive, output)
+    }
+
+    fn tune_gelu_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        kind: GeluKind,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let kept = x.is_tracked().then(|| weight.primitive.clone());
+        let output = B::tune_gelu_linear(
+            x.primitive.clone(),
+            weight.primitive,
+            bias.as_ref().map(|b| b.primitive.clone()),
+            kind,
+            precision,
+        );
+        let (op, state) = (GeluLinear(kind, precision), (x.primitive, kept));
+        match bias {
+            Some(bias) => node!(op, C, [x.node, weight.node, bias.node], state, output),
+            None => node!(op, C, [x.node, weight.node], state, output),
+        }
     }
 
     fn tune_layer_norm(

@@ -119,6 +119,17 @@ pub trait TuneBackend: Backend {
         gelu::backward::<Self>(x, grad, kind)
     }
 
+    /// The linear map of GELU of `x [T, I]`. Differentiated, it keeps x alone and computes the activation twice.
+    fn tune_gelu_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        kind: GeluKind,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        Self::tune_linear(Self::tune_gelu(x, kind), weight, bias, precision)
+    }
+
     /// Layer norm of `x [T, D]`, plus `residual [T, D]`, with `gamma`, `beta [D]`, biased variance.
     fn tune_layer_norm(
         x: FloatTensor<Self>,
@@ -350,6 +361,24 @@ pub fn linear_add<B: TuneBackend>(
 /// GELU, elementwise.
 pub fn gelu<B: TuneBackend, const D: usize>(x: Tensor<B, D>, kind: GeluKind) -> Tensor<B, D> {
     tensor(B::tune_gelu(primitive(x), kind))
+}
+
+/// The linear map of GELU of `x [T, I]` by `weight [O, I]` and `bias [O]` -> `[T, O]`: less memory in training than one after
+/// the other.
+pub fn gelu_linear<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    kind: GeluKind,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    tensor(B::tune_gelu_linear(
+        primitive(x),
+        primitive(weight),
+        bias.map(primitive),
+        kind,
+        precision,
+    ))
 }
 
 /// Layer norm over the last dimension of `x [T, D]`, plus `residual [T, D]`.

@@ -357,7 +357,7 @@ settings! {
     /// Draw examples so that all labels come equally often.
     weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"];
     /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
-    /// CPUs that have `avx512_bf16`. Weights, gradients, evaluation and what is saved are f32 either way.
+    /// CPUs that have AMX (Intel) or `avx512_bf16` (AMD). Weights, gradients, evaluation and what is saved are f32 either way.
     precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision"];
     /// Keep an average of the weights with this decay, and evaluate and save that.
     ema_decay: Option<f64> = None, range Range::FRACTION, example "0.999", aka ["ema", "model_ema", "model_ema_decay"];
