@@ -145,25 +145,28 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Runs the jobs and writes `docs/benchmarks.md`, with what earlier calls found of the others.
+/// What is known: by machine, its packages and a row a job.
+type Known = Map<String, Value>;
+
+/// Runs the jobs and writes `docs/benchmarks.md`, with what earlier calls found of the others and other machines of all.
 pub fn run(bench: &Bench) -> Result<()> {
     let program = build(&["rekindle-cli", "rekindle-benches"], &[])?;
     let (Some(bin), root) = (program.parent(), root()) else {
         bail!("{} lies in no folder", program.display());
     };
-    // Beside the programs: what the runs write, and the rows so far.
+    // Beside the programs: what the runs write.
     let scratch = bin.join("bench");
     let model = model_dir(bin, "minilm")?;
     let wanted = |name: &str| {
         bench.only.is_empty() || bench.only.iter().any(|o| name.starts_with(o.as_str()))
     };
 
-    let kept = scratch.join("rows.json");
     fs::create_dir_all(&scratch)?;
-    let mut rows: Map<String, Value> = fs::read_to_string(&kept)
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let kept = root.join("benches/rows.json");
+    let text = fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+    let mut known: Known =
+        serde_json::from_str(&text).with_context(|| kept.display().to_string())?;
+    let (machine, packages) = (machine(), packages(&bench.python)?);
     let path = root.join("docs/benchmarks.md");
     for job in STEPS.into_iter().chain(RUNS) {
         let name = job.name;
@@ -188,10 +191,14 @@ pub fn run(bench: &Bench) -> Result<()> {
         } else {
             step_line(&row)
         };
-        rows.insert(name.to_owned(), text.into());
+        let of_machine = known
+            .entry(machine.clone())
+            .or_insert_with(|| Map::new().into());
+        of_machine["packages"] = packages.clone().into();
+        of_machine[name] = text.into();
         // After every job, so that a run that is stopped keeps what it has.
-        fs::write(&kept, serde_json::to_string_pretty(&rows)?)?;
-        fs::write(&path, page(&rows, &bench.python)).with_context(|| path.display().to_string())?;
+        fs::write(&kept, serde_json::to_string_pretty(&known)? + "\n")?;
+        fs::write(&path, page(&known)).with_context(|| path.display().to_string())?;
     }
     println!("wrote {}", path.display());
     Ok(())
@@ -549,41 +556,75 @@ fn run_line(row: &Row) -> String {
     line
 }
 
-fn page(rows: &Map<String, Value>, python: &Path) -> String {
-    let versions = Command::new(python)
-        .args([
-            "-c",
-            "import torch, transformers, peft, timm, torchvision; print(f'PyTorch {torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}')",
-        ])
-        .output()
-        .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
-        .unwrap_or_default();
+/// The CPU by name, and which of its instructions our kernels and PyTorch's choose by.
+fn machine() -> String {
+    let said = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = said.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let name = field("model name").unwrap_or_else(|| std::env::consts::ARCH.into());
+    let flags = field("flags").unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|f| f == flag);
+    let best = [
+        ("amx_bf16", ", AMX"),
+        ("avx512_bf16", ", AVX-512 BF16"),
+        ("avx512f", ", AVX-512"),
+        ("avx2", ", AVX2"),
+    ];
+    let best = best.into_iter().find(|(flag, _)| has(flag));
+    name + best.map_or("", |(_, what)| what)
+}
+
+fn packages(python: &Path) -> Result<String> {
+    let mut command = Command::new(python);
+    command.args([
+        "-c",
+        "import torch, transformers, peft, timm, torchvision; print(f'PyTorch {torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}')",
+    ]);
+    let output = command.output().with_context(|| shown(&command))?;
+    if !output.status.success() {
+        bail!(
+            "{} lacks a package: {}\nhint: name a Python that has torch, transformers, peft, timm and torchvision with --python",
+            python.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn page(known: &Known) -> String {
     let mut page = format!(
-        "# Benchmarks\n\nWritten by `cargo xtask bench`. Every job runs here and in PyTorch in turn, pair by pair, in one call, with {} threads \
-         each, in f32 but where bf16 is named. The ratio is the median over the pairs of PyTorch's time by ours; above 1 we are faster. {versions}.\n",
+        "# Benchmarks\n\nWritten by `cargo xtask bench` from `benches/rows.json`. Every job runs here and in PyTorch in turn, pair by pair, in one call, with {} threads \
+         each, in f32 but where bf16 is named. The ratio is the median over the pairs of PyTorch's time by ours; above 1 we are faster.\n\n\
+         Steps: no dropout. BERT's last layer computes here only what the head reads, which PyTorch does not do: a seventh of its work. A training step is forward, backward, clipping and AdamW (PyTorch's fused one). Image models run in PyTorch in \
+         whichever memory layout is faster.\n\n\
+         Whole runs: from the start of the process to its end, with the data read and encoded, the model trained for one epoch (the last job: \
+         three), evaluated and saved. AG News: every tenth of 10,001 rows is held out to evaluate on.\n",
         threads()
     );
-    let mut table = |head: &str, jobs: &[Job]| {
-        let lines: Vec<&str> = jobs
-            .iter()
-            .filter_map(|job| rows.get(job.name)?.as_str())
-            .collect();
-        if !lines.is_empty() {
-            page += &format!("\n{head}\n{}\n", lines.join("\n"));
-        }
-    };
-    table(
-        "## Steps\n\nNo dropout. BERT's last layer computes here only what the head reads, which PyTorch does not do: a seventh of its work. A training step is forward, backward, clipping and AdamW (PyTorch's fused one). Image models run in PyTorch in \
-         whichever memory layout is faster.\n\n| job | ours | PyTorch | ratio | aim | peak memory | of PyTorch's | pairs |\n|---|---|---|---|---|---|---|---|",
-        &STEPS,
-    );
-    table(
-        "## Whole runs\n\nFrom the start of the process to its end, with the data read and encoded, the model trained for one epoch (the last job: \
-         three), evaluated and saved. AG News: every tenth of 10,001 rows is held out to evaluate on.\n\n\
-         | job | ours | PyTorch | ratio | aim | accuracy, ours and PyTorch's | start to first step | peak memory | of PyTorch's | pairs |\n\
-         |---|---|---|---|---|---|---|---|---|---|",
-        &RUNS,
-    );
+    for (machine, rows) in known {
+        let packages = rows["packages"].as_str().unwrap_or_default();
+        page += &format!("\n## {machine}\n\n{packages}.\n");
+        let mut table = |head: &str, jobs: &[Job]| {
+            let lines: Vec<&str> = jobs
+                .iter()
+                .filter_map(|job| rows.get(job.name)?.as_str())
+                .collect();
+            if !lines.is_empty() {
+                page += &format!("\n{head}\n{}\n", lines.join("\n"));
+            }
+        };
+        table(
+            "| step | ours | PyTorch | ratio | aim | peak memory | of PyTorch's | pairs |\n|---|---|---|---|---|---|---|---|",
+            &STEPS,
+        );
+        table(
+            "| whole run | ours | PyTorch | ratio | aim | accuracy, ours and PyTorch's | start to first step | peak memory | of PyTorch's | pairs |\n\
+             |---|---|---|---|---|---|---|---|---|---|",
+            &RUNS,
+        );
+    }
     page
 }
 
@@ -610,9 +651,9 @@ mod tests {
             ours: side(&[1.0, 2.0, 4.0], 1e6),
             theirs: side(&[2.0, 2.0, 2.0], 4e6),
         };
-        let mut rows = Map::new();
-        rows.insert("minilm-full".into(), step_line(&row).into());
-        let page = page(&rows, Path::new("no-such-python"));
+        let rows = serde_json::json!({"packages": "PyTorch 3", "minilm-full": step_line(&row)});
+        let page = page(&Map::from_iter([("a machine".to_owned(), rows)]));
+        assert!(page.contains("## a machine\n\nPyTorch 3.\n"), "{page}");
         assert!(
             page.contains("| a job | 2.000 s | 2.000 s | 1.00 | 1.1 | 1 MB | 0.25 | 3 |"),
             "{page}"
