@@ -833,13 +833,13 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let (x, w) = (leaf(1, tokens, width), leaf(2, 390, width));
     let b = leaf(3, 1, 390);
     for precision in [Precision::F32, Precision::Bf16] {
-        let bias = Some(b.clone().reshape([390]));
+        let bias = || Some(b.clone().reshape([390]));
         run(
-            ops::linear(x.clone(), w.clone(), bias.clone(), precision),
+            ops::linear(x.clone(), w.clone(), bias(), precision),
             vec![x.clone(), w.clone(), b.clone()],
         );
         run(
-            ops::gelu_linear(x.clone(), w.clone(), bias, GeluKind::Exact, precision),
+            ops::gelu_linear(x.clone(), w.clone(), bias(), GeluKind::Exact, precision),
             vec![x.clone(), w.clone(), b.clone()],
         );
     }
@@ -908,14 +908,16 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     let (rows, channels) = (3 * 29 * 31, 35);
     let picture = leaf(14, rows, channels);
     let image = || picture.clone().reshape([3, 29, 31, channels]);
-    for (groups, window) in [
-        (1, Window::square(3, 1, 1)),
-        (1, Window::square(1, 1, 0)),
-        (channels, Window::same(5, 2, [29, 31])),
+    for (groups, outputs, window) in [
+        (1, channels, Window::square(3, 1, 1)),
+        (1, channels, Window::square(1, 1, 0)),
+        (1, 200, Window::square(3, 2, 1)),
+        (1, 200, Window::square(1, 1, 0)),
+        (channels, channels, Window::same(5, 2, [29, 31])),
     ] {
         let ([height, width], depth) = (window.kernel, channels / groups);
-        let kernel = leaf(15, channels, depth * height * width);
-        let weight = kernel.clone().reshape([channels, depth, height, width]);
+        let kernel = leaf(15, outputs, depth * height * width);
+        let weight = kernel.clone().reshape([outputs, depth, height, width]);
         let output = as_rows(ops::conv2d(image(), weight, window, groups));
         run(output, vec![picture.clone(), kernel]);
     }

@@ -3,6 +3,7 @@
 //! indirect convolution of Dukhan 2019). The gradient of the image is such a convolution again, one for each remainder of
 //! the stride; that of the weight sums over the same runs.
 
+use super::pairs;
 use super::rows::{Packed, Target, View, clear, multiply, sum_rows};
 use super::util::{Place, from_vec, written};
 use crate::ops::Window;
@@ -176,9 +177,12 @@ pub(super) fn backward_weight(
     (channels == image[3] && grad_size[3] == outputs && outputs * channels > 0).then_some(())?;
     let view = patches(x, image, window);
     (view.size == [grad_size[1], grad_size[2]]).then_some(())?;
-    let sums = sum_rows(&view, grad, outputs);
-    // `[taps, C, O]` -> `[O, C, taps]`.
+    // `[taps, C, O]` (or `[O, taps, C]`) -> `[O, C, taps]`.
     let taps = kh * kw;
+    let (sums, [apart, outputs_apart]) = match pairs::sum_rows(&view, grad, outputs) {
+        Some(sums) => (sums, [1, taps * channels]),
+        None => (sum_rows(&view, grad, outputs), [outputs, 1]),
+    };
     let mut values = vec![0f32; outputs * channels * taps];
     values
         .par_chunks_mut(channels * taps)
@@ -186,7 +190,7 @@ pub(super) fn backward_weight(
         .for_each(|(o, weight)| {
             for (i, value) in weight.iter_mut().enumerate() {
                 let (c, tap) = (i / taps, i % taps);
-                *value = sums[(tap * channels + c) * outputs + o];
+                *value = sums[(tap * channels + c) * apart + o * outputs_apart];
             }
         });
     Some(from_vec(values, sizes))

@@ -391,27 +391,45 @@ fn convolutions_equal_their_default_bodies() {
 }
 
 #[test]
-fn a_long_convolution_equals_its_default_body() {
-    // More rows than a strip holds.
-    let (size, window) = ([3, 40, 40, 96], Window::square(3, 1, 1));
-    let (x, weight) = (image(1, size), image(2, [8, 96, 3, 3]));
-    let grad = image(3, [3, 40, 40, 8]);
-    let near = |what, kernel: FlexTensor, default: FlexTensor, scale: f64| {
-        let scaled = |x| primitive(tensor::<Flex, 4>(x) / scale);
-        same(what, scaled(kernel), scaled(default));
-    };
-    near(
-        "forward",
-        Flex::tune_conv2d(x.clone(), weight.clone(), window, 1),
-        ops::conv2d::forward::<Flex>(x.clone(), weight.clone(), window, 1),
-        10.0,
-    );
-    near(
-        "weight",
-        Flex::tune_conv2d_backward_weight(x.clone(), weight.clone(), grad.clone(), window, 1),
-        ops::conv2d::backward_weight::<Flex>(x, weight, grad, window, 1),
-        30.0,
-    );
+fn long_and_wide_convolutions_equal_their_default_bodies() {
+    // More rows than a strip holds; more outputs, and more values a patch, than a product out of parts needs.
+    for (size, outputs, window) in [
+        ([3, 40, 40, 96], 8, Window::square(3, 1, 1)),
+        ([3, 17, 13, 70], 165, Window::square(3, 1, 1)),
+        ([3, 17, 13, 70], 165, Window::square(3, 2, 1)),
+        ([3, 17, 13, 70], 165, Window::square(1, 1, 0)),
+        ([3, 17, 13, 70], 165, Window::square(1, 2, 0)),
+        ([3, 17, 13, 70], 165, WINDOWS[6]),
+    ] {
+        let [n, height, width, channels] = size;
+        let [rows, columns] = window.output([height, width]);
+        let [kh, kw] = window.kernel;
+        let (x, weight) = (image(1, size), image(2, [outputs, channels, kh, kw]));
+        let grad = image(3, [n, rows, columns, outputs]);
+        let near = |what, kernel: FlexTensor, default: FlexTensor, scale: f64| {
+            let scaled = |x| primitive(tensor::<Flex, 4>(x) / scale);
+            let what = format!("{what}, {window:?} of {size:?} to {outputs}");
+            same(&what, scaled(kernel), scaled(default));
+        };
+        near(
+            "forward",
+            Flex::tune_conv2d(x.clone(), weight.clone(), window, 1),
+            ops::conv2d::forward::<Flex>(x.clone(), weight.clone(), window, 1),
+            10.0,
+        );
+        near(
+            "x",
+            Flex::tune_conv2d_backward_x(size, weight.clone(), grad.clone(), window, 1),
+            ops::conv2d::backward_x::<Flex>(size, weight.clone(), grad.clone(), window, 1),
+            10.0,
+        );
+        near(
+            "weight",
+            Flex::tune_conv2d_backward_weight(x.clone(), weight.clone(), grad.clone(), window, 1),
+            ops::conv2d::backward_weight::<Flex>(x, weight, grad, window, 1),
+            30.0,
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Products whose rows are runs of values that stand in an image, under a kernel's taps. Tiles of sums read them where they
 //! are, and the weights from blocks that are laid out once.
 
+use super::pairs;
 use super::tile::{self, Sums, Tiled, tiled};
 use super::util::Place;
 use pulp::Simd;
@@ -33,6 +34,38 @@ impl<'a> View<'a> {
 
     pub(super) fn runs(&self) -> usize {
         self.rows.len() * self.columns.len()
+    }
+
+    /// Image, y and x of a row.
+    pub(super) fn place(&self, row: usize) -> [usize; 3] {
+        let [height, width] = self.size;
+        [row / (height * width), row / width % height, row % width]
+    }
+
+    /// The rows one behind the other, where they lie so in the image: a kernel of 1 x 1.
+    pub(super) fn matrix(&self) -> Option<&[f32]> {
+        let [_, height, width, channels] = self.image;
+        let whole = self.rows == [0] && self.columns == [0] && self.len == channels;
+        (whole && self.step == [1, 1] && self.size == [height, width]).then_some(&*self.values)
+    }
+
+    /// Writes the values `inner` of all runs of these rows to `to [rows, inner]`.
+    pub(super) fn read(&self, rows: Range<usize>, inner: Range<usize>, to: &mut [f32]) {
+        for (place, to) in self
+            .places(rows)
+            .zip(to.chunks_exact_mut(inner.len().max(1)))
+        {
+            to.fill(0.0);
+            self.each_run(place, |run, from| {
+                let run = run * self.len..(run + 1) * self.len;
+                let wanted = run.start.max(inner.start)..run.end.min(inner.end);
+                if !wanted.is_empty() {
+                    let from = from + wanted.start - run.start;
+                    to[wanted.start - inner.start..][..wanted.len()]
+                        .copy_from_slice(&self.values[from..][..wanted.len()]);
+                }
+            });
+        }
     }
 
     /// Image, y and x of these rows.
@@ -96,7 +129,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn at(&self, [n, y, x]: [usize; 3]) -> *mut f32 {
+    pub(super) fn at(&self, [n, y, x]: [usize; 3]) -> *mut f32 {
         let (y, x) = (
             y * self.step[0] + self.first[0],
             x * self.step[1] + self.first[1],
@@ -109,9 +142,9 @@ impl Target {
 /// A product's weights `[blocks, runs, len, width]`: blocks of two vectors of outputs, the last of one where that is enough.
 pub(super) struct Packed {
     values: Vec<f32>,
-    outputs: usize,
+    pub outputs: usize,
     /// Weights of one output.
-    depth: usize,
+    pub depth: usize,
     lanes: usize,
 }
 
@@ -136,12 +169,20 @@ impl Packed {
         }
     }
 
+    /// Outputs of a block.
+    pub(super) fn block_width(&self) -> usize {
+        2 * self.lanes
+    }
+
     fn block_count(&self) -> usize {
         self.outputs.div_ceil(2 * self.lanes)
     }
 
     /// First output, its weights and its number of vectors, for each of these blocks.
-    fn blocks(&self, which: Range<usize>) -> impl Iterator<Item = (usize, &[f32], usize)> {
+    pub(super) fn blocks(
+        &self,
+        which: Range<usize>,
+    ) -> impl Iterator<Item = (usize, &[f32], usize)> {
         let size = 2 * self.lanes * self.depth;
         let blocks = self.values.chunks(size.max(1)).enumerate();
         blocks
@@ -227,6 +268,10 @@ unsafe fn store<S: Simd, const R: usize, const V: usize>(
 /// # Safety
 /// The target's pixels are `weights.outputs` wide and nobody else reads or writes those of these rows.
 pub(super) unsafe fn multiply(view: &View<'_>, weights: &Packed, target: &Target) {
+    // SAFETY: the caller's promise.
+    if unsafe { pairs::multiply(view, weights, target) } {
+        return;
+    }
     let (_, tile_rows) = tile::shape();
     let count = view.count();
     let height = (count / TASKS)

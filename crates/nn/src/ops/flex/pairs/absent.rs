@@ -1,6 +1,7 @@
 //! The place of [`super::pairs`] on other CPUs: there is no such kernel.
 
 use super::super::Precision;
+use super::rows::{Packed, Target, View};
 use super::util::Factor;
 
 pub(super) fn is_fast(precision: Precision) -> bool {
@@ -13,5 +14,15 @@ pub(super) fn product(
     _: Option<&[f32]>,
     _: Precision,
 ) -> Option<Vec<f32>> {
+    None
+}
+
+/// # Safety
+/// None is needed.
+pub(super) unsafe fn multiply(_: &View<'_>, _: &Packed, _: &Target) -> bool {
+    false
+}
+
+pub(super) fn sum_rows(_: &View<'_>, _: &[f32], _: usize) -> Option<Vec<f32>> {
     None
 }

@@ -10,21 +10,17 @@
 
 mod amx;
 mod dot;
+mod pack;
 
 use super::super::Precision;
+use super::rows::{Packed, Target, View};
 use super::util::{Factor, Place, written};
+use pack::{Part, Source, To, Way, mask, pack};
 use rayon::prelude::*;
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_castsi512_si256,
-    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_si512, _mm512_sub_ps,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_add_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
 };
-use std::{
-    mem::{MaybeUninit, transmute},
-    ops::Range,
-};
+use std::ops::Range;
 
 /// Values of a vector: outer places that are laid out at a time.
 const LANES: usize = 16;
@@ -39,9 +35,6 @@ const TASK_ROWS: usize = 192;
 const PANELS: usize = 8;
 /// Tasks aimed at a thread, so that threads end together.
 const TASKS: usize = 4;
-
-/// A vector of each part of a factor.
-type Parts<const P: usize> = [__m512i; P];
 
 /// Sums of a tile; kernels with fewer rows use the first ones.
 #[repr(align(64))]
@@ -79,22 +72,60 @@ pub(super) fn is_fast(precision: Precision) -> bool {
 /// # Panics
 /// If a slice has not the length that the sizes say.
 pub(super) fn product(
-    factors: (Factor<'_>, Factor<'_>),
+    (a, b): (Factor<'_>, Factor<'_>),
     sizes: [usize; 3],
     bias: Option<&[f32]>,
     precision: Precision,
 ) -> Option<Vec<f32>> {
-    // SAFETY: the CPU has the kernel's instructions.
-    unsafe {
-        match precision {
-            Precision::Bf16 if amx::available() => Some(run::<amx::Amx, 1>(factors, sizes, bias)),
-            Precision::Bf16 if dot::is_fast() => Some(run::<dot::Dot, 1>(factors, sizes, bias)),
-            Precision::F32 if pays(sizes) && amx::available() => {
-                Some(run::<amx::Amx, 3>(factors, sizes, bias))
-            }
-            _ => None,
-        }
+    let [m, k, n] = sizes;
+    for (Factor::Rows(values) | Factor::Columns(values), outer) in [(a, m), (b, n)] {
+        assert_eq!(values.len(), outer * k, "a factor's size");
     }
+    assert!(bias.is_none_or(|bias| bias.len() == n), "a bias's size");
+    let run = match precision {
+        Precision::Bf16 if amx::available() => whole::<amx::Amx, 1>,
+        Precision::Bf16 if dot::is_fast() => whole::<dot::Dot, 1>,
+        Precision::F32 if amx::available() && pays(sizes) => whole::<amx::Amx, 3>,
+        _ => return None,
+    };
+    // SAFETY: the CPU has the kernel's instructions, and the factors their sizes.
+    Some(unsafe { run((Source::Whole(a), Source::Whole(b)), sizes, bias) })
+}
+
+/// The product of patches and weights, to the target's pixels; whether there is a kernel that is faster than one in f32.
+///
+/// # Safety
+/// The target's pixels are `weights.outputs` wide and nobody else reads or writes those of these rows.
+pub(super) unsafe fn multiply(view: &View<'_>, weights: &Packed, target: &Target) -> bool {
+    let sizes = [view.count(), weights.depth, weights.outputs];
+    // With fewer outputs, laying out the patches costs what the product gains.
+    let wide = weights.outputs > 64 && weights.block_width() == WIDTH;
+    if !(amx::available() && pays(sizes) && wide) {
+        return false;
+    }
+    let patches = match view.matrix() {
+        Some(values) => Source::Whole(Factor::Rows(values)),
+        None => Source::Patches(view),
+    };
+    let row = |row: usize| target.at(view.place(row));
+    // SAFETY: the CPU has the kernel's instructions; the caller's promise.
+    unsafe { run::<amx::Amx, 3>((patches, Source::Weights(weights)), sizes, None, &row) };
+    true
+}
+
+/// For each run of the view and each output, `[outputs, runs, len]` sums of value i of the run times `grad [rows, outputs]`, over
+/// all rows; `None` where there is no kernel that is faster than one in f32.
+pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], outputs: usize) -> Option<Vec<f32>> {
+    let sizes = [outputs, view.count(), view.runs() * view.len];
+    // As in `multiply`.
+    (amx::available() && pays(sizes) && outputs > 128).then_some(())?;
+    let patches = match view.matrix() {
+        Some(values) => Source::Whole(Factor::Columns(values)),
+        None => Source::PatchesAcross(view),
+    };
+    let factors = (Source::Whole(Factor::Columns(grad)), patches);
+    // SAFETY: the CPU has the kernel's instructions, and the factors their sizes.
+    Some(unsafe { whole::<amx::Amx, 3>(factors, sizes, None) })
 }
 
 /// Whether a product is worth laying out its factors in three parts.
@@ -102,17 +133,35 @@ fn pays([m, k, n]: [usize; 3]) -> bool {
     m >= 64 && n >= 64 && k >= 32
 }
 
+/// A product `[m, n]`.
+///
 /// # Safety
-/// The CPU must have the instructions of the kernel, and avx512_bf16.
-unsafe fn run<K: Kernel<P>, const P: usize>(
-    (a, b): (Factor<'_>, Factor<'_>),
+/// As of [`run`].
+unsafe fn whole<K: Kernel<P>, const P: usize>(
+    factors: (Source<'_>, Source<'_>),
     [m, k, n]: [usize; 3],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
-    for (Factor::Rows(values) | Factor::Columns(values), outer) in [(a, m), (b, n)] {
-        assert_eq!(values.len(), outer * k, "a factor's size");
+    // SAFETY: the caller's promise; all rows are written.
+    unsafe {
+        written(m * n, |output| {
+            let output = Place::of_new(output, n);
+            run::<K, P>(factors, [m, k, n], bias, &|row| output.at(row, 0).pointer);
+        })
     }
-    assert!(bias.is_none_or(|bias| bias.len() == n), "a bias's size");
+}
+
+/// Writes a product, row m to `row(m)`.
+///
+/// # Safety
+/// The CPU must have the instructions of the kernel, and avx512_bf16; the factors must have their sizes; nobody else may read
+/// or write the n values at each row's place.
+unsafe fn run<K: Kernel<P>, const P: usize>(
+    (a, b): (Source<'_>, Source<'_>),
+    [m, k, n]: [usize; 3],
+    bias: Option<&[f32]>,
+    row: &(dyn Fn(usize) -> *mut f32 + Sync),
+) {
     let (blocks, panels) = (k.div_ceil(2 * PAIRS), n.div_ceil(WIDTH));
     let depth = DEPTH / PAIRS / P;
     // Tasks are of whole rows where there are enough of them: then each row is laid out once.
@@ -125,59 +174,54 @@ unsafe fn run<K: Kernel<P>, const P: usize>(
     let parts = m.div_ceil(height);
     // Room for `[panels, chunk, P, WIDTH / LANES, PAIRS, LANES]`.
     let mut packed = Vec::<u32>::with_capacity(panels * blocks.min(depth) * P * PAIRS * WIDTH);
-    // SAFETY: the CPU has the instructions; `pack` writes all of its panel; the tasks' rows and panels make up the whole,
-    // and each is written by one task at a time.
-    unsafe {
-        written(m * n, |output| {
-            let output = Place::of_new(output, n);
-            // Once at least: a product over nothing is the bias.
-            for from in (0..blocks.max(1)).step_by(depth) {
-                let chunk = from..blocks.min(from + depth);
-                let panel = chunk.len() * P * PAIRS * WIDTH;
-                let to = To(packed.as_mut_ptr());
-                let pack = |panels, blocks| {
-                    pack::<P>(
-                        b,
-                        [k, n],
-                        WIDTH,
-                        (panels, blocks),
-                        chunk.clone(),
-                        Way::Pair,
-                        to,
-                    );
-                };
-                // In the order in which the factor lies.
-                match b {
-                    Factor::Rows(_) => (0..panels)
-                        .into_par_iter()
-                        .for_each(|panel| pack(panel..panel + 1, chunk.clone())),
-                    Factor::Columns(_) => chunk
-                        .clone()
-                        .into_par_iter()
-                        .for_each(|block| pack(0..panels, block..block + 1)),
-                }
-                let packed = std::slice::from_raw_parts(packed.as_ptr(), panels * panel);
-                (0..parts * groups).into_par_iter().for_each(|task| {
-                    let (part, first) = (task / groups, task % groups * group);
-                    let task = Task {
-                        a,
-                        packed,
-                        bias,
-                        sizes: [m, k, n],
-                        chunk: chunk.clone(),
-                        rows: part * height..m.min((part + 1) * height),
-                        panels: first.min(panels)..panels.min(first + group),
-                    };
-                    task.run::<K, P>(output);
-                });
-            }
-        })
+    // Once at least: a product over nothing is the bias.
+    for from in (0..blocks.max(1)).step_by(depth) {
+        let chunk = from..blocks.min(from + depth);
+        let panel = chunk.len() * P * PAIRS * WIDTH;
+        let to = To(packed.as_mut_ptr());
+        let lay = |groups: Range<usize>, blocks: Range<usize>| {
+            let part = Part {
+                count: WIDTH,
+                groups,
+                blocks,
+                chunk: chunk.clone(),
+            };
+            // SAFETY: the CPU has the instructions; there is room, and each part is laid out once.
+            unsafe { pack::<P>(b, [k, n], &part, Way::Pair, to) };
+        };
+        match b.by_block() {
+            true => chunk
+                .clone()
+                .into_par_iter()
+                .for_each(|block| lay(0..panels, block..block + 1)),
+            false => (0..panels)
+                .into_par_iter()
+                .for_each(|panel| lay(panel..panel + 1, chunk.clone())),
+        }
+        // SAFETY: all panels have just been written.
+        let packed = unsafe { std::slice::from_raw_parts(packed.as_ptr(), panels * panel) };
+        (0..parts * groups).into_par_iter().for_each(|task| {
+            let (part, first) = (task / groups, task % groups * group);
+            let task = Task {
+                a,
+                packed,
+                bias,
+                sizes: [m, k, n],
+                chunk: chunk.clone(),
+                rows: part * height..m.min((part + 1) * height),
+                panels: first.min(panels)..panels.min(first + group),
+                row,
+            };
+            // SAFETY: the CPU has the instructions; the tasks' rows and panels make up the whole, and each is written by one
+            // task at a time.
+            unsafe { task.run::<K, P>() };
+        });
     }
 }
 
 /// Some rows, panels and blocks of a product.
 struct Task<'a> {
-    a: Factor<'a>,
+    a: Source<'a>,
     /// `[panels, chunk, P, WIDTH / LANES, PAIRS, LANES]`
     packed: &'a [u32],
     bias: Option<&'a [f32]>,
@@ -186,14 +230,16 @@ struct Task<'a> {
     chunk: Range<usize>,
     rows: Range<usize>,
     panels: Range<usize>,
+    /// Where a row is written.
+    row: &'a (dyn Fn(usize) -> *mut f32 + Sync),
 }
 
 impl Task<'_> {
     /// # Safety
-    /// The CPU must have the instructions, and nobody else read or write these rows and columns of `output`, which hold the
-    /// sums of earlier chunks.
+    /// The CPU must have the instructions, and nobody else read or write these columns of these rows, which hold the sums of
+    /// earlier chunks.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn run<K: Kernel<P>, const P: usize>(&self, output: Place) {
+    unsafe fn run<K: Kernel<P>, const P: usize>(&self) {
         let [m, k, n] = self.sizes;
         let blocks = self.chunk.len();
         let (tiles, area) = (
@@ -202,20 +248,16 @@ impl Task<'_> {
         );
         let mut rows = Vec::<u32>::with_capacity(tiles * area);
         let first = self.rows.start / K::ROWS;
-        let part = (first..first + tiles, self.chunk.clone());
+        let part = Part {
+            count: K::ROWS,
+            groups: first..first + tiles,
+            blocks: self.chunk.clone(),
+            chunk: self.chunk.clone(),
+        };
         let to = To(rows.as_mut_ptr().wrapping_sub(first * area));
         // SAFETY: there is room for the blocks of these tiles.
-        unsafe {
-            pack::<P>(
-                self.a,
-                [k, m],
-                K::ROWS,
-                part,
-                self.chunk.clone(),
-                Way::Outer,
-                to,
-            )
-        };
+        unsafe { pack::<P>(self.a, [k, m], &part, Way::Outer, to) };
+        let targets: Vec<*mut f32> = self.rows.clone().map(self.row).collect();
         let mut sums = Tile([[0.0; WIDTH]; 32]);
         // SAFETY: the caller's promise.
         unsafe { K::begin() };
@@ -224,17 +266,12 @@ impl Task<'_> {
             let column = panel * WIDTH;
             let masks = [0, LANES].map(|lane| mask(n, column + lane));
             for tile in 0..tiles {
-                let row = self.rows.start + tile * K::ROWS;
-                // SAFETY: tiles and panels have these blocks, which have been written; masks and rows keep to the output.
+                let targets = &targets[tile * K::ROWS..];
+                // SAFETY: tiles and panels have these blocks, which have been written; masks keep to the row's values.
                 unsafe {
                     K::sums(rows.as_ptr().add(tile * area), b, blocks, &mut sums);
-                    for (r, sums) in sums
-                        .0
-                        .iter()
-                        .enumerate()
-                        .take(self.rows.end.min(row + K::ROWS) - row)
-                    {
-                        let to = output.at(row + r, column).pointer;
+                    for (sums, to) in sums.0.iter().take(K::ROWS).zip(targets) {
+                        let to = to.wrapping_add(column);
                         let more = match (self.chunk.start > 0, self.bias) {
                             (true, _) => Some(to.cast_const()),
                             (false, bias) => bias.map(|bias| bias[column..].as_ptr()),
@@ -256,216 +293,6 @@ impl Task<'_> {
     }
 }
 
-/// The lanes of a vector from `place` on that lie before `end`.
-fn mask(end: usize, place: usize) -> u16 {
-    match end.saturating_sub(place) {
-        LANES.. => u16::MAX,
-        left => (1 << left) - 1,
-    }
-}
-
-/// What the vectors of a block hold: the pairs of one outer place, or one pair of [`LANES`] outer places.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Outer,
-    Pair,
-}
-
-/// Where groups are laid out, each with all blocks of the chunk.
-#[derive(Clone, Copy)]
-struct To(*mut u32);
-
-// SAFETY: a plain address; whoever writes through it answers for the access.
-unsafe impl Send for To {}
-// SAFETY: as above.
-unsafe impl Sync for To {}
-
-/// Lays out a part, groups of `count` outer places by blocks, of `to [groups, chunk]`: each block `[P, count, PAIRS]` by outer
-/// place, `[P, count / LANES, PAIRS, LANES]` by pair.
-///
-/// # Safety
-/// The CPU must have the instructions, and `to` be writable for that part by this call alone; by pair, `count` is a multiple
-/// of [`LANES`].
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack<const P: usize>(
-    factor: Factor<'_>,
-    sizes: [usize; 2],
-    count: usize,
-    (groups, blocks): (Range<usize>, Range<usize>),
-    chunk: Range<usize>,
-    way: Way,
-    to: To,
-) {
-    let found = match factor {
-        Factor::Rows(_) => Way::Outer,
-        Factor::Columns(_) => Way::Pair,
-    };
-    let one = |group: usize, block: usize| {
-        let place = (group * chunk.len() + block - chunk.start) * P * count * PAIRS;
-        for lane in (0..count).step_by(LANES) {
-            let vector = |v: usize| match factor {
-                Factor::Rows(x) => along::<P>(x, sizes, group * count + lane + v, block),
-                Factor::Columns(x) => {
-                    across::<P>(x, sizes, group * count + lane, block * PAIRS + v)
-                }
-            };
-            let put = |v: usize, part: usize, vector: __m512i| {
-                let to = to.0.wrapping_add(place + (part * count + lane + v) * PAIRS);
-                // SAFETY: the caller's promise.
-                unsafe { _mm512_storeu_si512(to.cast(), vector) };
-            };
-            // By outer place there may be fewer than a vector's.
-            let used = LANES.min(count - lane);
-            if found == way {
-                for v in 0..used {
-                    for (part, vector) in vector(v).into_iter().enumerate() {
-                        put(v, part, vector);
-                    }
-                }
-                continue;
-            }
-            let mut vectors = [[MaybeUninit::uninit(); LANES]; P];
-            for v in 0..LANES {
-                for (vectors, vector) in vectors.iter_mut().zip(vector(v)) {
-                    vectors[v].write(vector);
-                }
-            }
-            for (part, vectors) in vectors.iter().enumerate() {
-                // SAFETY: all of them have just been written.
-                let vectors =
-                    transposed(unsafe { vectors.as_ptr().cast::<[__m512i; LANES]>().read() });
-                for (v, vector) in vectors.into_iter().enumerate().take(used) {
-                    put(v, part, vector);
-                }
-            }
-        }
-    };
-    // In the order in which the factor lies.
-    match factor {
-        Factor::Rows(_) => {
-            groups.for_each(|group| blocks.clone().for_each(|block| one(group, block)))
-        }
-        Factor::Columns(_) => {
-            blocks.for_each(|block| groups.clone().for_each(|group| one(group, block)))
-        }
-    }
-}
-
-/// The pairs of a block at one outer place of a factor that lies `[outer, inner]`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-#[inline]
-fn along<const P: usize>(
-    values: &[f32],
-    [inner, outer]: [usize; 2],
-    at: usize,
-    block: usize,
-) -> Parts<P> {
-    if at >= outer {
-        return [_mm512_setzero_si512(); P];
-    }
-    let load = |place: usize| {
-        let from = values.as_ptr().wrapping_add(at * inner + place);
-        // SAFETY: the mask keeps to the row.
-        unsafe { _mm512_maskz_loadu_ps(mask(inner, place), from) }
-    };
-    let place = 2 * PAIRS * block;
-    split(load(place), load(place + LANES))
-}
-
-/// A pair at the outer places from `first` on of a factor that lies `[inner, outer]`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-#[inline]
-fn across<const P: usize>(
-    values: &[f32],
-    [inner, outer]: [usize; 2],
-    first: usize,
-    pair: usize,
-) -> Parts<P> {
-    // Values 0 and 16, 1 and 17 and so on of two rows behind each other.
-    const ORDER: [u16; 2 * LANES] = {
-        let mut order = [0; 2 * LANES];
-        let mut i = 0;
-        while i < order.len() {
-            order[i] = (i / 2 + i % 2 * LANES) as u16;
-            i += 1;
-        }
-        order
-    };
-    let load = |row: usize| {
-        let mask = if row < inner { mask(outer, first) } else { 0 };
-        // SAFETY: the mask keeps to the row.
-        unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().wrapping_add(row * outer + first)) }
-    };
-    // SAFETY: an array of the vector's size.
-    let order: __m512i = unsafe { transmute(ORDER) };
-    let mut parts = split::<P>(load(2 * pair), load(2 * pair + 1));
-    for part in &mut parts {
-        *part = _mm512_permutexvar_epi16(order, *part);
-    }
-    parts
-}
-
-/// 32 values as bf16 in order: rounded, then what rounding left, and so on.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-#[inline]
-fn split<const P: usize>(mut low: __m512, mut high: __m512) -> Parts<P> {
-    let mut parts = [_mm512_setzero_si512(); P];
-    for part in &mut parts {
-        // SAFETY: vectors of bf16 are vectors of bits.
-        *part = unsafe { transmute(_mm512_cvtne2ps_pbh(high, low)) };
-        low = _mm512_sub_ps(low, widened::<0>(*part));
-        high = _mm512_sub_ps(high, widened::<1>(*part));
-    }
-    parts
-}
-
-/// Half of a vector of bf16 as f32.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn widened<const HALF: i32>(values: __m512i) -> __m512 {
-    let half = match HALF {
-        0 => _mm512_castsi512_si256(values),
-        _ => _mm512_extracti64x4_epi64::<1>(values),
-    };
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
-}
-
-/// Rows and columns of 16 x 16 values of 32 bits exchanged.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
-    let mut next = rows;
-    // Within quarters: pairs, then fours.
-    for i in (0..LANES).step_by(2) {
-        next[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        next[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for i in (0..LANES).step_by(4) {
-        for half in 0..2 {
-            let (a, b) = (next[i + half], next[i + half + 2]);
-            rows[i + 2 * half] = _mm512_unpacklo_epi64(a, b);
-            rows[i + 2 * half + 1] = _mm512_unpackhi_epi64(a, b);
-        }
-    }
-    // `rows[4 r + c]`, quarter q, is column 4 q + c of rows 4 r and on. Quarters, twice.
-    for c in 0..4 {
-        let [a, b, d, e] = [rows[c], rows[c + 4], rows[c + 8], rows[c + 12]];
-        let (even, odd) = (quarters::<0x88>(a, b), quarters::<0xdd>(a, b));
-        let (even_below, odd_below) = (quarters::<0x88>(d, e), quarters::<0xdd>(d, e));
-        next[c] = quarters::<0x88>(even, even_below);
-        next[c + 4] = quarters::<0x88>(odd, odd_below);
-        next[c + 8] = quarters::<0xdd>(even, even_below);
-        next[c + 12] = quarters::<0xdd>(odd, odd_below);
-    }
-    next
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn quarters<const WHICH: i32>(a: __m512i, b: __m512i) -> __m512i {
-    _mm512_shuffle_i32x4::<WHICH>(a, b)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,22 +301,26 @@ mod tests {
     /// What a sum of products that f32 rounds once each may be off, in parts of the sum of their magnitudes.
     const F32: f64 = 1.0 / (1 << 22) as f64;
 
-    type Run = unsafe fn((Factor<'_>, Factor<'_>), [usize; 3], Option<&[f32]>) -> Vec<f32>;
+    type Run = unsafe fn((Source<'_>, Source<'_>), [usize; 3], Option<&[f32]>) -> Vec<f32>;
 
     /// The kernels that this CPU can run, with the bits of their factors.
     fn kernels() -> Vec<(&'static str, Run, Precision)> {
         let mut kernels: Vec<(_, Run, _)> = Vec::new();
         if dot::available() {
-            kernels.push(("dot", run::<dot::Dot, 1>, Precision::Bf16));
+            kernels.push(("dot", whole::<dot::Dot, 1>, Precision::Bf16));
         }
         if amx::available() {
-            kernels.push(("amx in bf16", run::<amx::Amx, 1>, Precision::Bf16));
-            kernels.push(("amx in f32", run::<amx::Amx, 3>, Precision::F32));
+            kernels.push(("amx in bf16", whole::<amx::Amx, 1>, Precision::Bf16));
+            kernels.push(("amx in f32", whole::<amx::Amx, 3>, Precision::F32));
         }
         if kernels.len() < 3 {
             println!("skipped: kernels whose instructions this CPU has not");
         }
         kernels
+    }
+
+    fn rows(values: &[f32]) -> Source<'_> {
+        Source::Whole(Factor::Rows(values))
     }
 
     fn values(key: u64, len: usize, scale: f32) -> Vec<f32> {
@@ -547,6 +378,7 @@ mod tests {
                     (Factor::Columns(&a_turned), Factor::Columns(&b_turned)),
                     (Factor::Columns(&a_turned), Factor::Rows(&b)),
                 ] {
+                    let factors = (Source::Whole(factors.0), Source::Whole(factors.1));
                     for bias in [None, Some(&bias[..])] {
                         // SAFETY: the CPU has the kernel's instructions.
                         let found = unsafe { run(factors, sizes, bias) };
@@ -573,7 +405,7 @@ mod tests {
         {
             let (a, b) = (values(4, 64, 3.0), values(5, 64, 7.0));
             // SAFETY: the CPU has the kernel's instructions.
-            let found = unsafe { run((Factor::Rows(&a), Factor::Rows(&b)), [64, 1, 64], None) };
+            let found = unsafe { run((rows(&a), rows(&b)), [64, 1, 64], None) };
             for (i, &found) in found.iter().enumerate() {
                 let product = a[i / 64] * b[i % 64];
                 let apart = found.to_bits().abs_diff(product.to_bits());
@@ -589,7 +421,7 @@ mod tests {
                 let (mut a, b) = (values(6, 40, 1.0), values(7, 40, 1.0));
                 a[3] = bad;
                 // SAFETY: the CPU has the kernel's instructions.
-                let found = unsafe { run((Factor::Rows(&a), Factor::Rows(&b)), [1, 40, 1], None) };
+                let found = unsafe { run((rows(&a), rows(&b)), [1, 40, 1], None) };
                 assert!(!found[0].is_finite(), "{name}: {bad} became {}", found[0]);
             }
         }
