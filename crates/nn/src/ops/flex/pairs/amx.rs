@@ -67,63 +67,90 @@ static SHAPES: Shapes = {
     shapes
 };
 
-/// Runs `$body` once a block, of `$bytes` bytes a factor, and stores the sums. In it, `{a}` and `{b}` are the block's factors and `{s}` is 64, the bytes of
-/// a row of a tile.
-macro_rules! sums {
-    ($a:expr, $b:expr, $blocks:expr, $tile:expr, $bytes:literal, $($body:expr),+) => {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "test {n}, {n}",
-            "jz 3f",
-            "2:",
-            $($body,)+
-            concat!("add {a}, ", $bytes),
-            concat!("add {b}, ", $bytes),
-            "dec {n}",
-            "jnz 2b",
-            "3:",
-            "tilestored [{c} + {s}*2], tmm0",
-            "tilestored [{c} + {s}*2 + 64], tmm1",
-            "tilestored [{c} + {s}*2 + 2048], tmm2",
-            "tilestored [{c} + {s}*2 + 2112], tmm3",
-            a = inout(reg) $a => _,
-            b = inout(reg) $b => _,
-            n = inout(reg) $blocks => _,
-            c = in(reg) $tile,
-            s = in(reg) 64usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+/// The kernel for factors in `$parts` parts, which runs `$body` once a block, of `$bytes` bytes a factor, and then stores the
+/// sums. In it, `{a}` and `{b}` are the block's factors, and `{s}` is 64, the bytes of a row of a tile.
+macro_rules! kernel {
+    ($parts:literal, $bytes:literal, $($body:expr),+) => {
+        impl Kernel<$parts> for Amx {
+            const ROWS: usize = 32;
+
+            unsafe fn begin() {
+                // SAFETY: reads the shapes; the caller's promise.
+                unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+            }
+
+            unsafe fn end() {
+                // SAFETY: forgets the tiles, which nobody else uses; the caller's promise.
+                unsafe { asm!("tilerelease", options(nostack, nomem)) };
+            }
+
+            unsafe fn sums(a: *const u32, b: *const u32, blocks: usize, tile: &mut Tile) {
+                // SAFETY: reads as many blocks as the caller promises, and writes the tile, whose rows have 128 bytes.
+                unsafe {
+                    asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "test {n}, {n}",
+                        "jz 3f",
+                        "2:",
+                        $($body,)+
+                        concat!("add {a}, ", $bytes),
+                        concat!("add {b}, ", $bytes),
+                        "dec {n}",
+                        "jnz 2b",
+                        "3:",
+                        "tilestored [{c} + {s}*2], tmm0",
+                        "tilestored [{c} + {s}*2 + 64], tmm1",
+                        "tilestored [{c} + {s}*2 + 2048], tmm2",
+                        "tilestored [{c} + {s}*2 + 2112], tmm3",
+                        a = inout(reg) a => _,
+                        b = inout(reg) b => _,
+                        n = inout(reg) blocks => _,
+                        c = in(reg) tile.0.as_mut_ptr(),
+                        s = in(reg) 64usize,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    )
+                };
+            }
+        }
+    };
+}
+
+/// Loads two tiles of a factor, from this byte of the block on.
+macro_rules! load {
+    ($factor:literal, $first:literal, $second:literal, $from:literal) => {
+        concat!(
+            "tileloadd ",
+            $first,
+            ", [{",
+            $factor,
+            "} + {s}*1 + ",
+            $from,
+            "]\n",
+            "tileloadd ",
+            $second,
+            ", [{",
+            $factor,
+            "} + {s}*1 + ",
+            $from,
+            " + 1024]"
         )
     };
 }
 
-/// Loads the rows of the part that begins at this byte.
 macro_rules! rows {
     ($from:literal) => {
-        concat!(
-            "tileloadd tmm4, [{a} + {s}*1 + ",
-            $from,
-            "]\ntileloadd tmm5, [{a} + {s}*1 + ",
-            $from,
-            " + 1024]"
-        )
+        load!("a", "tmm4", "tmm5", $from)
     };
 }
 
-/// Loads the columns of the part that begins at this byte.
 macro_rules! columns {
     ($from:literal) => {
-        concat!(
-            "tileloadd tmm6, [{b} + {s}*1 + ",
-            $from,
-            "]\ntileloadd tmm7, [{b} + {s}*1 + ",
-            $from,
-            " + 1024]"
-        )
+        load!("b", "tmm6", "tmm7", $from)
     };
 }
 
@@ -137,92 +164,24 @@ macro_rules! multiply {
     };
 }
 
-/// The thread's tiles take their shapes.
-///
-/// # Safety
-/// The CPU must have the instructions.
-unsafe fn begin() {
-    // SAFETY: reads the shapes.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
-}
+kernel!(1, 2048, rows!(0), columns!(0), multiply!());
 
-/// The thread has no tiles to keep any more.
-///
-/// # Safety
-/// As of [`begin`].
-unsafe fn end() {
-    // SAFETY: forgets the tiles, which nobody else uses.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
-}
-
-impl Kernel<1> for Amx {
-    const ROWS: usize = 32;
-
-    unsafe fn begin() {
-        // SAFETY: the caller's promise.
-        unsafe { begin() };
-    }
-
-    unsafe fn end() {
-        // SAFETY: the caller's promise.
-        unsafe { end() };
-    }
-
-    unsafe fn sums(a: *const u32, b: *const u32, blocks: usize, tile: &mut Tile) {
-        // SAFETY: reads as many blocks as the caller promises, and writes the tile.
-        unsafe {
-            sums!(
-                a,
-                b,
-                blocks,
-                tile.0.as_mut_ptr(),
-                2048,
-                rows!(0),
-                columns!(0),
-                multiply!()
-            )
-        };
-    }
-}
-
-/// Three parts, each but the first below the rounding of those before: rows 0 by columns 2, then 0 by 1, 1 by 1, 1 by 0, 2 by 0
-/// and, last since largest, 0 by 0.
-impl Kernel<3> for Amx {
-    const ROWS: usize = 32;
-
-    unsafe fn begin() {
-        // SAFETY: the caller's promise.
-        unsafe { begin() };
-    }
-
-    unsafe fn end() {
-        // SAFETY: the caller's promise.
-        unsafe { end() };
-    }
-
-    unsafe fn sums(a: *const u32, b: *const u32, blocks: usize, tile: &mut Tile) {
-        // SAFETY: reads as many blocks as the caller promises, and writes the tile.
-        unsafe {
-            sums!(
-                a,
-                b,
-                blocks,
-                tile.0.as_mut_ptr(),
-                6144,
-                rows!(0),
-                columns!(4096),
-                multiply!(),
-                columns!(2048),
-                multiply!(),
-                rows!(2048),
-                multiply!(),
-                columns!(0),
-                multiply!(),
-                rows!(4096),
-                multiply!(),
-                rows!(0),
-                multiply!()
-            )
-        };
-    }
-}
+// Three parts of 2,048 bytes, each below the rounding of the one before. The order loads little, and adds the largest products
+// last.
+kernel!(
+    3,
+    6144,
+    rows!(0),
+    columns!(4096),
+    multiply!(),
+    columns!(2048),
+    multiply!(),
+    rows!(2048),
+    multiply!(),
+    columns!(0),
+    multiply!(),
+    rows!(4096),
+    multiply!(),
+    rows!(0),
+    multiply!()
+);

@@ -1,8 +1,8 @@
 //! Matrix products out of pairs of bf16 summed in f32, for CPUs whose instructions multiply such pairs faster than f32.
 //!
 //! A factor becomes one bf16 a value, rounded to nearest even ([`Precision::Bf16`]), or three whose sum has all 24 bits of the
-//! f32 ([`Precision::F32`]). Of the nine products of three parts the six largest are taken; what is left out lies below 2⁻²³
-//! of the product, as f32's own rounding does (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial
+//! f32 ([`Precision::F32`]). Of the nine products of three parts the six largest are taken; what is left out lies below 2⁻²⁵
+//! of the product, and f32's own rounding at 2⁻²⁴ (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial
 //! intelligence datatype for higher-precision computations").
 //!
 //! Both factors are laid out in blocks of [`PAIRS`] pairs along the inner dimension, zeros behind their ends, for a micro-kernel
