@@ -85,7 +85,9 @@ pub(super) fn product(
     let run = match precision {
         Precision::Bf16 if amx::available() => whole::<amx::Amx, 1>,
         Precision::Bf16 if dot::is_fast() => whole::<dot::Dot, 1>,
-        Precision::F32 if amx::available() && pays(sizes) => whole::<amx::Amx, 3>,
+        Precision::F32 if amx::available() && is_matrix(sizes) && gains((a, b), sizes) => {
+            whole::<amx::Amx, 3>
+        }
         _ => return None,
     };
     // SAFETY: the CPU has the kernel's instructions, and the factors their sizes.
@@ -100,7 +102,7 @@ pub(super) unsafe fn multiply(view: &View<'_>, weights: &Packed, target: &Target
     let sizes = [view.count(), weights.depth, weights.outputs];
     // With fewer outputs, laying out the patches costs what the product gains.
     let wide = weights.outputs > 64 && weights.block_width() == WIDTH;
-    if !(amx::available() && pays(sizes) && wide) {
+    if !(amx::available() && is_matrix(sizes) && wide) {
         return false;
     }
     let patches = match view.matrix() {
@@ -118,7 +120,7 @@ pub(super) unsafe fn multiply(view: &View<'_>, weights: &Packed, target: &Target
 pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], outputs: usize) -> Option<Vec<f32>> {
     let sizes = [outputs, view.count(), view.runs() * view.len];
     // As in `multiply`.
-    (amx::available() && pays(sizes) && outputs > 128).then_some(())?;
+    (amx::available() && is_matrix(sizes) && outputs > 128).then_some(())?;
     let patches = match view.matrix() {
         Some(values) => Source::Whole(Factor::Columns(values)),
         None => Source::PatchesAcross(view),
@@ -128,9 +130,16 @@ pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], outputs: usize) -> Option<
     Some(unsafe { whole::<amx::Amx, 3>(factors, sizes, None) })
 }
 
-/// Whether a product is worth laying out its factors in three parts.
-fn pays([m, k, n]: [usize; 3]) -> bool {
+/// Whether a product is that of a matrix by a matrix, and not nearly one of vectors.
+fn is_matrix([m, k, n]: [usize; 3]) -> bool {
     m >= 64 && n >= 64 && k >= 32
+}
+
+/// Whether there are enough products a value to lay out the factors in three parts for. `gemm` has to lay out too what lies
+/// along the inner dimension twice. (Measured with MiniLM's sizes: below, a gradient of x takes up to three times as long.)
+fn gains(factors: (Factor<'_>, Factor<'_>), [m, _, n]: [usize; 3]) -> bool {
+    let along = matches!(factors, (Factor::Rows(_), Factor::Rows(_)));
+    along || m * n >= 150 * (m + n)
 }
 
 /// A product `[m, n]`.
