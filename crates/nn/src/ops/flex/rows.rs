@@ -37,12 +37,14 @@ impl<'a> View<'a> {
     }
 
     /// Image, y and x of a row.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for `pairs`"))]
     pub(super) fn place(&self, row: usize) -> [usize; 3] {
         let [height, width] = self.size;
         [row / (height * width), row / width % height, row % width]
     }
 
     /// The rows one behind the other, where they lie so in the image: a kernel of 1 x 1.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for `pairs`"))]
     pub(super) fn matrix(&self) -> Option<&[f32]> {
         let [_, height, width, channels] = self.image;
         let whole = self.rows == [0] && self.columns == [0] && self.len == channels;
@@ -50,6 +52,7 @@ impl<'a> View<'a> {
     }
 
     /// Writes the values `inner` of all runs of these rows to `to [rows, inner]`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for `pairs`"))]
     pub(super) fn read(&self, rows: Range<usize>, inner: Range<usize>, to: &mut [f32]) {
         for (place, to) in self
             .places(rows)
@@ -170,6 +173,7 @@ impl Packed {
     }
 
     /// Outputs of a block.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for `pairs`"))]
     pub(super) fn block_width(&self) -> usize {
         2 * self.lanes
     }
