@@ -127,6 +127,10 @@ fn a_run_in_bf16_is_repeatable_or_refused() {
         "{TUNE} --method full --set train.max_steps=20 --set eval.every=20 --set train.precision=bf16"
     );
     let output = dir.rekindle(&format!("{tune} -o run"));
+    if let Ok(cpu) = fs::read_to_string("/proc/cpuinfo") {
+        let amd = cpu.contains("avx512_bf16") && !cpu.contains("GenuineIntel");
+        assert_eq!(output.status.success(), amd || cpu.contains("amx_bf16"));
+    }
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(

@@ -1,9 +1,8 @@
-//! Convolution of channels-last images without laying out patches: a row of the product is a list of runs of values in the
+//! Convolution of channels-last images without laying out patches (but for `pairs`, where that is faster): a row of the product is a list of runs of values in the
 //! image (one a tap, or one a row of taps where channels are few), and tiles of sums read them where they stand (the
 //! indirect convolution of Dukhan 2019). The gradient of the image is such a convolution again, one for each remainder of
 //! the stride; that of the weight sums over the same runs.
 
-use super::pairs;
 use super::rows::{Packed, Target, View, clear, multiply, sum_rows};
 use super::util::{Place, from_vec, written};
 use crate::ops::Window;
@@ -177,12 +176,9 @@ pub(super) fn backward_weight(
     (channels == image[3] && grad_size[3] == outputs && outputs * channels > 0).then_some(())?;
     let view = patches(x, image, window);
     (view.size == [grad_size[1], grad_size[2]]).then_some(())?;
-    // `[taps, C, O]` (or `[O, taps, C]`) -> `[O, C, taps]`.
+    let (sums, [apart, outputs_apart]) = sum_rows(&view, grad, outputs);
+    // Taps, C by O -> `[O, C, taps]`.
     let taps = kh * kw;
-    let (sums, [apart, outputs_apart]) = match pairs::sum_rows(&view, grad, outputs) {
-        Some(sums) => (sums, [1, taps * channels]),
-        None => (sum_rows(&view, grad, outputs), [outputs, 1]),
-    };
     let mut values = vec![0f32; outputs * channels * taps];
     values
         .par_chunks_mut(channels * taps)

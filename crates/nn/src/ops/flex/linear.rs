@@ -23,37 +23,45 @@ pub(super) fn forward(
     };
     (inner == inner_of_weight && outer > 0).then_some(())?;
     let factors = (Factor::Rows(x), Factor::Rows(weight));
-    if let Some(values) = pairs::product(factors, [tokens, inner, outer], bias, precision) {
-        return Some(from_vec(values, [tokens, outer]));
+    multiplied(factors, [tokens, inner, outer], bias, precision)
+}
+
+/// The product `[m, n]` plus `bias [n]`; `None` where the precision has no kernel here. The factors have the lengths that the
+/// sizes say.
+fn multiplied(
+    (a, b): (Factor<'_>, Factor<'_>),
+    [m, k, n]: [usize; 3],
+    bias: Option<&[f32]>,
+    precision: Precision,
+) -> Option<FlexTensor> {
+    if let Some(values) = pairs::product((a, b), [m, k, n], bias, precision) {
+        return Some(from_vec(values, [m, n]));
     }
     (precision == Precision::F32).then_some(())?;
-    // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element; the
-    // slices have the lengths that the shapes say.
+    let a = match a {
+        Factor::Rows(values) => Place::of(values, k),
+        Factor::Columns(values) => Place::of(values, m).transposed(),
+    };
+    let b = match b {
+        Factor::Rows(values) => Place::of(values, k).transposed(),
+        Factor::Columns(values) => Place::of(values, n),
+    };
+    // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element, zeros over
+    // nothing; the slices have the lengths that the sizes say.
     let output = unsafe {
-        written(tokens * outer, |output| {
+        written(m * n, |output| {
             if let Some(bias) = bias {
-                output
-                    .par_chunks_mut(outer)
-                    .with_min_len(16)
-                    .for_each(|row| {
-                        for (output, &bias) in row.iter_mut().zip(bias) {
-                            output.write(bias);
-                        }
-                    });
+                output.par_chunks_mut(n).with_min_len(16).for_each(|row| {
+                    for (output, &bias) in row.iter_mut().zip(bias) {
+                        output.write(bias);
+                    }
+                });
             }
-            let factors = (Place::of(x, inner), Place::of(weight, inner).transposed());
-            let output = Place::of_new(output, outer);
-            product(
-                output,
-                factors,
-                [tokens, inner, outer],
-                1.0,
-                bias.is_some(),
-                PARALLEL,
-            );
+            let output = Place::of_new(output, n);
+            product(output, (a, b), [m, k, n], 1.0, bias.is_some(), PARALLEL);
         })
     };
-    Some(from_vec(output, [tokens, outer]))
+    Some(from_vec(output, [m, n]))
 }
 
 /// Adds to `sum`, in its own buffer where nobody else holds it; `sum` back where the shapes do not fit.
@@ -90,25 +98,7 @@ pub(super) fn backward_x(
         (matrix(grad)?, matrix(weight)?);
     (outer == outer_of_weight).then_some(())?;
     let factors = (Factor::Rows(grad), Factor::Columns(weight));
-    if let Some(values) = pairs::product(factors, [tokens, outer, inner], None, precision) {
-        return Some(from_vec(values, [tokens, inner]));
-    }
-    (precision == Precision::F32).then_some(())?;
-    // SAFETY: the product writes every element; the slices have the lengths that the shapes say.
-    let output = unsafe {
-        written(tokens * inner, |output| {
-            let factors = (Place::of(grad, outer), Place::of(weight, inner));
-            product(
-                Place::of_new(output, inner),
-                factors,
-                [tokens, outer, inner],
-                1.0,
-                false,
-                PARALLEL,
-            );
-        })
-    };
-    Some(from_vec(output, [tokens, inner]))
+    multiplied(factors, [tokens, outer, inner], None, precision)
 }
 
 pub(super) fn backward_weight(
@@ -119,25 +109,7 @@ pub(super) fn backward_weight(
     let (([tokens, outer], grad), ([tokens_of_x, inner], x)) = (matrix(grad)?, matrix(x)?);
     (tokens == tokens_of_x).then_some(())?;
     let factors = (Factor::Columns(grad), Factor::Columns(x));
-    if let Some(values) = pairs::product(factors, [outer, tokens, inner], None, precision) {
-        return Some(from_vec(values, [outer, inner]));
-    }
-    (precision == Precision::F32).then_some(())?;
-    // SAFETY: the product writes every element (zeros for no tokens); the slices have the lengths that the shapes say.
-    let output = unsafe {
-        written(outer * inner, |output| {
-            let factors = (Place::of(grad, outer).transposed(), Place::of(x, inner));
-            product(
-                Place::of_new(output, inner),
-                factors,
-                [outer, tokens, inner],
-                1.0,
-                false,
-                PARALLEL,
-            );
-        })
-    };
-    Some(from_vec(output, [outer, inner]))
+    multiplied(factors, [outer, tokens, inner], None, precision)
 }
 
 pub(super) fn backward_bias(grad: &FlexTensor) -> Option<FlexTensor> {

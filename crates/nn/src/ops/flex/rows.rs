@@ -390,8 +390,12 @@ unsafe fn add<S: Simd, const R: usize, const V: usize>(
     R
 }
 
-/// For each run of the view `[len, across]` sums: value i of the run times row r of `grad [rows, across]`, over all rows r.
-pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], across: usize) -> Vec<f32> {
+/// For each run of the view, each of its values and each output of `grad [rows, across]`: the sum of their products over all
+/// rows. Also how far apart values (those of a run behind those of the run before) and outputs lie.
+pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], across: usize) -> (Vec<f32>, [usize; 2]) {
+    if let Some(sums) = pairs::sum_rows(view, grad, across) {
+        return (sums, [1, view.runs() * view.len]);
+    }
     let (lanes, tile_rows) = tile::shape();
     let wide = across.next_multiple_of(lanes);
     let grad: Cow<'_, [f32]> = match wide == across {
@@ -422,13 +426,7 @@ pub(super) fn sum_rows(view: &View<'_>, grad: &[f32], across: usize) -> Vec<f32>
             sums,
         });
     });
-    if wide == across {
-        return sums;
-    }
-    sums.chunks_exact(wide)
-        .flat_map(|row| &row[..across])
-        .copied()
-        .collect()
+    (sums, [wide, 1])
 }
 
 /// Rows with zeros behind them.

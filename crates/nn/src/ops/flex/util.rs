@@ -247,7 +247,6 @@ pub(super) fn column_sums(
 
 /// A factor of a product as it lies in memory, row-major.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for `pairs`"))]
 pub(super) enum Factor<'a> {
     /// Its rows run along the inner dimension: `[outer, inner]`.
     Rows(&'a [f32]),

@@ -48,6 +48,13 @@ pub(super) struct Part {
     pub chunk: Range<usize>,
 }
 
+impl Part {
+    /// Where a block is laid out, in pairs, for factors in P parts.
+    fn place<const P: usize>(&self, group: usize, block: usize) -> usize {
+        (group * self.chunk.len() + block - self.chunk.start) * P * self.count * PAIRS
+    }
+}
+
 /// A vector of each part of a factor.
 type Parts<const P: usize> = [__m512i; P];
 
@@ -89,23 +96,15 @@ pub(super) unsafe fn pack<const P: usize>(
     way: Way,
     to: To,
 ) {
-    let Part {
-        count,
-        groups,
-        blocks,
-        chunk,
-    } = part.clone();
-    let block_size = 2 * PAIRS;
-    // The place of a block, for a part that begins there.
-    let place = |group: usize, block: usize| {
-        let place = (group * chunk.len() + block - chunk.start) * P * count * PAIRS;
-        To(to.0.wrapping_add(place))
-    };
+    let (count, block_size) = (part.count, 2 * PAIRS);
+    let (groups, blocks) = (part.groups.clone(), part.blocks.clone());
+    // Where a part begins, and one that does.
+    let at = |group: usize, block: usize| To(to.0.wrapping_add(part.place::<P>(group, block)));
     let lone = |groups: Range<usize>, blocks: Range<usize>| Part {
         count,
         groups,
         blocks,
-        chunk: 0..chunk.len(),
+        chunk: 0..part.chunk.len(),
     };
     // SAFETY: the caller's promise, for parts of the part.
     unsafe {
@@ -125,7 +124,7 @@ pub(super) unsafe fn pack<const P: usize>(
                         [inner, width],
                         &part,
                         way,
-                        place(group, chunk.start),
+                        at(group, part.chunk.start),
                     );
                 }
             }
@@ -138,7 +137,7 @@ pub(super) unsafe fn pack<const P: usize>(
                     values.resize(sizes[0] * sizes[1], 0.0);
                     view.read(rows, run, &mut values);
                     let part = lone(0..1, 0..blocks.len());
-                    let to = place(group, blocks.start);
+                    let to = at(group, blocks.start);
                     whole::<P>(Factor::Rows(&values), sizes, &part, way, to);
                 }
             }
@@ -150,7 +149,7 @@ pub(super) unsafe fn pack<const P: usize>(
                     values.resize(sizes[0] * sizes[1], 0.0);
                     view.read(rows, 0..outer, &mut values);
                     let part = lone(groups.clone(), 0..1);
-                    let to = place(0, block);
+                    let to = at(0, block);
                     whole::<P>(Factor::Columns(&values), sizes, &part, way, to);
                 }
             }
@@ -170,18 +169,14 @@ unsafe fn whole<const P: usize>(
     way: Way,
     to: To,
 ) {
-    let Part {
-        count,
-        groups,
-        blocks,
-        chunk,
-    } = part.clone();
+    let count = part.count;
+    let (groups, blocks) = (part.groups.clone(), part.blocks.clone());
     let found = match factor {
         Factor::Rows(_) => Way::Outer,
         Factor::Columns(_) => Way::Pair,
     };
     let one = |group: usize, block: usize| {
-        let place = (group * chunk.len() + block - chunk.start) * P * count * PAIRS;
+        let place = part.place::<P>(group, block);
         for lane in (0..count).step_by(LANES) {
             let vector = |v: usize| match factor {
                 Factor::Rows(x) => along::<P>(x, sizes, group * count + lane + v, block),
