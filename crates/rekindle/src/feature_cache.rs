@@ -12,7 +12,7 @@ use std::{
 pub(crate) const AS_EVALUATED: u64 = u64::MAX;
 
 /// Rows of one width, by (view, example).
-pub(crate) struct Features {
+pub(crate) struct FeatureCache {
     width: usize,
     budget: usize,
     rows: HashMap<(u64, usize), Row>,
@@ -30,7 +30,7 @@ enum Row {
     File(u64),
 }
 
-impl Features {
+impl FeatureCache {
     /// An empty cache with `budget` bytes of memory; what exceeds them goes to a file at `path`.
     pub(crate) fn new(budget: usize, path: &Path) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Features {
     }
 }
 
-impl Drop for Features {
+impl Drop for FeatureCache {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             // A leftover is overwritten by the next run.
@@ -159,7 +159,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("features");
         // Room for two rows of three values.
-        let mut features = Features::new(24, &path);
+        let mut features = FeatureCache::new(24, &path);
         assert!(features.get(0, &[1]).unwrap().is_none());
         let rows: Vec<f32> = (0..12).map(|i| i as f32).collect();
         features.put(0, &[7, 8, 9, 10], &rows).unwrap();
