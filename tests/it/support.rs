@@ -9,17 +9,19 @@ use burn::backend::{Autodiff, Flex};
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use rekindle_base::HostTensor;
 use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::LoadReport;
 use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, TextInput};
+use rekindle_nn::host::{self, from_host, to_host};
 use rekindle_nn::params::{self, NameMap, ParamRef};
-use rekindle_nn::tensors::{HostTensor, TensorFiles};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
     Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
 };
+use rekindle_weights::WeightFiles;
 use serde_json::Value;
 
 /// How a small run ends.
@@ -45,7 +47,7 @@ pub fn json(path: &str) -> Value {
 }
 
 /// A tensor of a fixture that must have it.
-pub fn read(files: &TensorFiles, name: &str) -> HostTensor {
+pub fn read(files: &WeightFiles, name: &str) -> HostTensor {
     files
         .read(name)
         .unwrap()
@@ -196,12 +198,12 @@ pub fn packed<B: Backend>(set: &EncodedSet, device: &B::Device) -> TextInput<B> 
 
 /// A tensor's values, row-major.
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    HostTensor::from_primitive::<B>(tensor.into_primitive().tensor()).values
+    host::values(tensor).unwrap()
 }
 
 /// A host tensor on a device.
 pub fn tensor<B: Backend, const D: usize>(host: HostTensor, device: &B::Device) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(host.into_primitive::<B>(device)))
+    Tensor::from_primitive(TensorPrimitive::Float(from_host::<B>(host, device)))
 }
 
 /// Logits of a set's examples, each one alone, without dropout.
@@ -221,7 +223,7 @@ pub fn state<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, HostTensor
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = NAMES.published(param.path);
         assert!(
-            all.insert(name, HostTensor::from_primitive::<B>(param.value))
+            all.insert(name, to_host::<B>(param.value).unwrap())
                 .is_none(),
             "two parameters at {}",
             param.path
@@ -342,7 +344,7 @@ pub fn loss_sum<B: TuneBackend>(
 pub fn gradient<B: TuneAutodiff>(grads: &Gradients<B>, name: &str) -> Option<Vec<f32>> {
     grads
         .get(name)
-        .map(|grad| HostTensor::from_primitive::<B::InnerBackend>(grad.clone()).values)
+        .map(|grad| to_host::<B::InnerBackend>(grad.clone()).unwrap().values)
 }
 
 /// Text classification for the training loop: a set, cut into batches by a sampler, evaluated on itself.

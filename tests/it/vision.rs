@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use rekindle_base::{HostTensor, rng};
 use rekindle_models::image::{
     Architecture, ImageClassifier, ImageConfig, ImageHead, LiteConfig, NAMES, ResNetConfig,
     read_image_config,
 };
+use rekindle_nn::host::to_host;
 use rekindle_nn::params::{self, Mapped, ParamRef};
-use rekindle_nn::tensors::{self, HostTensor};
-use rekindle_nn::{Pass, TuneBackend, ops, rng};
+use rekindle_nn::{Pass, TuneBackend, ops};
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
@@ -130,7 +131,7 @@ pub(crate) fn model<B: Backend>(name: &str, classes: usize) -> ImageClassifier<B
         let name = published(name, param.path);
         let host = weights(&name, param.shape.as_slice(), Some(last));
         Mapped {
-            value: host.into_primitive::<B>(&device),
+            value: rekindle_nn::host::from_host::<B>(host, &device),
             trainable: true,
         }
     })
@@ -243,7 +244,7 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         let mut running = BTreeMap::new();
         params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
             if params::is_buffer(param.path) {
-                let values = HostTensor::from_primitive::<Tuning>(param.value).values;
+                let values = to_host::<Tuning>(param.value).unwrap().values;
                 running.insert(param.path.to_owned(), values);
             }
         });
@@ -286,7 +287,7 @@ fn frozen_norms_neither_move_nor_normalise_by_the_batch() {
     params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
         if params::is_buffer(param.path) {
             let expected = weights(param.path, param.shape.as_slice(), None).values;
-            let found = HostTensor::from_primitive::<Tuning>(param.value).values;
+            let found = to_host::<Tuning>(param.value).unwrap().values;
             assert_eq!(found, expected, "{}", param.path);
         }
     });
@@ -308,7 +309,7 @@ fn hugging_face_s_layout_is_read() {
                 (name.clone(), weights(name, &shape, None))
             })
             .collect();
-        tensors::write(
+        rekindle_weights::write(
             &folder.path().join("model.safetensors"),
             state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
             &[],

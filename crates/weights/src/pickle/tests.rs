@@ -361,9 +361,10 @@ fn a_directory_of_transformers() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/golden/tiny_bert/variants/pickle/pytorch_model.bin");
     let open = PickleFile::open(&path).unwrap();
-    let reference =
-        crate::tensors::TensorFiles::open(&path.with_file_name("../../model/model.safetensors"))
-            .unwrap();
+    let reference = crate::safetensors::Safetensors::open(
+        &path.with_file_name("../../model/model.safetensors"),
+    )
+    .unwrap();
     assert!(open.names().count() > 30);
     for name in open.names().filter(|name| reference.shape(name).is_some()) {
         assert_eq!(
