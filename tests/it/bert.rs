@@ -55,6 +55,7 @@ fn check_forward<B: TuneBackend>(
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_forward_is_that_of_transformers() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();
@@ -115,6 +116,7 @@ fn minilm_forward_is_that_of_transformers() {
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_gradients_are_those_of_transformers() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();

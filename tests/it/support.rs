@@ -1,4 +1,4 @@
-//! What goldens and laws share: fixtures, the place of MiniLM, comparisons, and text classification as a small job for
+//! What goldens and laws share: fixtures, the places of real models, comparisons, and text classification as a small job for
 //! the real training loop.
 #![allow(clippy::unwrap_used)]
 
@@ -17,6 +17,7 @@ use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, Te
 use rekindle_nn::host::{self, from_host, to_host};
 use rekindle_nn::params::{self, NameMap, ParamRef};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
+use rekindle_tests::{Need, need};
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
     Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
@@ -132,19 +133,24 @@ pub fn labels(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("LABEL_{i}")).collect()
 }
 
-/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
+/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None` as `rekindle_tests::need`.
 pub fn minilm() -> Option<PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_MINILM") {
+    model(Need::MiniLm, "REKINDLE_TEST_MINILM")
+}
+
+/// The directory of EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None` as
+/// `rekindle_tests::need`.
+pub fn efficientnet() -> Option<PathBuf> {
+    model(Need::EfficientNetLite0, "REKINDLE_TEST_EFFICIENTNET")
+}
+
+/// A model by its name in the hub, which is also that of the need.
+fn model(model: Need, variable: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os(variable) {
         return Some(dir.into());
     }
-    match Hub::from_env().offline(true).model("minilm", &NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: all-MiniLM-L6-v2 is not on this machine: {error}");
-            None
-        }
-    }
+    let hub = Hub::from_env().offline(true);
+    need(model, hub.model(model.name(), &NoProgress)).map(|found| found.dir)
 }
 
 /// The tiny BERT's directory.

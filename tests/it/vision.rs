@@ -13,11 +13,13 @@ use rekindle_models::image::{
 use rekindle_nn::host::to_host;
 use rekindle_nn::params::{self, Mapped, ParamRef};
 use rekindle_nn::{Pass, TuneBackend, ops};
+use rekindle_tests::shared;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Tuning, assert_close, difference, gradient, json, labels, norm, numbers, relative, values,
+    Cpu, Tuning, assert_close, difference, efficientnet, gradient, json, labels, norm, numbers,
+    relative, values,
 };
 
 fn formula(name: &str, count: usize) -> Vec<f32> {
@@ -389,34 +391,6 @@ fn read_pictures() -> rekindle_models::image::Pictures {
     }
 }
 
-/// The real EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
-fn efficientnet() -> Option<std::path::PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_EFFICIENTNET") {
-        return Some(dir.into());
-    }
-    let hub = rekindle_hub::Hub::from_env().offline(true);
-    match hub.model("efficientnet-lite0", &rekindle_hub::NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: EfficientNet-Lite0 is not on this machine: {error}");
-            None
-        }
-    }
-}
-
-/// Data that is not in the repository.
-fn shared(path: &str) -> Option<std::path::PathBuf> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared")
-        .join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
-}
-
 fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
     let config = read_image_config(dir).unwrap();
     let head = ImageHead {
@@ -432,6 +406,7 @@ fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0: cargo xtask run fetch efficientnet-lite0"]
 fn the_real_efficientnet_is_that_of_timm() {
     let Some(dir) = efficientnet() else { return };
     let (net, _) = loaded(&dir);
@@ -487,6 +462,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
 }
 
 #[test]
+#[ignore = "needs ../shared/weights and ../shared/data"]
 fn cifar_resnets_score_what_they_score_in_pytorch() {
     for (name, expected) in [("resnet20-12fca82f.th", 804), ("resnet32-d509ac18.th", 824)] {
         let weights = shared(&format!("weights/cifar-resnet/{name}"));
@@ -504,6 +480,7 @@ fn cifar_resnets_score_what_they_score_in_pytorch() {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0 (cargo xtask run fetch efficientnet-lite0) and ../shared/data"]
 fn imagenet_s_head_knows_ants_and_bees() {
     let (Some(dir), Some(val)) = (efficientnet(), shared("data/hymenoptera/val")) else {
         return;
