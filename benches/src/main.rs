@@ -16,6 +16,7 @@ use burn::{
     module::{AutodiffModule, Module},
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
+use rekindle_base::rng;
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::{
     bert::{self, BertClassifier, BertConfig, Head, TextInput},
@@ -25,7 +26,6 @@ use rekindle_nn::{
     Pass, Sequences,
     ops::{self, CrossEntropy, Precision},
     params::{NameMap, set_trainable},
-    rng,
 };
 use rekindle_peft::LoraConfig;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
@@ -201,7 +201,7 @@ fn steps<M: Module<Cpu> + 'static>(
         let mut grads = Gradients::<Cpu>::default();
         grads.backward(&loss, &before, names);
         read(loss);
-        let clip = (1.0 / grads.norm()).min(1.0);
+        let clip = (1.0 / grads.norm().expect("a CPU gives its values back")).min(1.0);
         model = Some(optimizer.step(before, grads, 5e-5, clip, &|_| 1.0, names));
         step += 1;
     })

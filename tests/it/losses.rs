@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rekindle_data::EncodedSet;
 use rekindle_models::bert::{BertClassifier, NAMES, Pooling};
-use rekindle_nn::tensors::TensorFiles;
 use rekindle_nn::{TuneBackend, params};
 use rekindle_train::{OptimizerConfig, Schedule, TrainConfig, Warmup};
+use rekindle_weights::WeightFiles;
 use serde_json::Value;
 
 use crate::support::{
@@ -51,7 +51,7 @@ fn sentences(dir: &Path) -> EncodedSet {
 
 /// MiniLM with the fixture's classifier and no dropout.
 fn start<B: TuneBackend>(dir: &Path, device: &B::Device) -> BertClassifier<B> {
-    let head = TensorFiles::open(&golden("minilm_losses/initial.safetensors")).unwrap();
+    let head = WeightFiles::open(&golden("minilm_losses/initial.safetensors")).unwrap();
     let (model, _) = classifier::<B>(dir, labels(2), Some(Pooling::Cls), device);
     model.with_dropout(0.0).with_classifier(
         tensor(read(&head, "classifier.weight"), device),
@@ -110,12 +110,14 @@ fn unseen(dir: &Path, fixture: &Value) -> EncodedSet {
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_losses_full() {
     let Some(dir) = minilm() else { return };
     check("full", &dir, start(&dir, &Default::default()));
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_losses_lora() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();
@@ -126,6 +128,7 @@ fn minilm_losses_lora() {
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn an_adapter_trained_by_peft_predicts_the_same_here() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();

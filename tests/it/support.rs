@@ -1,4 +1,4 @@
-//! What goldens and laws share: fixtures, the place of MiniLM, comparisons, and text classification as a small job for
+//! What goldens and laws share: fixtures, the places of real models, comparisons, and text classification as a small job for
 //! the real training loop.
 #![allow(clippy::unwrap_used)]
 
@@ -9,17 +9,20 @@ use burn::backend::{Autodiff, Flex};
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use rekindle_base::HostTensor;
 use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::LoadReport;
 use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, TextInput};
+use rekindle_nn::host::{self, from_host, to_host};
 use rekindle_nn::params::{self, NameMap, ParamRef};
-use rekindle_nn::tensors::{HostTensor, TensorFiles};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
+use rekindle_tests::{Need, need};
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
     Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
 };
+use rekindle_weights::WeightFiles;
 use serde_json::Value;
 
 /// How a small run ends.
@@ -45,7 +48,7 @@ pub fn json(path: &str) -> Value {
 }
 
 /// A tensor of a fixture that must have it.
-pub fn read(files: &TensorFiles, name: &str) -> HostTensor {
+pub fn read(files: &WeightFiles, name: &str) -> HostTensor {
     files
         .read(name)
         .unwrap()
@@ -130,19 +133,24 @@ pub fn labels(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("LABEL_{i}")).collect()
 }
 
-/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
+/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None` as `rekindle_tests::need`.
 pub fn minilm() -> Option<PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_MINILM") {
+    model(Need::MiniLm, "REKINDLE_TEST_MINILM")
+}
+
+/// The directory of EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None` as
+/// `rekindle_tests::need`.
+pub fn efficientnet() -> Option<PathBuf> {
+    model(Need::EfficientNetLite0, "REKINDLE_TEST_EFFICIENTNET")
+}
+
+/// A model by its name in the hub, which is also that of the need.
+fn model(model: Need, variable: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os(variable) {
         return Some(dir.into());
     }
-    match Hub::from_env().offline(true).model("minilm", &NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: all-MiniLM-L6-v2 is not on this machine: {error}");
-            None
-        }
-    }
+    let hub = Hub::from_env().offline(true);
+    need(model, hub.model(model.name(), &NoProgress)).map(|found| found.dir)
 }
 
 /// The tiny BERT's directory.
@@ -196,12 +204,12 @@ pub fn packed<B: Backend>(set: &EncodedSet, device: &B::Device) -> TextInput<B> 
 
 /// A tensor's values, row-major.
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    HostTensor::from_primitive::<B>(tensor.into_primitive().tensor()).values
+    host::values(tensor).unwrap()
 }
 
 /// A host tensor on a device.
 pub fn tensor<B: Backend, const D: usize>(host: HostTensor, device: &B::Device) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(host.into_primitive::<B>(device)))
+    Tensor::from_primitive(TensorPrimitive::Float(from_host::<B>(host, device)))
 }
 
 /// Logits of a set's examples, each one alone, without dropout.
@@ -221,7 +229,7 @@ pub fn state<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, HostTensor
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = NAMES.published(param.path);
         assert!(
-            all.insert(name, HostTensor::from_primitive::<B>(param.value))
+            all.insert(name, to_host::<B>(param.value).unwrap())
                 .is_none(),
             "two parameters at {}",
             param.path
@@ -342,7 +350,7 @@ pub fn loss_sum<B: TuneBackend>(
 pub fn gradient<B: TuneAutodiff>(grads: &Gradients<B>, name: &str) -> Option<Vec<f32>> {
     grads
         .get(name)
-        .map(|grad| HostTensor::from_primitive::<B::InnerBackend>(grad.clone()).values)
+        .map(|grad| to_host::<B::InnerBackend>(grad.clone()).unwrap().values)
 }
 
 /// Text classification for the training loop: a set, cut into batches by a sampler, evaluated on itself.

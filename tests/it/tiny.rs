@@ -4,12 +4,13 @@
 
 use std::path::PathBuf;
 
+use rekindle_base::HostTensor;
 use rekindle_models::ModelError;
 use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
-use rekindle_nn::tensors::{HostTensor, TensorFiles};
 use rekindle_nn::{Pass, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{OptimizerConfig, Schedule, TrainConfig, Warmup};
+use rekindle_weights::WeightFiles;
 
 use crate::support::{
     Cpu, Texts, Tuning, assert_close, classifier, golden, gradient, gradients, input, json,
@@ -149,7 +150,7 @@ fn gradients_of_every_parameter() {
     let device = Default::default();
     let fixture = json("tiny_bert/expected.json");
     let cases = set(&fixture["cases"]);
-    let expected = TensorFiles::open(&golden("tiny_bert/gradients.safetensors")).unwrap();
+    let expected = WeightFiles::open(&golden("tiny_bert/gradients.safetensors")).unwrap();
     let model = tiny_classifier::<Tuning>(&device);
     let (grads, loss) = gradients(
         &model,
@@ -230,7 +231,7 @@ fn training_steps_full_and_lora() {
                     shape: param.shape.as_slice().to_vec(),
                     values: numbers(given),
                 };
-                host.into_primitive::<Tuning>(&device)
+                rekindle_nn::host::from_host::<Tuning>(host, &device)
             }
             None => param.value,
         };

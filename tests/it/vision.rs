@@ -5,18 +5,21 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use rekindle_base::{HostTensor, rng};
 use rekindle_models::image::{
     Architecture, ImageClassifier, ImageConfig, ImageHead, LiteConfig, NAMES, ResNetConfig,
     read_image_config,
 };
+use rekindle_nn::host::to_host;
 use rekindle_nn::params::{self, Mapped, ParamRef};
-use rekindle_nn::tensors::{self, HostTensor};
-use rekindle_nn::{Pass, TuneBackend, ops, rng};
+use rekindle_nn::{Pass, TuneBackend, ops};
+use rekindle_tests::shared;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Tuning, assert_close, difference, gradient, json, labels, norm, numbers, relative, values,
+    Cpu, Tuning, assert_close, difference, efficientnet, gradient, json, labels, norm, numbers,
+    relative, values,
 };
 
 fn formula(name: &str, count: usize) -> Vec<f32> {
@@ -130,7 +133,7 @@ pub(crate) fn model<B: Backend>(name: &str, classes: usize) -> ImageClassifier<B
         let name = published(name, param.path);
         let host = weights(&name, param.shape.as_slice(), Some(last));
         Mapped {
-            value: host.into_primitive::<B>(&device),
+            value: rekindle_nn::host::from_host::<B>(host, &device),
             trainable: true,
         }
     })
@@ -243,7 +246,7 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         let mut running = BTreeMap::new();
         params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
             if params::is_buffer(param.path) {
-                let values = HostTensor::from_primitive::<Tuning>(param.value).values;
+                let values = to_host::<Tuning>(param.value).unwrap().values;
                 running.insert(param.path.to_owned(), values);
             }
         });
@@ -286,7 +289,7 @@ fn frozen_norms_neither_move_nor_normalise_by_the_batch() {
     params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
         if params::is_buffer(param.path) {
             let expected = weights(param.path, param.shape.as_slice(), None).values;
-            let found = HostTensor::from_primitive::<Tuning>(param.value).values;
+            let found = to_host::<Tuning>(param.value).unwrap().values;
             assert_eq!(found, expected, "{}", param.path);
         }
     });
@@ -308,7 +311,7 @@ fn hugging_face_s_layout_is_read() {
                 (name.clone(), weights(name, &shape, None))
             })
             .collect();
-        tensors::write(
+        rekindle_weights::write(
             &folder.path().join("model.safetensors"),
             state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
             &[],
@@ -388,34 +391,6 @@ fn read_pictures() -> rekindle_models::image::Pictures {
     }
 }
 
-/// The real EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
-fn efficientnet() -> Option<std::path::PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_EFFICIENTNET") {
-        return Some(dir.into());
-    }
-    let hub = rekindle_hub::Hub::from_env().offline(true);
-    match hub.model("efficientnet-lite0", &rekindle_hub::NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: EfficientNet-Lite0 is not on this machine: {error}");
-            None
-        }
-    }
-}
-
-/// Data that is not in the repository.
-fn shared(path: &str) -> Option<std::path::PathBuf> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared")
-        .join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
-}
-
 fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
     let config = read_image_config(dir).unwrap();
     let head = ImageHead {
@@ -431,6 +406,7 @@ fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0: cargo xtask run fetch efficientnet-lite0"]
 fn the_real_efficientnet_is_that_of_timm() {
     let Some(dir) = efficientnet() else { return };
     let (net, _) = loaded(&dir);
@@ -486,6 +462,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
 }
 
 #[test]
+#[ignore = "needs ../shared/weights and ../shared/data"]
 fn cifar_resnets_score_what_they_score_in_pytorch() {
     for (name, expected) in [("resnet20-12fca82f.th", 804), ("resnet32-d509ac18.th", 824)] {
         let weights = shared(&format!("weights/cifar-resnet/{name}"));
@@ -503,6 +480,7 @@ fn cifar_resnets_score_what_they_score_in_pytorch() {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0 (cargo xtask run fetch efficientnet-lite0) and ../shared/data"]
 fn imagenet_s_head_knows_ants_and_bees() {
     let (Some(dir), Some(val)) = (efficientnet(), shared("data/hymenoptera/val")) else {
         return;

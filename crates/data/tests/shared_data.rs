@@ -1,22 +1,14 @@
 //! The real sets of `../shared/data`, where they are: SST-2 (header) and AG News (no header, stray quotes).
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-
 use rekindle_data::{LabelMap, ReadOptions, read_examples};
 
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/data")
-        .join(path);
-    if !path.exists() {
-        println!("skipped: {} is not here", path.display());
-    }
-    path.exists().then_some(path)
-}
-
 #[test]
+#[ignore = "needs ../shared/data"]
 fn real_files_are_read_whole_without_a_word_of_configuration() {
+    let Some(folder) = rekindle_tests::shared("data") else {
+        return;
+    };
     for (file, rows, first_line, labels) in [
         ("sst2/train.tsv", 60_614, 2, &["0", "1"][..]),
         ("sst2/validation.tsv", 6_735, 2, &["0", "1"]),
@@ -27,12 +19,11 @@ fn real_files_are_read_whole_without_a_word_of_configuration() {
             &["Business", "Sci/Tech", "Sports", "World"],
         ),
     ] {
-        let Some(path) = shared(file) else { continue };
         let options = ReadOptions {
             require_label: true,
             ..ReadOptions::default()
         };
-        let outcome = read_examples(&path, &options).unwrap();
+        let outcome = read_examples(&folder.join(file), &options).unwrap();
         assert_eq!(outcome.examples.len(), rows, "{file}");
         assert_eq!(outcome.examples[0].place.line, first_line, "{file}");
         assert_eq!(

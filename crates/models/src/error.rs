@@ -1,6 +1,7 @@
 //! What can go wrong between a model directory and a module.
 
-use rekindle_nn::{pickle::PickleError, tensors::TensorFileError};
+use rekindle_nn::host::ReadError;
+use rekindle_weights::WeightError;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -17,10 +18,10 @@ pub enum ModelError {
     },
     /// The file of weights is broken.
     #[error(transparent)]
-    Tensors(#[from] TensorFileError),
-    /// The file of weights, one of PyTorch's, is broken or refused.
+    Weights(#[from] WeightError),
+    /// A tensor could not be read back from the device.
     #[error(transparent)]
-    Pickle(#[from] PickleError),
+    Read(#[from] ReadError),
     /// `config.json` is not what was expected.
     #[error("{}: {reason}{}", path.display(), advice(reason))]
     Config {
@@ -28,16 +29,6 @@ pub enum ModelError {
         path: PathBuf,
         /// What was expected, what was found.
         reason: String,
-    },
-    /// The directory holds no weights we can read.
-    #[error("{}: no weights found; expected model.safetensors, pytorch_model.bin or an index of either (*.index.json), found {found}\nhint: {hint}", path.display())]
-    NoWeights {
-        /// The directory.
-        path: PathBuf,
-        /// What lies there.
-        found: String,
-        /// What to do.
-        hint: String,
     },
     /// A tensor has another shape than the configuration says.
     #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} by config.json\nhint: the weights and config.json belong to different models", path.display())]

@@ -6,10 +6,8 @@
 
 pub mod bert;
 mod error;
-mod files;
 pub mod image;
 mod load;
 
 pub use error::ModelError;
-pub use files::WeightFiles;
 pub use load::{Checkpoint, LoadReport, Rule, Weights, read_config};

@@ -1,11 +1,13 @@
 //! From a model directory to parameters, accounting for every tensor both ways.
 
-use crate::{ModelError, WeightFiles};
+use crate::ModelError;
 use burn::{module::Module, tensor::backend::Backend};
+use rekindle_base::HostTensor;
 use rekindle_nn::{
+    host::from_host,
     params::{self, Mapped, NameMap},
-    tensors::HostTensor,
 };
+use rekindle_weights::WeightFiles;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -101,63 +103,14 @@ impl LoadReport {
 }
 
 impl Checkpoint {
-    /// Finds and opens the weights of a model directory: `model.safetensors` or its sharded index, else
-    /// `pytorch_model.bin` or its index, else the one file of weights that lies there. The path may also be that file's.
+    /// Finds and opens the weights of a model directory, see [`WeightFiles::find`].
     ///
     /// # Errors
     /// When there are none, or the file is broken.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        if dir.is_file() {
-            return Ok(Self {
-                files: WeightFiles::open(dir)?,
-                path: dir.to_owned(),
-            });
-        }
-        for name in [
-            "model.safetensors",
-            "model.safetensors.index.json",
-            "pytorch_model.bin",
-            "pytorch_model.bin.index.json",
-        ] {
-            let path = dir.join(name);
-            if path.is_file() {
-                return Ok(Self {
-                    files: WeightFiles::open(&path)?,
-                    path,
-                });
-            }
-        }
-        let mut found: Vec<String> = std::fs::read_dir(dir)
-            .map_err(|source| ModelError::Io {
-                path: dir.to_owned(),
-                source,
-            })?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        found.sort();
-        let is_weights = |name: &&String| {
-            let adapter = name.starts_with("adapter");
-            [".safetensors", ".bin", ".pth", ".pt", ".th"]
-                .iter()
-                .any(|extension| name.ends_with(extension) && !adapter)
-        };
-        if let [only] = found.iter().filter(is_weights).collect::<Vec<_>>()[..] {
-            let path = dir.join(only);
-            return Ok(Self {
-                files: WeightFiles::open(&path)?,
-                path,
-            });
-        }
-        let found = if found.is_empty() {
-            "an empty directory".into()
-        } else {
-            found.join(", ")
-        };
-        Err(ModelError::NoWeights {
-            path: dir.to_owned(),
-            found,
-            hint: "name a directory that holds a model as transformers saves it".into(),
-        })
+        let files = WeightFiles::find(dir)?;
+        let path = files.path().to_owned();
+        Ok(Self { files, path })
     }
 
     /// The tensors.
@@ -227,7 +180,7 @@ impl Checkpoint {
         }
         let module = params::map(module, &mut |param| {
             let value = match values.remove(&weights.names.published(param.path)) {
-                Some(host) => host.into_primitive::<B>(device),
+                Some(host) => from_host::<B>(host, device),
                 None => param.value,
             };
             Mapped {

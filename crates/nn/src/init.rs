@@ -1,8 +1,8 @@
 //! Initial values of new parameters, drawn on the host from the counter-based generator: the same seed gives the same
 //! values on every backend and in any order of construction.
 
-use crate::rng;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rekindle_base::rng;
 
 /// Normal with mean 0 and standard deviation `std` (BERT's new heads: 0.02).
 pub fn normal<B: Backend, const D: usize>(

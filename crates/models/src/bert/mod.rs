@@ -12,14 +12,14 @@ use burn::{
     module::{Module, Param},
     tensor::{Int, Tensor, activation, backend::Backend},
 };
+use rekindle_base::{rng, write_atomically};
 use rekindle_nn::{
     adapter_slots,
     layers::{Embedding, LayerNorm, Linear},
     ops::{self, AttentionConfig, Pass, Precision, Sequences, TuneBackend},
     params::{self, NameMap},
-    rng,
-    tensors::{self, HostTensor},
 };
+use rekindle_weights as weights;
 use std::path::Path;
 
 /// Fields to the names of checkpoints.
@@ -340,21 +340,15 @@ impl<B: Backend> BertClassifier<B> {
             move |source| ModelError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let mut state: Vec<(String, HostTensor)> = Vec::new();
-        params::visit(self, &mut |param| {
-            state.push((
-                NAMES.published(param.path),
-                HostTensor::from_primitive::<B>(param.value),
-            ));
-        });
-        tensors::write(
+        let state = params::state(self, NAMES)?;
+        weights::write(
             &dir.join("model.safetensors"),
             state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
             &[],
         )?;
         let path = dir.join("config.json");
         let text = format!("{:#}\n", config.to_json());
-        tensors::write_atomically(&path, text.as_bytes()).map_err(io(&path))
+        write_atomically(&path, text.as_bytes()).map_err(io(&path))
     }
 }
 

@@ -18,12 +18,13 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use efficientnet::FEATURES as EFFICIENTNET_FEATURES;
+use rekindle_base::write_atomically;
 use rekindle_nn::{
     layers::{AdapterSlots, Linear},
     ops::{self, Pass, TuneBackend},
     params::{self, NameMap},
-    tensors::{self, HostTensor},
 };
+use rekindle_weights as weights;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -214,21 +215,15 @@ impl<B: Backend> ImageClassifier<B> {
             move |source| ModelError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let mut state: Vec<(String, HostTensor)> = Vec::new();
-        params::visit(self, &mut |param| {
-            state.push((
-                param.path.to_owned(),
-                HostTensor::from_primitive::<B>(param.value),
-            ));
-        });
-        tensors::write(
+        let state = params::state(self, NAMES)?;
+        weights::write(
             &dir.join("model.safetensors"),
             state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
             &[],
         )?;
         let path = dir.join("config.json");
         let text = format!("{:#}\n", config.to_json());
-        tensors::write_atomically(&path, text.as_bytes()).map_err(io(&path))
+        write_atomically(&path, text.as_bytes()).map_err(io(&path))
     }
 
     /// The head.

@@ -6,11 +6,11 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
     layers::{BatchNorm, Conv2d, Linear, Padding},
     ops::{self, Pass, Rectify, TuneBackend, Window},
-    rng,
 };
 
 /// Added to the variance by every norm.

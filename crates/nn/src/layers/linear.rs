@@ -4,12 +4,12 @@
 use crate::{
     init,
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
-    rng,
 };
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 
 /// A linear layer.
 #[derive(Module, Debug)]

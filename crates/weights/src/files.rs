@@ -1,16 +1,31 @@
 //! The tensors of a checkpoint, whatever they are stored as: safetensors, or PyTorch's pickle files.
 
-use crate::ModelError;
-use rekindle_nn::{
+use crate::{
+    WeightError,
     pickle::PickleFile,
-    tensors::{HostTensor, TensorFiles, shards},
+    safetensors::{Safetensors, shards},
 };
-use std::path::Path;
+use rekindle_base::HostTensor;
+use std::path::{Path, PathBuf};
+
+/// What the weights of a model directory are called, by preference.
+const NAMES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// The extensions of files that `torch.save` writes.
+const PICKLE: [&str; 5] = [".bin", ".pth", ".pt", ".th", ".ckpt"];
 
 /// Open files of weights; nothing is read until it is asked for.
-pub enum WeightFiles {
-    /// One safetensors file, or shards.
-    Safetensors(TensorFiles),
+pub struct WeightFiles {
+    path: PathBuf,
+    kind: Kind,
+}
+
+enum Kind {
+    Safetensors(Safetensors),
     /// One file of `torch.save`, or shards.
     Pickle(Vec<PickleFile>),
 }
@@ -21,7 +36,7 @@ impl WeightFiles {
     ///
     /// # Errors
     /// When a file cannot be read, or is broken.
-    pub fn open(path: &Path) -> Result<Self, ModelError> {
+    pub fn open(path: &Path) -> Result<Self, WeightError> {
         let name = path
             .file_name()
             .map_or_else(Default::default, |name| name.to_string_lossy());
@@ -29,26 +44,80 @@ impl WeightFiles {
             Some(name) => (name, true),
             None => (&*name, false),
         };
-        let pickle = [".bin", ".pth", ".pt", ".th", ".ckpt"]
-            .iter()
-            .any(|extension| name.ends_with(extension));
-        if !pickle {
-            return Ok(Self::Safetensors(TensorFiles::open(path)?));
-        }
-        let files = if index {
-            shards(path)?
+        let pickle = PICKLE.iter().any(|extension| name.ends_with(extension));
+        let kind = if pickle {
+            let files = if index {
+                shards(path)?
+            } else {
+                vec![path.to_owned()]
+            };
+            let files = files.iter().map(|file| PickleFile::open(file));
+            Kind::Pickle(files.collect::<Result<_, _>>()?)
         } else {
-            vec![path.to_owned()]
+            Kind::Safetensors(Safetensors::open(path)?)
         };
-        let files = files.iter().map(|file| PickleFile::open(file));
-        Ok(Self::Pickle(files.collect::<Result<_, _>>()?))
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+        })
+    }
+
+    /// Finds and opens the weights of a model directory: `model.safetensors` or its sharded index, else
+    /// `pytorch_model.bin` or its index, else the one file of weights that lies there. The path may also be that file's.
+    ///
+    /// # Errors
+    /// When there are none, or the file is broken.
+    pub fn find(dir: &Path) -> Result<Self, WeightError> {
+        if dir.is_file() {
+            return Self::open(dir);
+        }
+        if let Some(path) = NAMES
+            .map(|name| dir.join(name))
+            .iter()
+            .find(|p| p.is_file())
+        {
+            return Self::open(path);
+        }
+        let mut found: Vec<String> = std::fs::read_dir(dir)
+            .map_err(|source| WeightError::Io {
+                path: dir.to_owned(),
+                source,
+            })?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        found.sort();
+        let is_weights = |name: &&String| {
+            let adapter = name.starts_with("adapter");
+            [".safetensors", ".bin", ".pth", ".pt", ".th"]
+                .iter()
+                .any(|extension| name.ends_with(extension) && !adapter)
+        };
+        if let [only] = found.iter().filter(is_weights).collect::<Vec<_>>()[..] {
+            return Self::open(&dir.join(only));
+        }
+        let found = if found.is_empty() {
+            "an empty directory".into()
+        } else {
+            found.join(", ")
+        };
+        Err(WeightError::NoWeights {
+            path: dir.to_owned(),
+            found,
+            hint: "name a directory that holds a model as transformers saves it".into(),
+        })
+    }
+
+    /// The file that was opened: of weights, or the index of shards.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// All tensors' names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let mut names: Vec<&str> = match self {
-            Self::Safetensors(files) => files.names().collect(),
-            Self::Pickle(files) => files.iter().flat_map(PickleFile::names).collect(),
+        let mut names: Vec<&str> = match &self.kind {
+            Kind::Safetensors(files) => files.names().collect(),
+            Kind::Pickle(files) => files.iter().flat_map(PickleFile::names).collect(),
         };
         names.sort_unstable();
         names.into_iter()
@@ -57,35 +126,35 @@ impl WeightFiles {
     /// A tensor's dimensions.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        match self {
-            Self::Safetensors(files) => files.shape(name),
-            Self::Pickle(files) => holder(files, name)?.shape(name),
+        match &self.kind {
+            Kind::Safetensors(files) => files.shape(name),
+            Kind::Pickle(files) => holder(files, name)?.shape(name),
         }
     }
 
     /// A tensor's type as safetensors names it.
     #[must_use]
     pub fn dtype(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Safetensors(files) => files.dtype(name),
-            Self::Pickle(files) => holder(files, name)?.dtype(name),
+        match &self.kind {
+            Kind::Safetensors(files) => files.dtype(name),
+            Kind::Pickle(files) => holder(files, name)?.dtype(name),
         }
     }
 
     /// The file that holds a tensor.
     #[must_use]
     pub fn file_of(&self, name: &str) -> Option<&Path> {
-        match self {
-            Self::Safetensors(files) => files.file_of(name),
-            Self::Pickle(files) => holder(files, name).map(PickleFile::path),
+        match &self.kind {
+            Kind::Safetensors(files) => files.file_of(name),
+            Kind::Pickle(files) => holder(files, name).map(PickleFile::path),
         }
     }
 
     /// Entries that are no tensors, with what they are: PyTorch's files may hold an epoch or an accuracy.
     pub fn ignored(&self) -> impl Iterator<Item = &(String, String)> {
-        let files = match self {
-            Self::Safetensors(_) => &[][..],
-            Self::Pickle(files) => files,
+        let files = match &self.kind {
+            Kind::Safetensors(_) => &[][..],
+            Kind::Pickle(files) => files,
         };
         files.iter().flat_map(PickleFile::ignored)
     }
@@ -94,11 +163,11 @@ impl WeightFiles {
     ///
     /// # Errors
     /// On a type that cannot be read as f32, and on values that are not finite.
-    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, ModelError> {
-        match self {
-            Self::Safetensors(files) => Ok(files.read(name)?),
-            Self::Pickle(files) => match holder(files, name) {
-                Some(file) => Ok(file.read(name)?),
+    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, WeightError> {
+        match &self.kind {
+            Kind::Safetensors(files) => files.read(name),
+            Kind::Pickle(files) => match holder(files, name) {
+                Some(file) => file.read(name),
                 None => Ok(None),
             },
         }
@@ -141,7 +210,7 @@ mod tests {
     #[test]
     fn shards_of_pickle_open_through_their_index() {
         let folder = tempfile::tempdir().unwrap();
-        let pickles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/pickle");
+        let pickles = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pickle");
         for (from, to) in [("zip.pt", "one.bin"), ("parameters.pt", "two.bin")] {
             fs::copy(pickles.join(from), folder.path().join(to)).unwrap();
         }

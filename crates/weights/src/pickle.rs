@@ -8,14 +8,15 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use crate::tensors::{HostTensor, map_file};
+use crate::{MAX_EXACT, WeightError, safetensors::map_file};
 use bytemuck::AnyBitPattern;
 use half::{bf16, f16};
 use machine::{Dtype, Fault, MAX_NAME, Machine, Storage, Value, View, key_text};
 use memmap2::Mmap;
+use rekindle_base::HostTensor;
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Cursor},
+    io::Cursor,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -30,96 +31,6 @@ const MAX_DEPTH: usize = 32;
 const MAX_ENTRIES: usize = 1 << 18;
 /// Values of a tensor that repeats its storage (`expand`) may be this many even if the storage has fewer.
 const MAX_EXPANDED: usize = 1 << 24;
-/// The largest magnitude up to which f32 holds every integer.
-const MAX_EXACT: u64 = 1 << 24;
-
-/// What can go wrong with a PyTorch checkpoint.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PickleError {
-    /// The file could not be read.
-    #[error("{}: {source}\nhint: check that the path is right and the file may be read", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The file is another kind of file.
-    #[error("{}: not a PyTorch checkpoint; expected a zip archive or a pickle stream of torch.save, found {found}\nhint: {hint}", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        found: String,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// The bytes are not what `torch.save` writes, or stop too early.
-    #[error("{}: damaged PyTorch checkpoint at byte {offset} of {bytes}: {reason}\nhint: the download or copy was probably cut off; fetch the file again", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where, in bytes from its start.
-        offset: u64,
-        /// The file's length.
-        bytes: u64,
-        /// What was expected, what was found.
-        reason: String,
-    },
-    /// Loading the file in Python would call something that no tensor needs.
-    #[error("{}: this file would run `{global}` (byte {offset}); refused\nhint: only tensors are read; if you trust the file, load it in Python and save its weights alone: torch.save(model.state_dict(), path), or as safetensors", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// Where it is named, in bytes from the start of the file.
-        offset: u64,
-        /// The global, with its module.
-        global: String,
-    },
-    /// The file holds something else than a dictionary of tensors.
-    #[error("{}: expected a dictionary of tensors, found {found}\nhint: save the weights as torch.save(model.state_dict(), path)", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What it holds.
-        found: String,
-    },
-    /// A tensor of a type that cannot be read as f32.
-    #[error("{}: tensor `{tensor}` has type {dtype}, expected a float of up to 64 bits, an integer or a boolean\nhint: quantised checkpoints cannot be tuned; use the original weights", path.display())]
-    Type {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        dtype: String,
-    },
-    /// An integer too large for f32.
-    #[error("{}: tensor `{tensor}` holds {value} at flat index {index}, which f32 cannot hold exactly\nhint: integers are read up to a magnitude of {MAX_EXACT}", path.display())]
-    Inexact {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The value found.
-        value: i64,
-        /// Where in the tensor, in row-major order.
-        index: usize,
-    },
-    /// A tensor holds NaN or infinity (or an f64 beyond f32's range).
-    #[error("{}: tensor `{tensor}` holds {value} at flat index {index}\nhint: the checkpoint is damaged or its training diverged; use another", path.display())]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The value found, as f32.
-        value: f32,
-        /// Where in the tensor, in row-major order.
-        index: usize,
-    },
-}
 
 /// An open PyTorch checkpoint.
 ///
@@ -143,10 +54,10 @@ impl PickleFile {
     /// Opens a file that `torch.save` wrote, of any PyTorch since 0.4.
     ///
     /// # Errors
-    /// See [`PickleError`]: the file is of another kind, damaged, names something that is not needed for tensors, or
+    /// See [`WeightError`]: the file is of another kind, damaged, names something that is not needed for tensors, or
     /// holds no dictionary of tensors.
-    pub fn open(path: &Path) -> Result<Self, PickleError> {
-        let map = map_file(path).map_err(|source| PickleError::Io {
+    pub fn open(path: &Path) -> Result<Self, WeightError> {
+        let map = map_file(path).map_err(|source| WeightError::Io {
             path: path.to_owned(),
             source,
         })?;
@@ -196,7 +107,7 @@ impl PickleFile {
     ///
     /// # Errors
     /// On a type that is no float, integer or boolean, integers beyond 2^24 in magnitude, and values that are not finite.
-    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, PickleError> {
+    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, WeightError> {
         let Some(Tensor { view, bytes }) = self.tensors.get(name) else {
             return Ok(None);
         };
@@ -214,10 +125,11 @@ impl PickleFile {
             Dtype::Bool => gather(bytes, view, |v: u8| f32::from(u8::from(v != 0))),
             Dtype::Other { .. } => {
                 let (path, tensor) = (self.path.clone(), name.to_owned());
-                return Err(PickleError::Type {
+                return Err(WeightError::Type {
                     path,
                     tensor,
                     dtype: view.dtype.name(),
+                    expected: "a float of up to 64 bits, an integer or a boolean",
                 });
             }
         };
@@ -226,7 +138,7 @@ impl PickleFile {
             values,
         };
         match tensor.first_not_finite() {
-            Some((index, value)) => Err(PickleError::NotFinite {
+            Some((index, value)) => Err(WeightError::NotFinite {
                 path: self.path.clone(),
                 tensor: name.to_owned(),
                 value,
@@ -236,11 +148,11 @@ impl PickleFile {
         }
     }
 
-    fn exact(&self, name: &str, values: &[i64]) -> Result<Vec<f32>, PickleError> {
+    fn exact(&self, name: &str, values: &[i64]) -> Result<Vec<f32>, WeightError> {
         match values.iter().position(|v| v.unsigned_abs() > MAX_EXACT) {
             Some(index) => {
                 let (path, tensor) = (self.path.clone(), name.to_owned());
-                Err(PickleError::Inexact {
+                Err(WeightError::Inexact {
                     path,
                     tensor,
                     value: values[index],
@@ -311,17 +223,17 @@ impl Refusal {
         })
     }
 
-    fn of(self, path: &Path, bytes: usize) -> PickleError {
+    fn of(self, path: &Path, bytes: usize) -> WeightError {
         let path = path.to_owned();
         match self {
-            Self::Kind { found, hint } => PickleError::Kind { path, found, hint },
-            Self::Content(found) => PickleError::Content { path, found },
-            Self::Fault(Fault::Refused { offset, global }) => PickleError::Refused {
+            Self::Kind { found, hint } => WeightError::Kind { path, found, hint },
+            Self::Content(found) => WeightError::Content { path, found },
+            Self::Fault(Fault::Refused { offset, global }) => WeightError::Refused {
                 path,
                 offset: offset as u64,
                 global,
             },
-            Self::Fault(Fault::Malformed { offset, reason }) => PickleError::Malformed {
+            Self::Fault(Fault::Malformed { offset, reason }) => WeightError::Damaged {
                 path,
                 offset: offset as u64,
                 bytes: bytes as u64,
