@@ -1,6 +1,7 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
-use crate::{Error, plan::grouped, saved::Saved};
+use crate::{Error, saved::Saved};
+use rekindle_base::thousands;
 use rekindle_models::Pretrained;
 use rekindle_train::{Checkpoint as TrainCheckpoint, Evaluation, Event, read_metrics};
 use rekindle_weights::WeightFiles;
@@ -66,7 +67,7 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     line(
         out,
         "tensors",
-        &format!("{}, {} values", files.names().count(), grouped(total)),
+        &format!("{}, {} values", files.names().count(), thousands(total as u64)),
     );
     if all {
         for name in files.names() {

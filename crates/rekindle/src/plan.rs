@@ -1,6 +1,7 @@
 //! The plan of a run, before its first step.
 
 use crate::figures::Watched;
+use rekindle_base::thousands;
 use rekindle_models::TextLimits;
 use serde::Serialize;
 use std::{fmt, path::PathBuf};
@@ -56,19 +57,6 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = 100.0 * self.trainable as f64 / self.parameters.max(1) as f64;
@@ -84,17 +72,17 @@ impl fmt::Display for Plan {
                 "parameters",
                 format!(
                     "{}, of which {} train ({share:.2} %)",
-                    grouped(self.parameters),
-                    grouped(self.trainable)
+                    thousands(self.parameters as u64),
+                    thousands(self.trainable as u64)
                 ),
             ),
             (
                 "examples",
                 format!(
                     "{} train, {} validation, {} test; {}",
-                    grouped(train),
-                    grouped(validation),
-                    grouped(test),
+                    thousands(train as u64),
+                    thousands(validation as u64),
+                    thousands(test as u64),
                     self.inputs
                 ),
             ),
@@ -106,7 +94,7 @@ impl fmt::Display for Plan {
                 "steps",
                 format!(
                     "{} of {} examples (epochs: {}), {} of them warmup",
-                    grouped(self.steps as usize),
+                    thousands(self.steps),
                     self.examples_per_step,
                     self.epochs,
                     self.warmup_steps
@@ -176,20 +164,5 @@ impl Footprint {
         let activations = self.activations * share.max(self.least_share);
         let values = (parameters + 3 * trainable) as f64 + activations;
         (self.base + 4.0 * values + self.kept) as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_are_grouped() {
-        for (n, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (22_713_216, "22,713,216"),
-        ] {
-            assert_eq!(super::grouped(n), expected);
-        }
     }
 }

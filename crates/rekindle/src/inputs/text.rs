@@ -5,8 +5,9 @@ use crate::{
     Error, Observer, RunConfig, config,
     examples::{Splits, in_order_of, read_splits},
     fingerprint::Fingerprint,
-    plan::{Footprint, grouped},
+    plan::Footprint,
 };
+use rekindle_base::thousands;
 use rekindle_data::{
     DataError, EncodedSet, Example, Place, Sampler, TargetEncoder, Targets, TextBatch, TextEncoder,
 };
@@ -138,7 +139,7 @@ pub(super) fn prepare(
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = match train.set.truncated() {
         0 => String::new(),
-        n => format!(", {} cut to {max_length} tokens", grouped(n)),
+        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
     };
     Ok(Prepared {
         name: splits.name,
