@@ -12,7 +12,7 @@ use crate::{
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
-    EncodedSet, Example, LabelMap, OnBad, TextEncoder,
+    EncodedSet, Example, LabelMap, OnBad, TargetEncoder, Targets, TextEncoder,
     image::{Augment, ImageBatch, ImageLoader, ImageSet, Preprocess, read_images},
     prefetch,
 };
@@ -363,6 +363,7 @@ impl Classifier {
             located.max_length,
             located.config.max_position_embeddings,
             located.config.vocab_size,
+            located.config.type_vocab_size,
         )?;
         // A default length above the model's own is nothing to report.
         drop(note);
@@ -433,7 +434,7 @@ impl Classifier {
     fn picture_logits(
         &self,
         set: ImageSet,
-        ids: Vec<u32>,
+        targets: Targets,
         on_bad: OnBad,
     ) -> Result<(Logits, Vec<usize>), Error> {
         let Model::Pictures { model, preprocess } = &self.model else {
@@ -445,7 +446,7 @@ impl Classifier {
         let (n, size) = (set.len(), self.batch_size / 2);
         let loader = ImageLoader::new(
             set,
-            ids,
+            targets,
             preprocess.clone(),
             Augment::default(),
             on_bad,
@@ -473,16 +474,18 @@ impl Classifier {
             true => LabelMap::from_names(read.set.classes().to_vec())?,
             false => self.labels.clone(),
         };
-        let ids = read.set.labels(&labels)?;
+        let targets = read.set.targets(&TargetEncoder::from(labels.clone()))?;
         let set = read.set.clone();
-        let (logits, seen) = self.picture_logits(read.set, ids.clone(), options.on_bad_example)?;
-        let ids: Vec<u32> = seen.iter().map(|&i| ids[i]).collect();
+        let (logits, seen) =
+            self.picture_logits(read.set, targets.clone(), options.on_bad_example)?;
+        let targets = targets.subset(&seen);
+        let ids = targets.class_ids();
         Ok(Evaluated {
-            report: evaluation::score(&logits, &ids)?.report(),
-            calibration: evaluation::calibration(&logits, &ids),
+            report: evaluation::score(&logits, ids)?.report(),
+            calibration: evaluation::calibration(&logits, ids),
             mistakes: images::mistakes(
                 &logits,
-                &ids,
+                ids,
                 labels.names(),
                 config.report.mistakes,
                 |row| set.path(seen[row]),
@@ -510,7 +513,7 @@ impl Classifier {
             .collect::<Result<_, _>>()?;
         let set = EncodedSet {
             items,
-            labels: Vec::new(),
+            targets: Targets::None,
         };
         Ok(self.predictions(&model.logits(&set, self.batch_size)))
     }
@@ -548,18 +551,19 @@ impl Classifier {
         }
         let (model, encoder) = self.texts()?;
         let (examples, notes) = data::read_labelled(path, config, observer)?;
-        let set = encoder.encode_examples(&examples, Some(&self.labels))?;
+        let targets = TargetEncoder::from(self.labels.clone());
+        let set = encoder.encode_examples(&examples, Some(&targets))?;
         let logits = model.logits(&set, config.eval.batch_size);
-        let report = evaluation::score(&logits, &set.labels)?.report();
+        let report = evaluation::score(&logits, set.targets.class_ids())?.report();
         let mistakes = evaluation::worst(
             &logits,
-            &set.labels,
+            set.targets.class_ids(),
             &examples,
             self.labels.names(),
             config.report.mistakes,
         );
         Ok(Evaluated {
-            calibration: evaluation::calibration(&logits, &set.labels),
+            calibration: evaluation::calibration(&logits, set.targets.class_ids()),
             report,
             mistakes,
             labels: self.labels.names().to_vec(),

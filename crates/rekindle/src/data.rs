@@ -5,8 +5,8 @@ use crate::{
     config::{self, DataSource},
 };
 use rekindle_data::{
-    Column, Example, Format, Fractions, LabelMap, OnBad, ReadOptions, TextEncoder, read_examples,
-    split,
+    Column, Example, Examples, Format, Fractions, Input, LabelMap, Limit, OnBad, ReadOptions,
+    ReadOutcome, TextEncoder, read_examples, split,
 };
 use rekindle_hub::{DatasetKind, Hub};
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ fn splits_of(
             &Source {
                 path,
                 options: ReadOptions {
-                    limit,
+                    limit: limit.map(|examples| limit_of(config, examples)),
                     ..options.clone()
                 },
             },
@@ -109,13 +109,20 @@ fn splits_of(
             observer,
         )
     };
-    let train = read(train, config.data.train_limit)?;
+    let source = train.clone();
+    let read_train = read(train, config.data.train_limit)?;
+    read_train
+        .hint
+        .check_classes(&source, &read_train.columns.labels, Input::Text)?;
+    let train = read_train.examples;
     let validation_given = validation
         .map(|path| read(path, config.data.validation_limit))
-        .transpose()?;
+        .transpose()?
+        .map(|read| read.examples);
     let test_given = test
         .map(|path| read(path, config.data.test_limit))
-        .transpose()?;
+        .transpose()?
+        .map(|read| read.examples);
 
     let fractions = Fractions {
         validation: if validation_given.is_some() {
@@ -140,9 +147,8 @@ fn splits_of(
             test: Vec::new(),
         }
     };
-    let limited = |mut examples: Vec<Example>, limit: Option<usize>| {
-        examples.truncate(limit.unwrap_or(usize::MAX));
-        examples
+    let limited = |examples: Vec<Example>, limit: Option<usize>| {
+        examples.limited(limit.map(|examples| limit_of(config, examples)).as_ref())
     };
     Ok(TextSplits {
         train: parts.train,
@@ -154,6 +160,15 @@ fn splits_of(
     })
 }
 
+/// A limit of the configuration: drawn by class, unless it says otherwise.
+pub(crate) fn limit_of(config: &RunConfig, examples: usize) -> Limit {
+    Limit {
+        examples,
+        stratify: config.data.stratify,
+        seed: config.seed,
+    }
+}
+
 /// Reads one file that must be labelled, for an evaluation after training.
 pub(crate) fn read_labelled(
     path: &Path,
@@ -162,15 +177,11 @@ pub(crate) fn read_labelled(
 ) -> Result<(Vec<Example>, Vec<String>), Error> {
     let mut notes = Vec::new();
     let options = read_options(config, &rekindle_hub::Columns::default(), None);
-    let examples = read(
-        &Source {
-            path: path.to_owned(),
-            options,
-        },
-        &mut notes,
-        observer,
-    )?;
-    Ok((examples, notes))
+    let source = Source {
+        path: path.to_owned(),
+        options,
+    };
+    Ok((read(&source, &mut notes, observer)?.examples, notes))
 }
 
 /// Reads one file whose labels, if any, do not matter, for predictions.
@@ -184,22 +195,18 @@ pub(crate) fn read_unlabelled(
         require_label: false,
         ..read_options(config, &rekindle_hub::Columns::default(), None)
     };
-    let examples = read(
-        &Source {
-            path: path.to_owned(),
-            options,
-        },
-        &mut notes,
-        observer,
-    )?;
-    Ok((examples, notes))
+    let source = Source {
+        path: path.to_owned(),
+        options,
+    };
+    Ok((read(&source, &mut notes, observer)?.examples, notes))
 }
 
 fn read(
     source: &Source,
     notes: &mut Vec<String>,
     observer: &dyn Observer,
-) -> Result<Vec<Example>, Error> {
+) -> Result<ReadOutcome, Error> {
     const NAMED: usize = 5;
     let outcome = read_examples(&source.path, &source.options)?;
     if !outcome.skipped.is_empty() {
@@ -223,7 +230,7 @@ fn read(
         observer.note(&note);
         notes.push(note);
     }
-    Ok(outcome.examples)
+    Ok(outcome)
 }
 
 /// The configuration's options, with a card's columns where the configuration names none.
@@ -247,7 +254,7 @@ pub(crate) fn read_options(
         }),
         text: column(&data.text, &card.text),
         text_pair: column(&data.text_pair, &card.text_pair),
-        label: column(&data.label, &card.label),
+        labels: column(&data.label, &card.label).into_iter().collect(),
         header: data.header,
         // The configuration has checked that it is one ASCII character.
         delimiter: data.delimiter.map(|c| c as u8),
@@ -256,8 +263,9 @@ pub(crate) fn read_options(
             config::OnBadExample::Error => OnBad::Error,
             config::OnBadExample::Skip => OnBad::Skip,
         },
-        limit,
+        limit: limit.map(|examples| limit_of(config, examples)),
         require_label: true,
+        ..ReadOptions::default()
     }
 }
 
@@ -267,10 +275,11 @@ pub(crate) fn encoder(
     max_length: usize,
     positions: usize,
     vocab_size: usize,
+    type_vocab_size: usize,
 ) -> Result<(TextEncoder, Option<String>), Error> {
     let length = max_length.min(positions);
-    let encoder = TextEncoder::from_dir(dir, Some(length))?;
-    encoder.check_vocab(vocab_size)?;
+    let mut encoder = TextEncoder::from_dir(dir, Some(length))?;
+    encoder.check_model(vocab_size, type_vocab_size)?;
     let note = (length < max_length)
         .then(|| format!("data.max_length is {max_length}, but the model has {positions} positions: texts are cut to {length} tokens"));
     Ok((encoder, note))

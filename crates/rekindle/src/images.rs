@@ -20,7 +20,7 @@ use burn::{
     },
 };
 use rekindle_data::{
-    Fractions, LabelMap, OnBad, Sampler,
+    Examples, Fractions, Input, LabelMap, OnBad, Sampler, Split, TargetEncoder, Targets,
     image::{
         Augment, ImageBatch, ImageLoader, ImageRead, ImageSet, Interpolation, Mix, Preprocess,
         ResizedCrop, image_parts, read_images, thumbnail,
@@ -146,19 +146,28 @@ fn read_sets(config: &RunConfig, hub: &Hub, observer: &dyn Observer) -> Result<S
         }
     };
     let mut notes = Vec::new();
-    let mut read = |path: &Path, limit: Option<usize>| -> Result<ImageSet, Error> {
+    let mut read = |path: &Path, limit: Option<usize>| -> Result<ImageRead, Error> {
         let options = read_options(config, &columns, limit);
-        let ImageRead { set, notes: of, .. } = read_images(path, &options)?;
-        of.iter().for_each(|note| observer.note(note));
-        notes.extend(of);
-        Ok(set)
+        let read = read_images(path, &options)?;
+        read.notes.iter().for_each(|note| observer.note(note));
+        notes.extend(read.notes.iter().cloned());
+        Ok(read)
     };
     let data = &config.data;
-    let train = read(&train, data.train_limit)?;
+    let source = train;
+    let train = read(&source, data.train_limit)?;
+    train
+        .hint
+        .check_classes(&source, &train.columns, Input::Image)?;
+    let train = train.set;
     let validation = validation
         .map(|path| read(&path, data.validation_limit))
-        .transpose()?;
-    let test = test.map(|path| read(&path, data.test_limit)).transpose()?;
+        .transpose()?
+        .map(|read| read.set);
+    let test = test
+        .map(|path| read(&path, data.test_limit))
+        .transpose()?
+        .map(|read| read.set);
     let given = |set: &Option<ImageSet>, fraction: f64| if set.is_some() { 0.0 } else { fraction };
     let fractions = Fractions {
         validation: given(&validation, data.validation_fraction),
@@ -166,7 +175,11 @@ fn read_sets(config: &RunConfig, hub: &Hub, observer: &dyn Observer) -> Result<S
     };
     let some = |set: ImageSet| (!set.is_empty()).then_some(set);
     let (train, validation, test) = if fractions.validation + fractions.test > 0.0 {
-        let [train, v, t] = train.split(fractions, data.stratify, config.seed)?;
+        let Split {
+            train,
+            validation: v,
+            test: t,
+        } = train.split(fractions, data.stratify, config.seed)?;
         (train, validation.or(some(v)), test.or(some(t)))
     } else {
         (train, validation, test)
@@ -295,8 +308,9 @@ pub(crate) fn open<B: TuneAutodiff>(
         OnBadExample::Skip => OnBad::Skip,
     };
     let budget = config.images.cache_mb << 20;
+    let targets = TargetEncoder::from(labels.clone());
     let loader = |set: ImageSet, augment: Augment, budget: usize| -> Result<_, Error> {
-        let ids = set.labels(&labels)?;
+        let ids = set.targets(&targets)?;
         let preprocess = preprocess.clone();
         Ok(Arc::new(ImageLoader::new(
             set,
@@ -315,7 +329,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     ];
     let mut fingerprint = Fingerprint::of(config);
     let train = loader(sets.train, augment.clone(), budget / 4 * 3)?;
-    for (index, label) in train.labels().iter().enumerate() {
+    for (index, label) in train.targets().class_ids().iter().enumerate() {
         fingerprint.add(train.set().name(index).as_bytes());
         fingerprint.add(&label.to_le_bytes());
     }
@@ -362,7 +376,7 @@ pub(crate) fn open<B: TuneAutodiff>(
         + 4.0 * (parameters + 3 * trainable) as f64
         + 4.0 * activations * trained.max(0.3)
         + (budget as f64).min((examples[0] + examples[1]) as f64 * 400e3);
-    let cross_entropy = balance::cross_entropy(config, train.labels(), labels.len());
+    let cross_entropy = balance::cross_entropy(config, train.targets().class_ids(), labels.len());
     model_config.labels = labels.names().to_vec();
     model_config.classes = labels.len();
     model_config.pictures.size = size;
@@ -633,15 +647,18 @@ impl<B: TuneAutodiff> ImageClassification<B> {
     }
 
     /// The per-example losses `[N]` against these classes.
-    fn losses(&self, logits: Tensor<B, 2>, labels: &[i32]) -> Tensor<B, 1> {
-        let targets: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(labels), &self.device);
+    fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1> {
+        let classes = targets.to_i32();
+        let targets: Tensor<B, 1, Int> =
+            Tensor::from_data(TensorData::from(classes.as_slice()), &self.device);
         ops::cross_entropy(logits, targets, &self.cross_entropy)
     }
 }
 
 /// The classes of these pictures.
 fn labels_of(loader: &ImageLoader, pictures: &[usize]) -> Vec<u32> {
-    pictures.iter().map(|&i| loader.labels()[i]).collect()
+    let classes = loader.targets().class_ids();
+    pictures.iter().map(|&i| classes[i]).collect()
 }
 
 /// A batch whose pictures are not needed: what comes of them is kept.
@@ -649,7 +666,7 @@ fn without_pixels(loader: &ImageLoader, indices: Vec<usize>, size: usize) -> Ima
     ImageBatch {
         pixels: Vec::new(),
         size,
-        labels: indices.iter().map(|&i| loader.labels()[i] as i32).collect(),
+        targets: loader.targets().subset(&indices),
         mixed: None,
         indices,
     }
@@ -678,7 +695,12 @@ impl<B: TuneAutodiff> Job<B> for ImageClassification<B> {
         let mut order = self.sampler.epoch(&vec![1; n], epoch);
         let seed = self.config.seed;
         if self.config.train.weighted_sampling {
-            let drawn = balance::drawn(self.train.labels(), self.labels.len(), seed, epoch);
+            let drawn = balance::drawn(
+                self.train.targets().class_ids(),
+                self.labels.len(),
+                seed,
+                epoch,
+            );
             order = drawn
                 .chunks(self.sampler.batch_size)
                 .map(<[usize]>::to_vec)
@@ -801,10 +823,10 @@ impl<B: TuneAutodiff> Job<B> for ImageClassification<B> {
         let dropout = self.config.model.dropout.unwrap_or(0.0);
         let logits = model.head(pooled, dropout, pass.child(1));
         match &batch.mixed {
-            None => self.losses(logits, &batch.labels).sum(),
+            None => self.losses(logits, &batch.targets).sum(),
             Some(mixed) => {
-                self.losses(logits.clone(), &batch.labels).sum() * mixed.share
-                    + self.losses(logits, &mixed.labels).sum() * (1.0 - mixed.share)
+                self.losses(logits.clone(), &batch.targets).sum() * mixed.share
+                    + self.losses(logits, &mixed.targets).sum() * (1.0 - mixed.share)
             }
         }
     }

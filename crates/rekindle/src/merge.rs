@@ -8,7 +8,7 @@ use crate::{
     data, evaluation, saved,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_data::EncodedSet;
+use rekindle_data::{EncodedSet, Targets};
 use rekindle_models::bert::{BertConfig, Pooling};
 use rekindle_nn::TuneAutodiff;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,7 @@ pub fn merge(
         located.max_length,
         located.config.max_position_embeddings,
         located.config.vocab_size,
+        located.config.type_vocab_size,
     )?;
     let run_file = path.join("config.toml");
     let config = if run_file.is_file() {
@@ -95,7 +96,7 @@ pub fn merge(
             (
                 EncodedSet {
                     items,
-                    labels: Vec::new(),
+                    targets: Targets::None,
                 },
                 "sample texts".into(),
             )

@@ -14,7 +14,7 @@ use burn::{
     module::AutodiffModule,
     tensor::{Int, Tensor, TensorData},
 };
-use rekindle_data::{EncodedSet, Example, LabelMap, Sampler, TextBatch, prefetch};
+use rekindle_data::{EncodedSet, Example, LabelMap, Sampler, TargetEncoder, TextBatch, prefetch};
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{
     LoadReport,
@@ -119,8 +119,11 @@ pub(crate) fn open<B: TuneAutodiff>(
         let budget = (config.train.cache_features_mb << 20) / 2;
         Mutex::new(Features::new(budget, &dir.join(name)))
     };
-    let cross_entropy =
-        balance::cross_entropy(config, &prepared.train.labels, prepared.labels.len());
+    let cross_entropy = balance::cross_entropy(
+        config,
+        prepared.train.targets.class_ids(),
+        prepared.labels.len(),
+    );
     let job = TextClassification {
         prepared,
         tuning,
@@ -175,9 +178,11 @@ fn prepare(config: &RunConfig, observer: &dyn Observer) -> Result<Prepared, Erro
         config.data.max_length,
         bert.max_position_embeddings,
         bert.vocab_size,
+        bert.type_vocab_size,
     )?;
     notes.extend(note);
-    let encode = |examples: &[Example]| encoder.encode_examples(examples, Some(&labels));
+    let targets = TargetEncoder::from(labels.clone());
+    let encode = |examples: &[Example]| encoder.encode_examples(examples, Some(&targets));
     let (train, validation, test) = (
         encode(&splits.train)?,
         encode(&splits.validation)?,
@@ -357,7 +362,12 @@ fn facts<B: TuneAutodiff>(
         ),
     };
     let mut fingerprint = Fingerprint::of(config);
-    for (item, label) in prepared.train.items.iter().zip(&prepared.train.labels) {
+    for (item, label) in prepared
+        .train
+        .items
+        .iter()
+        .zip(prepared.train.targets.class_ids())
+    {
         for id in item.ids.iter().chain([label]) {
             fingerprint.add(&id.to_le_bytes());
         }
@@ -403,7 +413,7 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
         let lengths = set.lengths();
         let order = if self.config.train.weighted_sampling {
             let classes = self.prepared.labels.len();
-            let drawn = balance::drawn(&set.labels, classes, self.config.seed, epoch);
+            let drawn = balance::drawn(set.targets.class_ids(), classes, self.config.seed, epoch);
             let lengths: Vec<u32> = drawn.iter().map(|&i| lengths[i]).collect();
             let batches = self.sampler.epoch(&lengths, epoch).into_iter();
             batches
@@ -459,8 +469,10 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
                 model.forward(&input::<B>(batch, &self.device), pass)
             }
         };
-        let labels: Tensor<B, 1, Int> =
-            Tensor::from_data(TensorData::from(batch.labels.as_slice()), &self.device);
+        let labels: Tensor<B, 1, Int> = Tensor::from_data(
+            TensorData::from(batch.targets.to_i32().as_slice()),
+            &self.device,
+        );
         ops::cross_entropy(logits, labels, &self.cross_entropy).sum()
     }
 
@@ -474,7 +486,7 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
             }),
             None => logits::<B::InnerBackend>(model, set, size, &self.device),
         };
-        let figures = evaluation::figures(&logits, &self.prepared.validation.labels);
+        let figures = evaluation::figures(&logits, self.prepared.validation.targets.class_ids());
         *self.last.borrow_mut() = Some(logits);
         figures.map_err(boxed)
     }
@@ -540,11 +552,11 @@ impl<B: TuneAutodiff> Task<B> for TextClassification<B> {
             known.unwrap_or_else(|| logits::<B::InnerBackend>(model, set, size, &self.device));
         Ok(Judged {
             split,
-            report: score(&logits, &set.labels)?.report(),
-            calibration: evaluation::calibration(&logits, &set.labels),
+            report: score(&logits, set.targets.class_ids())?.report(),
+            calibration: evaluation::calibration(&logits, set.targets.class_ids()),
             mistakes: evaluation::worst(
                 &logits,
-                &set.labels,
+                set.targets.class_ids(),
                 examples,
                 self.prepared.labels.names(),
                 self.config.report.mistakes,
