@@ -134,7 +134,7 @@ fn minilm_gradients_are_those_of_transformers() {
     let (grads, loss) = gradients(
         &model,
         &packed(&set, &device),
-        &set.labels,
+        set.targets.class_ids(),
         Pass::evaluation(),
     );
     let expected = fixture["loss"].as_f64().unwrap() as f32;

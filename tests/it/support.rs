@@ -10,7 +10,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use rekindle_base::HostTensor;
-use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
+use rekindle_data::{Encoded, EncodedSet, Sampler, Targets, TextBatch, TextEncoder};
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::LoadReport;
 use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, TextInput};
@@ -89,7 +89,7 @@ pub fn encoded(case: &Value) -> Encoded {
 pub fn set(cases: &Value) -> EncodedSet {
     EncodedSet {
         items: cases.as_array().unwrap().iter().map(encoded).collect(),
-        labels: labels_of(cases),
+        targets: class_targets(labels_of(cases)),
     }
 }
 
@@ -101,6 +101,14 @@ pub fn encode_cases(dir: &Path, max_length: usize, cases: &Value) -> EncodedSet 
         .iter()
         .map(|case| (case["text"].as_str().unwrap(), case["text_pair"].as_str()));
     encode(dir, max_length, texts, labels_of(cases))
+}
+
+/// Classes as targets; none of a set without labels.
+pub fn class_targets(ids: Vec<u32>) -> Targets {
+    match ids.is_empty() {
+        true => Targets::None,
+        false => Targets::Class(ids),
+    }
 }
 
 fn labels_of(cases: &Value) -> Vec<u32> {
@@ -124,7 +132,7 @@ pub fn encode<'a>(
             .into_iter()
             .map(|(text, pair)| encoder.encode(text, pair).unwrap())
             .collect(),
-        labels,
+        targets: class_targets(labels),
     }
 }
 
@@ -412,9 +420,8 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
     }
 
     fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
-        let labels: Vec<u32> = batch.labels.iter().map(|&label| label as u32).collect();
         let input = input(&self.set, &batch.indices, &self.device);
-        let loss = loss_sum(model, &input, &labels, pass);
+        let loss = loss_sum(model, &input, batch.targets.class_ids(), pass);
         match self.nan_at {
             Some(index) if batch.indices.contains(&index) => loss * f64::NAN,
             _ => loss,
@@ -426,7 +433,12 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         model: &<BertClassifier<B> as AutodiffModule<B>>::InnerModule,
     ) -> Result<Evaluation, TrainError> {
         let input = packed::<B::InnerBackend>(&self.set, &self.device);
-        let loss = loss_sum(model, &input, &self.set.labels, Pass::evaluation());
+        let loss = loss_sum(
+            model,
+            &input,
+            self.set.targets.class_ids(),
+            Pass::evaluation(),
+        );
         let loss = f64::from(values(loss)[0]) / self.set.len() as f64;
         Ok(Evaluation {
             metrics: BTreeMap::from([("loss".to_owned(), loss)]),

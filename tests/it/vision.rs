@@ -431,7 +431,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
     };
     let set = read_images(folder, &options).unwrap().set;
     let labels = rekindle_data::LabelMap::from_names(set.classes().to_vec()).unwrap();
-    let ids = set.labels(&labels).unwrap();
+    let targets = set.targets(&labels.into()).unwrap();
     let preprocess = Preprocess {
         resize: pictures.resized(),
         crop: pictures.size,
@@ -444,7 +444,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
     };
     let count = set.len();
     let on_bad = rekindle_data::OnBad::Error;
-    let loader = ImageLoader::new(set, ids, preprocess, Augment::default(), on_bad, 0, 0);
+    let loader = ImageLoader::new(set, targets, preprocess, Augment::default(), on_bad, 0, 0);
     let mut answers = Vec::new();
     for first in (0..count).step_by(32) {
         let indices: Vec<usize> = (first..count.min(first + 32)).collect();
@@ -453,7 +453,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
         let x = TensorData::new(batch.pixels.clone(), shape);
         let x = Tensor::<Cpu, 4>::from_data(x, &Default::default());
         let logits = values(net.forward(x, Pass::evaluation()));
-        for (row, &label) in logits.chunks(config.classes).zip(&batch.labels) {
+        for (row, &label) in logits.chunks(config.classes).zip(batch.targets.class_ids()) {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
             answers.push((label as usize, best.unwrap(), row.to_vec()));
         }

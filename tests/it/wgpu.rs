@@ -41,7 +41,12 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
     (0..2)
         .map(|step| {
             let input = packed(&texts, &device);
-            let (grads, loss) = gradients(&model, &input, &texts.labels, Pass::training(1, step));
+            let (grads, loss) = gradients(
+                &model,
+                &input,
+                texts.targets.class_ids(),
+                Pass::training(1, step),
+            );
             let by_name = names
                 .iter()
                 .map(|name| (name.clone(), gradient(&grads, name).unwrap()))

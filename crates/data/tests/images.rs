@@ -5,7 +5,7 @@ use rekindle_data::image::{
     Augment, Draw, ImageLoader, ImageSet, Interpolation, Mix, Picture, Preprocess, ResizedCrop,
     image_parts, read_images, read_picture, thumbnail,
 };
-use rekindle_data::{Fractions, LabelMap, OnBad, ReadOptions};
+use rekindle_data::{Fractions, LabelMap, OnBad, ReadOptions, Split, Targets, split};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,8 +60,16 @@ fn preprocess() -> Preprocess {
 
 fn loader(set: &ImageSet, augment: Augment, on_bad: OnBad, budget: usize) -> ImageLoader {
     let labels = LabelMap::from_names(set.classes().to_vec()).unwrap();
-    let ids = set.labels(&labels).unwrap();
-    ImageLoader::new(set.clone(), ids, preprocess(), augment, on_bad, 7, budget)
+    let targets = set.targets(&labels.into()).unwrap();
+    ImageLoader::new(
+        set.clone(),
+        targets,
+        preprocess(),
+        augment,
+        on_bad,
+        7,
+        budget,
+    )
 }
 
 fn everything() -> Augment {
@@ -90,13 +98,20 @@ fn a_folder_is_a_class() {
     );
     assert!(read.notes[0].contains("1 files"), "{:?}", read.notes);
     let labels = LabelMap::from_names(vec!["b".into(), "a".into()]).unwrap();
-    assert_eq!(read.set.labels(&labels).unwrap(), [1, 1, 1, 0, 0]);
+    assert_eq!(
+        read.set.targets(&labels.into()).unwrap(),
+        Targets::Class(vec![1, 1, 1, 0, 0])
+    );
 
     let fractions = Fractions {
         validation: 0.4,
         test: 0.0,
     };
-    let [train, validation, test] = read.set.split(fractions, true, 1).unwrap();
+    let Split {
+        train,
+        validation,
+        test,
+    } = split(read.set.clone(), fractions, true, 1).unwrap();
     assert_eq!((train.len(), validation.len(), test.len()), (3, 2, 0));
     assert_eq!(
         validation.counts().into_values().collect::<Vec<_>>(),
@@ -222,7 +237,10 @@ fn a_hundred_thousand_paths_cost_megabytes() {
     println!("{files} pictures: {:.1} MB", grown as f64 / 1e6);
     assert!(grown < 60_000_000, "{grown} bytes for {files} pictures");
     let loader = loader(&set, Augment::default(), OnBad::Error, 0);
-    assert_eq!(loader.eval_batch(&[99_999]).unwrap().labels, [9]);
+    assert_eq!(
+        loader.eval_batch(&[99_999]).unwrap().targets,
+        Targets::Class(vec![9])
+    );
 }
 
 /// Bytes of memory in use; 0 where the system does not tell.
@@ -326,7 +344,7 @@ fn mixing_keeps_shares() {
             let expected =
                 share as f32 * plain.pixels[7] + (1.0 - share) as f32 * plain.pixels[2 * one + 7];
             assert!((copy.pixels[7] - expected).abs() < 1e-6);
-            assert_eq!(copy.mixed.unwrap().labels, [1, 1, 0]);
+            assert_eq!(copy.mixed.unwrap().targets, Targets::Class(vec![1, 1, 0]));
         }
     }
     assert!((mean - 0.5).abs() < 0.03, "{mean}");

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rekindle_data::{DataError, Example, LabelMap, Place, RawLabel, TextEncoder};
+use rekindle_data::{
+    DataError, Example, LabelMap, Place, RawTarget, TargetEncoder, TargetRow, Targets, TextEncoder,
+};
 use serde_json::Value;
 
 fn golden() -> PathBuf {
@@ -58,7 +60,7 @@ fn examples(n: usize) -> Vec<Example> {
         .map(|i| Example {
             text: format!("the quick brown fox {i} jumps"),
             text_pair: (i % 3 == 0).then(|| "over the lazy dog".to_owned()),
-            label: Some(RawLabel::from(if i % 2 == 0 { "even" } else { "odd" })),
+            label: Some(RawTarget::from(if i % 2 == 0 { "even" } else { "odd" })),
             place: Place {
                 path: path.clone(),
                 line: i as u64 + 2,
@@ -72,7 +74,9 @@ fn a_set_is_encoded_in_order_with_its_labels() {
     let encoder = TextEncoder::from_dir(&golden().join("bert"), Some(10)).unwrap();
     let examples = examples(500);
     let labels = LabelMap::from_examples(&examples).unwrap();
-    let set = encoder.encode_examples(&examples, Some(&labels)).unwrap();
+    let set = encoder
+        .encode_examples(&examples, Some(&TargetEncoder::from(labels)))
+        .unwrap();
     for (i, example) in examples.iter().enumerate() {
         assert_eq!(
             set.items[i],
@@ -80,22 +84,17 @@ fn a_set_is_encoded_in_order_with_its_labels() {
                 .encode(&example.text, example.text_pair.as_deref())
                 .unwrap()
         );
-        assert_eq!(set.labels[i] as usize, i % 2);
+        assert_eq!(set.targets.row(i), TargetRow::Class(i as u32 % 2));
     }
     assert_eq!(set.lengths()[1], set.items[1].ids.len() as u32);
     assert!(set.truncated() > 0 && set.truncated() < set.len());
-    assert!(
-        encoder
-            .encode_examples(&examples, None)
-            .unwrap()
-            .labels
-            .is_empty()
-    );
+    let unlabelled = encoder.encode_examples(&examples, None).unwrap();
+    assert_eq!(unlabelled.targets, Targets::None);
 }
 
 #[test]
 fn the_files_decide_the_length_and_the_vocabulary() {
-    let bert = TextEncoder::from_dir(&golden().join("bert"), None).unwrap();
+    let mut bert = TextEncoder::from_dir(&golden().join("bert"), None).unwrap();
     assert_eq!(
         (bert.max_length(), bert.model_max_length()),
         (Some(12), Some(12))
@@ -116,8 +115,8 @@ fn the_files_decide_the_length_and_the_vocabulary() {
 
     let vocab = fs::read_to_string(golden().join("bert-vocab-only/vocab.txt")).unwrap();
     assert_eq!(bert.vocab_size(), vocab.lines().count());
-    assert!(bert.check_vocab(bert.vocab_size()).is_ok());
-    assert!(bert.check_vocab(30_522).is_ok());
+    assert!(bert.check_model(bert.vocab_size(), 2).is_ok());
+    assert!(bert.check_model(30_522, 2).is_ok());
 }
 
 /// A long pair must not cost the product of its pieces.
@@ -141,7 +140,7 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         message(None),
         format!(
-            "{}: no tokenizer here; expected tokenizer.json or vocab.txt\nhint: copy the tokenizer files that came with the model there",
+            "{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or sentencepiece.bpe.model\nhint: copy the tokenizer files that came with the model there",
             dir.path().display()
         )
     );
@@ -180,8 +179,8 @@ fn errors_name_file_and_remedy() {
         "max_length = 3 leaves no room for text: the tokenizer adds 3 special tokens to a pair\nhint: set max_length to 4 or more"
     );
 
-    let encoder = TextEncoder::from_dir(&bert, None).unwrap();
-    let wrong = encoder.check_vocab(100).unwrap_err();
+    let mut encoder = TextEncoder::from_dir(&bert, None).unwrap();
+    let wrong = encoder.check_model(100, 2).unwrap_err();
     assert!(matches!(
         &wrong,
         DataError::WrongTokenizer {

@@ -23,12 +23,15 @@ fn options(pairs: &[(&str, &str)]) -> ReadOptions {
         match *key {
             "text" => options.text = Some(Column::from(*value)),
             "text_pair" => options.text_pair = Some(Column::from(*value)),
-            "label" => options.label = Some(Column::from(*value)),
+            "label" => options.labels.push(Column::from(*value)),
+            "target" if *value == "real" => options.target = TargetKind::Real,
+            "target" => options.target = TargetKind::Classes,
+            "separator" => options.separator = value.chars().next(),
             "header" => options.header = Some(*value == "true"),
             "quoting" => options.quoting = Some(*value == "true"),
             "delimiter" => options.delimiter = Some(value.as_bytes()[0]),
             "skip" => options.on_bad_example = OnBad::Skip,
-            "limit" => options.limit = Some(value.parse().unwrap()),
+            "limit" => options.limit = Some(Limit::first(value.parse().unwrap())),
             "require_label" => options.require_label = true,
             other => panic!("no option {other}"),
         }
@@ -43,13 +46,13 @@ fn shown(outcome: &ReadOutcome) -> Vec<String> {
         .examples
         .iter()
         .map(|example| {
-            let label = example.label.as_ref().map(RawLabel::as_str);
+            let label = example.label.as_ref().map(RawTarget::to_string);
             format!(
                 "{}|{}|{}|{}",
                 example.place.line,
                 example.text,
                 or_dash(example.text_pair.as_deref()),
-                or_dash(label)
+                or_dash(label.as_deref())
             )
         })
         .collect()
@@ -98,6 +101,20 @@ const GOOD: &[Good] = &[
     ("JSON labels of all kinds", "a.jsonl", b"{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"b\",\"label\":3}\n\n{\"label\":true,\"text\":\"c\"}\n{\"text\":\"d\",\"label\":null}\n", &[], &["1|a|-|x", "2|b|-|3", "4|c|-|true", "5|d|-|-"]),
     ("JSON escapes", "a.jsonl", b"{\"text\":\"\\u00e9\\n\\ud83d\\ude00\"}\r\n", &[], &["1|\u{e9}\n\u{1f600}|-|-"]),
     ("a JSON field that starts later", "a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"b\",\"kind\":1}\n", &[("label", "kind")], &["1|a|-|-", "2|b|-|1"]),
+    ("JSON numbers", "a.jsonl", b"{\"text\":\"a\",\"label\":1.0}\n{\"text\":\"b\",\"label\":0.5}\n{\"text\":\"c\",\"label\":18446744073709551615}\n", &[], &["1|a|-|1", "2|b|-|0.5", "3|c|-|18446744073709551615"]),
+    ("a number to predict, by its name", "a.csv", b"id,score,text\n7,-0.25,a\n8,3,b\n9,1e-3,c\n", &[("target", "real"), ("require_label", "")], &["2|a|-|-0.25", "3|b|-|3", "4|c|-|0.001"]),
+    ("several numbers to predict", "a.csv", b"text,valence,arousal\na,1,2.5\n", &[("target", "real"), ("label", "valence"), ("label", "arousal")], &["2|a|-|1, 2.5"]),
+    ("JSON numbers to predict", "a.jsonl", b"{\"text\":\"a\",\"score\":0.5}\n{\"text\":\"b\",\"score\":2}\n{\"text\":\"c\",\"score\":\"1.5\"}\n", &[("target", "real"), ("require_label", "")], &["1|a|-|0.5", "2|b|-|2", "3|c|-|1.5"]),
+    ("no header, the column of numbers", "a.tsv", b"good one\t1.5\nbad one\t0.25\n", &[("target", "real"), ("require_label", "")], &["1|good one|-|1.5", "2|bad one|-|0.25"]),
+    ("bad numbers are skipped", "a.csv", b"text,score\na,1\nb,x\nc,NaN\nd,\ne,2\n", &[("target", "real"), ("require_label", ""), ("skip", "")], &["2|a|-|1", "6|e|-|2"]),
+    ("numbers that are not needed", "a.csv", b"text,score\na,x\nb,2\n", &[("target", "real")], &["2|a|-|-", "3|b|-|2"]),
+    ("labels with a separator", "a.csv", b"text,tags\na,x|y\nb,\nc, y | y | \nd,z\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[x, y]", "3|b|-|[]", "4|c|-|[y]", "5|d|-|[z]"]),
+    ("labels with a comma in them", "a.csv", b"text,tags\na,\"x, y;z\"\nb,z;w\n", &[("target", "sets")], &["2|a|-|[x, y, z]", "3|b|-|[z, w]"]),
+    ("a separator of one's own", "a.csv", b"text,tags\na,x y;z\n", &[("target", "sets"), ("separator", " ")], &["2|a|-|[x, y;z]"]),
+    ("lists of a data frame", "a.csv", b"text,tags\na,\"['x', 'y']\"\nb,[]\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[x, y]", "3|b|-|[]"]),
+    ("JSON lists", "a.jsonl", b"{\"text\":\"a\",\"labels\":[\"x\",\" y\",\"x\"]}\n{\"text\":\"b\",\"labels\":[]}\n{\"text\":\"c\",\"labels\":[3,true]}\n", &[("target", "sets"), ("require_label", "")], &["1|a|-|[x, y]", "2|b|-|[]", "3|c|-|[3, true]"]),
+    ("columns of 0 and 1", "a.csv", b"text,rude,mad\na,1,0\nb,0,0\nc,yes,true\n", &[("target", "sets"), ("label", "rude"), ("label", "mad"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]", "4|c|-|[rude, mad]"]),
+    ("columns of 0 and 1, as all that are left", "a.csv", b"id,text,rude,mad\n7,a,1,0\n8,b,0,0\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]"]),
     ("JSON with a byte order mark", "a.jsonl", b"\xEF\xBB\xBF{\"utterance\":\"a\",\"intent\":\"x\"}", &[], &["1|a|-|x"]),
 ];
 
@@ -153,7 +170,19 @@ const BAD: &[Bad] = &[
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", &[], "a.jsonl:2: the field `text` is missing\nhint: every line needs the same fields; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": [\"a\"]}\n", &[], "a.jsonl:1: expected a string in `text`, found an array\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": 5}\n", &[], "a.jsonl:1: expected a string in `text`, found the number 5\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
-    ("a.jsonl", b"{\"text\": \"a\", \"label\": 0.5}\n", &[], "a.jsonl:1: expected a string, an integer or a boolean in `label`, found a number that is no 64-bit integer\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
+    ("a.jsonl", b"{\"text\": \"a\", \"label\": {\"x\": 1}}\n", &[], "a.jsonl:1: expected a string, a number, a boolean or a list of them in `label`, found an object\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
+    ("a.jsonl", b"{\"text\": \"a\", \"label\": [[\"x\"]]}\n", &[], "a.jsonl:1: expected a string, a number, a boolean or a list of them in `label`, found an array of arrays, objects or nulls\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,x,y\na,1,2\n", &[("label", "x"), ("label", "y")], "a.csv: expected one label column, found `x` and `y`\nhint: name one of them; several columns are for multi-label tasks and regression"),
+    ("a.csv", b"text,x\na,1\n", &[("target", "real"), ("label", "x"), ("label", "x")], "a.csv: column `x` is named both as the label and as the label\nhint: name another column for one of them"),
+    ("a.csv", b"text,score\na,1.5\nb,\"1,5\"\n", &[("target", "real"), ("require_label", "")], "a.csv:3: `1,5` in `score` has a decimal comma\nhint: write a point, as in 1.5; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,score\na,inf\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a finite number in `score`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,score\na,good\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a number in `score`, found `good`\nhint: check that the column is the right one; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,score\na,\n", &[("target", "real"), ("require_label", "")], "a.csv:2: the label in column `score` is missing\nhint: label or remove the row; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,score,rating\na,1,2\n", &[("target", "real"), ("require_label", "")], "a.csv: cannot tell which column is the label: `score` and `rating`\nhint: name it, for example label = \"score\""),
+    ("a.csv", b"text,x,y\na,1,maybe\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: expected 0 or 1 in `y`, found `maybe`\nhint: write 1 where the label is there and 0 where it is not; or name one column of lists; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,x,y\na,1,\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: the label in column `y` is missing\nhint: label or remove the row; or set on_bad_example = \"skip\""),
+    ("a.jsonl", b"{\"text\": \"a\", \"tags\": [\"x\"]}\n{\"text\": \"b\", \"tags\": null}\n", &[("target", "sets"), ("require_label", "")], "a.jsonl:2: the label in column `tags` is missing\nhint: label or remove the row; or set on_bad_example = \"skip\""),
+    ("a.csv", b"text,tags\na,['x'\nb,\"['y' 'z']\"\n", &[("target", "sets"), ("require_label", "")], "a.csv:3: cannot read the list in `tags`: ['y' 'z']\nhint: write a list as JSON does, [\"a\", \"b\"]; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xF0\x9F\"}\n", &[], "a.jsonl:2: byte 0xf0 at byte column 11 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\"}\n", &[("text", "1")], "a.jsonl: no column `1` for the text; expected one of `text`\nhint: name one of them, or count from 0"),
     ("a.parquet", b"PAR1 this is not it", &[], "a.parquet: not a readable Parquet file: Invalid Parquet file. Corrupt footer\nhint: the file was probably cut off on its way; copy or write it again"),
@@ -292,21 +321,28 @@ fn random_bytes_never_panic() {
 
 mod parquet_files {
     use super::*;
-    use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
+    use ::parquet::basic::{Compression, ZstdLevel};
+    use ::parquet::data_type::{
+        BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type,
+    };
     use ::parquet::file::properties::WriterProperties;
     use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
     use ::parquet::schema::parser::parse_message_type;
 
     /// Writes a file of `schema`; `fill` writes column `n`.
     fn write(schema: &str, fill: impl Fn(usize, &mut SerializedColumnWriter<'_>)) -> Vec<u8> {
+        write_with(WriterProperties::builder().build(), schema, fill)
+    }
+
+    fn write_with(
+        properties: WriterProperties,
+        schema: &str,
+        fill: impl Fn(usize, &mut SerializedColumnWriter<'_>),
+    ) -> Vec<u8> {
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let mut bytes = Vec::new();
-        let mut writer = SerializedFileWriter::new(
-            &mut bytes,
-            schema,
-            Arc::new(WriterProperties::builder().build()),
-        )
-        .unwrap();
+        let mut writer =
+            SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).unwrap();
         // Two row groups: row numbers run through.
         for _ in 0..2 {
             let mut group = writer.next_row_group().unwrap();
@@ -366,6 +402,91 @@ mod parquet_files {
     }
 
     #[test]
+    fn floats_decimals_and_lists_are_read() {
+        let schema = "message m { required binary text (UTF8); required double score; required float near; required int32 price (DECIMAL(6, 2)); }";
+        let bytes = write(schema, |index, column| match index {
+            0 => strings(column, &["a", "b"], None),
+            1 => drop(
+                column
+                    .typed::<DoubleType>()
+                    .write_batch(&[0.5, -2.0], None, None)
+                    .unwrap(),
+            ),
+            2 => drop(
+                column
+                    .typed::<FloatType>()
+                    .write_batch(&[0.1, 3.0], None, None)
+                    .unwrap(),
+            ),
+            _ => drop(
+                column
+                    .typed::<Int32Type>()
+                    .write_batch(&[1999, 5], None, None)
+                    .unwrap(),
+            ),
+        });
+        for (pairs, expect) in [
+            (
+                &[
+                    ("target", "real"),
+                    ("label", "score"),
+                    ("label", "near"),
+                    ("label", "price"),
+                ][..],
+                ["1|a|-|0.5, 0.1, 19.99", "2|b|-|-2, 3, 0.05"],
+            ),
+            // Whole floats are the integers that a data frame made them of.
+            (&[("label", "near")], ["1|a|-|0.1", "2|b|-|3"]),
+        ] {
+            let outcome = read("a.parquet", &bytes, &options(pairs)).unwrap();
+            assert_eq!(shown(&outcome)[..2], expect, "{pairs:?}");
+        }
+
+        let schema = "message m { required binary text (UTF8); optional group tags (LIST) { repeated group list { required binary element (UTF8); } } }";
+        let bytes = write(schema, |index, column| match index {
+            0 => strings(column, &["a", "b", "c"], None),
+            _ => {
+                let values: [ByteArray; 2] = ["x".into(), "y".into()];
+                // Two elements, an empty list, and no list.
+                column
+                    .typed::<ByteArrayType>()
+                    .write_batch(&values, Some(&[2, 2, 1, 0]), Some(&[0, 1, 0, 0]))
+                    .unwrap();
+            }
+        });
+        let pairs = [("target", "sets"), ("require_label", ""), ("skip", "")];
+        let outcome = read("a.parquet", &bytes, &options(&pairs)).unwrap();
+        assert_eq!(shown(&outcome)[..2], ["1|a|-|[x, y]", "2|b|-|[]"]);
+        assert_eq!((outcome.examples.len(), outcome.skipped.len()), (4, 2));
+        assert_eq!(outcome.label_names, ["x", "y"]);
+    }
+
+    /// A kilobyte whose rows would become gigabytes of text is refused before memory is full.
+    #[test]
+    fn a_file_that_unpacks_to_far_too_much_is_refused() {
+        let long = "x".repeat(4 << 20);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_dictionary_page_size_limit(64 << 20)
+            .build();
+        let schema = "message m { required binary text (UTF8); }";
+        let bytes = write_with(properties, schema, |_, column| {
+            strings(column, &[long.as_str(); 80], None)
+        });
+        assert!(bytes.len() < 20_000, "{}", bytes.len());
+        let good = read("a.parquet", &bytes, &options(&[("limit", "3")])).unwrap();
+        assert_eq!(good.examples.len(), 3);
+        assert_eq!(
+            read("a.parquet", &bytes, &ReadOptions::default()).unwrap_err(),
+            format!(
+                "a.parquet: not a readable Parquet file: its {} bytes become more than {} bytes of text by row 65\nhint: the file was probably cut off on its way; copy or write it again",
+                bytes.len(),
+                65 * long.len()
+            )
+        );
+    }
+
+    #[test]
     fn nulls_and_columns_of_other_kinds_are_errors() {
         let nulls = write("message m { optional binary text (UTF8); }", |_, column| {
             strings(column, &["a"], Some(&[1, 0]));
@@ -383,17 +504,9 @@ mod parquet_files {
                     .unwrap();
             },
         );
-        let double = write(
-            "message m { required binary text (UTF8); required double label; }",
-            |index, column| match index {
-                0 => strings(column, &["a"], None),
-                _ => drop(
-                    column
-                        .typed::<DoubleType>()
-                        .write_batch(&[0.5], None, None)
-                        .unwrap(),
-                ),
-            },
+        let raw_label = write(
+            "message m { required binary text (UTF8); required binary label; }",
+            |_, column| strings(column, &["a"], None),
         );
         for (bytes, expect) in [
             (
@@ -409,8 +522,8 @@ mod parquet_files {
                 "a.parquet: column `text` cannot be the text: expected strings, found a nested column\nhint: name another column, or convert this one",
             ),
             (
-                &double,
-                "a.parquet: column `label` cannot be the label: expected strings, integers or booleans, found DOUBLE\nhint: name another column, or convert this one",
+                &raw_label,
+                "a.parquet: column `label` cannot be the label: expected strings, numbers, booleans or lists of them, found bytes that are not marked as UTF-8\nhint: name another column, or convert this one",
             ),
         ] {
             assert_eq!(
@@ -448,22 +561,25 @@ fn sniffing_says_what_a_file_holds() {
         (columns.text.name.as_str(), columns.text.reason.as_str()),
         ("sentence", "by its name")
     );
-    assert_eq!(columns.label.unwrap().name, "intent");
+    assert_eq!(columns.labels[0].name, "intent");
     assert_eq!(
-        found.labels.into_iter().collect::<Vec<_>>(),
+        found.hint.counts().into_iter().collect::<Vec<_>>(),
         [("greet".to_owned(), 2), ("leave".to_owned(), 1)]
     );
     assert_eq!(found.examples[1], ["2", "bye", "leave"]);
 
     let found = look("b.tsv", "hi\tgreet\nbye\tleave\nhello\tgreet\n");
-    let label = found.columns.unwrap().label.unwrap();
+    let label = found.columns.unwrap().labels.remove(0);
     assert_eq!(
         (found.header, label.index, label.reason.as_str()),
         (Some(false), 1, "2 distinct values in 3 rows")
     );
 
     let found = look("c.csv", "one,two\nthree,four\n");
-    assert_eq!((found.header, found.rows, found.labels.len()), (None, 1, 0));
+    assert_eq!(
+        (found.header, found.rows, found.hint),
+        (None, 1, TargetHint::Nothing)
+    );
     assert!(matches!(
         found.columns,
         Err(DataError::HeaderUnclear { .. })

@@ -3,6 +3,7 @@
 //! Every format is a `Table`: columns, and rows with their place. What makes a row a good example, which columns
 //! are meant, and what happens to bad rows is decided here, once for all formats.
 
+mod columns;
 mod delimited;
 mod jsonl;
 mod parquet;
@@ -14,10 +15,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::columns::{self, Column, ResolvedColumn, ResolvedColumns, Role};
-use crate::{BadReason, DataError, Example, Place, RawLabel};
 use rekindle_base::near::near_misses;
+use crate::targets::Looker;
+use crate::targets::canonical::{self, SetForm};
+use crate::{
+    BadReason, DataError, Example, Examples, Limit, Place, RawTarget, RawValue, TargetHint,
+    TargetKind,
+};
 
+pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use sniff::{Sniffed, sniff};
 
 /// The formats that can be read.
@@ -78,8 +84,13 @@ pub struct ReadOptions {
     pub text: Option<Column>,
     /// Column of the second text of a pair. Default: only for well-known pairs of names.
     pub text_pair: Option<Column>,
-    /// Column of the label. Default: guessed from well-known names.
-    pub label: Option<Column>,
+    /// Columns of the label: one, or several numbers or labels. Empty: guessed from well-known names.
+    pub labels: Vec<Column>,
+    /// What is learned from the labels: decides which columns are guessed, and which labels are good.
+    pub target: TargetKind,
+    /// What separates the labels in a text column of sets of labels. Default: the one of `|`, `;` and `,` that most
+    /// rows hold.
+    pub separator: Option<char>,
     /// CSV and TSV: whether the first row is a header. Default: told from the first row, an error where it cannot be.
     pub header: Option<bool>,
     /// CSV and TSV: the delimiter. Default: tab for TSV; for CSV a comma, or a semicolon or tab where the first line
@@ -90,8 +101,9 @@ pub struct ReadOptions {
     pub quoting: Option<bool>,
     /// What to do with bad rows.
     pub on_bad_example: OnBad,
-    /// Read only the first rows, in file order (bad rows count).
-    pub limit: Option<usize>,
+    /// Keep only so many examples. Without stratification these are the first rows, bad ones counted, and reading stops
+    /// there; otherwise they are drawn from all good rows.
+    pub limit: Option<Limit>,
     /// A file without label column, or a row without label, is an error.
     pub require_label: bool,
 }
@@ -120,6 +132,12 @@ pub struct ReadOutcome {
     pub skipped: Vec<Skipped>,
     /// Which columns were read, and why those.
     pub columns: ResolvedColumns,
+    /// What the labels look like, as they are written: of all rows that were read, before a limit was drawn.
+    pub hint: TargetHint,
+    /// Names of what is learned, for [`TargetEncoder::fit`](crate::TargetEncoder::fit). Sets of labels: every label
+    /// of the file, by name (by value where all are integers), also where a limit leaves none of its rows. Numbers:
+    /// their columns. Empty for classes.
+    pub label_names: Vec<String>,
 }
 
 /// Reads the examples of a file.
@@ -138,38 +156,66 @@ fn read_source(
     let table = source.table(path, options)?;
     let columns = columns::resolve(path, table.as_ref(), options)?;
     let shared: Arc<Path> = path.into();
-    let wanted: Vec<usize> = [
-        Some(&columns.text),
-        columns.text_pair.as_ref(),
-        columns.label.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|column| column.index)
-    .collect();
+    let names = columns.label_names();
+    let first_rows = options.limit.filter(|limit| !limit.stratify);
+    let first_rows = first_rows.map_or(usize::MAX, |limit| limit.examples);
 
     let mut examples = Vec::new();
     let mut skipped = Vec::new();
-    for row in table
-        .rows(&wanted)
-        .take(options.limit.unwrap_or(usize::MAX))
-    {
+    let mut looker = Looker::new(names.iter().cloned());
+    let mut bad = |place: Place, reason: BadReason| match options.on_bad_example {
+        OnBad::Error => Err(DataError::BadExample { place, reason }),
+        OnBad::Skip => {
+            skipped.push(Skipped { place, reason });
+            Ok(())
+        }
+    };
+    for row in table.rows(&columns.wanted()).take(first_rows) {
         let Row { line, cells } = row?;
         let place = Place {
             path: Arc::clone(&shared),
             line,
         };
-        match cells
-            .and_then(|cells| to_example(cells, &columns, options.require_label, place.clone()))
-        {
-            Ok(example) => examples.push(example),
-            Err(reason) => match options.on_bad_example {
-                OnBad::Error => return Err(DataError::BadExample { place, reason }),
-                OnBad::Skip => skipped.push(Skipped { place, reason }),
-            },
+        let example = cells.and_then(|cells| {
+            let example = to_example(cells, &columns, place.clone())?;
+            // Sets of labels are read when the form of all rows is known.
+            match options.target {
+                TargetKind::Classes => Ok((example.label.clone(), example)),
+                _ => with_target(example, &names, options, SetForm::Flags),
+            }
+        });
+        match example {
+            Ok((raw, example)) => {
+                if let Some(raw) = &raw {
+                    looker.look(raw);
+                }
+                examples.push(example);
+            }
+            Err(reason) => bad(place, reason)?,
         }
     }
-    if examples.is_empty() && options.limit != Some(0) {
+    let mut label_names = Vec::new();
+    match options.target {
+        TargetKind::Class => {}
+        TargetKind::Real => label_names = names,
+        TargetKind::Classes => {
+            let rows = examples.iter().filter_map(|example| example.label.as_ref());
+            let form = SetForm::of(names.len(), options.separator, rows);
+            let mut good = Vec::with_capacity(examples.len());
+            for example in examples {
+                let place = example.place.clone();
+                match with_target(example, &names, options, form) {
+                    Ok((_, example)) => good.push(example),
+                    Err(reason) => bad(place, reason)?,
+                }
+            }
+            examples = good;
+            label_names = label_set_names(&examples, form, names);
+        }
+    }
+    skipped.sort_by_key(|row| row.place.line);
+
+    if examples.is_empty() && options.limit.is_none_or(|limit| limit.examples != 0) {
         let path = path.to_owned();
         let bad = skipped.len();
         return Err(match skipped.into_iter().next() {
@@ -186,17 +232,64 @@ fn read_source(
         });
     }
     Ok(ReadOutcome {
-        examples,
+        examples: examples.limited(options.limit.as_ref()),
         skipped,
         columns,
+        hint: looker.hint(),
+        label_names,
     })
 }
 
-/// Makes an example of the cells of the text, the second text if there is one, and the label if there is one.
+/// The example with its label in the form of the target, and the label as it was written.
+fn with_target(
+    mut example: Example,
+    names: &[String],
+    options: &ReadOptions,
+    form: SetForm,
+) -> Result<(Option<RawTarget>, Example), BadReason> {
+    let Some(raw) = example.label.take() else {
+        return Ok((None, example));
+    };
+    example.label = canonical::target(
+        raw.clone(),
+        names,
+        options.target,
+        form,
+        options.require_label,
+    )?;
+    Ok((Some(raw), example))
+}
+
+/// All labels of a file of sets: those that its rows name, or all columns.
+fn label_set_names(examples: &[Example], form: SetForm, columns: Vec<String>) -> Vec<String> {
+    if form == SetForm::Flags {
+        return columns;
+    }
+    let rows = examples.iter().filter_map(|example| example.label.as_ref());
+    let names: Vec<String> = canonical::count_labels(rows).0.into_keys().collect();
+    by_value(names)
+}
+
+/// Names by value, if all are integers; else as they are.
+pub(crate) fn by_value(names: Vec<String>) -> Vec<String> {
+    let numbers = names
+        .iter()
+        .map(|name| name.parse::<i64>().map(|number| (number, name.clone())))
+        .collect::<Result<Vec<_>, _>>();
+    match numbers {
+        Ok(mut numbers) => {
+            numbers.sort();
+            numbers.into_iter().map(|(_, name)| name).collect()
+        }
+        Err(_) => names,
+    }
+}
+
+/// Makes an example of the cells of the text, the second text if there is one, and the label columns if there are any.
+/// The label is still as written.
 fn to_example(
     cells: Vec<Cell>,
     columns: &ResolvedColumns,
-    require_label: bool,
     place: Place,
 ) -> Result<Example, BadReason> {
     let mut cells = cells.into_iter();
@@ -207,22 +300,12 @@ fn to_example(
         .as_ref()
         .map(|column| text_of(next(), column))
         .transpose()?;
-    let label = match &columns.label {
-        Some(column) => {
-            let label = label_of(next(), column)?;
-            if require_label && label.is_none() {
-                return Err(BadReason::MissingLabel {
-                    column: column.name.clone(),
-                });
-            }
-            label
-        }
-        None => None,
-    };
+    let labels = columns.labels.iter().map(|column| label_of(next(), column));
+    let labels = labels.collect::<Result<Vec<_>, _>>()?;
     Ok(Example {
         text,
         text_pair,
-        label,
+        label: (!labels.is_empty()).then_some(RawTarget(labels)),
         place,
     })
 }
@@ -241,18 +324,26 @@ fn text_of(cell: Cell, column: &ResolvedColumn) -> Result<String, BadReason> {
     }
 }
 
-fn label_of(cell: Cell, column: &ResolvedColumn) -> Result<Option<RawLabel>, BadReason> {
+fn label_of(cell: Cell, column: &ResolvedColumn) -> Result<RawValue, BadReason> {
     match cell {
-        Cell::Text(label) if label.trim().is_empty() => Ok(None),
-        Cell::Text(label) => Ok(Some(RawLabel::from(label.as_str()))),
-        Cell::Int(label) => Ok(Some(RawLabel::from(label.to_string().as_str()))),
-        Cell::Bool(label) => Ok(Some(RawLabel::from(if label { "true" } else { "false" }))),
-        Cell::Missing => Ok(None),
         Cell::Other(found) => Err(BadReason::WrongType {
             column: column.name.clone(),
-            expected: "a string, an integer or a boolean",
+            expected: "a string, a number, a boolean or a list of them",
             found: found.to_owned(),
         }),
+        cell => Ok(raw_value(cell)),
+    }
+}
+
+/// A cell as a label. A blank text stays a text: where labels come in sets, it is the empty set.
+fn raw_value(cell: Cell) -> RawValue {
+    match cell {
+        Cell::Missing | Cell::Other(_) => RawValue::Missing,
+        Cell::Text(text) => RawValue::Text(text.trim().to_owned()),
+        Cell::Int(number) => RawValue::Int(number),
+        Cell::Real(number) => RawValue::Real(number),
+        Cell::Bool(value) => RawValue::Bool(value),
+        Cell::List(values) => RawValue::List(values),
     }
 }
 
@@ -263,9 +354,31 @@ pub(crate) enum Cell {
     Missing,
     Text(String),
     Int(i64),
+    Real(f64),
     Bool(bool),
+    /// A list of strings, numbers or booleans, as text.
+    List(Vec<String>),
     /// Something that is neither text nor label, in words.
     Other(&'static str),
+}
+
+impl Cell {
+    /// Bytes of its text.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::List(values) => values.iter().map(String::len).sum(),
+            _ => 0,
+        }
+    }
+
+    /// The cell as an element of a list; `None` for what can be none.
+    fn element(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            other => raw_value(other).class_name().map(|name| name.into_owned()),
+        }
+    }
 }
 
 impl fmt::Display for Cell {
@@ -274,6 +387,8 @@ impl fmt::Display for Cell {
             Self::Missing => f.write_str("nothing"),
             Self::Text(text) => f.write_str(text),
             Self::Int(number) => write!(f, "the number {number}"),
+            Self::Real(number) => write!(f, "the number {number}"),
+            Self::List(_) => f.write_str("an array"),
             Self::Bool(value) => write!(f, "the boolean {value}"),
             Self::Other(what) => f.write_str(what),
         }

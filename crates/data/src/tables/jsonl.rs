@@ -123,9 +123,21 @@ fn cell(value: Value) -> Cell {
         Value::Null => Cell::Missing,
         Value::String(text) => Cell::Text(text),
         Value::Bool(value) => Cell::Bool(value),
-        Value::Number(number) => number
-            .as_i64()
-            .map_or(Cell::Other("a number that is no 64-bit integer"), Cell::Int),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Cell::Int(integer),
+            // An id above 2^63 keeps its digits.
+            (None, _) if number.is_u64() => Cell::Text(number.to_string()),
+            (None, Some(real)) => Cell::Real(real),
+            (None, None) => Cell::Other("a number that is no 64-bit float"),
+        },
+        Value::Array(values) => values
+            .into_iter()
+            .map(|value| cell(value).element())
+            .collect::<Option<Vec<_>>>()
+            .map_or(
+                Cell::Other("an array of arrays, objects or nulls"),
+                Cell::List,
+            ),
         other => Cell::Other(kind(&other)),
     }
 }

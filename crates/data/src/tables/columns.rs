@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
-use crate::DataError;
-use crate::readers::{Cell, Format, ReadOptions, Table};
+use super::{Cell, Format, ReadOptions, Table, raw_value};
 use rekindle_base::near::near_misses;
+use crate::targets::canonical::{flag, number};
+use crate::{DataError, TargetKind};
 
 /// A column, by name or by its number counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +82,28 @@ pub struct ResolvedColumns {
     pub text: ResolvedColumn,
     /// The second text, for pairs.
     pub text_pair: Option<ResolvedColumn>,
-    /// The label, if there is one.
-    pub label: Option<ResolvedColumn>,
+    /// The label columns: none, one, or several for several numbers or labels.
+    pub labels: Vec<ResolvedColumn>,
+}
+
+impl ResolvedColumns {
+    /// Numbers of the columns that are read, in the order text, second text, labels.
+    pub(crate) fn wanted(&self) -> Vec<usize> {
+        [Some(&self.text), self.text_pair.as_ref()]
+            .into_iter()
+            .flatten()
+            .chain(&self.labels)
+            .map(|column| column.index)
+            .collect()
+    }
+
+    /// Names of the label columns.
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        self.labels
+            .iter()
+            .map(|column| column.name.clone())
+            .collect()
+    }
 }
 
 /// Names of the two texts of a pair, as in GLUE and its kin.
@@ -119,8 +140,8 @@ const TEXTS: [&[&str]; 2] = [
         "input",
     ],
 ];
-/// Names of a label column, likewise.
-const LABELS: [&[&str]; 2] = [
+/// Names of a column of classes, likewise.
+const CLASSES: [&[&str]; 2] = [
     &["label", "labels", "target", "class"],
     &[
         "category",
@@ -133,6 +154,25 @@ const LABELS: [&[&str]; 2] = [
         "label_text",
         "y",
     ],
+];
+/// Names of a column of sets of labels, likewise.
+const LABEL_SETS: [&[&str]; 2] = [
+    &[
+        "labels",
+        "tags",
+        "genres",
+        "categories",
+        "topics",
+        "keywords",
+    ],
+    &[
+        "label", "tag", "genre", "category", "topic", "emotions", "intents", "target", "targets",
+    ],
+];
+/// Names of a column of numbers to predict, likewise.
+const NUMBERS: [&[&str]; 2] = [
+    &["score", "rating", "similarity", "similarity_score", "stars"],
+    &["label", "labels", "target", "value", "y", "price"],
 ];
 /// Names of columns that are neither.
 const IDS: &[&str] = &[
@@ -150,14 +190,23 @@ const IDS: &[&str] = &[
 /// Rows looked at to tell a header from data and a label from text.
 const SAMPLE: usize = 10_000;
 
+/// Names of a label column for a kind of target.
+fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
+    match kind {
+        TargetKind::Class => CLASSES,
+        TargetKind::Classes => LABEL_SETS,
+        TargetKind::Real => NUMBERS,
+    }
+}
+
 /// Whether a header name is one we know.
-fn is_known(name: &str) -> bool {
+fn is_known(name: &str, kind: TargetKind) -> bool {
     let name = normal(name);
     !name.is_empty()
         && (PAIRS.iter().any(|&(a, b)| name == a || name == b)
             || TEXTS
                 .iter()
-                .chain(&LABELS)
+                .chain(&label_tiers(kind))
                 .any(|tier| tier.contains(&name.as_str()))
             || IDS.contains(&name.as_str()))
 }
@@ -176,11 +225,11 @@ pub(crate) fn is_header(
     first_row: &[String],
     mut rows_below: impl Iterator<Item = Vec<String>>,
 ) -> Result<bool, DataError> {
-    let asked = [&options.text, &options.text_pair, &options.label];
-    if asked
-        .iter()
-        .any(|column| matches!(column, Some(Column::Name(_))))
-    {
+    let mut asked = [&options.text, &options.text_pair]
+        .into_iter()
+        .flatten()
+        .chain(&options.labels);
+    if asked.any(|column| matches!(column, Column::Name(_))) {
         return Ok(true);
     }
     let digits = |field: &str| field.bytes().any(|byte| byte.is_ascii_digit());
@@ -193,7 +242,10 @@ pub(crate) fn is_header(
     if first_row.iter().any(number) || rows_below.by_ref().take(SAMPLE).any(repeated) {
         return Ok(false);
     }
-    if first_row.iter().any(|field| is_known(field)) {
+    if first_row
+        .iter()
+        .any(|field| is_known(field, options.target))
+    {
         return Ok(true);
     }
     Err(DataError::HeaderUnclear {
@@ -215,26 +267,11 @@ pub(crate) fn resolve(
     };
     let mut text = chooser.named(Role::Text, options.text.as_ref())?;
     let mut text_pair = chooser.named(Role::TextPair, options.text_pair.as_ref())?;
-    let mut label = chooser.named(Role::Label, options.label.as_ref())?;
-    let roles = [
-        (Role::Text, &text),
-        (Role::TextPair, &text_pair),
-        (Role::Label, &label),
-    ];
-    for (i, (first, a)) in roles.iter().enumerate() {
-        for (second, b) in &roles[i + 1..] {
-            if let (Some(a), Some(b)) = (a, b)
-                && a.index == b.index
-            {
-                return Err(DataError::SameColumn {
-                    path: path.to_owned(),
-                    column: a.name.clone(),
-                    first: *first,
-                    second: *second,
-                });
-            }
-        }
+    let mut labels = Vec::with_capacity(options.labels.len());
+    for label in &options.labels {
+        labels.extend(chooser.named(Role::Label, Some(label))?);
     }
+    check_distinct(path, text.as_ref(), text_pair.as_ref(), &labels)?;
 
     if table.has_header() {
         let taken = |index: usize, columns: &[&Option<ResolvedColumn>]| {
@@ -242,37 +279,54 @@ pub(crate) fn resolve(
                 .iter()
                 .any(|column| column.as_ref().is_some_and(|column| column.index == index))
         };
-        if label.is_none() {
-            label = chooser.by_name(Role::Label, &LABELS, |index| {
+        let is_label = |index: usize, labels: &[ResolvedColumn]| {
+            labels.iter().any(|column| column.index == index)
+        };
+        if labels.is_empty() {
+            let tiers = label_tiers(options.target);
+            let guess = chooser.by_name(Role::Label, &tiers, |index| {
                 taken(index, &[&text, &text_pair])
             })?;
+            labels.extend(guess);
         }
         if text.is_none() && text_pair.is_none() {
-            (text, text_pair) = chooser.pair(|index| taken(index, &[&label]));
+            (text, text_pair) = chooser.pair(|index| is_label(index, &labels));
         }
         if text.is_none() {
             text = chooser.by_name(Role::Text, &TEXTS, |index| {
-                taken(index, &[&text_pair, &label])
+                taken(index, &[&text_pair]) || is_label(index, &labels)
             })?;
         }
         if text.is_none() {
-            text =
-                chooser.only_one_left(Role::Text, |index| taken(index, &[&text_pair, &label]))?;
+            text = chooser.only_one_left(Role::Text, |index| {
+                taken(index, &[&text_pair]) || is_label(index, &labels)
+            })?;
         }
-        if label.is_none() && options.require_label {
-            label =
-                chooser.only_one_left(Role::Label, |index| taken(index, &[&text, &text_pair]))?;
+        if labels.is_empty() && options.require_label {
+            let is_text = |index: usize| taken(index, &[&text, &text_pair]);
+            labels = match options.target {
+                TargetKind::Classes => chooser.flags_left(is_text)?,
+                _ => Vec::new(),
+            };
+            if labels.is_empty() {
+                labels.extend(chooser.only_one_left(Role::Label, is_text)?);
+            }
         }
     } else if text.is_none() && text_pair.is_none() {
-        (text, label) = chooser.by_content(label)?;
-    } else if let (2, Some(only), None, None, true) = (
+        let several = labels.len() > 1;
+        let (found, label) = chooser.by_content(&labels, options.target)?;
+        text = found;
+        if !several {
+            labels = label.into_iter().collect();
+        }
+    } else if let (2, Some(only), None, true, true) = (
         chooser.names.len(),
         &text,
         &text_pair,
-        &label,
+        labels.is_empty(),
         options.require_label,
     ) {
-        label = Some(chooser.column(1 - only.index, "the only other column"));
+        labels.push(chooser.column(1 - only.index, "the only other column"));
     }
 
     let none = |role| DataError::NoColumn {
@@ -281,14 +335,22 @@ pub(crate) fn resolve(
         found: chooser.names.to_vec(),
     };
     let text = text.ok_or_else(|| none(Role::Text))?;
-    if options.require_label && label.is_none() {
+    if options.require_label && labels.is_empty() {
         return Err(none(Role::Label));
+    }
+    if options.target == TargetKind::Class && labels.len() > 1 {
+        return Err(DataError::SeveralLabels {
+            path: path.to_owned(),
+            columns: labels.into_iter().map(|column| column.name).collect(),
+        });
     }
     for (role, column) in [
         (Role::Text, Some(&text)),
         (Role::TextPair, text_pair.as_ref()),
-        (Role::Label, label.as_ref()),
-    ] {
+    ]
+    .into_iter()
+    .chain(labels.iter().map(|label| (Role::Label, Some(label))))
+    {
         if let Some(column) = column {
             table.check(column.index, role)?;
         }
@@ -299,8 +361,37 @@ pub(crate) fn resolve(
         names: chooser.names.to_vec(),
         text,
         text_pair,
-        label,
+        labels,
     })
+}
+
+/// No column can serve two purposes.
+fn check_distinct(
+    path: &Path,
+    text: Option<&ResolvedColumn>,
+    text_pair: Option<&ResolvedColumn>,
+    labels: &[ResolvedColumn],
+) -> Result<(), DataError> {
+    let texts = [(Role::Text, text), (Role::TextPair, text_pair)];
+    let texts = texts
+        .into_iter()
+        .filter_map(|(role, column)| Some((role, column?)));
+    let roles: Vec<(Role, &ResolvedColumn)> = texts
+        .chain(labels.iter().map(|label| (Role::Label, label)))
+        .collect();
+    for (i, (first, a)) in roles.iter().enumerate() {
+        for (second, b) in &roles[i + 1..] {
+            if a.index == b.index {
+                return Err(DataError::SameColumn {
+                    path: path.to_owned(),
+                    column: a.name.clone(),
+                    first: *first,
+                    second: *second,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Chooser<'a> {
@@ -413,17 +504,51 @@ impl Chooser<'_> {
         }
     }
 
-    /// Text and label of a file without header: of two columns, the label is the one with few distinct values.
+    /// All columns that have no purpose yet and do not look like ids, if they are at least two and hold 0 and 1 only.
+    fn flags_left(&self, taken: impl Fn(usize) -> bool) -> Result<Vec<ResolvedColumn>, DataError> {
+        let left: Vec<usize> = (0..self.names.len())
+            .filter(|&index| !taken(index) && !IDS.contains(&normal(&self.names[index]).as_str()))
+            .collect();
+        if left.len() < 2 {
+            return Ok(Vec::new());
+        }
+        for row in self.table.rows(&left).take(SAMPLE) {
+            let Ok(cells) = row?.cells else { continue };
+            for cell in cells {
+                let value = raw_value(cell);
+                if value.is_missing() || flag(&value).is_none() {
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        let column = |index| self.column(index, "0 and 1 only, as all columns that are left");
+        Ok(left.into_iter().map(column).collect())
+    }
+
+    /// Text and label of a file without header: of two columns, the label is the one with few distinct values, or the
+    /// only one of numbers where numbers are learned.
     fn by_content(
         &self,
-        label: Option<ResolvedColumn>,
+        labels: &[ResolvedColumn],
+        kind: TargetKind,
     ) -> Result<(Option<ResolvedColumn>, Option<ResolvedColumn>), DataError> {
-        match (self.names.len(), label) {
+        match (self.names.len(), labels.first().cloned()) {
             (1, None) => Ok((Some(self.column(0, "the only column")), None)),
-            (2, Some(label)) => Ok((
+            (2, Some(label)) if labels.len() == 1 => Ok((
                 Some(self.column(1 - label.index, "the only other column")),
                 Some(label),
             )),
+            (2, None) if kind == TargetKind::Real => {
+                let label = match [self.is_numeric(0)?, self.is_numeric(1)?] {
+                    [true, false] => 0,
+                    [false, true] => 1,
+                    _ => return Err(self.ambiguous(Role::Label, &[0, 1])),
+                };
+                Ok((
+                    Some(self.column(1 - label, "the only other column")),
+                    Some(self.column(label, "numbers only")),
+                ))
+            }
             (2, None) => {
                 let [first, second] = [self.distinct(0)?, self.distinct(1)?];
                 let (label, few, rows) = match first.0.cmp(&second.0) {
@@ -442,13 +567,15 @@ impl Chooser<'_> {
                 ))
             }
             (_, label) => {
-                let free: Vec<usize> = (0..self.names.len())
-                    .filter(|&i| label.as_ref().is_none_or(|label| label.index != i))
+                let left: Vec<usize> = (0..self.names.len())
+                    .filter(|&i| labels.iter().all(|label| label.index != i))
                     .collect();
-                if free.is_empty() {
-                    Ok((None, label))
-                } else {
-                    Err(self.ambiguous(Role::Text, &free))
+                match left.as_slice() {
+                    [] => Ok((None, label)),
+                    &[only] if labels.len() > 1 => {
+                        Ok((Some(self.column(only, "the only other column")), label))
+                    }
+                    left => Err(self.ambiguous(Role::Text, left)),
                 }
             }
         }
@@ -465,6 +592,19 @@ impl Chooser<'_> {
             }
         }
         Ok((values.len(), rows))
+    }
+
+    /// Whether a column holds numbers only, in the sample.
+    fn is_numeric(&self, index: usize) -> Result<bool, DataError> {
+        for row in self.table.rows(&[index]).take(SAMPLE) {
+            if let Ok([cell]) = row?.cells.as_deref() {
+                let value = raw_value(cell.clone());
+                if !value.is_missing() && number(&value, "").is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn ambiguous(&self, role: Role, candidates: &[usize]) -> DataError {

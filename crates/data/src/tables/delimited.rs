@@ -10,8 +10,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::columns::is_header;
 use super::{Cell, Format, ReadOptions, Row, Table, utf8};
-use crate::columns::is_header;
 use crate::{BadReason, DataError, Place};
 
 pub(super) struct Delimited<'a> {

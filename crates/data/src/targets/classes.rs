@@ -1,10 +1,12 @@
 //! Class names and their ids.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::example::file_of;
-use crate::{DataError, Example, Place, RawLabel};
+use crate::example::number_name;
 use rekindle_base::near::near_misses;
+use crate::{DataError, Example, Place, RawTarget, RawValue};
 
 /// The classes of a task: id to name and name to id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +34,30 @@ impl LabelMap {
         }
         let mut distinct = BTreeSet::new();
         for example in examples {
-            let label = example
-                .label
-                .as_ref()
-                .ok_or_else(|| DataError::Unlabelled {
+            let label =
+                example
+                    .label
+                    .as_ref()
+                    .and_then(single)
+                    .ok_or_else(|| DataError::Unlabelled {
+                        place: example.place.clone(),
+                    })?;
+            if let RawValue::List(_) = label {
+                return Err(DataError::ListLabel {
                     place: example.place.clone(),
-                })?;
-            distinct.insert(label.as_str());
+                    found: label.to_string(),
+                });
+            }
+            if let Some(name) = label.class_name() {
+                distinct.insert(name);
+            }
         }
-        let mut names: Vec<String> = distinct.into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> = distinct.into_iter().map(Cow::into_owned).collect();
+        // `1.0` and `0.0`, as data frames write integers of which some are missing.
+        if let Some(whole) = names.iter().map(|name| whole_number(name)).collect() {
+            let distinct: BTreeSet<String> = whole;
+            names = distinct.into_iter().collect();
+        }
         if let [label] = names.as_slice() {
             return Err(DataError::OneClass {
                 path: file_of(examples),
@@ -106,12 +123,29 @@ impl LabelMap {
     ///
     /// # Errors
     /// [`DataError::UnknownLabel`] with the known labels and near misses.
-    pub fn encode(&self, label: &RawLabel, place: &Place) -> Result<u32, DataError> {
-        let text = label.as_str();
+    pub fn encode(&self, label: &RawValue, place: &Place) -> Result<u32, DataError> {
+        match label.class_name() {
+            Some(name) => self.encode_name(&name, place),
+            None if label.is_missing() => Err(DataError::Unlabelled {
+                place: place.clone(),
+            }),
+            None => self.encode_name(&label.to_string(), place),
+        }
+    }
+
+    /// The id of a label of this name, as [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// [`DataError::UnknownLabel`] with the known labels and near misses.
+    pub fn encode_name(&self, text: &str, place: &Place) -> Result<u32, DataError> {
         if let Some(&id) = self.ids.get(text) {
             return Ok(id);
         }
-        match text.parse::<u32>() {
+        let whole = whole_number(text);
+        if let Some(&id) = whole.as_ref().and_then(|whole| self.ids.get(whole)) {
+            return Ok(id);
+        }
+        match whole.as_deref().unwrap_or(text).parse::<u32>() {
             Ok(id) if !self.any_numeric && (id as usize) < self.names.len() => Ok(id),
             _ => Err(DataError::UnknownLabel {
                 place: place.clone(),
@@ -129,7 +163,7 @@ impl LabelMap {
     pub fn encode_all(&self, examples: &[Example]) -> Result<Vec<u32>, DataError> {
         examples
             .iter()
-            .map(|example| match &example.label {
+            .map(|example| match example.label.as_ref().and_then(single) {
                 Some(label) => self.encode(label, &example.place),
                 None => Err(DataError::Unlabelled {
                     place: example.place.clone(),
@@ -137,6 +171,24 @@ impl LabelMap {
             })
             .collect()
     }
+}
+
+/// The only value of a target.
+fn single(target: &RawTarget) -> Option<&RawValue> {
+    match target.0.as_slice() {
+        [value] if !value.is_missing() => Some(value),
+        _ => None,
+    }
+}
+
+/// The digits of a whole number, however it is written; an integer stays as it is written. None for anything else.
+fn whole_number(text: &str) -> Option<String> {
+    if text.parse::<i64>().is_ok() {
+        return Some(text.to_owned());
+    }
+    let is_decimal = text.bytes().any(|byte| byte.is_ascii_digit());
+    let number: f64 = text.parse().ok().filter(|_| is_decimal)?;
+    (number.fract() == 0.0).then(|| number_name(number))
 }
 
 #[cfg(test)]
@@ -158,7 +210,7 @@ mod tests {
             .map(|&label| Example {
                 text: "x".to_owned(),
                 text_pair: None,
-                label: (!label.is_empty()).then(|| RawLabel::from(label)),
+                label: (!label.is_empty()).then(|| RawTarget::from(label)),
                 place: place(),
             })
             .collect()
@@ -171,12 +223,15 @@ mod tests {
             (vec!["10", "9", "-1", "10"], vec!["-1", "9", "10"]),
             (vec!["10", "9", "x"], vec!["10", "9", "x"]),
             (vec!["true", "false"], vec!["false", "true"]),
+            (vec!["1.0", "0.0", "10.0", "2.0"], vec!["0", "1", "2", "10"]),
+            (vec!["1.0", "1.5"], vec!["1.0", "1.5"]),
+            (vec!["1.0", "v2"], vec!["1.0", "v2"]),
         ] {
             let map = LabelMap::from_examples(&labelled(&labels)).unwrap();
             assert_eq!(map.names(), expect);
             for (id, name) in expect.iter().enumerate() {
                 assert_eq!(
-                    map.encode(&RawLabel::from(*name), &place()).unwrap(),
+                    map.encode(&RawValue::from(*name), &place()).unwrap(),
                     id as u32
                 );
                 assert_eq!(map.name(id as u32), Some(*name));
@@ -224,7 +279,7 @@ mod tests {
     fn an_unknown_label_names_its_place_the_known_ones_and_near_misses() {
         let map = LabelMap::from_names(vec!["positive".into(), "negative".into()]).unwrap();
         let error = map
-            .encode(&RawLabel::from("Postive"), &place())
+            .encode(&RawValue::from("Postive"), &place())
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -233,12 +288,41 @@ mod tests {
     }
 
     #[test]
+    fn whole_floats_are_the_integers_they_are_worth() {
+        let map = LabelMap::from_examples(&labelled(&["1.0", "0.0"])).unwrap();
+        for (value, id) in [
+            (RawValue::from("0.0"), 0),
+            (RawValue::from("1"), 1),
+            (RawValue::Int(1), 1),
+            (RawValue::Real(1.0), 1),
+        ] {
+            assert_eq!(map.encode(&value, &place()).unwrap(), id, "{value:?}");
+        }
+        // A model that was tuned on the names `0.0` and `1.0` keeps them.
+        let map = LabelMap::from_names(vec!["0.0".into(), "1.0".into()]).unwrap();
+        assert_eq!(map.encode(&RawValue::from("1.0"), &place()).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_list_is_no_class() {
+        let mut examples = labelled(&["a", "b"]);
+        examples[1].label = Some(RawTarget(vec![RawValue::List(vec![
+            "a".into(),
+            "b".into(),
+        ])]));
+        assert_eq!(
+            LabelMap::from_examples(&examples).unwrap_err().to_string(),
+            "dev.csv:7: expected one label, found the list [a, b]\nhint: several labels an example are a multi-label task"
+        );
+    }
+
+    #[test]
     fn an_integer_is_an_id_only_where_no_name_is_a_number() {
         let named = LabelMap::from_names(vec!["NEGATIVE".into(), "POSITIVE".into()]).unwrap();
-        assert_eq!(named.encode(&RawLabel::from("1"), &place()).unwrap(), 1);
-        assert!(named.encode(&RawLabel::from("2"), &place()).is_err());
+        assert_eq!(named.encode(&RawValue::from("1"), &place()).unwrap(), 1);
+        assert!(named.encode(&RawValue::from("2"), &place()).is_err());
         let numeric = LabelMap::from_names(vec!["1".into(), "5".into()]).unwrap();
-        assert_eq!(numeric.encode(&RawLabel::from("5"), &place()).unwrap(), 1);
-        assert!(numeric.encode(&RawLabel::from("0"), &place()).is_err());
+        assert_eq!(numeric.encode(&RawValue::from("5"), &place()).unwrap(), 1);
+        assert!(numeric.encode(&RawValue::from("0"), &place()).is_err());
     }
 }
