@@ -153,7 +153,7 @@ fn files(
             let found = hub.dataset(name, observer.downloads())?;
             let (holds, fits) = match found.card.kind {
                 DatasetKind::Images => ("pictures", Modality::Images),
-                DatasetKind::Text => ("texts", Modality::Text),
+                _ => ("texts", Modality::Text),
             };
             if fits != modality {
                 let task = crate::task::Task::of(config.task.kind(), fits);

