@@ -124,7 +124,7 @@ fn minilm(what: &str) -> Result<Round> {
         let (model, input) = (model.valid(), text::<Flex>(&lengths, &device));
         return Ok(Box::new(move || {
             let pass = Pass::evaluation().with_precision(precision);
-            read(model.forward(input.clone(), pass));
+            read(model.forward(input.clone().into(), pass));
         }));
     }
     let model = match what {
@@ -143,7 +143,7 @@ fn minilm(what: &str) -> Result<Round> {
         model,
         names,
         classes(32, 2, &device),
-        move |model, pass| model.forward(input.clone(), pass.with_precision(precision)),
+        move |model, pass| model.forward(input.clone().into(), pass.with_precision(precision)),
     ))
 }
 
@@ -179,7 +179,7 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
         "forward" => {
             let (model, x) = (model.valid(), Tensor::<Flex, 4>::from_data(pixels, &device));
             Ok(Box::new(move || {
-                read(model.forward(x.clone(), Pass::evaluation()));
+                read(model.forward(x.clone().into(), Pass::evaluation()));
             }))
         }
         "step" => {
@@ -189,7 +189,7 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
                 model,
                 names,
                 classes(16, 10, &device),
-                move |model, pass| model.forward(x.clone(), pass),
+                move |model, pass| model.forward(x.clone().into(), pass),
             ))
         }
         _ => bail!("no such job: {net}-{what}"),

@@ -53,7 +53,7 @@ fn check_forward<B: TuneBackend>(
     largest = largest.max(close("pooler_output", values(first)));
     let mean = of_mean.features(pooled(of_mean, input, pass), pass);
     largest = largest.max(close("mean_pooled", values(mean)));
-    let logits = values(model.forward(input.clone(), pass));
+    let logits = values(model.forward(input.clone().into(), pass));
     largest.max(close("logits", logits))
 }
 
@@ -100,7 +100,7 @@ fn minilm_forward_is_that_of_transformers() {
     let together = hidden_states(&model, &packed(&set, &device))[6].clone();
     let width = together.dims()[1];
     let together = values(together);
-    let logits = values(model.forward(packed(&set, &device), Pass::evaluation()));
+    let logits = values(model.forward(packed(&set, &device).into(), Pass::evaluation()));
     let mut largest: f32 = 0.0;
     for (i, range) in batch.sequences.ranges().enumerate() {
         let alone = input(&set, &[i], &device);
@@ -112,7 +112,7 @@ fn minilm_forward_is_that_of_transformers() {
             &together[range.start * width..range.end * width],
             PACKING,
         ));
-        let alone = values(model.forward(alone, Pass::evaluation()));
+        let alone = values(model.forward(alone.into(), Pass::evaluation()));
         largest = largest.max(assert_close(&what, &alone, &logits[i * 3..][..3], PACKING));
     }
     println!("packed and alone: within {largest:.1e}");

@@ -68,20 +68,22 @@ pub fn numbers(value: &Value) -> Vec<f32> {
     }
 }
 
+/// A list of whole numbers.
 fn ids(value: &Value) -> Vec<u32> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|id| id.as_u64().unwrap() as u32)
-        .collect()
+    let list = value.as_array().unwrap().iter();
+    list.map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
 /// A case's token ids and types as transformers made them.
 pub fn encoded(case: &Value) -> Encoded {
+    let input = ids(&case["input_ids"]);
     Encoded {
-        ids: ids(&case["input_ids"]),
-        type_ids: ids(&case["token_type_ids"]),
+        // A model without segment types has none.
+        type_ids: match &case["token_type_ids"] {
+            Value::Null => vec![0; input.len()],
+            types => ids(types),
+        },
+        ids: input,
         truncated: false,
     }
 }
@@ -243,7 +245,7 @@ pub fn logits_alone<B: TuneBackend>(
     device: &B::Device,
 ) -> Vec<f32> {
     (0..set.len())
-        .flat_map(|i| values(model.forward(input(set, &[i], device), Pass::evaluation())))
+        .flat_map(|i| values(model.forward(input(set, &[i], device).into(), Pass::evaluation())))
         .collect()
 }
 
@@ -363,7 +365,7 @@ pub fn loss_sum<B: TuneBackend>(
     labels: &[u32],
     pass: Pass,
 ) -> Tensor<B, 1> {
-    let logits = model.forward(input.clone(), pass);
+    let logits = model.forward(input.clone().into(), pass);
     let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
     let labels: Tensor<B, 1, Int> =
         Tensor::from_data(TensorData::from(labels.as_slice()), &logits.device());

@@ -67,7 +67,7 @@ fn hidden_states_and_logits() {
             let features = model.features(pooled(model, &input, pass), pass);
             close(key, values(features), &case[key]);
         }
-        let logits = model.forward(input, Pass::evaluation());
+        let logits = model.forward(input.into(), Pass::evaluation());
         close("logits", values(logits), &case["logits"]);
     }
     println!("tiny_bert: states and logits within {largest:.1e}");

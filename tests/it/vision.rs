@@ -151,7 +151,7 @@ fn logits_are_those_of_torchvision_and_timm() {
         let name = case["model"].as_str().unwrap();
         let [batch, height, width] = ["batch", "height", "width"].map(|key| size(case, key));
         let net = model::<Cpu>(name, 10);
-        let logits = net.forward(input(batch, height, width), Pass::evaluation());
+        let logits = net.forward(input(batch, height, width).into(), Pass::evaluation());
         let what = format!("{name} at {height} x {width}");
         assert_close(&what, &values(logits), &numbers(&case["logits"]), 1e-4);
     }
@@ -160,7 +160,7 @@ fn logits_are_those_of_torchvision_and_timm() {
 fn loss<B: TuneBackend>(net: &Model<B>, case: &Value, pass: Pass) -> Tensor<B, 1> {
     let [batch, height, width, classes] =
         ["batch", "height", "width", "classes"].map(|key| size(case, key));
-    let logits = net.forward(input(batch, height, width), pass);
+    let logits = net.forward(input(batch, height, width).into(), pass);
     let targets: Vec<i32> = (0..batch).map(|i| (i % classes) as i32).collect();
     let targets =
         Tensor::<B, 1, Int>::from_data(TensorData::from(targets.as_slice()), &Default::default());
@@ -329,7 +329,7 @@ fn hugging_face_s_layout_is_read() {
         let head = head(labels(5), None, true);
         let (net, report) = Model::<Cpu>::from_pretrained(&pretrained, &head, &device).unwrap();
         assert!(report.initialised.is_empty(), "{report:?}");
-        let logits = net.forward(input(2, 32, 32), Pass::evaluation());
+        let logits = net.forward(input(2, 32, 32).into(), Pass::evaluation());
         let kind = case["kind"].as_str().unwrap();
         assert_close(kind, &values(logits), &numbers(&case["logits"]), 1e-4);
     }
@@ -341,7 +341,7 @@ fn a_saved_image_model_is_loaded_as_it_was() {
     for name in ["resnet50", "tf_efficientnet_lite0", "cifar_resnet20"] {
         let folder = tempfile::tempdir().unwrap();
         let net = model::<Cpu>(name, 3);
-        let expected = values(net.forward(input(1, 64, 64), Pass::evaluation()));
+        let expected = values(net.forward(input(1, 64, 64).into(), Pass::evaluation()));
         let config = ModelConfig::of_pictures(architecture(name).0, read_pictures());
         let of_three = head(labels(3), None, false);
         net.save_pretrained(folder.path(), &config, &of_three)
@@ -356,7 +356,7 @@ fn a_saved_image_model_is_loaded_as_it_was() {
             report.initialised.is_empty() && report.ignored.is_empty(),
             "{report:?}"
         );
-        let found = values(net.forward(input(1, 64, 64), Pass::evaluation()));
+        let found = values(net.forward(input(1, 64, 64).into(), Pass::evaluation()));
         assert_eq!(found, expected, "{name}");
         // Other labels: a new head, and nothing else new.
         let of_seven = head(labels(7), None, false);
@@ -418,7 +418,7 @@ fn loaded(dir: &std::path::Path) -> (Model<Cpu>, ModelConfig) {
 fn the_real_efficientnet_is_that_of_timm() {
     let Some(dir) = efficientnet() else { return };
     let (net, _) = loaded(&dir);
-    let logits = values(net.forward(input(1, 224, 224), Pass::evaluation()));
+    let logits = values(net.forward(input(1, 224, 224).into(), Pass::evaluation()));
     let expected = &json("vision_models/expected.json")["efficientnet_lite0"];
     assert_eq!(logits.len(), 1000);
     assert_close("logits", &logits[..64], &numbers(&expected["logits"]), 1e-4);
@@ -460,7 +460,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
         let shape = [batch.len(), batch.size, batch.size, 3];
         let x = TensorData::new(batch.pixels.clone(), shape);
         let x = Tensor::<Cpu, 4>::from_data(x, &Default::default());
-        let logits = values(net.forward(x, Pass::evaluation()));
+        let logits = values(net.forward(x.into(), Pass::evaluation()));
         for (row, &label) in logits.chunks(config.outputs).zip(&batch.labels) {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
             answers.push((label as usize, best.unwrap(), row.to_vec()));

@@ -54,7 +54,7 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
 /// Loss and gradients of a step of an image model with these classes, on a batch of two.
 fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     let model = crate::vision::model::<B>(name, 10);
-    let logits = model.forward(crate::vision::input(2, side, side), pass);
+    let logits = model.forward(crate::vision::input(2, side, side).into(), pass);
     let classes = Tensor::from_data([3i32, 7].as_slice(), &B::Device::default());
     let loss = ops::cross_entropy(logits, classes, &ops::CrossEntropy::default()).sum();
     let mut grads = Gradients::<B>::default();

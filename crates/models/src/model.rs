@@ -393,8 +393,8 @@ impl<B: TuneBackend> Model<B> {
     ///
     /// # Panics
     /// If a model for texts is given pictures, or the other way round.
-    pub fn forward(&self, input: impl Into<Input<B>>, pass: Pass) -> Tensor<B, 2> {
-        match self.begin(input.into(), self.units(), pass) {
+    pub fn forward(&self, input: Input<B>, pass: Pass) -> Tensor<B, 2> {
+        match self.begin(input, self.units(), pass) {
             Activations::Pooled(x) => self.head(x, pass),
             _ => unreachable!("all units were asked for"),
         }
