@@ -13,18 +13,20 @@ impl HostTensor {
     /// The first value that is NaN or infinite.
     #[must_use]
     pub fn first_not_finite(&self) -> Option<(usize, f32)> {
-        // The sum is not finite if any value is not; the search runs only then.
-        let sum: f32 = self.values.iter().map(|v| v * 0.0).sum();
-        if sum == 0.0 {
-            None
-        } else {
-            self.values
-                .iter()
-                .copied()
-                .enumerate()
-                .find(|(_, v)| !v.is_finite())
-        }
+        first_not_finite(&self.values)
     }
+}
+
+/// The first value that is NaN or infinite, with its index.
+#[must_use]
+pub fn first_not_finite(values: &[f32]) -> Option<(usize, f32)> {
+    // A value that is not finite times 0 is NaN, and so is the sum then; the search runs only in that case.
+    let sum: f32 = values.iter().map(|v| v * 0.0).sum();
+    if sum == 0.0 {
+        return None;
+    }
+    let mut values = values.iter().copied().enumerate();
+    values.find(|(_, v)| !v.is_finite())
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@ pub mod rng;
 pub mod words;
 
 pub use files::write_atomically;
-pub use host::HostTensor;
+pub use host::{HostTensor, first_not_finite};
 pub use near::near_misses;
 pub use words::{counted, thousands};

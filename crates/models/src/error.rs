@@ -30,6 +30,30 @@ pub enum ModelError {
         /// What was expected, what was found.
         reason: String,
     },
+    /// A size in `config.json` that the weights do not have.
+    #[error("{}: `{key}` is {value}, but the weights have {expected}: {weights}\nhint: config.json and the weights belong to different models; fetch the model again, or correct config.json", path.display())]
+    Size {
+        /// `config.json`.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: usize,
+        /// The size that the weights have.
+        expected: usize,
+        /// Where they show it.
+        weights: String,
+    },
+    /// Two tensors of the checkpoint are the same parameter.
+    #[error("{}: the tensors `{}` and `{}` are both the parameter `{parameter}`\nhint: the file mixes two checkpoints; save one model's weights alone", path.display(), tensors[0], tensors[1])]
+    Twice {
+        /// The file of weights.
+        path: PathBuf,
+        /// The parameter's published name.
+        parameter: String,
+        /// The tensors' names.
+        tensors: [String; 2],
+    },
     /// A tensor has another shape than the configuration says.
     #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} by config.json\nhint: the weights and config.json belong to different models", path.display())]
     Shape {

@@ -7,8 +7,8 @@ use crate::{
     tasks,
 };
 use rekindle_data::{
-    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions, Split,
-    TargetEncoder, TargetHint, TargetKind,
+    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
+    ResolvedColumn, TargetEncoder, TargetHint, TargetKind,
     image::{ImageSet, image_parts, read_images},
     read_examples,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Read<S> {
     pub set: S,
     pub hint: TargetHint,
     pub label_names: Vec<String>,
+    /// The label columns of a table.
+    pub columns: Vec<ResolvedColumn>,
     pub notes: Vec<String>,
 }
 
@@ -70,6 +72,7 @@ impl Source for Vec<Example> {
             set: outcome.examples,
             hint: outcome.hint,
             label_names: outcome.label_names,
+            columns: outcome.columns.labels,
             notes,
         })
     }
@@ -93,6 +96,7 @@ impl Source for ImageSet {
             set: read.set,
             hint: read.hint,
             label_names: read.label_names,
+            columns: read.columns,
             notes: read.notes,
         })
     }
@@ -213,7 +217,8 @@ pub(crate) fn read_splits<S: Source>(
 
     let kind = tasks::targets_of(config.task.kind());
     if kind == TargetKind::Class {
-        train.hint.check_classes(&files.train, S::INPUT)?;
+        let columns = &train.columns;
+        train.hint.check_classes(&files.train, columns, S::INPUT)?;
     }
     let encoder = S::encoder(&train, kind)?;
     let share = |given: &Option<S>, fraction| if given.is_some() { 0.0 } else { fraction };
@@ -221,24 +226,21 @@ pub(crate) fn read_splits<S: Source>(
         validation: share(&validation, data.validation_fraction),
         test: share(&test, data.test_fraction),
     };
-    let parts = if fractions.validation + fractions.test > 0.0 {
-        train.set.split(fractions, data.stratify, config.seed)?
+    let (train, of_validation, of_test) = if fractions.validation + fractions.test > 0.0 {
+        let parts = train.set.split(fractions, data.stratify, config.seed)?;
+        (parts.train, Some(parts.validation), Some(parts.test))
     } else {
-        let empty = |set: &S| set.of(&[]);
-        Split {
-            validation: empty(&train.set),
-            test: empty(&train.set),
-            train: train.set,
-        }
+        (train.set, None, None)
     };
-    let split_off = |set: S, limit: Option<usize>| {
-        let set = set.limited(limit.map(|n| limit_of(config, n)).as_ref());
-        (set.len() > 0).then_some(set)
+    let split_off = |set: Option<S>, limit: Option<usize>| {
+        let limit = limit.map(|n| limit_of(config, n));
+        set.map(|set| set.limited(limit.as_ref()))
+            .filter(|set| set.count() > 0)
     };
     Ok(Splits {
-        train: parts.train,
-        validation: validation.or_else(|| split_off(parts.validation, data.validation_limit)),
-        test: test.or_else(|| split_off(parts.test, data.test_limit)),
+        train,
+        validation: validation.or_else(|| split_off(of_validation, data.validation_limit)),
+        test: test.or_else(|| split_off(of_test, data.test_limit)),
         name: files.name,
         encoder,
         notes,

@@ -75,7 +75,7 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
             let _ = writeln!(
                 out,
                 "  {name}  {} {shape:?}",
-                files.dtype(name).unwrap_or_default()
+                files.dtype(name).map(|d| d.to_string()).unwrap_or_default()
             );
         }
     }

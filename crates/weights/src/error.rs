@@ -1,6 +1,6 @@
 //! What can go wrong with files of weights.
 
-use crate::MAX_EXACT;
+use crate::stored::MAX_EXACT;
 use std::{io, path::PathBuf};
 
 /// What can go wrong with a file of tensors.
@@ -32,6 +32,16 @@ pub enum WeightError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Two shards hold a tensor of the same name.
+    #[error("tensor `{tensor}` lies in two files: {} and {}\nhint: keep one of them, or fetch the model again", other.display(), path.display())]
+    Twice {
+        /// The tensor.
+        tensor: String,
+        /// The second file that holds it.
+        path: PathBuf,
+        /// The first.
+        other: PathBuf,
     },
     /// A tensor of a type that training cannot use.
     #[error("{}: tensor `{tensor}` has type {dtype}, expected {expected}\nhint: quantised checkpoints cannot be tuned; use the original weights", path.display())]

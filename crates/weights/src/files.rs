@@ -1,7 +1,7 @@
 //! The tensors of a checkpoint, whatever they are stored as: safetensors, or PyTorch's pickle files.
 
 use crate::{
-    WeightError,
+    Dtype, StoredTensor, WeightError,
     pickle::PickleFile,
     safetensors::{Safetensors, shards},
 };
@@ -52,7 +52,7 @@ impl WeightFiles {
                 vec![path.to_owned()]
             };
             let files = files.iter().map(|file| PickleFile::open(file));
-            Kind::Pickle(files.collect::<Result<_, _>>()?)
+            Kind::Pickle(apart(files.collect::<Result<_, _>>()?)?)
         } else {
             Kind::Safetensors(Safetensors::open(path)?)
         };
@@ -132,9 +132,9 @@ impl WeightFiles {
         }
     }
 
-    /// A tensor's type as safetensors names it.
+    /// A tensor's type; its `Display` is safetensors' name.
     #[must_use]
-    pub fn dtype(&self, name: &str) -> Option<String> {
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
         match &self.kind {
             Kind::Safetensors(files) => files.dtype(name),
             Kind::Pickle(files) => holder(files, name)?.dtype(name),
@@ -159,19 +159,54 @@ impl WeightFiles {
         files.iter().flat_map(PickleFile::ignored)
     }
 
-    /// Reads a tensor as f32; `None` where there is none of that name.
+    /// A tensor as it lies in its file; `None` where there is none of that name.
+    #[must_use]
+    pub fn stored(&self, name: &str) -> Option<StoredTensor<'_>> {
+        match &self.kind {
+            Kind::Safetensors(files) => files.stored(name),
+            Kind::Pickle(files) => holder(files, name)?.stored(name),
+        }
+    }
+
+    /// Reads a tensor as f32; `None` where there is none of that name. The memory of its part of the mapped file is given
+    /// back.
     ///
     /// # Errors
     /// On a type that cannot be read as f32, and on values that are not finite.
     pub fn read(&self, name: &str) -> Result<Option<HostTensor>, WeightError> {
+        let Some(stored) = self.stored(name) else {
+            return Ok(None);
+        };
+        let tensor = HostTensor {
+            shape: stored.shape.to_vec(),
+            values: stored.to_f32()?,
+        };
         match &self.kind {
-            Kind::Safetensors(files) => files.read(name),
-            Kind::Pickle(files) => match holder(files, name) {
-                Some(file) => file.read(name),
-                None => Ok(None),
-            },
+            Kind::Safetensors(files) => files.release(name),
+            Kind::Pickle(files) => {
+                if let Some(file) = holder(files, name) {
+                    file.release(name);
+                }
+            }
+        }
+        Ok(Some(tensor))
+    }
+}
+
+/// Checks that no tensor lies in two shards.
+fn apart(files: Vec<PickleFile>) -> Result<Vec<PickleFile>, WeightError> {
+    for (i, file) in files.iter().enumerate() {
+        for name in file.names() {
+            if let Some(other) = holder(&files[..i], name) {
+                return Err(WeightError::Twice {
+                    tensor: name.to_owned(),
+                    path: file.path().to_owned(),
+                    other: other.path().to_owned(),
+                });
+            }
         }
     }
+    Ok(files)
 }
 
 /// The shard that holds a tensor.
@@ -240,5 +275,49 @@ mod tests {
             message.contains("the shard `two.bin` is missing"),
             "{message}"
         );
+    }
+
+    /// Regression: the tensor of the shard that was opened last was taken without a word.
+    #[test]
+    fn a_tensor_in_two_shards_is_an_error_that_names_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensor = HostTensor {
+            shape: vec![1],
+            values: vec![1.0],
+        };
+        for shard in ["one.safetensors", "two.safetensors"] {
+            crate::write(&folder.path().join(shard), [("w", &tensor)], &[]).unwrap();
+        }
+        let index = folder.path().join("model.safetensors.index.json");
+        let map = r#"{"weight_map": {"w": "one.safetensors", "v": "two.safetensors"}}"#;
+        fs::write(&index, map).unwrap();
+        let message = WeightFiles::open(&index)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("tensor `w` lies in two files"),
+            "{message}"
+        );
+        assert!(message.contains("one.safetensors and"), "{message}");
+        assert!(message.contains("two.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_type_that_is_not_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let header = br#"{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"n":{"dtype":"I64","shape":[1],"data_offsets":[2,10]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(&7i64.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let files = WeightFiles::open(&path).unwrap();
+        let message = files.read("w").unwrap_err().to_string();
+        assert!(message.contains("tensor `w` has type F8_E4M3"), "{message}");
+        assert_eq!(files.read("n").unwrap().unwrap().values, [7.0]);
+        assert_eq!(files.dtype("n"), Some(Dtype::I64));
+        assert!(!files.dtype("n").unwrap().is_float());
     }
 }

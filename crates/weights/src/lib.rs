@@ -20,10 +20,9 @@ mod error;
 mod files;
 mod pickle;
 mod safetensors;
+mod stored;
 
 pub use error::WeightError;
 pub use files::WeightFiles;
 pub use safetensors::write;
-
-/// The largest magnitude up to which f32 holds every integer.
-const MAX_EXACT: u64 = 1 << 24;
+pub use stored::{Dtype, StoredTensor};

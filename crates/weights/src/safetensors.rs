@@ -1,13 +1,15 @@
 //! Named tensors on disk: safetensors files, single or sharded, read by memory map and written whole or not at all.
 
-use crate::WeightError;
+use crate::{Dtype, StoredTensor, WeightError};
 use memmap2::Mmap;
 use rekindle_base::{HostTensor, write_atomically};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{SafeTensors, tensor::TensorView};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs::File,
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -18,13 +20,12 @@ pub(crate) struct Safetensors {
     tensors: BTreeMap<String, Entry>,
 }
 
-#[derive(Clone)]
 struct Entry {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    start: usize,
-    end: usize,
+    /// Its bytes in the file.
+    place: Range<usize>,
 }
 
 impl Safetensors {
@@ -70,12 +71,17 @@ impl Safetensors {
             let (start, end) = info.data_offsets;
             let entry = Entry {
                 file: self.files.len(),
-                dtype: info.dtype,
+                dtype: dtype_of(info.dtype),
                 shape: info.shape.clone(),
-                start: base + start,
-                end: base + end,
+                place: base + start..base + end,
             };
-            self.tensors.insert(name, entry);
+            if let Some(other) = self.tensors.insert(name.clone(), entry) {
+                return Err(WeightError::Twice {
+                    tensor: name,
+                    path: path.to_owned(),
+                    other: self.files[other.file].0.clone(),
+                });
+            }
         }
         self.files.push((path.to_owned(), map));
         Ok(())
@@ -94,10 +100,8 @@ impl Safetensors {
 
     /// A tensor's type as safetensors names it.
     #[must_use]
-    pub(crate) fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors
-            .get(name)
-            .map(|entry| format!("{:?}", entry.dtype))
+    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(|entry| entry.dtype)
     }
 
     /// The file that holds a tensor.
@@ -108,48 +112,53 @@ impl Safetensors {
             .map(|entry| self.files[entry.file].0.as_path())
     }
 
-    /// Reads a tensor as f32; `None` where there is none of that name.
-    ///
-    /// # Errors
-    /// On a type that is no float of up to 32 bits, and on values that are not finite.
-    pub(crate) fn read(&self, name: &str) -> Result<Option<HostTensor>, WeightError> {
-        let Some(entry) = self.tensors.get(name) else {
-            return Ok(None);
-        };
+    /// A tensor as it lies in the file; `None` where there is none of that name.
+    pub(crate) fn stored(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let (name, entry) = self.tensors.get_key_value(name)?;
         let (path, map) = &self.files[entry.file];
-        let bytes = &map[entry.start..entry.end];
-        let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => bytemuck::pod_collect_to_vec(bytes),
-            Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes)
-                .into_iter()
-                .map(half::f16::to_f32)
-                .collect(),
-            Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, half::bf16>(bytes)
-                .into_iter()
-                .map(half::bf16::to_f32)
-                .collect(),
-            other => {
-                return Err(WeightError::Type {
-                    path: path.clone(),
-                    tensor: name.to_owned(),
-                    dtype: format!("{other:?}"),
-                    expected: "F32, F16 or BF16",
-                });
-            }
-        };
-        let tensor = HostTensor {
-            shape: entry.shape.clone(),
-            values,
-        };
-        match tensor.first_not_finite() {
-            Some((index, value)) => Err(WeightError::NotFinite {
-                path: path.clone(),
-                tensor: name.to_owned(),
-                value,
-                index,
-            }),
-            None => Ok(Some(tensor)),
+        Some(StoredTensor {
+            file: path,
+            name,
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            bytes: Cow::Borrowed(&map[entry.place.clone()]),
+        })
+    }
+
+    /// Gives back the memory of a tensor's part of the mapped file.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            release(&self.files[entry.file].1, entry.place.clone());
         }
+    }
+}
+
+/// Our name of a type of safetensors.
+fn dtype_of(dtype: safetensors::Dtype) -> Dtype {
+    use safetensors::Dtype as Theirs;
+    let other = |name| Dtype::Other {
+        name,
+        size: dtype.bitsize() / 8,
+    };
+    match dtype {
+        Theirs::F64 => Dtype::F64,
+        Theirs::F32 => Dtype::F32,
+        Theirs::F16 => Dtype::F16,
+        Theirs::BF16 => Dtype::BF16,
+        Theirs::I64 => Dtype::I64,
+        Theirs::I32 => Dtype::I32,
+        Theirs::I16 => Dtype::I16,
+        Theirs::I8 => Dtype::I8,
+        Theirs::U8 => Dtype::U8,
+        Theirs::BOOL => Dtype::Bool,
+        Theirs::U16 => other("U16"),
+        Theirs::U32 => other("U32"),
+        Theirs::U64 => other("U64"),
+        Theirs::C64 => other("C64"),
+        Theirs::F8_E4M3 => other("F8_E4M3"),
+        Theirs::F8_E5M2 => other("F8_E5M2"),
+        Theirs::F8_E8M0 => other("F8_E8M0"),
+        _ => other("of fewer than 8 bits"),
     }
 }
 
@@ -160,6 +169,20 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
     // SAFETY: the map is read-only and private to its owner; another process that truncates the file while it is
     // mapped could fault us, which is the usual contract of mapped weights.
     unsafe { Mmap::map(&file) }
+}
+
+/// Gives back the memory of a part of a mapped file whose values have been copied: a whole model would else be held twice
+/// while it is loaded.
+#[allow(unsafe_code)]
+pub(crate) fn release(map: &Mmap, part: Range<usize>) {
+    // Advice that is not taken costs memory and nothing else.
+    #[cfg(unix)]
+    // SAFETY: the map is read-only and backed by a file, so a page that is dropped here is read again from the file.
+    let _ = unsafe {
+        map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, part.start, part.len())
+    };
+    #[cfg(not(unix))]
+    let _ = (map, part);
 }
 
 /// The shard files that an index (`*.index.json`) names, each once.
@@ -214,9 +237,13 @@ pub fn write<'a>(
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .into_iter()
         .map(|(name, t)| {
-            TensorView::new(Dtype::F32, t.shape.clone(), bytemuck::cast_slice(&t.values))
-                .map(|view| (name, view))
-                .map_err(|e| io(io::Error::other(e.to_string())))
+            TensorView::new(
+                safetensors::Dtype::F32,
+                t.shape.clone(),
+                bytemuck::cast_slice(&t.values),
+            )
+            .map(|view| (name, view))
+            .map_err(|e| io(io::Error::other(e.to_string())))
         })
         .collect::<Result<_, _>>()?;
     let mut pairs: HashMap<String, String> = metadata
@@ -243,7 +270,7 @@ mod tests {
             values: vec![1.0, -2.0, 3.5, 0.0, 1e-30, 7.0],
         };
         write(&path, [("x.weight", &tensor)], &[("k", "v".into())]).unwrap();
-        let files = Safetensors::open(&path).unwrap();
+        let files = crate::WeightFiles::open(&path).unwrap();
         assert_eq!(files.names().collect::<Vec<_>>(), ["x.weight"]);
         assert_eq!(files.read("x.weight").unwrap(), Some(tensor));
         assert_eq!(files.read("y").unwrap(), None);
@@ -261,7 +288,7 @@ mod tests {
             values: vec![1.0, f32::NAN, 3.5],
         };
         write(&path, [("x", &tensor)], &[]).unwrap();
-        let message = Safetensors::open(&path)
+        let message = crate::WeightFiles::open(&path)
             .unwrap()
             .read("x")
             .unwrap_err()
