@@ -425,8 +425,7 @@ impl Classifier {
     /// When a file is no picture, and when the model is for texts.
     pub fn predict_pictures(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>, Error> {
         let set = ImageSet::of_files(paths)?;
-        let ids = vec![0; set.len()];
-        let logits = self.picture_logits(set, ids, OnBad::Error)?.0;
+        let logits = self.picture_logits(set, Targets::None, OnBad::Error)?.0;
         Ok(self.predictions(&logits))
     }
 
