@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rekindle_data::{Example, Place, ReadOptions, TextEncoder, read_examples};
+use rekindle_data::{Example, Place, ReadOptions, TextEncoder, read_examples, sniff};
 use serde_json::{Value, json};
 
 /// A good tokenizer of five words.
@@ -221,6 +221,8 @@ fn parquet_bytes(dir: &Path) {
             let mut changed = bytes.clone();
             changed[at] ^= flip;
             write(&path, &changed);
+            // Looks at every column, the lists too.
+            let _ = sniff(&path, &ReadOptions::default());
             if let Err(error) = read_examples(&path, &ReadOptions::default()) {
                 refused += 1;
                 assert!(error.to_string().contains("a.parquet"), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! | step | type |
 //! |---|---|
-//! | a label cell as written | [`RawValue`](crate::RawValue) |
+//! | a label cell as written | [`RawValue`] |
 //! | what a column of them looks like | [`TargetHint`] |
 //! | one form for each kind of target, checked row by row | [`RawTarget`], made by `read_examples` |
 //! | names of classes, labels or numbers | [`TargetEncoder`]: [`LabelMap`], [`LabelSet`], [`RealTargets`] |
