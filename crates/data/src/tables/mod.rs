@@ -212,10 +212,7 @@ fn read_source(
             }
             examples = good;
             hint = hint_of_sets(&examples, form, &names);
-            label_names = match form {
-                SetForm::Flags => names,
-                SetForm::Column { .. } => by_value(hint.counts().into_keys().collect()),
-            };
+            label_names = by_value(hint.counts().into_keys().collect());
         }
     }
     skipped.sort_by_key(|row| row.place.line);

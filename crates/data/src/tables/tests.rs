@@ -253,6 +253,13 @@ fn what_is_learned_is_named_and_looked_at_before_a_limit() {
     assert_eq!(counts.values().sum::<usize>(), 5);
     assert_eq!(*unlabelled, 1);
 
+    // In the order of any other form, with a label that no row has.
+    let read = limited(
+        b"text,rude,mad,odd\na,1,0,0\nb,0,1,0\n",
+        TargetKind::Classes,
+    );
+    assert_eq!(read.label_names, ["mad", "odd", "rude"]);
+
     let read = limited(b"text,score\na,1\nb,2.5\nc,3\n", TargetKind::Real);
     assert_eq!(
         (read.label_names, read.examples.len()),
