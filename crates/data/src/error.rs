@@ -337,6 +337,16 @@ pub enum DataError {
         /// The reader's message.
         message: String,
     },
+    /// A Parquet file that would fill any memory.
+    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV", path.display())]
+    ParquetSize {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the file or of its column.
+        packed: usize,
+        /// Bytes that it becomes, as far as it was read.
+        unpacked: usize,
+    },
     /// A Parquet column that holds neither text nor labels.
     #[error("{}: column `{column}` cannot be the {role}: expected {expected}, found {found}\nhint: name another column, or convert this one", path.display())]
     UnsupportedColumn {

@@ -1,7 +1,9 @@
 //! The real sets of `../shared/data`, where they are: SST-2 (header) and AG News (no header, stray quotes).
 #![allow(clippy::unwrap_used)]
 
-use rekindle_data::{LabelMap, ReadOptions, read_examples};
+use rekindle_data::{
+    Column, Input, LabelMap, ReadOptions, TargetEncoder, TargetHint, TargetKind, read_examples,
+};
 
 #[test]
 #[ignore = "needs ../shared/data"]
@@ -31,10 +33,52 @@ fn real_files_are_read_whole_without_a_word_of_configuration() {
             rows as u64 + first_line - 1,
             "{file}"
         );
+        let columns = &outcome.columns.labels;
+        outcome
+            .hint
+            .check_classes(&path, columns, Input::Text)
+            .unwrap();
         assert_eq!(
             LabelMap::from_examples(&outcome.examples).unwrap().names(),
             labels,
             "{file}"
         );
     }
+}
+
+/// Ratings by many people: 1,417 different values in 10,605 rows, so that most come again.
+#[test]
+fn ratings_are_numbers_and_are_refused_as_classes() {
+    let Some(path) = shared("sentiment-intensity/movies.tsv") else {
+        return;
+    };
+    let mut options = ReadOptions {
+        require_label: true,
+        target: TargetKind::Real,
+        ..ReadOptions::default()
+    };
+    let read = read_examples(&path, &options).unwrap();
+    assert_eq!(
+        (read.examples.len(), read.label_names.as_slice()),
+        (10_605, &["score".to_owned()][..])
+    );
+    assert!(matches!(read.hint, TargetHint::Number { min, max, .. } if min > -4.0 && max < 4.0));
+    let encoder = TargetEncoder::fit(TargetKind::Real, &read).unwrap();
+    assert_eq!(encoder.encode_all(&read.examples).unwrap().len(), 10_605);
+
+    options.target = TargetKind::Class;
+    options.labels = vec![Column::from("score")];
+    let read = read_examples(&path, &options).unwrap();
+    let refused = read
+        .hint
+        .check_classes(&path, &read.columns.labels, Input::Text);
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.contains("score looks like a number to predict"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("hint: set task = \"text-regression\""),
+        "{message}"
+    );
 }

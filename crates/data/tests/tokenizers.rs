@@ -54,6 +54,47 @@ fn ids_equal_those_of_transformers() {
     );
 }
 
+/// Unicode of all kinds, emoji, control characters, long runs, combining marks, special tokens in the text: 200 of them
+/// for each kind of tokenizer.
+#[test]
+fn hard_texts_have_the_ids_of_transformers() {
+    let text = fs::read_to_string(golden().join("hard.json")).unwrap();
+    let fixture: Value = serde_json::from_str(&text).unwrap();
+    let texts = fixture["texts"].as_array().unwrap();
+    let kinds = fixture["ids"].as_object().unwrap();
+    assert_eq!((texts.len(), kinds.len()), (200, 12));
+    let mut wrong = Vec::new();
+    for (kind, expected) in kinds {
+        // A length that cuts nothing: that of the files does not count here.
+        let encoder = TextEncoder::from_dir(&golden().join(kind), Some(10_000)).unwrap();
+        for (text, ids) in texts.iter().zip(expected.as_array().unwrap()) {
+            let found = encoder.encode(text.as_str().unwrap(), None).unwrap();
+            if found.ids != numbers(ids) {
+                wrong.push(format!(
+                    "{kind}: {text}\n  expected {ids}\n  found {:?}",
+                    found.ids
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_model_of_one_token_type_gets_type_zero() {
+    let dir = golden().join("bert");
+    let mut encoder = TextEncoder::from_dir(&dir, None).unwrap();
+    let size = encoder.vocab_size();
+    encoder.check_model(size, 2).unwrap();
+    let pair = encoder.encode("dog", Some("fox")).unwrap();
+    assert_eq!(pair.type_ids, [0, 0, 0, 1, 1]);
+    for types in [0, 1] {
+        encoder.check_model(size, types).unwrap();
+        let same = encoder.encode("dog", Some("fox")).unwrap();
+        assert_eq!((same.ids, same.type_ids), (pair.ids.clone(), vec![0; 5]));
+    }
+}
+
 fn examples(n: usize) -> Vec<Example> {
     let path: std::sync::Arc<Path> = Path::new("train.csv").into();
     (0..n)

@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rekindle_base::near::near_misses;
-use crate::targets::Looker;
 use crate::targets::canonical::{self, SetForm};
+use crate::targets::{Looker, by_value};
 use crate::{
     BadReason, DataError, Example, Examples, Limit, Place, RawTarget, RawValue, TargetHint,
     TargetKind,
@@ -195,6 +195,7 @@ fn read_source(
         }
     }
     let mut label_names = Vec::new();
+    let mut hint = looker.hint();
     match options.target {
         TargetKind::Class => {}
         TargetKind::Real => label_names = names,
@@ -210,7 +211,8 @@ fn read_source(
                 }
             }
             examples = good;
-            label_names = label_set_names(&examples, form, names);
+            hint = hint_of_sets(&examples, form, &names);
+            label_names = by_value(hint.counts().into_keys().collect());
         }
     }
     skipped.sort_by_key(|row| row.place.line);
@@ -235,7 +237,7 @@ fn read_source(
         examples: examples.limited(options.limit.as_ref()),
         skipped,
         columns,
-        hint: looker.hint(),
+        hint,
         label_names,
     })
 }
@@ -260,28 +262,23 @@ fn with_target(
     Ok((Some(raw), example))
 }
 
-/// All labels of a file of sets: those that its rows name, or all columns.
-fn label_set_names(examples: &[Example], form: SetForm, columns: Vec<String>) -> Vec<String> {
-    if form == SetForm::Flags {
-        return columns;
-    }
+/// What sets of labels look like whose form is known. Their rows must be in it.
+fn hint_of_sets(examples: &[Example], form: SetForm, columns: &[String]) -> TargetHint {
     let rows = examples.iter().filter_map(|example| example.label.as_ref());
-    let names: Vec<String> = canonical::count_labels(rows).0.into_keys().collect();
-    by_value(names)
-}
-
-/// Names by value, if all are integers; else as they are.
-pub(crate) fn by_value(names: Vec<String>) -> Vec<String> {
-    let numbers = names
-        .iter()
-        .map(|name| name.parse::<i64>().map(|number| (number, name.clone())))
-        .collect::<Result<Vec<_>, _>>();
-    match numbers {
-        Ok(mut numbers) => {
-            numbers.sort();
-            numbers.into_iter().map(|(_, name)| name).collect()
+    let (mut counts, unlabelled) = canonical::count_labels(rows);
+    match form {
+        _ if columns.is_empty() => TargetHint::Nothing,
+        SetForm::Flags => {
+            for column in columns {
+                counts.entry(column.clone()).or_default();
+            }
+            TargetHint::Binary { counts, unlabelled }
         }
-        Err(_) => names,
+        SetForm::Column { separator } => TargetHint::Lists {
+            counts,
+            unlabelled,
+            separator,
+        },
     }
 }
 

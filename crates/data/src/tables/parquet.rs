@@ -63,11 +63,10 @@ impl Parquet {
                 let unpacked = usize::try_from(chunk.uncompressed_size()).unwrap_or(usize::MAX);
                 let packed = usize::try_from(chunk.compressed_size()).unwrap_or(0);
                 if is_wanted && unpacked > TEXT && unpacked / RATIO > packed {
-                    return Err(DataError::Parquet {
+                    return Err(DataError::ParquetSize {
                         path: self.path.clone(),
-                        message: format!(
-                            "a column of {packed} bytes says it unpacks to {unpacked}"
-                        ),
+                        packed,
+                        unpacked,
                     });
                 }
             }
@@ -174,12 +173,10 @@ impl Table for Parquet {
                 .collect();
             text += cells.iter().map(Cell::size).sum::<usize>();
             if text > TEXT && text / RATIO > self.size {
-                return Err(DataError::Parquet {
+                return Err(DataError::ParquetSize {
                     path: self.path.clone(),
-                    message: format!(
-                        "its {} bytes become more than {text} bytes of text by row {line}",
-                        self.size
-                    ),
+                    packed: self.size,
+                    unpacked: text,
                 });
             }
             // No column is wanted twice, so each cell can be moved out.

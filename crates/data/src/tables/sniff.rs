@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use super::columns::{self, ResolvedColumns};
-use super::{Cell, Format, ReadOptions, Row, Source, Table, raw_value, to_example, with_target};
+use super::{
+    Cell, Format, ReadOptions, Row, Source, Table, hint_of_sets, raw_value, to_example, with_target,
+};
 use crate::targets::Looker;
 use crate::targets::canonical::{SetForm, flag};
-use crate::{DataError, Example, Place, TargetHint};
+use crate::{DataError, Example, Place, TargetHint, TargetKind};
 
 /// Rows shown.
 const SHOWN: usize = 3;
@@ -107,23 +109,29 @@ fn look(
             }
         }
     }
-    let mut looker = Looker::default();
+    let mut hint = TargetHint::default();
     let mut good_rows = readable;
     if let Ok(columns) = &columns {
         let names = columns.label_names();
-        looker = Looker::new(names.iter().cloned());
+        let mut looker = Looker::new(names.iter().cloned());
         let options = ReadOptions {
             require_label: true,
             ..options.clone()
         };
         let targets = good.iter().filter_map(|example| example.label.as_ref());
         let form = SetForm::of(names.len(), options.separator, targets);
+        let mut labelled = Vec::new();
         for example in good {
-            if let Ok((raw, _)) = with_target(example, &names, &options, form) {
-                good_rows += 1;
+            if let Ok((raw, example)) = with_target(example, &names, &options, form) {
                 raw.iter().for_each(|raw| looker.look(raw));
+                labelled.push(example);
             }
         }
+        good_rows += labelled.len();
+        hint = match options.target {
+            TargetKind::Classes => hint_of_sets(&labelled, form, &names),
+            _ => looker.hint(),
+        };
     }
     let text = columns
         .as_ref()
@@ -139,7 +147,7 @@ fn look(
         columns,
         rows,
         bad_rows: rows - good_rows,
-        hint: looker.hint(),
+        hint,
         binary_columns,
         examples,
     })

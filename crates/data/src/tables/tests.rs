@@ -227,6 +227,78 @@ fn missing_files_and_folders_are_told_apart() {
 }
 
 #[test]
+fn what_is_learned_is_named_and_looked_at_before_a_limit() {
+    let limited = |bytes: &[u8], target: TargetKind| {
+        let options = ReadOptions {
+            target,
+            require_label: true,
+            limit: Some(Limit {
+                examples: 2,
+                stratify: true,
+                seed: 1,
+            }),
+            ..ReadOptions::default()
+        };
+        read("a.csv", bytes, &options).unwrap()
+    };
+    let read = limited(b"text,tags\na,9|10\nb,2\nc,\nd,2|9\n", TargetKind::Classes);
+    assert_eq!(read.label_names, ["2", "9", "10"]);
+    assert_eq!(read.examples.len(), 2);
+    let TargetHint::Lists {
+        counts, unlabelled, ..
+    } = &read.hint
+    else {
+        panic!("{:?}", read.hint);
+    };
+    assert_eq!(counts.values().sum::<usize>(), 5);
+    assert_eq!(*unlabelled, 1);
+
+    // In the order of any other form, with a label that no row has.
+    let read = limited(
+        b"text,rude,mad,odd\na,1,0,0\nb,0,1,0\n",
+        TargetKind::Classes,
+    );
+    assert_eq!(read.label_names, ["mad", "odd", "rude"]);
+
+    let read = limited(b"text,score\na,1\nb,2.5\nc,3\n", TargetKind::Real);
+    assert_eq!(
+        (read.label_names, read.examples.len()),
+        (vec!["score".to_owned()], 2)
+    );
+
+    // Sorted by class: the first rows would be of one class.
+    let read = limited(b"text,label\na,x\nb,x\nc,x\nd,y\ne,y\n", TargetKind::Class);
+    assert_eq!(read.hint.counts()["x"], 3);
+    let classes: Vec<_> = read
+        .examples
+        .iter()
+        .filter_map(|e| e.label.as_ref()?.class())
+        .collect();
+    assert_eq!(classes, ["x", "y"]);
+}
+
+#[test]
+fn sniffing_finds_columns_of_0_and_1() {
+    let folder = folder();
+    let path = folder.path().join("a.csv");
+    fs::write(&path, "id,comment,rude,mad\n5,hi,0,1\n6,ho,1,1\n").unwrap();
+    let found = sniff(&path, &ReadOptions::default()).unwrap();
+    assert_eq!(found.binary_columns, ["rude", "mad"]);
+    let options = ReadOptions {
+        target: TargetKind::Classes,
+        labels: found
+            .binary_columns
+            .iter()
+            .map(|name| Column::Name(name.clone()))
+            .collect(),
+        ..ReadOptions::default()
+    };
+    let found = sniff(&path, &options).unwrap();
+    assert_eq!(found.hint.kind(), Some(TargetKind::Classes));
+    assert_eq!((found.rows, found.bad_rows), (2, 0));
+}
+
+#[test]
 fn skipped_rows_are_reported_with_line_and_reason() {
     let bytes = b"text,label\na,x\nb\n,y\n\xFF,z\n\"d,w\ne,v\n";
     let outcome = read("a.csv", bytes, &options(&[("skip", "")])).unwrap();
@@ -479,7 +551,7 @@ mod parquet_files {
         assert_eq!(
             read("a.parquet", &bytes, &ReadOptions::default()).unwrap_err(),
             format!(
-                "a.parquet: not a readable Parquet file: its {} bytes become more than {} bytes of text by row 65\nhint: the file was probably cut off on its way; copy or write it again",
+                "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV",
                 bytes.len(),
                 65 * long.len()
             )

@@ -65,15 +65,7 @@ impl LabelMap {
                 examples: examples.len(),
             });
         }
-        if let Ok(mut numbers) = names
-            .iter()
-            .map(|name| name.parse::<i64>().map(|number| (number, name.clone())))
-            .collect::<Result<Vec<_>, _>>()
-        {
-            numbers.sort();
-            names = numbers.into_iter().map(|(_, name)| name).collect();
-        }
-        Self::from_names(names)
+        Self::from_names(by_value(names))
     }
 
     /// The labels in the order given, such as a model's `id2label`.
@@ -170,6 +162,21 @@ impl LabelMap {
                 }),
             })
             .collect()
+    }
+}
+
+/// Names by value, if all are integers; else as they are.
+pub(crate) fn by_value(names: Vec<String>) -> Vec<String> {
+    let numbers = names
+        .iter()
+        .map(|name| name.parse::<i64>().map(|number| (number, name.clone())))
+        .collect::<Result<Vec<_>, _>>();
+    match numbers {
+        Ok(mut numbers) => {
+            numbers.sort();
+            numbers.into_iter().map(|(_, name)| name).collect()
+        }
+        Err(_) => names,
     }
 }
 

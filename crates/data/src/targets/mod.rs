@@ -2,7 +2,7 @@
 //!
 //! | step | type |
 //! |---|---|
-//! | a label cell as written | [`RawValue`](crate::RawValue) |
+//! | a label cell as written | [`RawValue`] |
 //! | what a column of them looks like | [`TargetHint`] |
 //! | one form for each kind of target, checked row by row | [`RawTarget`], made by `read_examples` |
 //! | names of classes, labels or numbers | [`TargetEncoder`]: [`LabelMap`], [`LabelSet`], [`RealTargets`] |
@@ -19,6 +19,7 @@ use crate::example::file_of;
 use crate::{BadReason, DataError, Example, Place, RawTarget, RawValue, ReadOutcome};
 
 pub use classes::LabelMap;
+pub(crate) use classes::by_value;
 pub(crate) use hint::Looker;
 pub use hint::{Input, TargetHint};
 pub use label_set::LabelSet;
@@ -383,5 +384,119 @@ impl TargetEncoder {
 fn missing(column: &str) -> BadReason {
     BadReason::MissingLabel {
         column: column.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::path::Path;
+
+    fn place() -> Place {
+        Place {
+            path: Path::new("a.csv").into(),
+            line: 3,
+        }
+    }
+
+    fn list(names: &[&str]) -> RawTarget {
+        RawTarget(vec![RawValue::List(
+            names.iter().map(|&name| name.to_owned()).collect(),
+        )])
+    }
+
+    fn encoder(kind: TargetKind, names: &[&str]) -> TargetEncoder {
+        TargetEncoder::from_names(kind, names.iter().map(|&name| name.to_owned()).collect())
+            .unwrap()
+    }
+
+    fn encode(encoder: &TargetEncoder, raw: &[RawTarget]) -> Result<Targets, String> {
+        let place = place();
+        encoder
+            .encode_rows(raw.iter().map(|raw| (Some(raw), &place)))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_kind_is_encoded_and_cut_into_batches() {
+        let classes = encode(
+            &encoder(TargetKind::Class, &["b", "a"]),
+            &["a", "b", "a"].map(RawTarget::from),
+        )
+        .unwrap();
+        assert_eq!(classes, Targets::Class(vec![1, 0, 1]));
+        let sets = encode(
+            &encoder(TargetKind::Classes, &["x", "y", "z"]),
+            &[list(&["z", "x", "z"]), list(&[]), list(&["y"])],
+        )
+        .unwrap();
+        assert_eq!(sets.to_f32(), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let numbers = encode(
+            &encoder(TargetKind::Real, &["p", "q"]),
+            &[
+                RawTarget(vec![RawValue::Real(0.5), RawValue::Int(-1)]),
+                RawTarget(vec![RawValue::from("2e2"), RawValue::Real(0.0)]),
+                RawTarget(vec![RawValue::Real(1.0), RawValue::Real(2.0)]),
+            ],
+        )
+        .unwrap();
+        assert_eq!(numbers.to_f32(), [0.5, -1.0, 200.0, 0.0, 1.0, 2.0]);
+
+        for (targets, width, kind) in [
+            (&classes, 1, TargetKind::Class),
+            (&sets, 3, TargetKind::Classes),
+            (&numbers, 2, TargetKind::Real),
+        ] {
+            assert_eq!(
+                (targets.len(), targets.width(), targets.kind()),
+                (3, width, Some(kind))
+            );
+            let batch = targets.subset(&[2, 0, 2]);
+            for (row, from) in [2, 0, 2].into_iter().enumerate() {
+                assert_eq!(batch.row(row), targets.row(from));
+            }
+            assert!(targets.subset(&[]).is_empty());
+        }
+        assert_eq!(classes.to_i32(), [1, 0, 1]);
+        assert_eq!(sets.class_ids(), [0u32; 0]);
+        assert_eq!(Targets::None.subset(&[5]), Targets::None);
+        assert_eq!(Targets::None.row(7), TargetRow::None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let sets = encoder(TargetKind::Classes, &["comedy", "drama"]);
+        let numbers = encoder(TargetKind::Real, &["p", "q"]);
+        for (encoder, raw, expect) in [
+            (
+                &sets,
+                list(&["drama", "comdy"]),
+                "a.csv:3: unknown label `comdy`; expected one of `comedy` and `drama`\nhint: did you mean `comedy`?",
+            ),
+            (
+                &sets,
+                RawTarget::from("drama"),
+                "a.csv:3: the example has no label\nhint: label or remove the row",
+            ),
+            (
+                &numbers,
+                RawTarget(vec![RawValue::Real(1.0)]),
+                "a.csv:3: expected the numbers `p` and `q`, found 1\nhint: name as many label columns",
+            ),
+            (
+                &numbers,
+                RawTarget(vec![RawValue::Real(1.0), RawValue::Real(f64::INFINITY)]),
+                "a.csv:3: expected a finite number in `q`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or set on_bad_example = \"skip\"",
+            ),
+        ] {
+            assert_eq!(encode(encoder, &[raw]).unwrap_err(), expect);
+        }
+        let none = sets.encode_rows([(None, &place())]).unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "a.csv:3: the example has no label\nhint: label or remove the row"
+        );
+        assert!(TargetEncoder::from_names(TargetKind::Real, Vec::new()).is_err());
     }
 }
