@@ -48,8 +48,9 @@ fn real_files_are_read_whole_without_a_word_of_configuration() {
 
 /// Ratings by many people: 1,417 different values in 10,605 rows, so that most come again.
 #[test]
+#[ignore = "needs ../shared/data"]
 fn ratings_are_numbers_and_are_refused_as_classes() {
-    let Some(path) = shared("sentiment-intensity/movies.tsv") else {
+    let Some(path) = rekindle_tests::shared("data/sentiment-intensity/movies.tsv") else {
         return;
     };
     let mut options = ReadOptions {

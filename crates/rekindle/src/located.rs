@@ -95,7 +95,7 @@ fn locate_adapter(
         Some(saved) => saved.labels.clone(),
         None => {
             let files = WeightFiles::open(&weights)?;
-            let tensor = format!("base_model.model.{}.weight", config.head_output());
+            let tensor = format!("base_model.model.{}.weight", config.output_module());
             match files.shape(&tensor).and_then(|shape| shape.first()) {
                 Some(&outputs) => labels_of(config, outputs),
                 None if config.outputs > 0 => labels_of(config, config.outputs),
@@ -123,7 +123,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
     let pretrained = Pretrained::open(&dir)?;
     let config = pretrained.config();
     if config.outputs == 0 {
-        let tensor = format!("{}.weight", config.head_output());
+        let tensor = format!("{}.weight", config.output_module());
         return Err(no_head(&dir, &tensor));
     }
     let nameless = config.labels.is_empty() && config.modality == Modality::Images;

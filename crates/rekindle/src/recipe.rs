@@ -21,7 +21,7 @@ use burn::{
 use rekindle_data::{Sampler, prefetch};
 use rekindle_models::{Activations, Input, Model};
 use rekindle_nn::{
-    Pass, TuneAutodiff, host,
+    Pass, TuneAutodiff, TuneBackend, host,
     ops::Precision,
     params::{self, NameMap, ParamRef},
 };
@@ -129,12 +129,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Activations of the backend without gradients as constants of the one with.
-fn from_inner<B: AutodiffBackend>(x: Activations<Inner<B>>) -> Activations<B> {
-    match x {
-        Activations::Map(x) => Activations::Map(Tensor::from_inner(x)),
-        Activations::Tokens(x, sequences) => Activations::Tokens(Tensor::from_inner(x), sequences),
-        Activations::Pooled(x) => Activations::Pooled(Tensor::from_inner(x)),
+/// Logits `[N, C]` of what the first `units` units put out.
+fn finished<T: TuneBackend>(
+    model: &Model<T>,
+    x: Activations<T>,
+    units: usize,
+    pass: Pass,
+) -> Result<Tensor<T, 2>, Error> {
+    match model.finish(x, units, pass) {
+        Activations::Pooled(pooled) => Ok(model.head(pooled, pass)),
+        _ => Err(Error::Internal("a backbone that pools nothing".into())),
     }
 }
 
@@ -259,7 +263,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             let rows = match &output {
                 Activations::Map(maps) => host::values(maps.clone())?,
                 Activations::Pooled(pooled) => host::values(pooled.clone())?,
-                Activations::Tokens(..) => return Ok(output),
+                Activations::Text(_) | Activations::Tokens(..) => return Ok(output),
             };
             let mut cost = lock(&self.cache.cost);
             cost.0 += n as u64;
@@ -318,7 +322,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             }
             let cached = cached.map(|cache| cache.as_ref());
             let x = self.begin(set, batch, None, model, cached, pass)?;
-            Ok(model.head(model.finish(x, units, pass), pass))
+            finished(model, x, units, pass)
         })
     }
 
@@ -458,7 +462,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
                 only_last(all, usize::try_from(epoch).unwrap_or(usize::MAX) / every)
             }
         };
-        let units = model.can_cut(model.frozen_units());
+        let units = model.cuttable_units();
         let mut frozen = self.frozen.borrow_mut();
         if frozen.model.is_none() || frozen.units != units {
             lock(&self.cache.training).clear();
@@ -498,7 +502,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     ) -> Result<Tensor<B, 1>, TrainError> {
         if batch.examples.is_empty() {
             // Every example of it was broken and is skipped: a loss of nothing, with gradients of zero.
-            return Ok(model.head_weight().sum() * 0.0);
+            return Ok(model.output_weight().sum() * 0.0);
         }
         let (units, beginning) = {
             let frozen = self.frozen.borrow();
@@ -515,7 +519,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
                 let x = self
                     .begin(set, batch, Some(*draw), &frozen, cached, once)
                     .map_err(boxed)?;
-                model.head(model.finish(from_inner(x), units, pass), pass)
+                finished(model, Activations::from_inner(x), units, pass).map_err(boxed)?
             }
         };
         let losses = |targets| self.objective.losses(logits.clone(), targets).sum();

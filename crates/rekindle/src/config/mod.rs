@@ -45,7 +45,7 @@ pub use value::{
 pub use write::{commented, reference};
 
 pub use crate::task::Task;
-use crate::task::{Kind, Modality};
+use crate::task::Modality;
 
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";

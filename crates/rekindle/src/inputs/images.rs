@@ -16,7 +16,7 @@ use rekindle_data::{
     },
 };
 use rekindle_hub::Hub;
-use rekindle_models::{Pictures as ModelPictures, Pretrained};
+use rekindle_models::{Pretrained, image::Pictures as ModelPictures};
 use std::{path::PathBuf, sync::Arc};
 
 /// Batches made ahead of the loop: a batch of pictures is large.

@@ -79,6 +79,7 @@ impl Objective for Classification {
     }
 
     fn figures(&self, logits: &Logits, targets: &Targets) -> Figures {
+        use Shown::{Always, Behind, InFull, Never};
         let labels = self.encoder.names().to_vec();
         let mut metrics = Metrics::new(labels.len());
         let mut calibration = Calibration::new(TOP);
@@ -92,7 +93,7 @@ impl Objective for Classification {
         let (report, calibration) = (metrics.report(), calibration.report());
         // Of five classes or fewer, the right one always is among the first five.
         let many = labels.len() > calibration.k;
-        let top = if many { Shown::Behind } else { Shown::Never };
+        let top = if many { Behind } else { Never };
         let top_name = format!("top-{} accuracy", calibration.k);
         let correct = (0..report.confusion.len())
             .filter_map(|class| report.confusion[class].get(class))
@@ -130,7 +131,6 @@ impl Objective for Classification {
                 report.nonfinite, report.n
             ));
         }
-        use Shown::{Always, Behind, InFull};
         Figures {
             n: report.n,
             headline: "accuracy".into(),
