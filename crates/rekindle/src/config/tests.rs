@@ -110,7 +110,7 @@ fn nothing_default() -> RunConfig {
         eval: EvalConfig {
             every: EvalEvery::Steps(50),
             batch_size: 12,
-            metric: Metric::Loss,
+            metric: Some(Metric::Loss),
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
         },
@@ -147,7 +147,7 @@ fn of_task(task: Task) -> RunConfig {
             // bf16 is for the CPU.
             config.device = default.device;
         }
-        Task::ImageClassification => {
+        _ => {
             config.model.pooling = default.model.pooling;
             config.data.text_pair = None;
             config.data.max_length = default.data.max_length;
