@@ -182,6 +182,13 @@ pub(crate) fn encoder(
     max_length: usize,
     limits: &TextLimits,
 ) -> Result<(TextEncoder, Option<String>), Error> {
+    if dir.is_file() {
+        return Err(Error::ModelDir {
+            path: dir.to_owned(),
+            reason: "is a file of weights; a model for texts is a directory with config.json, weights and tokenizer".into(),
+            hint: "pass the directory that holds it".into(),
+        });
+    }
     let positions = limits.positions;
     let length = max_length.min(positions);
     let mut encoder = TextEncoder::from_dir(dir, Some(length))?;
