@@ -221,6 +221,12 @@ pub fn finished(run: &FinishedRun) -> String {
         "{} steps in {:.1} s{memory}{best}{early}",
         run.steps, run.seconds
     );
+    if let (Some(lost), Some(saved)) = (run.lost_best, run.best_step) {
+        let _ = writeln!(
+            out,
+            "warning: step {lost} was better than step {saved}, which is saved: its checkpoint could not be kept"
+        );
+    }
     let _ = writeln!(out, "model   {}", run.final_dir.display());
     let _ = writeln!(out, "report  {}", run.report_html.display());
     let example = match run.task.modality() {

@@ -164,8 +164,9 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             state.epoch + 1
         ),
     );
-    if let Some((step, value)) = state.best {
-        line(out, "best", &format!("{value:.4} at step {step}"));
+    if let Some(best) = state.best {
+        let found = format!("{:.4} at step {}", best.value, best.step);
+        line(out, "best", &found);
     }
     tensors(
         out,
