@@ -41,19 +41,14 @@ def label_names(names: dict[int, str]) -> dict:
     return {"id2label": names, "label2id": {name: index for index, name in names.items()}}
 
 
-def draw_cases(vocabulary: int, first: int, last: int, first_word: int, segments: int, seed: int) -> list[dict]:
-    """Token ids between the model's first and last special token; with two segments, every third case is a pair."""
+def draw_cases(vocabulary: int, first: int, last: int, first_word: int, seed: int) -> list[dict]:
+    """Token ids between the model's first and last special token."""
     generator = torch.Generator().manual_seed(seed)
     cases = []
-    for index, length in enumerate(LENGTHS):
+    for length in LENGTHS:
         ids = torch.randint(first_word, vocabulary, (length,), generator=generator).tolist()
         ids[0], ids[-1] = first, last
-        types = [0] * length
-        if segments == 2 and index % 3 == 1:
-            middle = length // 2
-            ids[middle] = last
-            types[middle + 1:] = [1] * (length - middle - 1)
-        cases.append({"input_ids": ids, "token_type_ids": types})
+        cases.append({"input_ids": ids, "token_type_ids": [0] * length})
     return cases
 
 

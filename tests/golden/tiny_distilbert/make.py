@@ -65,7 +65,7 @@ def main() -> None:
     tokenizer.save_pretrained(HERE / "model")
     write_variants(whole)
 
-    cases = tiny.draw_cases(len(tokenizer), tokenizer.cls_token_id, tokenizer.sep_token_id, 5, 1, seed=11)
+    cases = tiny.draw_cases(len(tokenizer), tokenizer.cls_token_id, tokenizer.sep_token_id, 5, seed=11)
     labels = torch.tensor([index % 3 for index in range(len(cases))])
     tiny.write_family(HERE, DistilBertForSequenceClassification, cases, labels, whole_variants=["gamma_beta"], batch_seed=12)
 

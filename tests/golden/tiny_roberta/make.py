@@ -83,7 +83,7 @@ def main() -> None:
     write_variants(whole)
 
     # The last token is <mask>.
-    cases = tiny.draw_cases(len(tokenizer) - 1, tokenizer.cls_token_id, tokenizer.sep_token_id, 4, 1, seed=21)
+    cases = tiny.draw_cases(len(tokenizer) - 1, tokenizer.cls_token_id, tokenizer.sep_token_id, 4, seed=21)
     labels = torch.tensor([index % 3 for index in range(len(cases))])
     tiny.write_family(HERE, RobertaForSequenceClassification, cases, labels, whole_variants=["gamma_beta"], batch_seed=22)
 

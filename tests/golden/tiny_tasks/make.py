@@ -6,12 +6,15 @@
     distilbert_multi_label tiny_distilbert, the same
 
 The losses are transformers' own. Both loss functions take the mean over all N x C elements of a batch (not a sum over the
-outputs of an example); the last batch of an epoch holds three cases instead of four, and its mean is over its own elements.
+outputs of an example). The last step's batch holds three cases instead of four, and its mean is over its own elements.
+
+The cases are texts, so that whole runs can read them: a training file with the cases of all batches one after the other, in
+batches of four and not shuffled, gives the 20 steps.
 
 Command:  python3 tests/golden/tiny_tasks/make.py (after tiny_bert/make.py and tiny_distilbert/make.py)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, safetensors 0.8.0
-Seed:     50 (heads), 51 (token ids), 52 (order of batches), 53 (targets)
-Writes:   <task>/model/ (a complete model directory with its `problem_type`), <task>/expected.json (token ids, targets, logits;
+Seed:     50 (heads), 51 (texts), 52 (order of batches), 53 (targets)
+Writes:   <task>/model/ (a complete model directory with its `problem_type`), <task>/expected.json (texts, token ids, targets, logits;
           the loss and the gradient's norm of all cases as one batch, and of each batch of the first epoch before any step),
           <task>/gradients.safetensors (of the loss of all cases as one batch), <task>/training.json (20 steps; each names its
           cases). Everything expected is computed in float64.
@@ -28,22 +31,36 @@ from common import fix_numerics, versions, write_json
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification, DistilBertForSequenceClassification
 
+LENGTHS = [*tiny.LENGTHS, 8]
 TOPICS = {0: "billing", 1: "delivery", 2: "praise", 3: "refund", 4: "urgent"}
 TRAINING = {"learning_rate": 2e-3, "weight_decay": 0.01, "max_grad_norm": 1.0, "warmup_steps": 3, "steps": tiny.STEPS}
 MEAN = "over all elements of a batch: examples times outputs"
 
 
+def write_cases(tokenizer) -> list[dict]:
+    """Texts of words and pieces of the vocabulary."""
+    generator = torch.Generator().manual_seed(51)
+    cases = []
+    for length in LENGTHS:
+        text = tokenizer.decode(torch.randint(5, len(tokenizer), (length - 2,), generator=generator))
+        encoded = tokenizer([text], truncation=True, max_length=tiny.LONGEST)
+        ids = encoded["input_ids"][0]
+        cases.append({"text": text, "input_ids": ids, "token_type_ids": [0] * len(ids)})
+    assert len({case["text"] for case in cases}) == len(cases)
+    return cases
+
+
 def numbers(centres: list[float], spreads: list[float]) -> torch.Tensor:
     """Targets [N, C] of two decimals."""
     generator = torch.Generator().manual_seed(53)
-    drawn = torch.normal(0.0, 1.0, (len(tiny.LENGTHS), len(centres)), generator=generator)
+    drawn = torch.normal(0.0, 1.0, (len(LENGTHS), len(centres)), generator=generator)
     return (drawn * torch.tensor(spreads) + torch.tensor(centres)).double().round(decimals=2)
 
 
 def topics() -> torch.Tensor:
     """Targets [N, 5]: the first case has no label, the second every one."""
     generator = torch.Generator().manual_seed(53)
-    drawn = (torch.rand((len(tiny.LENGTHS), len(TOPICS)), generator=generator) < 0.35).double()
+    drawn = (torch.rand((len(LENGTHS), len(TOPICS)), generator=generator) < 0.35).double()
     drawn[0], drawn[1] = 0.0, 1.0
     return drawn
 
@@ -60,20 +77,20 @@ def write_task(name: str, family: str, problem: str, names: dict[int, str], targ
     tokenizer.save_pretrained(folder / "model")
 
     model = tiny.reference(classifier, folder / "model")
-    segments = 2 if family == "tiny_bert" else 1
-    cases = tiny.draw_cases(len(tokenizer), tokenizer.cls_token_id, tokenizer.sep_token_id, 5, segments, seed=51)
+    cases = write_cases(tokenizer)
     batches = tiny.draw_batches(len(cases), seed=52)
+    batches[-1] = batches[-1][:3]
     labels = targets[:, 0] if targets.shape[1] == 1 else targets
     loss, grads = tiny.gradients(model, cases, labels)
     tiny.write_tensors(folder / "gradients.safetensors", grads)
     first_epoch = []
-    for batch in batches[:-(-len(cases) // tiny.BATCH)]:
+    for batch in batches[:len(cases) // tiny.BATCH]:
         of_batch, its_gradients = tiny.gradients(model, [cases[index] for index in batch], labels[batch])
         first_epoch.append({"batch": batch, "loss": tiny.digits(of_batch), "gradient_norm": tiny.digits(tiny.norm(its_gradients))})
     before = tiny.logits(model, cases)
     rows = [{**case, "targets": [tiny.digits(value) for value in row.tolist()], "logits": found}
             for case, row, found in zip(cases, targets, before)]
-    write_json(folder / "expected.json", {"versions": versions(), "problem_type": problem, "mean": MEAN, "loss": tiny.digits(loss),
+    write_json(folder / "expected.json", {"versions": versions(), "problem_type": problem, "mean": MEAN, "max_length": tiny.LONGEST, "loss": tiny.digits(loss),
                                           "gradient_norm": tiny.digits(tiny.norm(grads)), "first_epoch": first_epoch, "cases": rows}, rows="cases")
     tiny.write_training(folder / "training.json", name, TRAINING, tiny.train(model, cases, labels, batches, TRAINING))
 

@@ -54,7 +54,7 @@ def main() -> None:
     tiny.save(tiny.first_layer(XLMRobertaForMaskedLM, whole, 33), HERE / "variants" / "masked_lm")
 
     # The last token is <mask>.
-    cases = tiny.draw_cases(len(tokenizer) - 1, tokenizer.cls_token_id, tokenizer.sep_token_id, 4, 1, seed=31)
+    cases = tiny.draw_cases(len(tokenizer) - 1, tokenizer.cls_token_id, tokenizer.sep_token_id, 4, seed=31)
     labels = torch.tensor([index % 3 for index in range(len(cases))])
     tiny.write_family(HERE, XLMRobertaForSequenceClassification, cases, labels, whole_variants=[], batch_seed=32)
 
