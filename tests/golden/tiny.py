@@ -18,8 +18,8 @@ TAGS = {0: "O", 1: "B-place", 2: "I-place", 3: "B-time", 4: "I-time"}
 TEXTS = [("I lost my card!", None), ("How do I change the password of my account? " * 3, None), ("Thanks, great day.", "Please help."), ("", None),
          ("  two  spaces, a tab\tand a line\nbreak ", None), ("Caf\u00e9 \u4e2d\u00df \U0001f600 n\u0303", None), ("a <mask> [MASK] </s> [SEP] b", None),
          ("It's 0.5% of -3,000", ""), ("refundable cancelled moneyback", "HELLO")]
-# Fifteen cases; the longest fills every position of the tiny models.
-LENGTHS = [3, 30, 17, 5, 24, 9, 12, 4, 28, 7, 20, 6, 15, 10, 13]
+# Tokens of the sixteen cases; the longest fills every position of the tiny models.
+LENGTHS = [3, 30, 17, 5, 24, 9, 12, 4, 28, 7, 20, 6, 15, 10, 13, 8]
 LONGEST = max(LENGTHS)
 BATCH = 4
 STEPS = 20
@@ -53,13 +53,13 @@ def draw_cases(vocabulary: int, first: int, last: int, first_word: int, seed: in
 
 
 def draw_batches(count: int, seed: int) -> list[list[int]]:
-    """The cases of every step: epochs of shuffled batches of four, the last of an epoch being the shorter rest."""
+    """The cases of every step: shuffled epochs in batches of four; the last batch of all is cut to three."""
     generator = torch.Generator().manual_seed(seed)
     batches = []
     while len(batches) < STEPS:
         order = torch.randperm(count, generator=generator).tolist()
         batches += [order[start:start + BATCH] for start in range(0, count, BATCH)]
-    return batches[:STEPS]
+    return [*batches[:STEPS - 1], batches[STEPS - 1][:BATCH - 1]]
 
 
 def reference(model_class: type[PreTrainedModel], directory: Path, **options) -> PreTrainedModel:
