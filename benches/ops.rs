@@ -11,13 +11,13 @@ use burn::{
     },
 };
 use criterion::{Criterion, criterion_group, criterion_main};
+use rekindle_base::rng;
 use rekindle_nn::{
     Sequences, TuneBackend,
     ops::{
         AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
         Rectify, Window, default,
     },
-    rng,
 };
 use std::hint::black_box;
 

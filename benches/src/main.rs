@@ -16,16 +16,16 @@ use burn::{
     module::{AutodiffModule, Module},
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
+use rekindle_base::rng;
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::{
-    bert::{self, BertClassifier, BertConfig, Head, TextInput},
-    image::{self, Architecture, ImageClassifier, LiteConfig, ResNetConfig},
+    HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads, TextInput,
+    image::{Architecture, LiteConfig, Pictures, ResNetConfig},
 };
 use rekindle_nn::{
     Pass, Sequences,
     ops::{self, CrossEntropy, Precision},
     params::{NameMap, set_trainable},
-    rng,
 };
 use rekindle_peft::LoraConfig;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
@@ -91,6 +91,18 @@ fn text<B: Backend>(lengths: &[usize], device: &B::Device) -> TextInput<B> {
     TextInput::new(ids, vec![0; tokens], sequences, device)
 }
 
+/// A new head of so many classes.
+fn head(outputs: usize) -> HeadSpec {
+    HeadSpec {
+        outputs,
+        labels: (0..outputs).map(|i| i.to_string()).collect(),
+        problem: Problem::SingleLabel,
+        reads: Some(Reads::First),
+        seed: 1,
+        require: false,
+    }
+}
+
 /// MiniLM with two classes, without dropout.
 fn minilm(what: &str) -> Result<Round> {
     let device = Device::default();
@@ -103,21 +115,16 @@ fn minilm(what: &str) -> Result<Round> {
         None => (what, false),
     };
     let dir = Hub::from_env().model("minilm", &NoProgress)?.dir;
-    let config = BertConfig::read(&dir)?;
-    let head = Head {
-        labels: vec!["negative".into(), "positive".into()],
-        pooling: Some(bert::Pooling::Cls),
-        seed: 1,
-        require: false,
-    };
-    let (model, _) = BertClassifier::<Cpu>::from_pretrained(&dir, &config, &head, &device)?;
+    let pretrained = Pretrained::open(&dir)?;
+    let (model, _) = Model::<Cpu>::from_pretrained(&pretrained, &head(2), &device)?;
+    let names = model.names();
     let model = model.with_dropout(0.0);
     let lengths = lengths(real);
     if what == "forward" {
         let (model, input) = (model.valid(), text::<Flex>(&lengths, &device));
         return Ok(Box::new(move || {
             let pass = Pass::evaluation().with_precision(precision);
-            read(model.forward(&input, pass));
+            read(model.forward(input.clone().into(), pass));
         }));
     }
     let model = match what {
@@ -127,16 +134,16 @@ fn minilm(what: &str) -> Result<Round> {
                 modules_to_save: vec!["classifier".into()],
                 ..LoraConfig::default()
             };
-            rekindle_peft::inject(model, &config, bert::NAMES, 1, &device)?.0
+            rekindle_peft::inject(model, &config, names, 1, &device)?.0
         }
         _ => bail!("no such job: minilm-{what}"),
     };
     let input = text::<Cpu>(&lengths, &device);
     Ok(steps(
         model,
-        bert::NAMES,
+        names,
         classes(32, 2, &device),
-        move |model, pass| model.forward(&input, pass.with_precision(precision)),
+        move |model, pass| model.forward(input.clone().into(), pass.with_precision(precision)),
     ))
 }
 
@@ -154,7 +161,16 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
             plain_shortcuts: false,
         }),
     };
-    let model = ImageClassifier::<Cpu>::init(&architecture, 10, 1, &device);
+    let pictures = Pictures {
+        size: 224,
+        crop: 0.875,
+        interpolation: "bilinear".into(),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    let config = ModelConfig::of_pictures(architecture, pictures);
+    let model = Model::<Cpu>::random(&config, &head(10), &device);
+    let names = model.names();
     let values: Vec<f32> = (0..16 * 224 * 224 * 3)
         .map(|i| (2.0 * rng::uniform(3, i) - 1.0) as f32)
         .collect();
@@ -163,7 +179,7 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
         "forward" => {
             let (model, x) = (model.valid(), Tensor::<Flex, 4>::from_data(pixels, &device));
             Ok(Box::new(move || {
-                read(model.forward(x.clone(), Pass::evaluation()));
+                read(model.forward(x.clone().into(), Pass::evaluation()));
             }))
         }
         "step" => {
@@ -171,9 +187,9 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
             let model = set_trainable(model, &mut |_| true);
             Ok(steps(
                 model,
-                image::NAMES,
+                names,
                 classes(16, 10, &device),
-                move |model, pass| model.forward(x.clone(), pass),
+                move |model, pass| model.forward(x.clone().into(), pass),
             ))
         }
         _ => bail!("no such job: {net}-{what}"),
@@ -201,7 +217,7 @@ fn steps<M: Module<Cpu> + 'static>(
         let mut grads = Gradients::<Cpu>::default();
         grads.backward(&loss, &before, names);
         read(loss);
-        let clip = (1.0 / grads.norm()).min(1.0);
+        let clip = (1.0 / grads.norm().expect("a CPU gives its values back")).min(1.0);
         model = Some(optimizer.step(before, grads, 5e-5, clip, &|_| 1.0, names));
         step += 1;
     })

@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use burn::module::Module;
 use burn::tensor::backend::Backend;
 use rekindle_data::{EncodedSet, Sampler};
-use rekindle_models::bert::{BertClassifier, BertConfig, NAMES};
+use rekindle_models::{Model, Pretrained};
 use rekindle_nn::{Pass, ops::Precision};
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{
@@ -15,8 +14,8 @@ use rekindle_train::{
 
 use crate::support::{
     Cpu, Texts, Tuning, assert_close, assert_same_bits, classifier, golden, gradient, gradients,
-    json, logits_alone, norm, packed, run, run_in, set, state, steps, tiny_classifier,
-    train_config, trainable, values,
+    head, json, logits_alone, norm, packed, pooled, run, run_in, set, state, steps,
+    tiny_classifier, tiny_names, train_config, trainable, values,
 };
 
 /// Absolute, on logits: `x W + s (x A) B` and `x (W + s A B)` round differently.
@@ -46,27 +45,29 @@ fn lora() -> LoraConfig {
     }
 }
 
-fn with_lora<B: Backend>(device: &B::Device) -> BertClassifier<B> {
-    rekindle_peft::inject(tiny_classifier(device), &lora(), NAMES, 5, device)
+fn with_lora<B: Backend>(device: &B::Device) -> Model<B> {
+    let base = tiny_classifier(device);
+    let names = base.names();
+    rekindle_peft::inject(base, &lora(), names, 5, device)
         .unwrap()
         .0
 }
 
-fn with_peft_adapter<B: Backend>(device: &B::Device) -> (BertClassifier<B>, LoraConfig) {
+fn with_peft_adapter<B: Backend>(device: &B::Device) -> (Model<B>, LoraConfig) {
     rekindle_peft::load(
         tiny_classifier(device),
         &golden("tiny_bert/adapter"),
         &["classifier"],
-        NAMES,
+        tiny_names(),
         device,
     )
     .unwrap()
 }
 
 /// Freezes what these patterns match; everything else trains.
-fn frozen<B: Backend, M: Module<B>>(model: M, patterns: &[&str]) -> M {
+fn frozen<B: Backend>(model: Model<B>, patterns: &[&str]) -> Model<B> {
     let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.into()).collect();
-    rekindle_peft::set_trainable(model, Trainable::All, &[], &patterns, &[], NAMES).unwrap()
+    rekindle_peft::set_trainable(model, Trainable::All, &[], &patterns, &[], tiny_names()).unwrap()
 }
 
 #[test]
@@ -106,17 +107,21 @@ fn a_saved_model_is_loaded_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, again) = (folder.path().join("a"), folder.path().join("b"));
     let model = tiny_classifier::<Cpu>(&device);
-    let config = BertConfig::read(&crate::support::tiny()).unwrap();
-    model.save_pretrained(&dir, &config).unwrap();
+    let of_tiny = Pretrained::open(&crate::support::tiny()).unwrap();
+    let head = head(of_tiny.config().labels.clone(), None, false);
+    model
+        .save_pretrained(&dir, of_tiny.config(), &head)
+        .unwrap();
 
-    let config = BertConfig::read(&dir).unwrap();
+    let saved = Pretrained::open(&dir).unwrap();
+    let config = saved.config();
     let (loaded, report) = classifier::<Cpu>(&dir, config.labels.clone(), None, &device);
     assert!(
         report.initialised.is_empty() && report.ignored.is_empty(),
         "{report:?}"
     );
     assert_same_bits("loaded", &state(&loaded), &state(&model));
-    loaded.save_pretrained(&again, &config).unwrap();
+    loaded.save_pretrained(&again, config, &head).unwrap();
     for file in ["config.json", "model.safetensors"] {
         assert_eq!(
             fs::read(dir.join(file)).unwrap(),
@@ -133,7 +138,7 @@ fn a_saved_adapter_is_loaded_as_it_was() {
     let trained = Texts::<Tuning>::in_order(examples(6), 3);
     let fresh = |config: &LoraConfig| {
         let base = tiny_classifier::<Tuning>(&device);
-        rekindle_peft::inject(base, config, NAMES, 5, &device)
+        rekindle_peft::inject(base, config, tiny_names(), 5, &device)
             .unwrap()
             .0
     };
@@ -150,10 +155,10 @@ fn a_saved_adapter_is_loaded_as_it_was() {
         let dir = folder
             .path()
             .join(if config.use_rslora { "b" } else { "a" });
-        rekindle_peft::save(&model, &config, NAMES, &dir).unwrap();
+        rekindle_peft::save(&model, &config, tiny_names(), &dir).unwrap();
         let base = tiny_classifier::<Tuning>(&device);
         let (loaded, found) =
-            rekindle_peft::load(base, &dir, &["classifier"], NAMES, &device).unwrap();
+            rekindle_peft::load(base, &dir, &["classifier"], tiny_names(), &device).unwrap();
         assert_eq!(found, config);
         assert_same_bits("loaded", &state(&loaded), &state(&model));
         assert_eq!(trainable(&loaded), trainable(&model));
@@ -203,8 +208,7 @@ fn resumed_equals_uninterrupted_to_the_bit() {
     let (job, config) = eventful(examples(13));
     let full = || tiny_classifier::<Tuning>(&device).with_dropout(0.1);
     let lora = || with_lora::<Tuning>(&device).with_dropout(0.1);
-    let starts: [(&str, &dyn Fn() -> BertClassifier<Tuning>); 2] =
-        [("full", &full), ("lora", &lora)];
+    let starts: [(&str, &dyn Fn() -> Model<Tuning>); 2] = [("full", &full), ("lora", &lora)];
     for (name, start) in starts {
         let folder = tempfile::tempdir().unwrap();
         let whole = RunDir::create(&folder.path().join("whole")).unwrap();
@@ -364,12 +368,8 @@ fn frozen_is_frozen() {
 
     // No dropout: a frozen encoder computes in training what it computes in evaluation; one that trains does not.
     let input = packed(&job.set, &device);
-    let training = |model: &BertClassifier<Tuning>| {
-        values(model.encoder().forward(&input, Pass::training(1, 0)))
-    };
-    let evaluation = |model: &BertClassifier<Tuning>| {
-        values(model.encoder().forward(&input, Pass::evaluation()))
-    };
+    let training = |model: &Model<Tuning>| values(pooled(model, &input, Pass::training(1, 0)));
+    let evaluation = |model: &Model<Tuning>| values(pooled(model, &input, Pass::evaluation()));
     let encoder_frozen = frozen(
         tiny_classifier::<Tuning>(&device).with_dropout(0.3),
         &["bert"],

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use rekindle_data::EncodedSet;
-use rekindle_models::bert::{BertClassifier, NAMES, Pooling};
-use rekindle_nn::tensors::TensorFiles;
+use rekindle_models::{Model, Reads};
 use rekindle_nn::{TuneBackend, params};
 use rekindle_train::{OptimizerConfig, Schedule, TrainConfig, Warmup};
+use rekindle_weights::WeightFiles;
 use serde_json::Value;
 
 use crate::support::{
@@ -50,10 +50,10 @@ fn sentences(dir: &Path) -> EncodedSet {
 }
 
 /// MiniLM with the fixture's classifier and no dropout.
-fn start<B: TuneBackend>(dir: &Path, device: &B::Device) -> BertClassifier<B> {
-    let head = TensorFiles::open(&golden("minilm_losses/initial.safetensors")).unwrap();
-    let (model, _) = classifier::<B>(dir, labels(2), Some(Pooling::Cls), device);
-    model.with_dropout(0.0).with_classifier(
+fn start<B: TuneBackend>(dir: &Path, device: &B::Device) -> Model<B> {
+    let head = WeightFiles::open(&golden("minilm_losses/initial.safetensors")).unwrap();
+    let (model, _) = classifier::<B>(dir, labels(2), Some(Reads::First), device);
+    model.with_dropout(0.0).with_output(
         tensor(read(&head, "classifier.weight"), device),
         tensor(read(&head, "classifier.bias"), device),
     )
@@ -73,7 +73,7 @@ fn config(fixture: &Value, learning_rate: f64) -> TrainConfig {
 }
 
 /// Trains `model` as the fixture's run of this name was, and compares every step and the logits after the last.
-fn check(name: &str, dir: &Path, model: BertClassifier<Tuning>) {
+fn check(name: &str, dir: &Path, model: Model<Tuning>) {
     let fixture = json("minilm_losses/losses.json");
     let expected = &fixture[name];
     let (_, trained) = params::count(&model);
@@ -120,8 +120,9 @@ fn minilm_losses_lora() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();
     let adapter = golden("minilm_losses/adapter_initial");
-    let (model, _) =
-        rekindle_peft::load(start(&dir, &device), &adapter, &HEADS, NAMES, &device).unwrap();
+    let base = start(&dir, &device);
+    let names = base.names();
+    let (model, _) = rekindle_peft::load(base, &adapter, &HEADS, names, &device).unwrap();
     check("lora", &dir, model);
 }
 
@@ -132,8 +133,9 @@ fn an_adapter_trained_by_peft_predicts_the_same_here() {
     let adapter = golden("minilm_losses/adapter_trained");
     let fixture = json("minilm_losses/adapter_trained_expected.json");
     // The base has no classifier: a new head that the adapter's replaces.
-    let (base, _) = classifier::<Cpu>(&dir, labels(2), Some(Pooling::Cls), &device);
-    let (model, _) = rekindle_peft::load(base, &adapter, &HEADS, NAMES, &device).unwrap();
+    let (base, _) = classifier::<Cpu>(&dir, labels(2), Some(Reads::First), &device);
+    let names = base.names();
+    let (model, _) = rekindle_peft::load(base, &adapter, &HEADS, names, &device).unwrap();
 
     let cases = fixture["cases"].as_array().unwrap();
     let texts = cases

@@ -2,28 +2,32 @@
 //! the real training loop.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::backend::{Autodiff, Flex};
-use burn::module::{AutodiffModule, Module};
+use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use rekindle_base::HostTensor;
 use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
 use rekindle_hub::{Hub, NoProgress};
-use rekindle_models::LoadReport;
-use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling, TextInput};
+use rekindle_models::{
+    Activations, HeadSpec, LoadReport, Model, Pretrained, Problem, Reads, TextInput,
+};
+use rekindle_nn::host::{self, from_host, to_host};
 use rekindle_nn::params::{self, NameMap, ParamRef};
-use rekindle_nn::tensors::{HostTensor, TensorFiles};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
     Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
 };
+use rekindle_weights::WeightFiles;
 use serde_json::Value;
 
 /// How a small run ends.
-pub type Ended<B> = Result<Outcome<B, BertClassifier<B>>, TrainError>;
+pub type Ended<B> = Result<Outcome<B, Model<B>>, TrainError>;
 /// The CPU backend, to evaluate.
 pub type Cpu = Flex;
 /// The CPU backend, to train.
@@ -45,7 +49,7 @@ pub fn json(path: &str) -> Value {
 }
 
 /// A tensor of a fixture that must have it.
-pub fn read(files: &TensorFiles, name: &str) -> HostTensor {
+pub fn read(files: &WeightFiles, name: &str) -> HostTensor {
     files
         .read(name)
         .unwrap()
@@ -64,20 +68,22 @@ pub fn numbers(value: &Value) -> Vec<f32> {
     }
 }
 
+/// A list of whole numbers.
 fn ids(value: &Value) -> Vec<u32> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|id| id.as_u64().unwrap() as u32)
-        .collect()
+    let list = value.as_array().unwrap().iter();
+    list.map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
 /// A case's token ids and types as transformers made them.
 pub fn encoded(case: &Value) -> Encoded {
+    let input = ids(&case["input_ids"]);
     Encoded {
-        ids: ids(&case["input_ids"]),
-        type_ids: ids(&case["token_type_ids"]),
+        // A model without segment types has none.
+        type_ids: match &case["token_type_ids"] {
+            Value::Null => vec![0; input.len()],
+            types => ids(types),
+        },
+        ids: input,
         truncated: false,
     }
 }
@@ -150,32 +156,60 @@ pub fn tiny() -> PathBuf {
     golden("tiny_bert/model")
 }
 
+/// A head of classes with these labels.
+pub fn head(labels: Vec<String>, reads: Option<Reads>, require: bool) -> HeadSpec {
+    HeadSpec {
+        outputs: labels.len(),
+        labels,
+        problem: Problem::SingleLabel,
+        reads,
+        seed: 42,
+        require,
+    }
+}
+
+/// The label names of a model directory.
+pub fn own_labels(dir: &Path) -> Vec<String> {
+    Pretrained::open(dir).unwrap().config().labels.clone()
+}
+
 /// A classifier for these labels, from a model directory; its head is new if the directory has none for them.
 pub fn classifier<B: Backend>(
     dir: &Path,
     labels: Vec<String>,
-    pooling: Option<Pooling>,
+    reads: Option<Reads>,
     device: &B::Device,
-) -> (BertClassifier<B>, LoadReport) {
-    let config = BertConfig::read(dir).unwrap();
-    let head = Head {
-        labels,
-        pooling,
-        seed: 42,
-        require: false,
-    };
-    BertClassifier::from_pretrained(dir, &config, &head, device).unwrap()
+) -> (Model<B>, LoadReport) {
+    let pretrained = Pretrained::open(dir).unwrap();
+    Model::from_pretrained(&pretrained, &head(labels, reads, false), device).unwrap()
+}
+
+/// Hidden states `[T, D]` after the embeddings and after each layer.
+pub fn hidden_states<B: TuneBackend>(model: &Model<B>, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
+    model.backbone().encoder().unwrap().hidden_states(input)
+}
+
+/// What the head reads, `[B, D]`.
+pub fn pooled<B: TuneBackend>(model: &Model<B>, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
+    match model.begin(input.clone().into(), model.units(), pass) {
+        Activations::Pooled(x) => x,
+        _ => panic!("all units were asked for"),
+    }
 }
 
 /// The tiny BERT with its own head.
-pub fn tiny_classifier<B: Backend>(device: &B::Device) -> BertClassifier<B> {
-    let labels = BertConfig::read(&tiny()).unwrap().labels;
-    let (model, report) = classifier(&tiny(), labels, None, device);
+pub fn tiny_classifier<B: Backend>(device: &B::Device) -> Model<B> {
+    let (model, report) = classifier(&tiny(), own_labels(&tiny()), None, device);
     assert!(
         report.initialised.is_empty(),
         "the tiny BERT has a head: {report:?}"
     );
     model
+}
+
+/// The names of the tiny BERT's parameters, which are those of every BERT.
+pub fn tiny_names() -> NameMap {
+    tiny_classifier::<Cpu>(&Default::default()).names()
 }
 
 /// The examples `indices` of a set as one packed batch.
@@ -196,32 +230,32 @@ pub fn packed<B: Backend>(set: &EncodedSet, device: &B::Device) -> TextInput<B> 
 
 /// A tensor's values, row-major.
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    HostTensor::from_primitive::<B>(tensor.into_primitive().tensor()).values
+    host::values(tensor).unwrap()
 }
 
 /// A host tensor on a device.
 pub fn tensor<B: Backend, const D: usize>(host: HostTensor, device: &B::Device) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(host.into_primitive::<B>(device)))
+    Tensor::from_primitive(TensorPrimitive::Float(from_host::<B>(host, device)))
 }
 
 /// Logits of a set's examples, each one alone, without dropout.
 pub fn logits_alone<B: TuneBackend>(
-    model: &BertClassifier<B>,
+    model: &Model<B>,
     set: &EncodedSet,
     device: &B::Device,
 ) -> Vec<f32> {
     (0..set.len())
-        .flat_map(|i| values(model.forward(&input(set, &[i], device), Pass::evaluation())))
+        .flat_map(|i| values(model.forward(input(set, &[i], device).into(), Pass::evaluation())))
         .collect()
 }
 
 /// All parameters by published name.
-pub fn state<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, HostTensor> {
+pub fn state<B: Backend>(model: &Model<B>) -> BTreeMap<String, HostTensor> {
     let mut all = BTreeMap::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
-        let name = NAMES.published(param.path);
+        let name = model.names().published(param.path);
         assert!(
-            all.insert(name, HostTensor::from_primitive::<B>(param.value))
+            all.insert(name, to_host::<B>(param.value).unwrap())
                 .is_none(),
             "two parameters at {}",
             param.path
@@ -231,11 +265,11 @@ pub fn state<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, HostTensor
 }
 
 /// The published names of the parameters that train.
-pub fn trainable<B: Backend, M: Module<B>>(model: &M) -> Vec<String> {
+pub fn trainable<B: Backend>(model: &Model<B>) -> Vec<String> {
     let mut names = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         if param.trainable {
-            names.push(NAMES.published(param.path));
+            names.push(model.names().published(param.path));
         }
     });
     names
@@ -313,25 +347,25 @@ pub fn norm(values: &[f32]) -> f32 {
 
 /// Gradients of the mean loss over a batch, and that loss.
 pub fn gradients<B: TuneAutodiff>(
-    model: &BertClassifier<B>,
+    model: &Model<B>,
     input: &TextInput<B>,
     labels: &[u32],
     pass: Pass,
 ) -> (Gradients<B>, f32) {
     let loss = loss_sum(model, input, labels, pass) / labels.len() as f64;
     let mut grads = Gradients::default();
-    grads.backward(&loss, model, NAMES);
+    grads.backward(&loss, model, model.names());
     (grads, values(loss)[0])
 }
 
 /// The sum of a batch's losses `[1]`.
 pub fn loss_sum<B: TuneBackend>(
-    model: &BertClassifier<B>,
+    model: &Model<B>,
     input: &TextInput<B>,
     labels: &[u32],
     pass: Pass,
 ) -> Tensor<B, 1> {
-    let logits = model.forward(input, pass);
+    let logits = model.forward(input.clone().into(), pass);
     let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
     let labels: Tensor<B, 1, Int> =
         Tensor::from_data(TensorData::from(labels.as_slice()), &logits.device());
@@ -342,7 +376,7 @@ pub fn loss_sum<B: TuneBackend>(
 pub fn gradient<B: TuneAutodiff>(grads: &Gradients<B>, name: &str) -> Option<Vec<f32>> {
     grads
         .get(name)
-        .map(|grad| HostTensor::from_primitive::<B::InnerBackend>(grad.clone()).values)
+        .map(|grad| to_host::<B::InnerBackend>(grad.clone()).unwrap().values)
 }
 
 /// Text classification for the training loop: a set, cut into batches by a sampler, evaluated on itself.
@@ -352,6 +386,8 @@ pub struct Texts<B: TuneAutodiff> {
     /// The example whose loss is not a number.
     pub nan_at: Option<usize>,
     pub device: B::Device,
+    /// The names of the model that is trained, once a run has begun.
+    pub names: Cell<NameMap>,
 }
 
 impl<B: TuneAutodiff> Texts<B> {
@@ -369,16 +405,17 @@ impl<B: TuneAutodiff> Texts<B> {
             sampler,
             nan_at: None,
             device: Default::default(),
+            names: Cell::default(),
         }
     }
 }
 
 impl<B: TuneAutodiff> Job<B> for Texts<B> {
-    type Model = BertClassifier<B>;
+    type Model = Model<B>;
     type Batch = TextBatch;
 
     fn names(&self) -> NameMap {
-        NAMES
+        self.names.get()
     }
 
     fn batches(&self, _: u64) -> usize {
@@ -403,7 +440,7 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         format!("examples {:?}", batch.indices)
     }
 
-    fn loss(&self, model: &BertClassifier<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
+    fn loss(&self, model: &Model<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
         let labels: Vec<u32> = batch.labels.iter().map(|&label| label as u32).collect();
         let input = input(&self.set, &batch.indices, &self.device);
         let loss = loss_sum(model, &input, &labels, pass);
@@ -415,7 +452,7 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
 
     fn evaluate(
         &self,
-        model: &<BertClassifier<B> as AutodiffModule<B>>::InnerModule,
+        model: &<Model<B> as AutodiffModule<B>>::InnerModule,
     ) -> Result<Evaluation, TrainError> {
         let input = packed::<B::InnerBackend>(&self.set, &self.device);
         let loss = loss_sum(model, &input, &self.set.labels, Pass::evaluation());
@@ -459,12 +496,13 @@ pub fn run_in<B: TuneAutodiff>(
     run: &RunDir,
     resume: Option<&Checkpoint>,
     job: &Texts<B>,
-    model: BertClassifier<B>,
+    model: Model<B>,
     config: &TrainConfig,
     stop_after: Option<u64>,
 ) -> (Ended<B>, Vec<Event>) {
+    job.names.set(model.names());
     let mut events: Vec<Event> = Vec::new();
-    let done = std::cell::Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
+    let done = Cell::new(resume.map_or(0, |checkpoint| checkpoint.state.step));
     let stop = || {
         done.set(done.get() + 1);
         Some(done.get()) == stop_after
@@ -485,9 +523,9 @@ pub fn run_in<B: TuneAutodiff>(
 /// Runs the loop from its start to its end in a directory of its own.
 pub fn run<B: TuneAutodiff>(
     job: &Texts<B>,
-    model: BertClassifier<B>,
+    model: Model<B>,
     config: &TrainConfig,
-) -> (BertClassifier<B>, Vec<Step>) {
+) -> (Model<B>, Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
     let dir = RunDir::create(&folder.path().join("run")).unwrap();
     let (outcome, events) = run_in(&dir, None, job, model, config, None);

@@ -4,17 +4,17 @@
 
 use std::path::PathBuf;
 
-use rekindle_models::ModelError;
-use rekindle_models::bert::{BertClassifier, BertConfig, Head, NAMES, Pooling};
-use rekindle_nn::tensors::{HostTensor, TensorFiles};
+use rekindle_base::HostTensor;
+use rekindle_models::{Model, ModelError, Pretrained, Reads};
 use rekindle_nn::{Pass, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{OptimizerConfig, Schedule, TrainConfig, Warmup};
+use rekindle_weights::WeightFiles;
 
 use crate::support::{
-    Cpu, Texts, Tuning, assert_close, classifier, golden, gradient, gradients, input, json,
-    logits_alone, norm, numbers, packed, read, relative, run, run_difference, set, state, tiny,
-    tiny_classifier, train_config, values,
+    Cpu, Texts, Tuning, assert_close, classifier, golden, gradient, gradients, head, hidden_states,
+    input, json, logits_alone, norm, numbers, own_labels, packed, pooled, read, relative, run,
+    run_difference, set, state, tiny, tiny_classifier, train_config, values,
 };
 
 /// Absolute, on states and logits of magnitude 1 to 5: rounding of f32 differs by about 1e-6.
@@ -49,6 +49,8 @@ fn hidden_states_and_logits() {
     let fixture = json("tiny_bert/expected.json");
     let cases = set(&fixture["cases"]);
     let model = tiny_classifier::<Cpu>(&device);
+    let own = || own_labels(&tiny());
+    let (of_mean, _) = classifier::<Cpu>(&tiny(), own(), Some(Reads::Mean), &device);
     let mut largest: f32 = 0.0;
     for (i, case) in fixture["cases"].as_array().unwrap().iter().enumerate() {
         let input = input(&cases, &[i], &device);
@@ -56,18 +58,16 @@ fn hidden_states_and_logits() {
             let what = format!("case {i}, {what}");
             largest = largest.max(assert_close(&what, &found, &numbers(expected), FORWARD));
         };
-        let states = model.encoder().hidden_states(&input);
+        let states = hidden_states(&model, &input);
         for (n, expected) in case["hidden_states"].as_array().unwrap().iter().enumerate() {
             close("a hidden state", values(states[n].clone()), expected);
         }
-        for (pooling, key) in [
-            (Pooling::Cls, "pooler_output"),
-            (Pooling::Mean, "mean_pooled"),
-        ] {
-            let pooled = model.encoder().pool(&input, pooling, Pass::evaluation());
-            close(key, values(pooled), &case[key]);
+        for (model, key) in [(&model, "pooler_output"), (&of_mean, "mean_pooled")] {
+            let pass = Pass::evaluation();
+            let features = model.features(pooled(model, &input, pass), pass);
+            close(key, values(features), &case[key]);
         }
-        let logits = model.forward(&input, Pass::evaluation());
+        let logits = model.forward(input.into(), Pass::evaluation());
         close("logits", values(logits), &case["logits"]);
     }
     println!("tiny_bert: states and logits within {largest:.1e}");
@@ -81,7 +81,7 @@ fn variants_that_hold_the_whole_model_predict_the_same() {
     let variants = fixture["variant_logits"].as_object().unwrap();
     assert_eq!(variants.len(), 5);
     for (name, expected) in variants {
-        let names = BertConfig::read(&variant(name)).unwrap().labels;
+        let names = own_labels(&variant(name));
         let (model, report) = classifier::<Cpu>(&variant(name), names, None, &device);
         assert!(report.initialised.is_empty(), "{name}: {report:?}");
         assert_eq!(
@@ -100,21 +100,21 @@ fn variants_that_hold_the_whole_model_predict_the_same() {
 fn variants_without_a_head_get_a_new_one_and_say_so() {
     let device = Default::default();
     let whole = state(&tiny_classifier::<Cpu>(&device));
-    for (name, pooling, new) in [
+    for (name, reads, new) in [
         (
             "no_prefix",
-            Pooling::Cls,
+            Reads::First,
             vec!["classifier.weight", "classifier.bias"],
         ),
         (
             "no_pooler",
-            Pooling::Mean,
+            Reads::Mean,
             vec!["classifier.weight", "classifier.bias"],
         ),
     ] {
-        let names = BertConfig::read(&tiny()).unwrap().labels;
+        let names = own_labels(&tiny());
         let (model, report) = classifier::<Cpu>(&variant(name), names.clone(), None, &device);
-        assert_eq!(model.pooling(), pooling, "{name}");
+        assert_eq!(model.reads(), reads, "{name}");
         let initialised: Vec<&str> = report
             .initialised
             .iter()
@@ -128,14 +128,8 @@ fn variants_without_a_head_get_a_new_one_and_say_so() {
         }
 
         // Where the head must be there, its absence is an error that names it.
-        let head = Head {
-            labels: names,
-            pooling: None,
-            seed: 0,
-            require: true,
-        };
-        let config = BertConfig::read(&variant(name)).unwrap();
-        let error = BertClassifier::<Cpu>::from_pretrained(&variant(name), &config, &head, &device)
+        let pretrained = Pretrained::open(&variant(name)).unwrap();
+        let error = Model::<Cpu>::from_pretrained(&pretrained, &head(names, None, true), &device)
             .unwrap_err();
         match error {
             ModelError::Missing { names, .. } => assert_eq!(names, new, "{name}"),
@@ -149,7 +143,7 @@ fn gradients_of_every_parameter() {
     let device = Default::default();
     let fixture = json("tiny_bert/expected.json");
     let cases = set(&fixture["cases"]);
-    let expected = TensorFiles::open(&golden("tiny_bert/gradients.safetensors")).unwrap();
+    let expected = WeightFiles::open(&golden("tiny_bert/gradients.safetensors")).unwrap();
     let model = tiny_classifier::<Tuning>(&device);
     let (grads, loss) = gradients(
         &model,
@@ -215,12 +209,13 @@ fn training_steps_full_and_lora() {
         modules_to_save: vec!["classifier".into()],
         ..LoraConfig::default()
     };
-    let (adapted, _) = rekindle_peft::inject(start(), &lora, NAMES, 0, &device).unwrap();
+    let model_names = start().names();
+    let (adapted, _) = rekindle_peft::inject(start(), &lora, model_names, 0, &device).unwrap();
     // PEFT drew its own A; B is zero in both.
     let initial = &fixture["lora"]["lora_A"];
     let mut replaced = 0;
     let adapted = params::map(adapted, &mut |param| {
-        let name = NAMES
+        let name = model_names
             .published(param.path)
             .replace(".adapter.lora_a", ".lora_A.weight");
         let value = match initial.get(format!("base_model.model.{name}")) {
@@ -230,7 +225,7 @@ fn training_steps_full_and_lora() {
                     shape: param.shape.as_slice().to_vec(),
                     values: numbers(given),
                 };
-                host.into_primitive::<Tuning>(&device)
+                rekindle_nn::host::from_host::<Tuning>(host, &device)
             }
             None => param.value,
         };
@@ -276,11 +271,13 @@ fn a_peft_adapter_predicts_the_same_here() {
     let device = Default::default();
     let fixture = json("tiny_bert/expected.json");
     let cases = set(&fixture["cases"]);
+    let base = tiny_classifier::<Cpu>(&device);
+    let names = base.names();
     let (model, config) = rekindle_peft::load(
-        tiny_classifier::<Cpu>(&device),
+        base,
         &golden("tiny_bert/adapter"),
         &["classifier", "score"],
-        NAMES,
+        names,
         &device,
     )
     .unwrap();

@@ -5,18 +5,18 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use rekindle_models::image::{
-    Architecture, ImageClassifier, ImageConfig, ImageHead, LiteConfig, NAMES, ResNetConfig,
-    read_image_config,
-};
+use rekindle_base::{HostTensor, rng};
+use rekindle_models::image::{Architecture, LiteConfig, Pictures, ResNetConfig};
+use rekindle_models::{Model, ModelConfig, Pretrained};
+use rekindle_nn::host::to_host;
 use rekindle_nn::params::{self, Mapped, ParamRef};
-use rekindle_nn::tensors::{self, HostTensor};
-use rekindle_nn::{Pass, TuneBackend, ops, rng};
+use rekindle_nn::{Pass, TuneBackend, ops};
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Tuning, assert_close, difference, gradient, json, labels, norm, numbers, relative, values,
+    Cpu, Tuning, assert_close, difference, gradient, head, json, labels, norm, numbers, relative,
+    values,
 };
 
 fn formula(name: &str, count: usize) -> Vec<f32> {
@@ -121,16 +121,18 @@ fn published(name: &str, path: &str) -> String {
     }
 }
 
-pub(crate) fn model<B: Backend>(name: &str, classes: usize) -> ImageClassifier<B> {
+pub(crate) fn model<B: Backend>(name: &str, classes: usize) -> Model<B> {
     let (architecture, last) = architecture(name);
     assert_eq!(architecture.name(), name);
     let device = Default::default();
-    let model = ImageClassifier::<B>::init(&architecture, classes, 0, &device);
+    let config = ModelConfig::of_pictures(architecture, read_pictures());
+    let model = Model::<B>::random(&config, &head(labels(classes), None, false), &device);
+    let names = model.names();
     params::map(model, &mut |param: ParamRef<'_, B>| {
-        let name = published(name, param.path);
+        let name = published(name, &names.published(param.path));
         let host = weights(&name, param.shape.as_slice(), Some(last));
         Mapped {
-            value: host.into_primitive::<B>(&device),
+            value: rekindle_nn::host::from_host::<B>(host, &device),
             trainable: true,
         }
     })
@@ -149,16 +151,16 @@ fn logits_are_those_of_torchvision_and_timm() {
         let name = case["model"].as_str().unwrap();
         let [batch, height, width] = ["batch", "height", "width"].map(|key| size(case, key));
         let net = model::<Cpu>(name, 10);
-        let logits = net.forward(input(batch, height, width), Pass::evaluation());
+        let logits = net.forward(input(batch, height, width).into(), Pass::evaluation());
         let what = format!("{name} at {height} x {width}");
         assert_close(&what, &values(logits), &numbers(&case["logits"]), 1e-4);
     }
 }
 
-fn loss<B: TuneBackend>(net: &ImageClassifier<B>, case: &Value, pass: Pass) -> Tensor<B, 1> {
+fn loss<B: TuneBackend>(net: &Model<B>, case: &Value, pass: Pass) -> Tensor<B, 1> {
     let [batch, height, width, classes] =
         ["batch", "height", "width", "classes"].map(|key| size(case, key));
-    let logits = net.forward(input(batch, height, width), pass);
+    let logits = net.forward(input(batch, height, width).into(), pass);
     let targets: Vec<i32> = (0..batch).map(|i| (i % classes) as i32).collect();
     let targets =
         Tensor::<B, 1, Int>::from_data(TensorData::from(targets.as_slice()), &Default::default());
@@ -219,7 +221,7 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         let what = format!("{name} in evaluation");
         assert_close(&what, &found, &numbers(&case["eval"]["loss"]), 1e-4);
         let mut grads = Gradients::default();
-        grads.backward(&value, &net, NAMES);
+        grads.backward(&value, &net, net.names());
         same_gradients(&what, &grads, &case["eval"]["gradients"], name, 1e-3);
 
         let Some(expected) = case.get("train") else {
@@ -235,7 +237,7 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
             1e-4,
         );
         let mut grads = Gradients::default();
-        grads.backward(&value, &net, NAMES);
+        grads.backward(&value, &net, net.names());
         // Among EfficientNet's many units some lie within rounding of their kink, and norms over 16 values a channel make
         // that count: PyTorch's own float32 differs from float64 by up to 0.17 of a gradient's root mean square here.
         let tolerance = if name.starts_with("tf_") { 5e-2 } else { 1e-3 };
@@ -243,8 +245,8 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         let mut running = BTreeMap::new();
         params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
             if params::is_buffer(param.path) {
-                let values = HostTensor::from_primitive::<Tuning>(param.value).values;
-                running.insert(param.path.to_owned(), values);
+                let values = to_host::<Tuning>(param.value).unwrap().values;
+                running.insert(net.names().published(param.path), values);
             }
         });
         let statistics = expected["running"].as_object().unwrap();
@@ -261,7 +263,8 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
         }
 
         let mut optimizer = Optimizer::<Tuning>::new(OptimizerConfig::default());
-        let net = optimizer.step(net, grads, 1e-3, 1.0, &|_| 1.0, NAMES);
+        let names = net.names();
+        let net = optimizer.step(net, grads, 1e-3, 1.0, &|_| 1.0, names);
         let second = values(loss(&net, case, Pass::training(0, 0)));
         // One step of AdamW moves every weight by about the rate, whatever the gradient's size: signs of tiny ones decide.
         let tolerance = if name.starts_with("tf_") { 3e-2 } else { 5e-3 };
@@ -278,15 +281,16 @@ fn gradients_statistics_and_a_step_are_those_of_pytorch() {
 fn frozen_norms_neither_move_nor_normalise_by_the_batch() {
     let case = &json("vision_models/expected.json")["steps"][0];
     let net = model::<Tuning>("resnet18", size(case, "classes"));
-    let net = params::set_trainable(net, &mut |path| path.starts_with("fc."));
+    let net = params::set_trainable(net, &mut |path| path.starts_with("head."));
     let trained = values(loss(&net, case, Pass::training(0, 0)));
     let evaluated = values(loss(&net, case, Pass::evaluation()));
     assert_eq!(trained, evaluated);
     assert_eq!(net.frozen_units(), net.units());
     params::visit(&net, &mut |param: ParamRef<'_, Tuning>| {
         if params::is_buffer(param.path) {
-            let expected = weights(param.path, param.shape.as_slice(), None).values;
-            let found = HostTensor::from_primitive::<Tuning>(param.value).values;
+            let name = net.names().published(param.path);
+            let expected = weights(&name, param.shape.as_slice(), None).values;
+            let found = to_host::<Tuning>(param.value).unwrap().values;
             assert_eq!(found, expected, "{}", param.path);
         }
     });
@@ -308,7 +312,7 @@ fn hugging_face_s_layout_is_read() {
                 (name.clone(), weights(name, &shape, None))
             })
             .collect();
-        tensors::write(
+        rekindle_weights::write(
             &folder.path().join("model.safetensors"),
             state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
             &[],
@@ -319,19 +323,13 @@ fn hugging_face_s_layout_is_read() {
             case["config"].to_string(),
         )
         .unwrap();
-        let config = read_image_config(folder.path()).unwrap();
-        assert_eq!(config.classes, 5);
-        let head = ImageHead {
-            labels: labels(5),
-            seed: 0,
-            require: true,
-        };
+        let pretrained = Pretrained::open(folder.path()).unwrap();
+        assert_eq!(pretrained.config().outputs, 5);
         let device = Default::default();
-        let (net, report) =
-            ImageClassifier::<Cpu>::from_pretrained(folder.path(), &config, &head, &device)
-                .unwrap();
+        let head = head(labels(5), None, true);
+        let (net, report) = Model::<Cpu>::from_pretrained(&pretrained, &head, &device).unwrap();
         assert!(report.initialised.is_empty(), "{report:?}");
-        let logits = net.forward(input(2, 32, 32), Pass::evaluation());
+        let logits = net.forward(input(2, 32, 32).into(), Pass::evaluation());
         let kind = case["kind"].as_str().unwrap();
         assert_close(kind, &values(logits), &numbers(&case["logits"]), 1e-4);
     }
@@ -343,43 +341,32 @@ fn a_saved_image_model_is_loaded_as_it_was() {
     for name in ["resnet50", "tf_efficientnet_lite0", "cifar_resnet20"] {
         let folder = tempfile::tempdir().unwrap();
         let net = model::<Cpu>(name, 3);
-        let expected = values(net.forward(input(1, 64, 64), Pass::evaluation()));
-        let mut config = ImageConfig {
-            architecture: architecture(name).0,
-            classes: 3,
-            labels: labels(3),
-            pictures: read_pictures(),
-        };
-        net.save_pretrained(folder.path(), &config).unwrap();
-        let read = read_image_config(folder.path()).unwrap();
-        config.pictures.crop = read.pictures.crop;
-        assert_eq!(read, config);
-        let head = ImageHead {
-            labels: labels(3),
-            seed: 0,
-            require: false,
-        };
-        let (net, report) =
-            ImageClassifier::<Cpu>::from_pretrained(folder.path(), &read, &head, &device).unwrap();
+        let expected = values(net.forward(input(1, 64, 64).into(), Pass::evaluation()));
+        let config = ModelConfig::of_pictures(architecture(name).0, read_pictures());
+        let of_three = head(labels(3), None, false);
+        net.save_pretrained(folder.path(), &config, &of_three)
+            .unwrap();
+        let pretrained = Pretrained::open(folder.path()).unwrap();
+        let read = pretrained.config();
+        assert_eq!(read.architecture(), name);
+        assert_eq!((read.outputs, &read.labels), (3, &labels(3)));
+        assert_eq!(read.pictures, Some(read_pictures()));
+        let (net, report) = Model::<Cpu>::from_pretrained(&pretrained, &of_three, &device).unwrap();
         assert!(
             report.initialised.is_empty() && report.ignored.is_empty(),
             "{report:?}"
         );
-        let found = values(net.forward(input(1, 64, 64), Pass::evaluation()));
+        let found = values(net.forward(input(1, 64, 64).into(), Pass::evaluation()));
         assert_eq!(found, expected, "{name}");
         // Other labels: a new head, and nothing else new.
-        let head = ImageHead {
-            labels: labels(7),
-            ..head
-        };
-        let (_, report) =
-            ImageClassifier::<Cpu>::from_pretrained(folder.path(), &read, &head, &device).unwrap();
+        let of_seven = head(labels(7), None, false);
+        let (_, report) = Model::<Cpu>::from_pretrained(&pretrained, &of_seven, &device).unwrap();
         assert_eq!(report.initialised.len(), 2, "{report:?}");
     }
 }
 
-fn read_pictures() -> rekindle_models::image::Pictures {
-    rekindle_models::image::Pictures {
+fn read_pictures() -> Pictures {
+    Pictures {
         size: 96,
         crop: 0.9,
         interpolation: "bicubic".into(),
@@ -416,16 +403,13 @@ fn shared(path: &str) -> Option<std::path::PathBuf> {
     None
 }
 
-fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
-    let config = read_image_config(dir).unwrap();
-    let head = ImageHead {
-        labels: (0..config.classes).map(|i| i.to_string()).collect(),
-        seed: 0,
-        require: true,
-    };
+fn loaded(dir: &std::path::Path) -> (Model<Cpu>, ModelConfig) {
+    let pretrained = Pretrained::open(dir).unwrap();
+    let config = pretrained.config().clone();
+    let numbered = (0..config.outputs).map(|i| i.to_string()).collect();
     let device = Default::default();
-    let (net, report) =
-        ImageClassifier::<Cpu>::from_pretrained(dir, &config, &head, &device).unwrap();
+    let head = head(numbered, None, true);
+    let (net, report) = Model::<Cpu>::from_pretrained(&pretrained, &head, &device).unwrap();
     assert!(report.initialised.is_empty(), "{report:?}");
     (net, config)
 }
@@ -434,7 +418,7 @@ fn loaded(dir: &std::path::Path) -> (ImageClassifier<Cpu>, ImageConfig) {
 fn the_real_efficientnet_is_that_of_timm() {
     let Some(dir) = efficientnet() else { return };
     let (net, _) = loaded(&dir);
-    let logits = values(net.forward(input(1, 224, 224), Pass::evaluation()));
+    let logits = values(net.forward(input(1, 224, 224).into(), Pass::evaluation()));
     let expected = &json("vision_models/expected.json")["efficientnet_lite0"];
     assert_eq!(logits.len(), 1000);
     assert_close("logits", &logits[..64], &numbers(&expected["logits"]), 1e-4);
@@ -448,7 +432,7 @@ fn the_real_efficientnet_is_that_of_timm() {
 fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize, Vec<f32>)> {
     use rekindle_data::image::{Augment, ImageLoader, Interpolation, Preprocess, read_images};
     let (net, config) = loaded(dir);
-    let pictures = &config.pictures;
+    let pictures = config.pictures.as_ref().unwrap();
     let options = rekindle_data::ReadOptions {
         on_bad_example: rekindle_data::OnBad::Skip,
         ..Default::default()
@@ -476,8 +460,8 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
         let shape = [batch.len(), batch.size, batch.size, 3];
         let x = TensorData::new(batch.pixels.clone(), shape);
         let x = Tensor::<Cpu, 4>::from_data(x, &Default::default());
-        let logits = values(net.forward(x, Pass::evaluation()));
-        for (row, &label) in logits.chunks(config.classes).zip(&batch.labels) {
+        let logits = values(net.forward(x.into(), Pass::evaluation()));
+        for (row, &label) in logits.chunks(config.outputs).zip(&batch.labels) {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
             answers.push((label as usize, best.unwrap(), row.to_vec()));
         }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use burn::backend::{Autodiff, Wgpu};
 use burn::tensor::Tensor;
-use rekindle_models::bert::NAMES;
 use rekindle_nn::{Pass, TuneAutodiff, ops};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
@@ -33,8 +32,9 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
     let texts = set(&json("tiny_bert/expected.json")["cases"]);
     let base = tiny_classifier::<B>(&device).with_dropout(0.1);
     let adapter = golden("tiny_bert/adapter");
+    let all = base.names();
     let (mut model, _): (_, LoraConfig) =
-        rekindle_peft::load(base, &adapter, &["classifier"], NAMES, &device).unwrap();
+        rekindle_peft::load(base, &adapter, &["classifier"], all, &device).unwrap();
     let mut optimizer = Optimizer::<B>::new(OptimizerConfig::default());
     let names = trainable(&model);
     (0..2)
@@ -45,7 +45,7 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
                 .iter()
                 .map(|name| (name.clone(), gradient(&grads, name).unwrap()))
                 .collect();
-            model = optimizer.step(model.clone(), grads, 1e-3, 1.0, &|_| 1.0, NAMES);
+            model = optimizer.step(model.clone(), grads, 1e-3, 1.0, &|_| 1.0, all);
             (loss, by_name)
         })
         .collect()
@@ -54,11 +54,11 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
 /// Loss and gradients of a step of an image model with these classes, on a batch of two.
 fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     let model = crate::vision::model::<B>(name, 10);
-    let logits = model.forward(crate::vision::input(2, side, side), pass);
+    let logits = model.forward(crate::vision::input(2, side, side).into(), pass);
     let classes = Tensor::from_data([3i32, 7].as_slice(), &B::Device::default());
     let loss = ops::cross_entropy(logits, classes, &ops::CrossEntropy::default()).sum();
     let mut grads = Gradients::<B>::default();
-    grads.backward(&loss, &model, rekindle_models::image::NAMES);
+    grads.backward(&loss, &model, model.names());
     let by_name = trainable(&model)
         .into_iter()
         .filter_map(|name| gradient(&grads, &name).map(|values| (name, values)))

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each package and the workspace's crates that it may import. An arrow the other way is a design fault, not a detail.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     (
         "rekindle-benches",
         &[
+            "rekindle-base",
             "rekindle-hub",
             "rekindle-models",
             "rekindle-nn",
@@ -21,6 +22,7 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     (
         "rekindle",
         &[
+            "rekindle-base",
             "rekindle-data",
             "rekindle-hub",
             "rekindle-metrics",
@@ -28,15 +30,32 @@ const IMPORTS: [(&str, &[&str]); 12] = [
             "rekindle-nn",
             "rekindle-peft",
             "rekindle-train",
+            "rekindle-weights",
         ],
     ),
-    ("rekindle-models", &["rekindle-nn"]),
-    ("rekindle-peft", &["rekindle-nn"]),
-    ("rekindle-train", &["rekindle-metrics", "rekindle-nn"]),
-    ("rekindle-data", &[]),
-    ("rekindle-hub", &[]),
-    ("rekindle-metrics", &[]),
-    ("rekindle-nn", &[]),
+    (
+        "rekindle-models",
+        &["rekindle-base", "rekindle-nn", "rekindle-weights"],
+    ),
+    (
+        "rekindle-peft",
+        &["rekindle-base", "rekindle-nn", "rekindle-weights"],
+    ),
+    (
+        "rekindle-train",
+        &[
+            "rekindle-base",
+            "rekindle-metrics",
+            "rekindle-nn",
+            "rekindle-weights",
+        ],
+    ),
+    ("rekindle-data", &["rekindle-base"]),
+    ("rekindle-hub", &["rekindle-base"]),
+    ("rekindle-metrics", &["rekindle-base"]),
+    ("rekindle-weights", &["rekindle-base"]),
+    ("rekindle-nn", &["rekindle-base"]),
+    ("rekindle-base", &[]),
     ("rekindle-tests", &[]),
     ("xtask", &[]),
 ];
@@ -58,7 +77,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
     ("burn-flex", &["rekindle-nn"]),
     ("tokenizers", &["rekindle-data"]),
     ("parquet", &["rekindle-data"]),
-    ("safetensors", &["rekindle-nn"]),
+    ("safetensors", &["rekindle-weights"]),
     // A network.
     ("ureq", &["rekindle-hub"]),
     // A terminal.
@@ -90,7 +109,7 @@ const UNSAFE_IN: [&str; 4] = [
     "crates/cli/src/memory.rs",
     "crates/nn/src/ops/flex/",
     "crates/nn/src/ops/flex.rs",
-    "crates/nn/src/tensors.rs",
+    "crates/weights/src/safetensors.rs",
 ];
 
 #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::DataError;
-use crate::near::near_misses;
 use crate::readers::{Cell, Format, ReadOptions, Table};
+use rekindle_base::near::near_misses;
 
 /// A column, by name or by its number counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

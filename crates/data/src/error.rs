@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::columns::Role;
 use crate::example::Place;
-use crate::near::{did_you_mean_or, quoted_list};
+use rekindle_base::near::{did_you_mean_or, quoted_list};
 
 /// How many labels or columns a message names before it says "and N more".
 const LISTED: usize = 20;

@@ -14,7 +14,7 @@
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
 //! The crate knows no network, no model and no tensor library. Everything that looks random is a pure function of
-//! its arguments through [`rng`], so an epoch can be entered at any batch.
+//! its arguments through [`rekindle_base::rng`], so an epoch can be entered at any batch.
 //!
 //! ```
 //! use rekindle_data::{LabelMap, ReadOptions, Sampler, read_examples};
@@ -37,9 +37,7 @@ mod example;
 pub mod image;
 pub mod labels;
 mod loader;
-mod near;
 pub mod readers;
-pub mod rng;
 mod sampler;
 mod split;
 pub mod text;

@@ -5,7 +5,7 @@
 //! shuffled too (theirs runs from long to short inside each mega-batch), the short last batch stays last, and the
 //! whole order is a pure function of `(seed, epoch)`.
 
-use crate::rng::{self, Stream};
+use rekindle_base::rng::{self, Stream};
 
 /// Batches in a mega-batch, at most; transformers' number.
 const MEGA_BATCH: usize = 50;

@@ -1,6 +1,7 @@
 //! What can go wrong between a model directory and a module.
 
-use rekindle_nn::{pickle::PickleError, tensors::TensorFileError};
+use rekindle_nn::host::ReadError;
+use rekindle_weights::WeightError;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -17,10 +18,10 @@ pub enum ModelError {
     },
     /// The file of weights is broken.
     #[error(transparent)]
-    Tensors(#[from] TensorFileError),
-    /// The file of weights, one of PyTorch's, is broken or refused.
+    Weights(#[from] WeightError),
+    /// A tensor could not be read back from the device.
     #[error(transparent)]
-    Pickle(#[from] PickleError),
+    Read(#[from] ReadError),
     /// `config.json` is not what was expected.
     #[error("{}: {reason}{}", path.display(), advice(reason))]
     Config {
@@ -29,15 +30,29 @@ pub enum ModelError {
         /// What was expected, what was found.
         reason: String,
     },
-    /// The directory holds no weights we can read.
-    #[error("{}: no weights found; expected model.safetensors, pytorch_model.bin or an index of either (*.index.json), found {found}\nhint: {hint}", path.display())]
-    NoWeights {
-        /// The directory.
+    /// A size in `config.json` that the weights do not have.
+    #[error("{}: `{key}` is {value}, but the weights have {expected}: {weights}\nhint: config.json and the weights belong to different models; fetch the model again, or correct config.json", path.display())]
+    Size {
+        /// `config.json`.
         path: PathBuf,
-        /// What lies there.
-        found: String,
-        /// What to do.
-        hint: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: usize,
+        /// The size that the weights have.
+        expected: usize,
+        /// Where they show it.
+        weights: String,
+    },
+    /// Two tensors of the checkpoint are the same parameter.
+    #[error("{}: the tensors `{}` and `{}` are both the parameter `{parameter}`\nhint: the file mixes two checkpoints; save one model's weights alone", path.display(), tensors[0], tensors[1])]
+    Twice {
+        /// The file of weights.
+        path: PathBuf,
+        /// The parameter's published name.
+        parameter: String,
+        /// The tensors' names.
+        tensors: [String; 2],
     },
     /// A tensor has another shape than the configuration says.
     #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?} by config.json\nhint: the weights and config.json belong to different models", path.display())]

@@ -1,15 +1,28 @@
 //! The zoo: a directory with `config.json` and weights -> a Burn module with a head. Every checkpoint tensor and every
 //! parameter is accounted for ([`LoadReport`]): loaded, newly initialised by declaration, or an error that names it.
 //!
+//! [`Pretrained::open`] looks into a directory and decides which family it is of; [`Model::from_pretrained`] loads it.
+//! A [`Model`] is a [`Backbone`] with a [`Head`].
+//!
 //! This crate never sees a file of examples.
 #![recursion_limit = "256"]
 
-pub mod bert;
+mod config;
+mod encoder;
 mod error;
-mod files;
+mod heads;
 pub mod image;
+mod input;
 mod load;
+mod model;
+mod pretrained;
+mod text;
 
+pub use config::{Modality, ModelConfig, TextLimits, read_config};
+pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, Layer};
 pub use error::ModelError;
-pub use files::WeightFiles;
-pub use load::{Checkpoint, LoadReport, Rule, Weights, read_config};
+pub use heads::{Head, HeadSpec, Problem, Reads};
+pub use input::{Activations, Input, TextInput};
+pub use load::LoadReport;
+pub use model::{Backbone, Model};
+pub use pretrained::Pretrained;

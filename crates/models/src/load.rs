@@ -1,64 +1,34 @@
-//! From a model directory to parameters, accounting for every tensor both ways.
+//! From files of weights to a module's parameters, accounting for every tensor and every parameter. Shapes are compared
+//! before anything is made; then one tensor at a time is read, moved to the device and let go.
 
-use crate::{ModelError, WeightFiles};
+use crate::ModelError;
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_nn::{
-    params::{self, Mapped, NameMap},
-    tensors::HostTensor,
+    host::from_host,
+    params::{self, NameMap},
 };
+use rekindle_weights::{WeightError, WeightFiles};
 use serde::Serialize;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
-/// A model directory's `config.json` as it stands.
-///
-/// # Errors
-/// When the file is missing, or is no JSON object.
-pub fn read_config(dir: &Path) -> Result<serde_json::Map<String, serde_json::Value>, ModelError> {
-    let path = dir.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    match serde_json::from_str(&text) {
-        Ok(serde_json::Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ModelError::Config {
-            path,
-            reason: "expected a JSON object".into(),
-        }),
-        Err(e) => Err(ModelError::Config {
-            path,
-            reason: format!("not valid JSON: {e}"),
-        }),
-    }
-}
-
-/// The weights of a model directory, opened but not yet read.
-pub struct Checkpoint {
-    files: WeightFiles,
-    path: PathBuf,
-}
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// What a model says of a checkpoint's tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// It is the parameter of this published name.
     Load(String),
     /// It is known and not needed, for this reason.
-    Ignore(&'static str),
+    Ignore(String),
 }
 
-/// How a model reads its checkpoints.
-pub struct Weights<'a> {
+/// How a model reads a checkpoint.
+pub(crate) struct Rules<'a> {
     /// Fields to published names.
     pub names: NameMap,
     /// What each tensor of the checkpoint is.
     pub rule: &'a dyn Fn(&str) -> Rule,
     /// The reason why a parameter (by published name) may be newly initialised, or `None` if it must be there.
     pub may_initialise: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether a tensor of another shape than the parameter is passed over (a head for other labels), with the reason.
+    /// Whether a tensor is passed over although the parameter is there (a head for other labels), with the reason.
     pub may_replace: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -100,185 +70,119 @@ impl LoadReport {
     }
 }
 
-impl Checkpoint {
-    /// Finds and opens the weights of a model directory: `model.safetensors` or its sharded index, else
-    /// `pytorch_model.bin` or its index, else the one file of weights that lies there. The path may also be that file's.
-    ///
-    /// # Errors
-    /// When there are none, or the file is broken.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        if dir.is_file() {
-            return Ok(Self {
-                files: WeightFiles::open(dir)?,
-                path: dir.to_owned(),
-            });
-        }
-        for name in [
-            "model.safetensors",
-            "model.safetensors.index.json",
-            "pytorch_model.bin",
-            "pytorch_model.bin.index.json",
-        ] {
-            let path = dir.join(name);
-            if path.is_file() {
-                return Ok(Self {
-                    files: WeightFiles::open(&path)?,
-                    path,
-                });
-            }
-        }
-        let mut found: Vec<String> = std::fs::read_dir(dir)
-            .map_err(|source| ModelError::Io {
-                path: dir.to_owned(),
-                source,
-            })?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        found.sort();
-        let is_weights = |name: &&String| {
-            let adapter = name.starts_with("adapter");
-            [".safetensors", ".bin", ".pth", ".pt", ".th"]
-                .iter()
-                .any(|extension| name.ends_with(extension) && !adapter)
-        };
-        if let [only] = found.iter().filter(is_weights).collect::<Vec<_>>()[..] {
-            let path = dir.join(only);
-            return Ok(Self {
-                files: WeightFiles::open(&path)?,
-                path,
-            });
-        }
-        let found = if found.is_empty() {
-            "an empty directory".into()
-        } else {
-            found.join(", ")
-        };
-        Err(ModelError::NoWeights {
-            path: dir.to_owned(),
-            found,
-            hint: "name a directory that holds a model as transformers saves it".into(),
-        })
-    }
-
-    /// The tensors.
-    #[must_use]
-    pub fn files(&self) -> &WeightFiles {
-        &self.files
-    }
-
-    /// Fills a module's parameters. Parameters that are newly initialised keep the values the module came with.
-    ///
-    /// # Errors
-    /// On a missing or unexpected tensor, a wrong shape, a type we cannot use, values that are not finite.
-    pub fn load_into<B: Backend, M: Module<B>>(
-        &self,
-        module: M,
-        weights: &Weights<'_>,
-        device: &B::Device,
-    ) -> Result<(M, LoadReport), ModelError> {
-        let mut report = LoadReport::default();
-        let mut wanted = BTreeMap::new();
-        for tensor in self.files.names() {
-            match (weights.rule)(tensor) {
-                Rule::Load(name) => drop(wanted.insert(name, tensor.to_owned())),
-                Rule::Ignore(reason) => report.ignored.push((tensor.to_owned(), reason.to_owned())),
-            }
-        }
-        for (entry, what) in self.files.ignored() {
-            let reason = format!("not a tensor but {what}");
-            report.ignored.push((entry.clone(), reason));
-        }
-
-        let mut missing = Vec::new();
-        let mut fail = None;
-        let mut values: BTreeMap<String, HostTensor> = BTreeMap::new();
-        params::visit(&module, &mut |param| {
-            if fail.is_some() {
-                return;
-            }
-            let name = weights.names.published(param.path);
-            match self.find(
-                &name,
-                param.shape.as_slice(),
-                wanted.remove(&name),
-                weights,
-                &mut report,
-            ) {
-                Ok(Found::Value(value)) => drop(values.insert(name, value)),
-                Ok(Found::New) => {}
-                Ok(Found::Missing) => missing.push(name),
-                Err(error) => fail = Some(error),
-            }
-        });
-        if let Some(error) = fail {
-            return Err(error);
-        }
-        if !missing.is_empty() {
-            return Err(ModelError::Missing {
-                path: self.path.clone(),
-                names: missing,
-            });
-        }
-        if !wanted.is_empty() {
-            return Err(ModelError::Unexpected {
-                path: self.path.clone(),
-                names: wanted.into_values().collect(),
-            });
-        }
-        let module = params::map(module, &mut |param| {
-            let value = match values.remove(&weights.names.published(param.path)) {
-                Some(host) => host.into_primitive::<B>(device),
-                None => param.value,
-            };
-            Mapped {
-                value,
-                trainable: param.trainable,
-            }
-        });
-        Ok((module, report))
-    }
-
-    /// What the checkpoint holds for one parameter.
-    fn find(
-        &self,
-        name: &str,
-        expected: &[usize],
-        tensor: Option<String>,
-        weights: &Weights<'_>,
-        report: &mut LoadReport,
-    ) -> Result<Found, ModelError> {
-        let Some(tensor) = tensor else {
-            return Ok(match (weights.may_initialise)(name) {
-                Some(reason) => {
-                    report.initialised.push((name.to_owned(), reason));
-                    Found::New
+/// Which tensor is which parameter (by published name), and which tensors are not needed.
+///
+/// # Errors
+/// When two tensors are one parameter.
+pub(crate) fn sort_tensors(
+    files: &WeightFiles,
+    rule: &dyn Fn(&str) -> Rule,
+) -> Result<(BTreeMap<String, String>, Vec<(String, String)>), ModelError> {
+    let mut wanted = BTreeMap::new();
+    let mut ignored = Vec::new();
+    for tensor in files.names() {
+        match rule(tensor) {
+            Rule::Ignore(reason) => ignored.push((tensor.to_owned(), reason)),
+            Rule::Load(name) => match wanted.entry(name) {
+                Entry::Vacant(place) => drop(place.insert(tensor.to_owned())),
+                Entry::Occupied(place) => {
+                    return Err(ModelError::Twice {
+                        path: files.path().to_owned(),
+                        parameter: place.key().clone(),
+                        tensors: [place.get().clone(), tensor.to_owned()],
+                    });
                 }
-                None => Found::Missing,
-            });
-        };
-        if let Some(reason) = (weights.may_replace)(name) {
-            report.initialised.push((name.to_owned(), reason));
-            return Ok(Found::New);
+            },
         }
-        let path = || self.files.file_of(&tensor).unwrap_or(&self.path).to_owned();
-        let Some(value) = self.files.read(&tensor)? else {
-            return Ok(Found::Missing);
+    }
+    for (entry, what) in files.ignored() {
+        ignored.push((entry.clone(), format!("not a tensor but {what}")));
+    }
+    Ok((wanted, ignored))
+}
+
+/// Fills a module's parameters. Those that are newly initialised are drawn as a new module would draw them.
+///
+/// # Errors
+/// On a missing or unexpected tensor, two for one parameter, a wrong shape, a type we cannot use, values that are not finite.
+pub(crate) fn load<B: Backend, M: Module<B>>(
+    module: M,
+    files: &WeightFiles,
+    rules: &Rules<'_>,
+    device: &B::Device,
+) -> Result<(M, LoadReport), ModelError> {
+    let (mut wanted, ignored) = sort_tensors(files, rules.rule)?;
+    let mut report = LoadReport {
+        ignored,
+        ..LoadReport::default()
+    };
+    let mut missing = Vec::new();
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for (path, shape) in params::shapes(&module) {
+        let name = rules.names.published(&path);
+        let Some(tensor) = wanted.remove(&name) else {
+            match (rules.may_initialise)(&name) {
+                Some(reason) => report.initialised.push((name, reason)),
+                None => missing.push(name),
+            }
+            continue;
         };
-        if value.shape != expected {
-            return Err(ModelError::Shape {
-                path: path(),
-                tensor: tensor.clone(),
-                expected: expected.to_vec(),
-                found: value.shape,
-            });
+        if let Some(reason) = (rules.may_replace)(&name) {
+            report.initialised.push((name, reason));
+            continue;
         }
-        report.loaded.push(name.to_owned());
-        Ok(Found::Value(value))
+        check(files, &tensor, shape.as_slice())?;
+        report.loaded.push(name);
+        found.insert(path, tensor);
+    }
+    if !missing.is_empty() {
+        return Err(ModelError::Missing {
+            path: files.path().to_owned(),
+            names: missing,
+        });
+    }
+    if !wanted.is_empty() {
+        return Err(ModelError::Unexpected {
+            path: files.path().to_owned(),
+            names: wanted.into_values().collect(),
+        });
+    }
+    let mut fail = None;
+    let module = params::load(module, &mut |path| {
+        let tensor = found.get(path).filter(|_| fail.is_none())?;
+        match files.read(tensor) {
+            Ok(host) => Some(from_host::<B>(host?, device)),
+            Err(error) => {
+                fail = Some(error);
+                None
+            }
+        }
+    });
+    match fail {
+        Some(error) => Err(error.into()),
+        None => Ok((module, report)),
     }
 }
 
-enum Found {
-    Value(HostTensor),
-    New,
-    Missing,
+/// Holds a tensor's shape and type against a parameter's.
+fn check(files: &WeightFiles, tensor: &str, expected: &[usize]) -> Result<(), ModelError> {
+    let path = || files.file_of(tensor).unwrap_or(files.path()).to_owned();
+    let found = files.shape(tensor).unwrap_or_default();
+    if found != expected {
+        return Err(ModelError::Shape {
+            path: path(),
+            tensor: tensor.to_owned(),
+            expected: expected.to_vec(),
+            found: found.to_vec(),
+        });
+    }
+    match files.dtype(tensor) {
+        Some(dtype) if !dtype.is_float() => Err(ModelError::Weights(WeightError::Type {
+            path: path(),
+            tensor: tensor.to_owned(),
+            dtype: dtype.to_string(),
+            expected: "F32, F16, BF16 or F64",
+        })),
+        _ => Ok(()),
+    }
 }

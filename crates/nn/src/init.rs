@@ -1,8 +1,28 @@
 //! Initial values of new parameters, drawn on the host from the counter-based generator: the same seed gives the same
 //! values on every backend and in any order of construction.
+//!
+//! A layer's parameters are [`lazy`]: drawn at their first use, so that one that is loaded before is never drawn.
 
-use crate::rng;
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::{
+    module::{Param, ParamId},
+    tensor::{Shape, Tensor, TensorData, backend::Backend},
+};
+use rekindle_base::rng;
+
+/// A parameter that `draw` makes when it is first used, and that trains.
+pub fn lazy<B: Backend, const D: usize>(
+    shape: [usize; D],
+    device: &B::Device,
+    draw: impl Fn([usize; D], &B::Device) -> Tensor<B, D> + Send + Sync + 'static,
+) -> Param<Tensor<B, D>> {
+    Param::uninitialized(
+        ParamId::new(),
+        move |device, trains| draw(shape, device).set_require_grad(trains),
+        device.clone(),
+        true,
+        Shape::from(shape.to_vec()),
+    )
+}
 
 /// Normal with mean 0 and standard deviation `std` (BERT's new heads: 0.02).
 pub fn normal<B: Backend, const D: usize>(

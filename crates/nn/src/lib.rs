@@ -1,5 +1,6 @@
 //! Fused training operations over Burn's `Backend` trait ([`ops`]), layers with adapter slots built on them
-//! ([`layers`]), and what every crate above needs to handle a module's parameters by name ([`params`], [`tensors`], [`pickle`]).
+//! ([`layers`]), and what every crate above needs to handle a module's parameters by name ([`params`]) and to move
+//! them to the host and back ([`host`]).
 //!
 //! This crate knows no checkpoint names, no model family and no training loop.
 //!
@@ -7,12 +8,10 @@
 //! D model width, H heads, K head width, V vocabulary, C classes.
 #![recursion_limit = "256"]
 
+pub mod host;
 pub mod init;
 pub mod layers;
 pub mod ops;
 pub mod params;
-pub mod pickle;
-pub mod rng;
-pub mod tensors;
 
 pub use ops::{Pass, Sequences, TuneAutodiff, TuneBackend};

@@ -1,13 +1,16 @@
 //! A module's float parameters by dotted path, whatever their rank: visit them, change them, freeze them, name them as a
 //! checkpoint does. Works on any Burn module.
 
+use crate::host::{self, ReadError};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Shape, Tensor, TensorPrimitive, backend::Backend, ops::FloatTensor},
 };
+use rekindle_base::HostTensor;
 
-/// How a model's checkpoints name what Rust fields cannot: pairs of (field, segment), for example `("layer_norm",
-/// "LayerNorm")`. Applied segment by segment, so it is its own inverse's mirror image.
+/// How a model's checkpoints name its parameters: pairs of (prefix of a field path, prefix of a published name), each of whole
+/// segments with at most one `*` for an index, for example `("backbone.layers.*.query",
+/// "bert.encoder.layer.*.attention.self.query")`. The first pair that matches counts; what none matches stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NameMap(pub &'static [(&'static str, &'static str)]);
 
@@ -15,31 +18,40 @@ impl NameMap {
     /// A field path as the checkpoint names it.
     #[must_use]
     pub fn published(&self, path: &str) -> String {
-        self.translate(path, |pair, segment| (pair.0 == segment).then_some(pair.1))
+        let mut pairs = self.0.iter();
+        pairs
+            .find_map(|(field, published)| rewrite(path, field, published))
+            .unwrap_or_else(|| path.to_owned())
     }
 
     /// A checkpoint's name as a field path.
     #[must_use]
     pub fn field(&self, name: &str) -> String {
-        self.translate(name, |pair, segment| (pair.1 == segment).then_some(pair.0))
+        let mut pairs = self.0.iter();
+        pairs
+            .find_map(|(field, published)| rewrite(name, published, field))
+            .unwrap_or_else(|| name.to_owned())
     }
+}
 
-    fn translate<'a>(
-        &'a self,
-        path: &'a str,
-        with: impl Fn(&(&'static str, &'static str), &str) -> Option<&'static str>,
-    ) -> String {
-        let segments: Vec<&str> = path
-            .split('.')
-            .map(|segment| {
-                self.0
-                    .iter()
-                    .find_map(|pair| with(pair, segment))
-                    .unwrap_or(segment)
-            })
-            .collect();
-        segments.join(".")
+/// `path` with its prefix `from` replaced by `to`; `None` where it does not begin so. An empty prefix matches everything.
+fn rewrite(path: &str, from: &str, to: &str) -> Option<String> {
+    let segments = |pattern| str::split(pattern, '.').filter(|segment| !segment.is_empty());
+    let (mut rest, mut index) = (path, "");
+    for segment in segments(from) {
+        let (head, tail) = rest.split_once('.').unwrap_or((rest, ""));
+        if segment == "*" && head.parse::<usize>().is_ok() {
+            index = head;
+        } else if segment != head {
+            return None;
+        }
+        rest = tail;
     }
+    let parts: Vec<&str> = segments(to)
+        .map(|segment| if segment == "*" { index } else { segment })
+        .chain((!rest.is_empty()).then_some(rest))
+        .collect();
+    Some(parts.join("."))
 }
 
 /// One float parameter on a visit.
@@ -62,6 +74,26 @@ pub fn visit<B: Backend, M: Module<B>>(module: &M, visit: &mut dyn FnMut(ParamRe
         path: Vec::new(),
         then: visit,
     });
+}
+
+/// Every float parameter on the host, by published name, in order of definition.
+///
+/// # Errors
+/// When the device does not give one back.
+pub fn state<B: Backend, M: Module<B>>(
+    module: &M,
+    names: NameMap,
+) -> Result<Vec<(String, HostTensor)>, ReadError> {
+    let mut state = Ok(Vec::new());
+    visit(module, &mut |param: ParamRef<'_, B>| {
+        if let Ok(read) = &mut state {
+            match host::to_host::<B>(param.value) {
+                Ok(tensor) => read.push((names.published(param.path), tensor)),
+                Err(error) => state = Err(error),
+            }
+        }
+    });
+    state
 }
 
 /// What a map makes of a parameter.
@@ -91,17 +123,37 @@ pub fn is_buffer(path: &str) -> bool {
     matches!(name, "running_mean" | "running_var")
 }
 
-/// Sets which parameters train, by path; buffers never do.
+/// Sets which parameters train, by path; buffers never do. A parameter that is not made yet stays so.
 pub fn set_trainable<B: Backend, M: Module<B>>(
     module: M,
     trainable: &mut dyn FnMut(&str) -> bool,
 ) -> M {
-    map(module, &mut |param| {
-        let trainable = trainable(param.path);
-        Mapped {
-            value: param.value,
-            trainable,
-        }
+    module.map(&mut Walk {
+        path: Vec::new(),
+        then: Trainable(trainable),
+    })
+}
+
+/// The dotted paths and shapes of every float parameter, in order of definition. What is not made yet stays so: a shape
+/// can be held against a file's before anything of that size exists.
+pub fn shapes<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, Shape)> {
+    let mut walk = Walk {
+        path: Vec::new(),
+        then: Shapes(Vec::new()),
+    };
+    module.visit(&mut walk);
+    walk.then.0
+}
+
+/// Replaces every float parameter, by path, for which `source` has a value of its shape, without making the old value
+/// first; makes the others. Whether a parameter trains stays as it was.
+pub fn load<B: Backend, M: Module<B>>(
+    module: M,
+    source: &mut dyn FnMut(&str) -> Option<FloatTensor<B>>,
+) -> M {
+    module.map(&mut Walk {
+        path: Vec::new(),
+        then: Load(source),
     })
 }
 
@@ -138,22 +190,93 @@ struct Walk<F> {
     then: F,
 }
 
-/// Whether a container is an enum, whose variant's name is no part of a path.
-fn is_enum(container: &str) -> bool {
-    container.starts_with("Enum:")
-}
-
-impl<B: Backend> ModuleVisitor<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>)> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        if !is_enum(container) {
+impl<F> Walk<F> {
+    // The name of an enum's variant is no part of a path.
+    fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
             self.path.push(name.to_owned());
         }
     }
 
-    fn exit_module(&mut self, _: &str, container: &str) {
-        if !is_enum(container) {
+    fn exit(&mut self, container: &str) {
+        if !container.starts_with("Enum:") {
             self.path.pop();
         }
+    }
+}
+
+struct Shapes(Vec<(String, Shape)>);
+
+impl<B: Backend> ModuleVisitor<B> for Walk<Shapes> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.then.0.push((self.path.join("."), param.lazy_shape()));
+    }
+}
+
+struct Trainable<'a>(&'a mut dyn FnMut(&str) -> bool);
+
+impl<B: Backend> ModuleMapper<B> for Walk<Trainable<'_>> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let path = self.path.join(".");
+        let trainable = (self.then.0)(&path) && !is_buffer(&path);
+        // A tracked result of an operation is no leaf; only a change of state may make one.
+        if param.is_initialized() && param.is_require_grad() == trainable {
+            param
+        } else {
+            param.set_require_grad(trainable)
+        }
+    }
+}
+
+struct Load<'a, B: Backend>(&'a mut dyn FnMut(&str) -> Option<FloatTensor<B>>);
+
+impl<B: Backend> ModuleMapper<B> for Walk<Load<'_, B>> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        match (self.then.0)(&self.path.join(".")) {
+            Some(value) => {
+                let id = param.id;
+                let value = Tensor::from_primitive(TensorPrimitive::Float(value));
+                param.transform_for_load(value, id)
+            }
+            None => {
+                param.val();
+                param
+            }
+        }
+    }
+}
+
+impl<B: Backend> ModuleVisitor<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>)> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
@@ -170,15 +293,11 @@ impl<B: Backend> ModuleVisitor<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>)> {
 
 impl<B: Backend> ModuleMapper<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>) -> Mapped<B>> {
     fn enter_module(&mut self, name: &str, container: &str) {
-        if !is_enum(container) {
-            self.path.push(name.to_owned());
-        }
+        self.enter(name, container);
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {
-        if !is_enum(container) {
-            self.path.pop();
-        }
+        self.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
@@ -203,16 +322,81 @@ impl<B: Backend> ModuleMapper<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>) -> Map
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cpu"))]
 mod tests {
-    use super::NameMap;
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::layers::Linear;
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::TensorData;
 
     #[test]
     fn names_map_both_ways() {
-        let names = NameMap(&[("layer_norm", "LayerNorm"), ("self_attention", "self")]);
-        let field = "bert.encoder.layer.0.attention.self_attention.query.weight";
-        let published = "bert.encoder.layer.0.attention.self.query.weight";
-        assert_eq!(names.published(field), published);
-        assert_eq!(names.field(published), field);
+        let names = NameMap(&[
+            ("head.out", "classifier"),
+            (
+                "backbone.layers.*.query",
+                "bert.encoder.layer.*.attention.self.query",
+            ),
+            ("backbone.norm", "bert.LayerNorm"),
+            ("backbone", ""),
+        ]);
+        for (field, published) in [
+            (
+                "backbone.layers.10.query.weight",
+                "bert.encoder.layer.10.attention.self.query.weight",
+            ),
+            ("head.out.bias", "classifier.bias"),
+            ("head.out", "classifier"),
+            ("backbone.norm.weight", "bert.LayerNorm.weight"),
+            // Whole segments only.
+            ("backbone.normal.weight", "normal.weight"),
+            ("backbone.layers.x.query", "layers.x.query"),
+        ] {
+            assert_eq!(names.published(field), published);
+            assert_eq!(names.field(published), field);
+        }
+        assert_eq!(NameMap(&[("a", "b")]).published("c.a"), "c.a");
+    }
+
+    /// A size that no memory holds shows in the shape and is never made.
+    #[test]
+    fn what_is_loaded_is_never_made_before() {
+        type B = Autodiff<Flex>;
+        let device = Default::default();
+        let huge = Linear::<B>::normal(1, 1 << 40, 1 << 40, 0.1, &device);
+        let of = shapes(&huge);
+        assert_eq!(of[0].0, "weight");
+        assert_eq!(of[0].1.as_slice(), [1 << 40, 1 << 40]);
+        let huge = set_trainable(huge, &mut |path| path == "bias");
+        let loaded = load(huge, &mut |path| {
+            let shape = if path == "weight" {
+                vec![2, 3]
+            } else {
+                vec![2]
+            };
+            let values = vec![0.5f32; shape.iter().product()];
+            Some(
+                <B as burn::tensor::ops::FloatTensorOps<B>>::float_from_data(
+                    TensorData::new(values, shape),
+                    &device,
+                ),
+            )
+        });
+        assert_eq!(loaded.dims(), (3, 2));
+        assert!(!loaded.weight.is_require_grad());
+        assert!(loaded.bias.unwrap().is_require_grad());
+    }
+
+    /// What is not loaded is what it would have been in a new module.
+    #[test]
+    fn what_is_not_loaded_is_drawn() {
+        let device = Default::default();
+        let new = || Linear::<Flex>::normal(1, 4, 2, 0.1, &device);
+        let loaded = load(new(), &mut |_| None);
+        assert!(loaded.weight.is_initialized());
+        let values =
+            |linear: &Linear<Flex>| linear.weight.val().into_data().to_vec::<f32>().unwrap();
+        assert_eq!(values(&loaded), values(&new()));
     }
 }

@@ -6,11 +6,11 @@
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
+use rekindle_base::rng::{self, Row, drop_threshold};
 use rekindle_nn::ops::{
     self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
     Rectify, Window,
 };
-use rekindle_nn::rng::{self, Row, drop_threshold};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
 
 type Ad = Autodiff<Flex>;

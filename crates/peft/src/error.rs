@@ -1,6 +1,7 @@
 //! What can go wrong with adapters.
 
-use rekindle_nn::tensors::TensorFileError;
+use rekindle_nn::host::ReadError;
+use rekindle_weights::WeightError;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -60,7 +61,10 @@ pub enum PeftError {
     },
     /// The tensors' file is broken.
     #[error(transparent)]
-    Tensors(#[from] TensorFileError),
+    Tensors(#[from] WeightError),
+    /// A tensor could not be read back from the device.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// `adapter_config.json` is not what was expected.
     #[error("{}: {reason}\nhint: LoRA adapters as PEFT saves them can be read; merge any other into its model with PEFT's merge_and_unload first", path.display())]
     Config {

@@ -5,10 +5,10 @@ use burn::{
     module::{Module, Param},
     tensor::backend::Backend,
 };
+use rekindle_base::rng;
 use rekindle_nn::{
     layers::{AdapterSlots, LowRank},
     params::{self, NameMap},
-    rng,
 };
 
 /// The layers (published paths) that a configuration means, by PEFT's rules.

@@ -2,12 +2,14 @@
 
 use crate::{LoraConfig, PeftError, inject, lora::is_saved};
 use burn::{module::Module, tensor::backend::Backend};
+use rekindle_base::write_atomically;
 use rekindle_nn::{
+    host::{from_host, to_host},
     layers::AdapterSlots,
-    params::{self, Mapped, NameMap, ParamRef},
-    tensors::{self, HostTensor, TensorFiles},
+    params::{self, NameMap, ParamRef},
 };
-use std::{collections::BTreeMap, path::Path};
+use rekindle_weights::{self as weights, WeightFiles};
+use std::{collections::BTreeSet, path::Path};
 
 const PREFIX: &str = "base_model.model.";
 const SUBSTITUTES: [(&str, &str); 2] = [
@@ -41,23 +43,21 @@ pub fn save<B: Backend, M: Module<B>>(
         source,
     };
     std::fs::create_dir_all(dir).map_err(io)?;
-    let mut state: Vec<(String, HostTensor)> = Vec::new();
+    let mut state = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
         if is_saved(&published, config) {
-            state.push((
-                on_disk(&published),
-                HostTensor::from_primitive::<B>(param.value),
-            ));
+            state.push(to_host::<B>(param.value).map(|tensor| (on_disk(&published), tensor)));
         }
     });
-    tensors::write(
+    let state = state.into_iter().collect::<Result<Vec<_>, _>>()?;
+    weights::write(
         &dir.join("adapter_model.safetensors"),
         state.iter().map(|(n, t)| (n.as_str(), t)),
         &[],
     )?;
     let text = format!("{:#}\n", config.to_json());
-    tensors::write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
+    write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
 }
 
 /// Reads an adapter directory's configuration.
@@ -91,7 +91,7 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
 ) -> Result<(M, LoraConfig), PeftError> {
     let mut config = read_config(dir)?;
     let path = dir.join("adapter_model.safetensors");
-    let files = TensorFiles::open(&path)?;
+    let files = WeightFiles::open(&path)?;
     // PEFT lists `score` for every SEQ_CLS model, whichever head it has; what counts is what the file holds.
     config.modules_to_save.retain(|module| {
         files
@@ -111,47 +111,107 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
         path: path.clone(),
         reason,
     };
+    check_rank(&files, &config).map_err(mismatch)?;
     let (model, _) = inject(model, &config, names, 0, device)?;
-    let mut values: BTreeMap<String, HostTensor> = BTreeMap::new();
-    let mut fail: Option<PeftError> = None;
-    params::visit(&model, &mut |param: ParamRef<'_, B>| {
-        let published = names.published(param.path);
-        if fail.is_some() || !is_saved(&published, &config) {
-            return;
+    let mut wanted = BTreeSet::new();
+    for (path, shape) in params::shapes(&model) {
+        let published = names.published(&path);
+        if !is_saved(&published, &config) {
+            continue;
         }
         let name = on_disk(&published);
-        match files.read(&name) {
-            Ok(Some(value)) if value.shape == param.shape.as_slice() => {
-                drop(values.insert(name, value))
-            }
-            Ok(Some(value)) => {
-                let expected = param.shape.as_slice();
-                fail = Some(mismatch(format!(
-                    "tensor `{name}` has shape {:?}, expected {expected:?}",
-                    value.shape
+        match files.shape(&name) {
+            Some(found) if found == shape.as_slice() => drop(wanted.insert(name)),
+            Some(found) => {
+                let expected = shape.as_slice();
+                return Err(mismatch(format!(
+                    "tensor `{name}` has shape {found:?}, expected {expected:?}"
                 )));
             }
-            Ok(None) => fail = Some(mismatch(format!("tensor `{name}` is missing"))),
-            Err(error) => fail = Some(error.into()),
+            None => return Err(mismatch(format!("tensor `{name}` is missing"))),
         }
-    });
-    if let Some(error) = fail {
-        return Err(error);
     }
-    if let Some(name) = files.names().find(|name| !values.contains_key(*name)) {
+    if let Some(name) = files.names().find(|name| !wanted.contains(*name)) {
         return Err(mismatch(format!(
             "tensor `{name}` has no place in this model"
         )));
     }
-    let model = params::map(model, &mut |param| {
-        let value = match values.remove(&on_disk(&names.published(param.path))) {
-            Some(host) => host.into_primitive::<B>(device),
-            None => param.value,
-        };
-        Mapped {
-            value,
-            trainable: param.trainable,
+    let mut fail = None;
+    let model = params::load(model, &mut |path| {
+        let name = on_disk(&names.published(path));
+        if fail.is_some() || !wanted.contains(&name) {
+            return None;
+        }
+        match files.read(&name) {
+            Ok(host) => Some(from_host::<B>(host?, device)),
+            Err(error) => {
+                fail = Some(error);
+                None
+            }
         }
     });
-    Ok((model, config))
+    match fail {
+        Some(error) => Err(error.into()),
+        None => Ok((model, config)),
+    }
+}
+
+/// Holds the configuration's rank against the file's tensors, before anything of that size is made.
+fn check_rank(files: &WeightFiles, config: &LoraConfig) -> Result<(), String> {
+    for name in files
+        .names()
+        .filter(|name| name.ends_with(".lora_A.weight"))
+    {
+        let shape = files.shape(name).unwrap_or_default();
+        if shape.first() != Some(&config.r) {
+            return Err(format!(
+                "`r` is {} in adapter_config.json, but tensor `{name}` has shape {shape:?}",
+                config.r
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use burn::backend::Flex;
+    use rekindle_nn::layers::Linear;
+
+    /// Regression: a rank of 1e18 made an adapter of that size, and the process was killed.
+    #[test]
+    fn a_rank_that_is_not_the_file_s_is_refused_by_name() {
+        let device = Default::default();
+        let folder = tempfile::tempdir().unwrap();
+        let config = LoraConfig {
+            r: 2,
+            target_modules: crate::TargetModules::AllLinear,
+            ..LoraConfig::default()
+        };
+        let layers = || vec![Linear::<Flex>::normal(1, 4, 3, 0.1, &device)];
+        let (model, _) = inject(layers(), &config, NameMap::default(), 0, &device).unwrap();
+        save(&model, &config, NameMap::default(), folder.path()).unwrap();
+        let (loaded, read) =
+            load(layers(), folder.path(), &[], NameMap::default(), &device).unwrap();
+        assert_eq!(read, config);
+        let a = |model: &Vec<Linear<Flex>>| {
+            let adapter = model[0].adapter.as_ref().unwrap();
+            adapter.lora_a.val().into_data().to_vec::<f32>().unwrap()
+        };
+        assert_eq!(a(&loaded), a(&model));
+
+        let path = folder.path().join("adapter_config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace("\"r\": 2", "\"r\": 1000000000000000000");
+        std::fs::write(&path, text).unwrap();
+        let message = load(layers(), folder.path(), &[], NameMap::default(), &device)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        let expected = "`r` is 1000000000000000000 in adapter_config.json, but tensor \
+                        `base_model.model.0.lora_A.weight` has shape [2, 4]";
+        assert!(message.contains(expected), "{message}");
+    }
 }

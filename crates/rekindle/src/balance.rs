@@ -1,7 +1,7 @@
 //! Labels that are rare: weights for their losses, and draws that see all labels alike.
 
 use crate::RunConfig;
-use rekindle_data::rng::{self, Stream};
+use rekindle_base::rng::{self, Stream};
 use rekindle_nn::ops::CrossEntropy;
 
 /// The loss of a run: label smoothing, and class weights if asked for.

@@ -19,11 +19,12 @@ use rekindle_data::{
 use rekindle_hub::Hub;
 use rekindle_metrics::{CalibrationReport, ClassificationReport};
 use rekindle_models::{
-    Checkpoint, WeightFiles,
+    Checkpoint,
     bert::{BertClassifier, BertConfig, Head, NAMES, Pooling},
     image::{ImageClassifier, ImageConfig, ImageHead, read_image_config},
 };
-use rekindle_nn::{TuneAutodiff, TuneBackend};
+use rekindle_nn::{TuneAutodiff, TuneBackend, host::ReadError};
+use rekindle_weights::WeightFiles;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -79,18 +80,18 @@ enum Model {
 
 /// An image model of any backend.
 trait ForwardPictures {
-    fn logits(&self, batch: &ImageBatch) -> Vec<f32>;
+    fn logits(&self, batch: &ImageBatch) -> Result<Vec<f32>, ReadError>;
 }
 
 impl<B: TuneBackend> ForwardPictures for Pictures<B> {
-    fn logits(&self, batch: &ImageBatch) -> Vec<f32> {
+    fn logits(&self, batch: &ImageBatch) -> Result<Vec<f32>, ReadError> {
         self.logits(batch)
     }
 }
 
 /// A model of any backend.
 trait Forward {
-    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Logits;
+    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Result<Logits, ReadError>;
 }
 
 struct OnDevice<B: TuneBackend> {
@@ -99,7 +100,7 @@ struct OnDevice<B: TuneBackend> {
 }
 
 impl<B: TuneBackend> Forward for OnDevice<B> {
-    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Logits {
+    fn logits(&self, set: &EncodedSet, batch_size: usize) -> Result<Logits, ReadError> {
         evaluation::logits(&self.model, set, batch_size, &self.device)
     }
 }
@@ -458,7 +459,7 @@ impl Classifier {
         let (mut values, mut seen) = (Vec::new(), Vec::new());
         for batch in batches {
             let batch = batch??;
-            values.extend(model.logits(&batch));
+            values.extend(model.logits(&batch)?);
             seen.extend(batch.indices);
         }
         Ok((Logits::new(values, self.labels.len()), seen))
@@ -512,7 +513,7 @@ impl Classifier {
             items,
             labels: Vec::new(),
         };
-        Ok(self.predictions(&model.logits(&set, self.batch_size)))
+        Ok(self.predictions(&model.logits(&set, self.batch_size)?))
     }
 
     /// Predicts the labels of a file's examples, by the columns that the configuration's `[data]` names. Returns the
@@ -529,7 +530,7 @@ impl Classifier {
         let (examples, _) = data::read_unlabelled(path, config, observer)?;
         let (model, encoder) = self.texts()?;
         let set = encoder.encode_examples(&examples, None)?;
-        let predictions = self.predictions(&model.logits(&set, self.batch_size));
+        let predictions = self.predictions(&model.logits(&set, self.batch_size)?);
         Ok((examples, predictions))
     }
 
@@ -549,7 +550,7 @@ impl Classifier {
         let (model, encoder) = self.texts()?;
         let (examples, notes) = data::read_labelled(path, config, observer)?;
         let set = encoder.encode_examples(&examples, Some(&self.labels))?;
-        let logits = model.logits(&set, config.eval.batch_size);
+        let logits = model.logits(&set, config.eval.batch_size)?;
         let report = evaluation::score(&logits, &set.labels)?.report();
         let mistakes = evaluation::worst(
             &logits,

@@ -19,6 +19,12 @@ pub enum Error {
     /// Loading or saving the model.
     #[error(transparent)]
     Model(#[from] rekindle_models::ModelError),
+    /// Reading a file of weights.
+    #[error(transparent)]
+    Weights(#[from] rekindle_weights::WeightError),
+    /// A tensor could not be read back from the device.
+    #[error(transparent)]
+    Read(#[from] rekindle_nn::host::ReadError),
     /// Adapters and freezing.
     #[error(transparent)]
     Peft(#[from] rekindle_peft::PeftError),

@@ -6,7 +6,10 @@ use burn::tensor::Tensor;
 use rekindle_data::{EncodedSet, Example, Sampler, TextBatch};
 use rekindle_metrics::{Calibration, CalibrationReport, Classification};
 use rekindle_models::bert::{BertClassifier, TextInput};
-use rekindle_nn::{Pass, Sequences, TuneBackend, tensors::HostTensor};
+use rekindle_nn::{
+    Pass, Sequences, TuneBackend,
+    host::{self, ReadError},
+};
 use rekindle_train::Evaluation;
 use std::collections::BTreeMap;
 
@@ -58,7 +61,7 @@ pub(crate) fn logits<B: TuneBackend>(
     set: &EncodedSet,
     batch_size: usize,
     device: &B::Device,
-) -> Logits {
+) -> Result<Logits, ReadError> {
     let head = |batch: &TextBatch| model.forward(&input::<B>(batch, device), Pass::evaluation());
     logits_by(set, batch_size, model.classes(), head)
 }
@@ -69,7 +72,7 @@ pub(crate) fn logits_by<B: TuneBackend>(
     batch_size: usize,
     classes: usize,
     forward: impl Fn(&TextBatch) -> Tensor<B, 2>,
-) -> Logits {
+) -> Result<Logits, ReadError> {
     let sampler = Sampler {
         seed: 0,
         shuffle: false,
@@ -81,12 +84,12 @@ pub(crate) fn logits_by<B: TuneBackend>(
     for indices in sampler.epoch(&set.lengths(), 0) {
         let batch = TextBatch::pack(set, &indices);
         let out = forward(&batch);
-        let rows = HostTensor::from_primitive::<B>(out.into_primitive().tensor()).values;
+        let rows = host::values(out)?;
         for (row, index) in rows.chunks(classes).zip(&batch.indices) {
             values[index * classes..][..classes].copy_from_slice(row);
         }
     }
-    Logits { values, classes }
+    Ok(Logits { values, classes })
 }
 
 /// Softmax in f64.

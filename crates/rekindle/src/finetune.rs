@@ -10,9 +10,10 @@ use crate::{
     text,
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
+use rekindle_base::write_atomically;
 use rekindle_hub::Source;
 use rekindle_metrics::{CalibrationReport, ClassificationReport};
-use rekindle_nn::{TuneAutodiff, params, tensors::write_atomically};
+use rekindle_nn::{TuneAutodiff, params};
 use rekindle_train::{
     BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir,
     Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,

@@ -31,9 +31,9 @@ use rekindle_hub::{DatasetKind, Hub, Resolved, Source};
 use rekindle_models::image::{ImageClassifier, ImageConfig, ImageHead, NAMES, read_image_config};
 use rekindle_nn::{
     Pass, TuneAutodiff, TuneBackend,
+    host::{self, ReadError},
     ops::{self, CrossEntropy},
     params::{self, NameMap, ParamRef},
-    tensors::HostTensor,
 };
 use rekindle_peft::Trainable;
 use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
@@ -495,10 +495,6 @@ fn pixels<B: Backend>(batch: &ImageBatch, device: &B::Device) -> Tensor<B, 4> {
     Tensor::from_data(TensorData::new(batch.pixels.clone(), shape), device)
 }
 
-fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    HostTensor::from_primitive::<B>(tensor.into_primitive().tensor()).values
-}
-
 /// What the frozen beginning puts out: feature maps, or pooled features where it is the whole trunk.
 enum Output<B: Backend> {
     Maps(Tensor<B, 4>),
@@ -557,8 +553,8 @@ impl<B: TuneAutodiff> ImageClassification<B> {
         };
         if let Some((features, view)) = kept {
             let rows = match &output {
-                Output::Maps(maps) => host(maps.clone()),
-                Output::Pooled(pooled) => host(pooled.clone()),
+                Output::Maps(maps) => host::values(maps.clone())?,
+                Output::Pooled(pooled) => host::values(pooled.clone())?,
             };
             let mut cost = lock(&self.kept.cost);
             cost.0 += n as u64;
@@ -616,7 +612,7 @@ impl<B: TuneAutodiff> ImageClassification<B> {
                     model.pool(model.trunk(maps, frozen..self.units, Pass::evaluation()))
                 }
             };
-            values.extend(host(model.head(pooled, 0.0, Pass::evaluation())));
+            values.extend(host::values(model.head(pooled, 0.0, Pass::evaluation()))?);
             seen.extend(batch.indices);
         }
         Ok((Logits::new(values, classes), seen))
@@ -948,11 +944,11 @@ pub(crate) struct Pictures<B: TuneBackend> {
 
 impl<B: TuneBackend> Pictures<B> {
     /// Logits of a batch.
-    pub(crate) fn logits(&self, batch: &ImageBatch) -> Vec<f32> {
+    pub(crate) fn logits(&self, batch: &ImageBatch) -> Result<Vec<f32>, ReadError> {
         if batch.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let x = pixels::<B>(batch, &self.device);
-        host(self.model.forward(x, Pass::evaluation()))
+        host::values(self.model.forward(x, Pass::evaluation()))
     }
 }

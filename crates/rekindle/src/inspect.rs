@@ -1,10 +1,9 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
 use crate::{Error, images::is_model, plan::grouped, saved::Saved};
-use rekindle_models::{
-    Checkpoint, WeightFiles, bert::BertConfig, image::read_image_config, read_config,
-};
+use rekindle_models::{Checkpoint, bert::BertConfig, image::read_image_config, read_config};
 use rekindle_train::{Checkpoint as TrainCheckpoint, Event, read_metrics};
+use rekindle_weights::WeightFiles;
 use std::{fmt::Write, fs, path::Path};
 
 /// Describes a run directory, a model or adapter directory, a checkpoint, or a file of weights. With `all`, every tensor.
@@ -75,7 +74,7 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
             let _ = writeln!(
                 out,
                 "  {name}  {} {shape:?}",
-                files.dtype(name).unwrap_or_default()
+                files.dtype(name).map(|d| d.to_string()).unwrap_or_default()
             );
         }
     }

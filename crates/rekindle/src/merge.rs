@@ -130,9 +130,9 @@ impl OnBackend for Merge<'_> {
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<f32, Error> {
         const BATCH: usize = 32;
         let model = load::<<B as AutodiffBackend>::InnerBackend>(self.located, device)?;
-        let before = evaluation::logits(&model, self.set, BATCH, device);
+        let before = evaluation::logits(&model, self.set, BATCH, device)?;
         let model = rekindle_peft::merge(model);
-        let after = evaluation::logits(&model, self.set, BATCH, device);
+        let after = evaluation::logits(&model, self.set, BATCH, device)?;
         let config = BertConfig {
             labels: self.located.labels.clone(),
             mean_pooling: model.pooling() == Pooling::Mean,

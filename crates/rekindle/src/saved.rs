@@ -2,7 +2,7 @@
 //! `rekindle.json` beside the files that Python reads.
 
 use crate::Error;
-use rekindle_nn::tensors::write_atomically;
+use rekindle_base::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 

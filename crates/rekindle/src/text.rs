@@ -21,10 +21,9 @@ use rekindle_models::{
     bert::{BertClassifier, BertConfig, Head, NAMES, Pooling},
 };
 use rekindle_nn::{
-    Pass, TuneAutodiff,
+    Pass, TuneAutodiff, host,
     ops::{self, CrossEntropy, Precision},
     params::{self, NameMap},
-    tensors::HostTensor,
 };
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
@@ -473,7 +472,8 @@ impl<B: TuneAutodiff> Job<B> for TextClassification<B> {
                 model.head(features, pass)
             }),
             None => logits::<B::InnerBackend>(model, set, size, &self.device),
-        };
+        }
+        .map_err(boxed)?;
         let figures = evaluation::figures(&logits, &self.prepared.validation.labels);
         *self.last.borrow_mut() = Some(logits);
         figures.map_err(boxed)
@@ -497,9 +497,9 @@ impl<B: TuneAutodiff> TextClassification<B> {
         }
         let input = input::<B::InnerBackend>(batch, &self.device);
         let features = frozen.features(&input, pass);
-        let rows = features.clone().into_primitive().tensor();
-        let rows = HostTensor::from_primitive::<B::InnerBackend>(rows).values;
-        let _ = kept.put(AS_EVALUATED, &batch.indices, &rows);
+        if let Ok(rows) = host::values(features.clone()) {
+            let _ = kept.put(AS_EVALUATED, &batch.indices, &rows);
+        }
         features
     }
 }
@@ -536,8 +536,10 @@ impl<B: TuneAutodiff> Task<B> for TextClassification<B> {
             .take()
             .filter(|_| evaluated && split == "validation");
         let size = self.config.eval.batch_size;
-        let logits =
-            known.unwrap_or_else(|| logits::<B::InnerBackend>(model, set, size, &self.device));
+        let logits = match known {
+            Some(known) => known,
+            None => logits::<B::InnerBackend>(model, set, size, &self.device)?,
+        };
         Ok(Judged {
             split,
             report: score(&logits, &set.labels)?.report(),

@@ -7,10 +7,11 @@ use burn::{
         ops::{FloatTensor, FloatTensorOps},
     },
 };
+use rekindle_base::HostTensor;
 use rekindle_nn::{
     TuneAutodiff,
+    host::{ReadError, from_host, to_host},
     params::{self, Mapped, NameMap, ParamRef},
-    tensors::HostTensor,
 };
 use std::collections::BTreeMap;
 
@@ -64,12 +65,12 @@ impl<B: TuneAutodiff> Average<B> {
         })
     }
 
-    pub(crate) fn state(&self) -> Vec<(String, HostTensor)> {
+    pub(crate) fn state(&self) -> Result<Vec<(String, HostTensor)>, ReadError> {
         self.values
             .iter()
             .map(|(name, value)| {
-                let host = HostTensor::from_primitive::<Inner<B>>(value.clone());
-                (name.clone(), host)
+                let host = to_host::<Inner<B>>(value.clone())?;
+                Ok((name.clone(), host))
             })
             .collect()
     }
@@ -81,7 +82,7 @@ impl<B: TuneAutodiff> Average<B> {
     ) -> Self {
         let values = state
             .into_iter()
-            .map(|(name, host)| (name, host.into_primitive::<Inner<B>>(device)))
+            .map(|(name, host)| (name, from_host::<Inner<B>>(host, device)))
             .collect();
         Self { decay, values }
     }

@@ -5,11 +5,13 @@
 
 use crate::{Average, Optimizer, RunDir, TrainConfig, TrainError};
 use burn::{module::Module, tensor::backend::Backend};
+use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
     TuneAutodiff,
+    host::{ReadError, from_host, to_host},
     params::{self, Mapped, NameMap, ParamRef},
-    tensors::{self, HostTensor, TensorFiles, write_atomically},
 };
+use rekindle_weights::{self as weights, WeightFiles};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -124,17 +126,20 @@ impl Checkpoint {
             .map_err(TrainError::io(&aside))
             .and_then(|()| {
                 let write = |name: &str, tensors: Vec<(String, HostTensor)>| {
-                    tensors::write(
+                    weights::write(
                         &aside.join(name),
                         tensors.iter().map(|(n, t)| (n.as_str(), t)),
                         &[],
                     )
                 };
-                write("trainable.safetensors", trainable(model, will_train, names))?;
+                write(
+                    "trainable.safetensors",
+                    trainable(model, will_train, names)?,
+                )?;
                 if let Some(average) = average {
-                    write(AVERAGE, average.state())?;
+                    write(AVERAGE, average.state()?)?;
                 }
-                write("optimizer.safetensors", optimizer.state())?;
+                write("optimizer.safetensors", optimizer.state()?)?;
                 let json = serde_json::to_string_pretty(state)
                     .map_err(|e| TrainError::io(&aside)(e.into()))?;
                 write_atomically(&aside.join("state.json"), json.as_bytes())
@@ -194,15 +199,15 @@ fn trainable<B: Backend, M: Module<B>>(
     model: &M,
     will_train: &dyn Fn(&str) -> bool,
     names: NameMap,
-) -> Vec<(String, HostTensor)> {
+) -> Result<Vec<(String, HostTensor)>, ReadError> {
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = names.published(param.path);
         if param.trainable || params::is_buffer(param.path) || will_train(&name) {
-            tensors.push((name, HostTensor::from_primitive::<B>(param.value)));
+            tensors.push(to_host::<B>(param.value).map(|tensor| (name, tensor)));
         }
     });
-    tensors
+    tensors.into_iter().collect()
 }
 
 /// The file of averaged weights.
@@ -227,7 +232,7 @@ pub fn restore_best<B: Backend, M: Module<B>>(
     let mut average = read_all(&path)?;
     Ok(params::map(model, &mut |param| {
         let value = match average.remove(&names.published(param.path)) {
-            Some(host) => host.into_primitive::<B>(device),
+            Some(host) => from_host::<B>(host, device),
             None => param.value,
         };
         Mapped {
@@ -239,7 +244,7 @@ pub fn restore_best<B: Backend, M: Module<B>>(
 
 /// All tensors of a file.
 fn read_all(path: &Path) -> Result<BTreeMap<String, HostTensor>, TrainError> {
-    let files = TensorFiles::open(path)?;
+    let files = WeightFiles::open(path)?;
     let mut values = BTreeMap::new();
     for name in files.names() {
         if let Some(tensor) = files.read(name)? {
@@ -270,7 +275,7 @@ pub fn restore<B: Backend, M: Module<B>>(
     let model = params::map(model, &mut |param| {
         let name = names.published(param.path);
         let value = match values.remove(&name) {
-            Some(host) if host.shape == param.shape.as_slice() => host.into_primitive::<B>(device),
+            Some(host) if host.shape == param.shape.as_slice() => from_host::<B>(host, device),
             Some(host) => {
                 fail = Some(format!(
                     "tensor `{name}` has shape {:?}, expected {:?}",

@@ -1,6 +1,7 @@
 //! What can go wrong in a run.
 
-use rekindle_nn::tensors::TensorFileError;
+use rekindle_nn::host::ReadError;
+use rekindle_weights::WeightError;
 use std::path::PathBuf;
 
 /// Errors of this crate.
@@ -17,7 +18,10 @@ pub enum TrainError {
     },
     /// A file of tensors is broken.
     #[error(transparent)]
-    Tensors(#[from] TensorFileError),
+    Tensors(#[from] WeightError),
+    /// A tensor could not be read back from the device.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A checkpoint does not fit the model or is broken.
     #[error("{}: {reason}\nhint: {hint}", path.display())]
     Checkpoint {

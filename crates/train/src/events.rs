@@ -1,7 +1,7 @@
 //! What happens in a run, for whoever shows or keeps it, and `metrics.jsonl`, one event a line.
 
 use crate::{Evaluation, TrainError};
-use rekindle_nn::tensors::write_atomically;
+use rekindle_base::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions},

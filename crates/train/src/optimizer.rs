@@ -3,16 +3,17 @@
 use burn::{
     module::Module,
     tensor::{
-        Tensor, TensorMetadata, TensorPrimitive,
+        Tensor, TensorMetadata,
         backend::AutodiffBackend,
         ops::{FloatTensor, FloatTensorOps},
     },
 };
+use rekindle_base::HostTensor;
 use rekindle_nn::{
     TuneAutodiff, TuneBackend,
+    host::{self, ReadError, from_host, to_host},
     ops::AdamW,
     params::{self, Mapped, NameMap, ParamRef},
-    tensors::HostTensor,
 };
 use std::collections::BTreeMap;
 
@@ -70,20 +71,21 @@ impl<B: TuneAutodiff> Gradients<B> {
     }
 
     /// The 2-norm over all gradients together.
-    #[must_use]
-    pub fn norm(&self) -> f64 {
+    ///
+    /// # Errors
+    /// When the device does not give it back.
+    pub fn norm(&self) -> Result<f64, ReadError> {
         let squares: Vec<FloatTensor<B::InnerBackend>> = self
             .by_name
             .values()
             .map(|g| B::InnerBackend::tune_square_sum(g.clone()))
             .collect();
         if squares.is_empty() {
-            return 0.0;
+            return Ok(0.0);
         }
         // One transfer for all: a sum a parameter, added up on the host in f64.
-        let all =
-            HostTensor::from_primitive::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0));
-        all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt()
+        let all = to_host::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0))?;
+        Ok(all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt())
     }
 
     /// A gradient by published name.
@@ -181,16 +183,16 @@ impl<B: TuneAutodiff> Optimizer<B> {
     }
 
     /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late.
-    #[must_use]
-    pub fn state(&self) -> Vec<(String, HostTensor)> {
+    ///
+    /// # Errors
+    /// When the device does not give it back.
+    pub fn state(&self) -> Result<Vec<(String, HostTensor)>, ReadError> {
         self.moments
             .iter()
             .flat_map(|(name, (m, v))| {
                 [("m", m), ("v", v)].map(|(part, tensor)| {
-                    (
-                        format!("{name}.{part}"),
-                        HostTensor::from_primitive::<B::InnerBackend>(tensor.clone()),
-                    )
+                    let tensor = to_host::<B::InnerBackend>(tensor.clone())?;
+                    Ok((format!("{name}.{part}"), tensor))
                 })
             })
             .chain(self.joined.iter().map(|(name, &steps)| {
@@ -198,7 +200,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
                     shape: vec![1],
                     values: vec![steps as f32],
                 };
-                (format!("{name}.joined"), count)
+                Ok((format!("{name}.joined"), count))
             }))
             .collect()
     }
@@ -227,8 +229,8 @@ impl<B: TuneAutodiff> Optimizer<B> {
         for (parameter, m) in first {
             if let Some(v) = second.remove(&parameter) {
                 let moments = (
-                    m.into_primitive::<B::InnerBackend>(device),
-                    v.into_primitive::<B::InnerBackend>(device),
+                    from_host::<B::InnerBackend>(m, device),
+                    from_host::<B::InnerBackend>(v, device),
                 );
                 self.moments.insert(parameter, moments);
             }
@@ -237,12 +239,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
 }
 
 /// A scalar tensor's value.
-pub(crate) fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> f64 {
-    let TensorPrimitive::Float(value) = tensor.into_primitive() else {
-        return f64::NAN;
-    };
-    HostTensor::from_primitive::<B>(value)
-        .values
-        .first()
-        .map_or(f64::NAN, |&v| f64::from(v))
+pub(crate) fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> Result<f64, ReadError> {
+    let values = host::values(tensor)?;
+    Ok(values.first().map_or(f64::NAN, |&v| f64::from(v)))
 }

@@ -184,13 +184,13 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             for (i, batch) in window.iter().enumerate() {
                 let pass = Pass::training(config.seed, state.passes + i as u64);
                 let part = job.loss(&model, batch, pass) / examples.max(1) as f64;
-                loss += scalar(part.clone().inner());
+                loss += scalar(part.clone().inner())?;
                 if !loss.is_finite() {
                     return Err(not_finite("loss", loss));
                 }
                 grads.backward(&part, &model, job.names());
             }
-            let grad_norm = grads.norm();
+            let grad_norm = grads.norm()?;
             if !grad_norm.is_finite() {
                 return Err(not_finite("gradient norm", grad_norm));
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::colour;
 use super::decode::Picture;
-use crate::rng::{self, Stream};
+use rekindle_base::rng::{self, Stream};
 
 /// How pixels between pixels are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

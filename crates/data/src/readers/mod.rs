@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::columns::{self, Column, ResolvedColumn, ResolvedColumns, Role};
-use crate::near::near_misses;
 use crate::{BadReason, DataError, Example, Place, RawLabel};
+use rekindle_base::near::near_misses;
 
 pub use sniff::{Sniffed, sniff};
 

@@ -232,8 +232,11 @@ fn quoted_fields_survive_whatever_they_hold() {
     let mut line = 2;
     for row in 0..500u64 {
         let mut field = "x".to_owned();
-        for i in 0..crate::rng::hash(1, 99, row, 0) % 12 {
-            let pick = crate::rng::below(crate::rng::hash(1, 98, row, i), alphabet.len() as u64);
+        for i in 0..rekindle_base::rng::hash(1, 99, row, 0) % 12 {
+            let pick = rekindle_base::rng::below(
+                rekindle_base::rng::hash(1, 98, row, i),
+                alphabet.len() as u64,
+            );
             field.push_str(alphabet[pick as usize]);
         }
         file.push_str(&format!("\"{}\",{row}\n", field.replace('"', "\"\"")));
@@ -264,11 +267,13 @@ fn very_long_lines_survive() {
 fn random_bytes_never_panic() {
     let alphabet = b"\"\"\",,\n\n\r\t;ab{}[]:text,label\xC3\xA9\xFF\0";
     for seed in 0..3000u64 {
-        let size = crate::rng::hash(seed, 1, 0, 0) % 60;
+        let size = rekindle_base::rng::hash(seed, 1, 0, 0) % 60;
         let bytes: Vec<u8> = (0..size)
             .map(|i| {
-                alphabet[crate::rng::below(crate::rng::hash(seed, 2, 0, i), alphabet.len() as u64)
-                    as usize]
+                alphabet[rekindle_base::rng::below(
+                    rekindle_base::rng::hash(seed, 2, 0, i),
+                    alphabet.len() as u64,
+                ) as usize]
             })
             .collect();
         for format in [Format::Csv, Format::Tsv, Format::Jsonl] {

@@ -1,10 +1,20 @@
 //! What a directory of an image model says of it: `config.json` as timm or transformers writes it, else what the weights
 //! themselves show.
 
-use super::{EFFICIENTNET_FEATURES, LiteConfig, ResNetConfig, Shapes};
-use crate::{ModelError, read_config};
+use super::{
+    EFFICIENTNET_LITE, LiteConfig, RESNET, ResNetConfig, Shapes,
+    efficientnet::FEATURES as EFFICIENTNET_FEATURES,
+};
+use crate::{
+    HeadSpec, Modality, ModelConfig, ModelError, Problem,
+    config::{Reader, Sizes, read_json},
+    heads::{Dense, HeadConfig},
+    pretrained::Found,
+};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+
+/// Standard deviation of a new head's weights: small, so that it starts near even odds.
+const HEAD_STD: f64 = 0.01;
 
 /// ImageNet's mean and standard deviation by channel, of values in [0, 1].
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
@@ -34,22 +44,6 @@ impl Architecture {
         match self {
             Self::ResNet(config) => config.features(),
             Self::EfficientNetLite(_) => EFFICIENTNET_FEATURES,
-        }
-    }
-
-    /// Side of the feature maps after so many units of the trunk, for square pictures of this side.
-    #[must_use]
-    pub fn side_after(&self, units: usize, side: usize) -> usize {
-        let half = |side: usize, times: usize| (0..times).fold(side, |side, _| side.div_ceil(2));
-        match self {
-            Self::ResNet(config) => {
-                let stem = match config.stem_window {
-                    _ if units == 0 => 0,
-                    (_, stride, pools) => usize::from(stride == 2) + usize::from(pools),
-                };
-                half(side, stem + units.saturating_sub(2))
-            }
-            Self::EfficientNetLite(_) => half(side, super::efficientnet::halvings(units)),
         }
     }
 
@@ -90,107 +84,155 @@ impl Pictures {
     }
 }
 
-/// An image model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ImageConfig {
-    /// What it is.
-    pub architecture: Architecture,
-    /// Classes of the checkpoint's head; 0 where it has none.
-    pub classes: usize,
-    /// Their names, where the directory says them.
-    pub labels: Vec<String>,
-    /// What it expects of pictures.
-    pub pictures: Pictures,
+/// Sides of pictures that a model may ask for.
+const SIDES: std::ops::RangeInclusive<usize> = 1..=4096;
+
+impl ModelConfig {
+    /// A model for pictures of this architecture, with no head and no directory.
+    #[must_use]
+    pub fn of_pictures(architecture: Architecture, pictures: Pictures) -> Self {
+        let head = HeadConfig {
+            width: architecture.features(),
+            dense: Dense::None,
+            dropout: 0.0,
+            std: HEAD_STD,
+            stream: 0,
+        };
+        let (entry, sizes) = match architecture {
+            Architecture::ResNet(config) => (&RESNET, Sizes::ResNet(config)),
+            Architecture::EfficientNetLite(config) => {
+                (&EFFICIENTNET_LITE, Sizes::EfficientNet(config))
+            }
+        };
+        Self {
+            family: entry.name,
+            modality: Modality::Images,
+            labels: Vec::new(),
+            outputs: 0,
+            problem: None,
+            architectures: Vec::new(),
+            mean_pooling: false,
+            pictures: Some(pictures),
+            text: None,
+            entry,
+            sizes,
+            head,
+            has_pooler: false,
+            raw: Map::new(),
+        }
+    }
 }
 
-impl ImageConfig {
-    pub(super) fn read(
-        dir: &Path,
-        architecture: Architecture,
-        classes: usize,
-    ) -> Result<Self, ModelError> {
-        let has = |name: &str| dir.join(name).is_file();
-        let raw = if has("config.json") {
-            read_config(dir)?
-        } else {
-            Map::new()
-        };
-        let mut labels: Vec<String> = strings(raw.get("label_names"));
-        if let Some(Value::Object(names)) = raw.get("id2label") {
-            let mut pairs: Vec<(usize, String)> = names
-                .iter()
-                .filter_map(|(id, name)| Some((id.parse().ok()?, name.as_str()?.to_owned())))
-                .collect();
-            pairs.sort();
-            labels = pairs.into_iter().map(|(_, name)| name).collect();
+/// What a directory says of a model for pictures whose weights are of this architecture.
+pub(super) fn read(
+    found: &Found,
+    architecture: Architecture,
+    outputs: usize,
+) -> Result<ModelConfig, ModelError> {
+    let raw = &found.raw;
+    let reader = Reader {
+        raw,
+        path: &found.path,
+    };
+    let mut labels = reader.strings("label_names");
+    if raw.contains_key("id2label") {
+        labels = reader.labels()?;
+    }
+    if labels.len() != outputs {
+        labels.clear();
+    }
+    let (mean, std) = IMAGENET;
+    let small = architecture.is_small();
+    let mut pictures = Pictures {
+        size: if small { 32 } else { 224 },
+        crop: if small { 1.0 } else { 0.875 },
+        interpolation: "bilinear".into(),
+        mean,
+        std,
+    };
+    let preprocessor = found.path.with_file_name("preprocessor_config.json");
+    let of_timm = raw.get("pretrained_cfg").or_else(|| raw.get("default_cfg"));
+    if let Some(Value::Object(cfg)) = of_timm {
+        if let Some([_, _, size]) = numbers(cfg.get("input_size")) {
+            pictures.size = size as usize;
         }
-        if labels.len() != classes {
-            labels.clear();
+        let number = |key: &str, default| cfg.get(key).and_then(Value::as_f64).unwrap_or(default);
+        pictures.crop = number("crop_pct", pictures.crop);
+        if let Some(name) = cfg.get("interpolation").and_then(Value::as_str) {
+            pictures.interpolation = name.to_owned();
         }
-        let (mean, std) = IMAGENET;
-        let mut pictures = Pictures {
-            size: if architecture.is_small() { 32 } else { 224 },
-            crop: if architecture.is_small() { 1.0 } else { 0.875 },
-            interpolation: "bilinear".into(),
-            mean,
-            std,
-        };
-        let of_timm = raw.get("pretrained_cfg").or_else(|| raw.get("default_cfg"));
-        if let Some(Value::Object(cfg)) = of_timm {
-            if let Some([_, _, size]) = numbers(cfg.get("input_size")) {
-                pictures.size = size as usize;
-            }
-            pictures.crop = cfg
-                .get("crop_pct")
-                .and_then(Value::as_f64)
-                .unwrap_or(pictures.crop);
-            if let Some(name) = cfg.get("interpolation").and_then(Value::as_str) {
-                pictures.interpolation = name.to_owned();
-            }
-            pictures.mean = numbers(cfg.get("mean")).unwrap_or(pictures.mean);
-            pictures.std = numbers(cfg.get("std")).unwrap_or(pictures.std);
-        } else if has("preprocessor_config.json") {
-            of_transformers(&dir.join("preprocessor_config.json"), &mut pictures)?;
+        pictures.mean = numbers(cfg.get("mean")).unwrap_or(pictures.mean);
+        pictures.std = numbers(cfg.get("std")).unwrap_or(pictures.std);
+        pictures.check(&reader)?;
+    } else if preprocessor.is_file() {
+        let raw = read_json(&preprocessor)?;
+        of_transformers(&raw, &mut pictures);
+        pictures.check(&Reader {
+            raw: &raw,
+            path: &preprocessor,
+        })?;
+    }
+    Ok(ModelConfig {
+        labels,
+        outputs,
+        problem: reader.problem()?,
+        architectures: reader.strings("architectures"),
+        raw: raw.clone(),
+        ..ModelConfig::of_pictures(architecture, pictures)
+    })
+}
+
+impl Pictures {
+    /// Checks what came out of a file.
+    fn check(&self, reader: &Reader<'_>) -> Result<(), ModelError> {
+        if !SIDES.contains(&self.size) {
+            return Err(reader.error(format!(
+                "the side of pictures is {}, expected {} to {}",
+                self.size,
+                SIDES.start(),
+                SIDES.end()
+            )));
         }
-        Ok(Self {
-            architecture,
-            classes,
-            labels,
-            pictures,
-        })
+        if !(self.crop > 0.1 && self.crop <= 1.0) {
+            return Err(reader.error(format!(
+                "crop_pct is {}, expected a share above 0.1 and of at most 1",
+                self.crop
+            )));
+        }
+        if let Some(std) = self.std.iter().find(|std| **std <= 0.0) {
+            return Err(reader.error(format!(
+                "the standard deviation of a channel is {std}, expected a number above 0"
+            )));
+        }
+        Ok(())
     }
 
     /// `config.json` in timm's form.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let pictures = &self.pictures;
-        json!({
-            "architecture": self.architecture.name(),
-            "num_classes": self.labels.len(),
-            "num_features": self.architecture.features(),
-            "label_names": self.labels,
+    pub(crate) fn to_json(&self, architecture: &str, features: usize, head: &HeadSpec) -> Value {
+        let mut json = json!({
+            "architecture": architecture,
+            "num_classes": head.outputs,
+            "num_features": features,
+            "label_names": head.labels,
             "pretrained_cfg": {
-                "input_size": [3, pictures.size, pictures.size],
-                "interpolation": pictures.interpolation,
-                "crop_pct": pictures.crop,
-                "mean": pictures.mean,
-                "std": pictures.std,
-                "num_classes": self.labels.len(),
+                "input_size": [3, self.size, self.size],
+                "interpolation": self.interpolation,
+                "crop_pct": self.crop,
+                "mean": self.mean,
+                "std": self.std,
+                "num_classes": head.outputs,
             },
-        })
+        });
+        // timm has classifiers alone, and no word for other heads.
+        if head.problem != Problem::SingleLabel {
+            json["problem_type"] = head.problem.name().into();
+        }
+        json
     }
 }
 
 /// What transformers' `preprocessor_config.json` says.
-fn of_transformers(path: &Path, pictures: &mut Pictures) -> Result<(), ModelError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let raw: Value = serde_json::from_str(&text).map_err(|e| ModelError::Config {
-        path: path.to_owned(),
-        reason: format!("not valid JSON: {e}"),
-    })?;
+fn of_transformers(raw: &Map<String, Value>, pictures: &mut Pictures) {
     let size = raw.get("size");
     let side = size
         .and_then(Value::as_u64)
@@ -210,17 +252,6 @@ fn of_transformers(path: &Path, pictures: &mut Pictures) -> Result<(), ModelErro
         _ => "bilinear",
     }
     .into();
-    Ok(())
-}
-
-fn strings(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::Array(values)) => values
-            .iter()
-            .filter_map(|v| v.as_str().map(str::to_owned))
-            .collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn numbers(value: Option<&Value>) -> Option<[f64; 3]> {

@@ -6,18 +6,17 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 use rekindle_nn::{
-    adapter_slots,
-    layers::{BatchNorm, Conv2d, Linear, Padding},
+    layers::{BatchNorm, Conv2d, Padding},
     ops::{Pass, Rectify, TuneBackend},
-    rng,
 };
 
 /// Added to the variance by every norm.
 const EPSILON: f64 = 1e-3;
 /// Channels of the stem, and of the features.
 const STEM: usize = 32;
-pub(super) const FEATURES: usize = 1280;
+pub(crate) const FEATURES: usize = 1280;
 /// Lite 0's stages: kernel, stride, expansion, channels, blocks.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (3, 1, 1, 16, 1),
@@ -100,7 +99,7 @@ pub struct MobileBlock<B: Backend> {
     residual: bool,
 }
 
-/// An EfficientNet-Lite with its classification head.
+/// An EfficientNet-Lite without a head.
 #[derive(Module, Debug)]
 pub struct EfficientNet<B: Backend> {
     conv_stem: Conv2d<B>,
@@ -108,14 +107,11 @@ pub struct EfficientNet<B: Backend> {
     blocks: Vec<Vec<MobileBlock<B>>>,
     conv_head: Conv2d<B>,
     bn2: BatchNorm<B>,
-    classifier: Linear<B>,
 }
-
-adapter_slots!(EfficientNet { classifier });
 
 impl<B: Backend> EfficientNet<B> {
     /// With random weights.
-    pub fn init(config: LiteConfig, classes: usize, seed: u64, device: &B::Device) -> Self {
+    pub fn init(config: LiteConfig, seed: u64, device: &B::Device) -> Self {
         let conv = |name: &str, channels, kernel, stride, groups| {
             let key = rng::named(seed, name);
             Conv2d::init(key, channels, kernel, stride, Padding::Same, groups, device)
@@ -155,33 +151,28 @@ impl<B: Backend> EfficientNet<B> {
             blocks,
             conv_head: conv("conv_head", (inputs, FEATURES), 1, 1, 1),
             bn2: norm(FEATURES),
-            classifier: super::head(rng::named(seed, "classifier"), FEATURES, classes, device),
         }
     }
 
-    pub(super) fn classifier(&self) -> &Linear<B> {
-        &self.classifier
-    }
-
     /// The stem, the stages, and the last convolution.
-    pub(super) fn units(&self) -> usize {
+    pub(crate) fn units(&self) -> usize {
         2 + self.blocks.len()
     }
 }
 
-/// How often so many units halve a picture's side.
-pub(super) fn halvings(units: usize) -> usize {
+/// Side of the feature maps after so many units, for square pictures of this side.
+pub(crate) fn side_after(units: usize, side: usize) -> usize {
     let stages = STAGES.iter().take(units.saturating_sub(1));
-    usize::from(units > 0) + stages.filter(|stage| stage.1 == 2).count()
+    let halvings = usize::from(units > 0) + stages.filter(|stage| stage.1 == 2).count();
+    super::halved(side, halvings)
 }
 
-/// The unit of a parameter of the trunk, by its path; `None` for the head.
-pub(super) fn unit_of(path: &str) -> Option<usize> {
+/// The unit of a parameter, by its path; `None` where the path is none.
+pub(crate) fn unit_of(path: &str) -> Option<usize> {
     let mut parts = path.split('.');
     match parts.next()? {
         "blocks" => Some(1 + parts.next()?.parse::<usize>().ok()?),
         "conv_head" | "bn2" => Some(1 + STAGES.len()),
-        "classifier" => None,
         _ => Some(0),
     }
 }
@@ -207,7 +198,7 @@ impl<B: TuneBackend> MobileBlock<B> {
 }
 
 impl<B: TuneBackend> EfficientNet<B> {
-    pub(super) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
+    pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         let relu6 = Rectify::Relu6;
         match unit {
             0 => self
@@ -224,7 +215,7 @@ impl<B: TuneBackend> EfficientNet<B> {
 }
 
 /// timm's name of a tensor of the original PyTorch port, whose blocks stand in one row; `blocks` is their number.
-pub(super) fn from_original(name: &str, blocks: usize) -> Option<String> {
+pub(crate) fn from_original(name: &str, blocks: usize) -> Option<String> {
     let (module, value) = name.rsplit_once('.')?;
     let top = match module {
         "_conv_stem" => Some("conv_stem"),

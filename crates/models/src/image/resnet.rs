@@ -6,11 +6,10 @@ use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 use rekindle_nn::{
-    adapter_slots,
-    layers::{BatchNorm, Conv2d, Linear, Padding},
+    layers::{BatchNorm, Conv2d, Padding},
     ops::{self, Pass, Rectify, TuneBackend, Window},
-    rng,
 };
 
 /// Added to the variance by every norm.
@@ -101,6 +100,15 @@ impl ResNetConfig {
         }
     }
 
+    /// Side of the feature maps after so many units, for square pictures of this side.
+    pub(crate) fn side_after(&self, units: usize, side: usize) -> usize {
+        let stem = match self.stem_window {
+            _ if units == 0 => 0,
+            (_, stride, pools) => usize::from(stride == 2) + usize::from(pools),
+        };
+        super::halved(side, stem + units.saturating_sub(2))
+    }
+
     /// Width of the features.
     #[must_use]
     pub fn features(&self) -> usize {
@@ -122,7 +130,7 @@ pub struct Block<B: Backend> {
     plain: Option<(usize, usize)>,
 }
 
-/// A residual network with its classification head.
+/// A residual network without a head.
 #[derive(Module, Debug)]
 pub struct ResNet<B: Backend> {
     conv1: Conv2d<B>,
@@ -131,15 +139,12 @@ pub struct ResNet<B: Backend> {
     layer2: Vec<Block<B>>,
     layer3: Vec<Block<B>>,
     layer4: Vec<Block<B>>,
-    fc: Linear<B>,
     pools: bool,
 }
 
-adapter_slots!(ResNet { fc });
-
 impl<B: Backend> ResNet<B> {
     /// With random weights, as torchvision initialises them.
-    pub fn init(config: &ResNetConfig, classes: usize, seed: u64, device: &B::Device) -> Self {
+    pub fn init(config: &ResNetConfig, seed: u64, device: &B::Device) -> Self {
         let conv = |name: &str, channels, kernel, stride| {
             let padding = Padding::Explicit(kernel / 2);
             let key = rng::named(seed, name);
@@ -195,13 +200,8 @@ impl<B: Backend> ResNet<B> {
             layer2: stage(1),
             layer3: stage(2),
             layer4: stage(3),
-            fc: super::head(rng::named(seed, "fc"), config.features(), classes, device),
             pools,
         }
-    }
-
-    pub(super) fn classifier(&self) -> &Linear<B> {
-        &self.fc
     }
 
     fn stages(&self) -> [&[Block<B>]; 4] {
@@ -209,7 +209,7 @@ impl<B: Backend> ResNet<B> {
     }
 
     /// The stem and the stages that have blocks.
-    pub(super) fn units(&self) -> usize {
+    pub(crate) fn units(&self) -> usize {
         1 + self
             .stages()
             .iter()
@@ -218,11 +218,11 @@ impl<B: Backend> ResNet<B> {
     }
 }
 
-/// The unit of a parameter of the trunk, by its path; `None` for the head.
-pub(super) fn unit_of(path: &str) -> Option<usize> {
+/// The unit of a parameter, by its path.
+pub(crate) fn unit_of(path: &str) -> Option<usize> {
     match path.strip_prefix("layer") {
         Some(rest) => rest.split('.').next()?.parse().ok(),
-        None => (!path.starts_with("fc.")).then_some(0),
+        None => Some(0),
     }
 }
 
@@ -258,7 +258,7 @@ fn plain_shortcut<B: TuneBackend>(x: Tensor<B, 4>, stride: usize, zeros: usize) 
 }
 
 impl<B: TuneBackend> ResNet<B> {
-    pub(super) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
+    pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         if unit == 0 {
             let x = self.conv1.forward(x);
             let x = self.bn1.forward(x, None, Rectify::Relu, pass);
@@ -274,7 +274,7 @@ impl<B: TuneBackend> ResNet<B> {
 }
 
 /// torchvision's name of a tensor as Hugging Face's `resnet` layout names it.
-pub(super) fn from_hugging_face(name: &str) -> Option<String> {
+pub(crate) fn from_hugging_face(name: &str) -> Option<String> {
     let part = |name: &str| {
         let (part, value) = name.split_once('.')?;
         match part {

@@ -45,7 +45,9 @@ impl<B: Backend> Conv2d<B> {
         let std = (2.0 / fan_out.max(1) as f64).sqrt();
         let shape = [outputs, inputs / groups, kernel, kernel];
         Self {
-            weight: Param::from_tensor(init::normal(key, shape, std, device)),
+            weight: init::lazy(shape, device, move |shape, device| {
+                init::normal(key, shape, std, device)
+            }),
             stride,
             groups,
             padding,

@@ -20,7 +20,9 @@ impl<B: Backend> Embedding<B> {
     /// Normal weight with standard deviation `std`.
     pub fn normal(key: u64, rows: usize, width: usize, std: f64, device: &B::Device) -> Self {
         Self {
-            weight: Param::from_tensor(init::normal(key, [rows, width], std, device)),
+            weight: init::lazy([rows, width], device, move |shape, device| {
+                init::normal(key, shape, std, device)
+            }),
         }
     }
 }

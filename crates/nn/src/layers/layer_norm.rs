@@ -1,6 +1,9 @@
 //! Layer norm over the width of each token.
 
-use crate::ops::{self, TuneBackend};
+use crate::{
+    init,
+    ops::{self, TuneBackend},
+};
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
@@ -21,8 +24,10 @@ impl<B: Backend> LayerNorm<B> {
     /// gamma 1, beta 0.
     pub fn new(width: usize, epsilon: f64, device: &B::Device) -> Self {
         Self {
-            weight: Param::from_tensor(Tensor::ones([width], device)),
-            bias: Param::from_tensor(Tensor::zeros([width], device)),
+            weight: init::lazy([width], device, |shape, device| Tensor::ones(shape, device)),
+            bias: init::lazy([width], device, |shape, device| {
+                Tensor::zeros(shape, device)
+            }),
             epsilon,
         }
     }

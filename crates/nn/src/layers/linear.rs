@@ -4,12 +4,12 @@
 use crate::{
     init,
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
-    rng,
 };
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 
 /// A linear layer.
 #[derive(Module, Debug)]
@@ -49,15 +49,20 @@ impl<B: Backend> Linear<B> {
 
     /// Normal weight with standard deviation `std`, zero bias; `key` is the stream to draw from.
     pub fn normal(key: u64, inputs: usize, outputs: usize, std: f64, device: &B::Device) -> Self {
-        Self::new(
-            init::normal(key, [outputs, inputs], std, device),
-            Some(Tensor::zeros([outputs], device)),
-        )
+        Self {
+            weight: init::lazy([outputs, inputs], device, move |shape, device| {
+                init::normal(key, shape, std, device)
+            }),
+            bias: Some(init::lazy([outputs], device, |shape, device| {
+                Tensor::zeros(shape, device)
+            })),
+            adapter: None,
+        }
     }
 
     /// (in, out).
     pub fn dims(&self) -> (usize, usize) {
-        let [outputs, inputs] = self.weight.dims();
+        let [outputs, inputs] = self.weight.lazy_shape().dims();
         (inputs, outputs)
     }
 }
@@ -71,12 +76,12 @@ impl<B: Backend> LowRank<B> {
         device: &B::Device,
     ) -> Self {
         Self {
-            lora_a: Param::from_tensor(init::kaiming_uniform(
-                rng::named(key, "lora_A"),
-                [rank, inputs],
-                device,
-            )),
-            lora_b: Param::from_tensor(Tensor::zeros([outputs, rank], device)),
+            lora_a: init::lazy([rank, inputs], device, move |shape, device| {
+                init::kaiming_uniform(rng::named(key, "lora_A"), shape, device)
+            }),
+            lora_b: init::lazy([outputs, rank], device, |shape, device| {
+                Tensor::zeros(shape, device)
+            }),
             scale: 1.0,
             dropout: 0.0,
             site: key,

@@ -3,8 +3,8 @@
 //! probabilities are not kept but computed again in the backward pass.
 
 use super::{Dropout, Sequences, TuneBackend, primitive, tensor};
-use crate::rng::{Row, drop_threshold};
 use burn::tensor::{Bool, Int, Tensor, TensorData, ops::FloatTensor};
+use rekindle_base::rng::{Row, drop_threshold};
 
 /// Settings of one attention call.
 #[derive(Debug, Clone, Copy)]

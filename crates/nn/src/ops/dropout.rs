@@ -2,8 +2,8 @@
 //! (seed, step, site, row, column), so it is never stored and a resumed run draws the same.
 
 use super::{Precision, TuneBackend};
-use crate::rng::{self, Row, drop_threshold};
 use burn::tensor::{TensorData, TensorMetadata, ops::FloatTensor};
+use rekindle_base::rng::{self, Row, drop_threshold};
 
 /// One forward pass: an evaluation, or a training step with the key of its random choices; and the precision of its products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@
 use super::math::exp;
 use super::util::{Place, from_vec, largest, matrix, product, sum_by, wide, written};
 use crate::ops::{AttentionConfig, AttentionGrads, Sequences, attention::seen};
-use crate::rng::{Row, drop_threshold};
 use burn::backend::{Flex, flex::FlexTensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
+use rekindle_base::rng::{Row, drop_threshold};
 use std::cell::RefCell;
 use std::ops::Range;
 

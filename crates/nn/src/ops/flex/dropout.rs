@@ -2,10 +2,10 @@
 
 use super::util::{ROWS, from_vec, own, wide, written};
 use crate::ops::Dropout;
-use crate::rng::{Row, drop_threshold};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorMetadata;
 use rayon::prelude::*;
+use rekindle_base::rng::{Row, drop_threshold};
 
 /// In the buffer of `x` where nobody else holds it; `x` back where it is not contiguous f32.
 pub(super) fn apply(mut x: FlexTensor, dropout: Dropout) -> Result<FlexTensor, FlexTensor> {

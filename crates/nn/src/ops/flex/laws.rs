@@ -6,9 +6,9 @@ use crate::ops::{
     self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
     Rectify, Sequences, TuneBackend, Window, primitive, tensor,
 };
-use crate::rng;
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::{Int, Tensor, TensorData};
+use rekindle_base::rng;
 
 /// Rounding of f32 in another order of summation, relative to `1 + |value|`.
 const TOLERANCE: f32 = 2e-5;

@@ -305,7 +305,7 @@ impl Task<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng;
+    use rekindle_base::rng;
 
     /// What a sum of products that f32 rounds once each may be off, in parts of the sum of their magnitudes.
     const F32: f64 = 1.0 / (1 << 22) as f64;

@@ -8,14 +8,16 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-use crate::tensors::{HostTensor, map_file};
-use bytemuck::AnyBitPattern;
-use half::{bf16, f16};
-use machine::{Dtype, Fault, MAX_NAME, Machine, Storage, Value, View, key_text};
+use crate::{
+    Dtype, StoredTensor, WeightError,
+    safetensors::{map_file, release},
+};
+use machine::{Fault, MAX_NAME, Machine, Storage, Value, View, key_text};
 use memmap2::Mmap;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
-    io::{self, Cursor},
+    io::Cursor,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -30,102 +32,12 @@ const MAX_DEPTH: usize = 32;
 const MAX_ENTRIES: usize = 1 << 18;
 /// Values of a tensor that repeats its storage (`expand`) may be this many even if the storage has fewer.
 const MAX_EXPANDED: usize = 1 << 24;
-/// The largest magnitude up to which f32 holds every integer.
-const MAX_EXACT: u64 = 1 << 24;
-
-/// What can go wrong with a PyTorch checkpoint.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PickleError {
-    /// The file could not be read.
-    #[error("{}: {source}\nhint: check that the path is right and the file may be read", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The file is another kind of file.
-    #[error("{}: not a PyTorch checkpoint; expected a zip archive or a pickle stream of torch.save, found {found}\nhint: {hint}", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        found: String,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// The bytes are not what `torch.save` writes, or stop too early.
-    #[error("{}: damaged PyTorch checkpoint at byte {offset} of {bytes}: {reason}\nhint: the download or copy was probably cut off; fetch the file again", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where, in bytes from its start.
-        offset: u64,
-        /// The file's length.
-        bytes: u64,
-        /// What was expected, what was found.
-        reason: String,
-    },
-    /// Loading the file in Python would call something that no tensor needs.
-    #[error("{}: this file would run `{global}` (byte {offset}); refused\nhint: only tensors are read; if you trust the file, load it in Python and save its weights alone: torch.save(model.state_dict(), path), or as safetensors", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// Where it is named, in bytes from the start of the file.
-        offset: u64,
-        /// The global, with its module.
-        global: String,
-    },
-    /// The file holds something else than a dictionary of tensors.
-    #[error("{}: expected a dictionary of tensors, found {found}\nhint: save the weights as torch.save(model.state_dict(), path)", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What it holds.
-        found: String,
-    },
-    /// A tensor of a type that cannot be read as f32.
-    #[error("{}: tensor `{tensor}` has type {dtype}, expected a float of up to 64 bits, an integer or a boolean\nhint: quantised checkpoints cannot be tuned; use the original weights", path.display())]
-    Type {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        dtype: String,
-    },
-    /// An integer too large for f32.
-    #[error("{}: tensor `{tensor}` holds {value} at flat index {index}, which f32 cannot hold exactly\nhint: integers are read up to a magnitude of {MAX_EXACT}", path.display())]
-    Inexact {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The value found.
-        value: i64,
-        /// Where in the tensor, in row-major order.
-        index: usize,
-    },
-    /// A tensor holds NaN or infinity (or an f64 beyond f32's range).
-    #[error("{}: tensor `{tensor}` holds {value} at flat index {index}\nhint: the checkpoint is damaged or its training diverged; use another", path.display())]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The value found, as f32.
-        value: f32,
-        /// Where in the tensor, in row-major order.
-        index: usize,
-    },
-}
 
 /// An open PyTorch checkpoint.
 ///
 /// Tensors in dictionaries inside dictionaries have dotted names: `state_dict.module.conv1.weight`.
 #[derive(Debug)]
-pub struct PickleFile {
+pub(crate) struct PickleFile {
     path: PathBuf,
     map: Mmap,
     tensors: BTreeMap<String, Tensor>,
@@ -143,10 +55,10 @@ impl PickleFile {
     /// Opens a file that `torch.save` wrote, of any PyTorch since 0.4.
     ///
     /// # Errors
-    /// See [`PickleError`]: the file is of another kind, damaged, names something that is not needed for tensors, or
+    /// See [`WeightError`]: the file is of another kind, damaged, names something that is not needed for tensors, or
     /// holds no dictionary of tensors.
-    pub fn open(path: &Path) -> Result<Self, PickleError> {
-        let map = map_file(path).map_err(|source| PickleError::Io {
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightError> {
+        let map = map_file(path).map_err(|source| WeightError::Io {
             path: path.to_owned(),
             source,
         })?;
@@ -161,24 +73,24 @@ impl PickleFile {
 
     /// The file.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The tensors' names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
     /// The entries that are no tensors, with what they are.
     #[must_use]
-    pub fn ignored(&self) -> &[(String, String)] {
+    pub(crate) fn ignored(&self) -> &[(String, String)] {
         &self.ignored
     }
 
     /// A tensor's dimensions.
     #[must_use]
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors
             .get(name)
             .map(|tensor| tensor.view.shape.as_slice())
@@ -186,97 +98,49 @@ impl PickleFile {
 
     /// A tensor's type as safetensors names it.
     #[must_use]
-    pub fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors
-            .get(name)
-            .map(|tensor| tensor.view.dtype.name())
+    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(|tensor| tensor.view.dtype)
     }
 
-    /// Reads a tensor as f32, whatever its strides; `None` where there is none of that name.
-    ///
-    /// # Errors
-    /// On a type that is no float, integer or boolean, integers beyond 2^24 in magnitude, and values that are not finite.
-    pub fn read(&self, name: &str) -> Result<Option<HostTensor>, PickleError> {
-        let Some(Tensor { view, bytes }) = self.tensors.get(name) else {
-            return Ok(None);
-        };
-        let bytes = &self.map[bytes.clone()];
-        let values = match view.dtype {
-            Dtype::F32 => gather(bytes, view, |v: f32| v),
-            Dtype::F16 => gather(bytes, view, f16::to_f32),
-            Dtype::BF16 => gather(bytes, view, bf16::to_f32),
-            Dtype::F64 => gather(bytes, view, |v: f64| v as f32),
-            Dtype::I64 => self.exact(name, &gather(bytes, view, |v: i64| v))?,
-            Dtype::I32 => self.exact(name, &gather(bytes, view, |v: i32| v.into()))?,
-            Dtype::I16 => gather(bytes, view, |v: i16| v.into()),
-            Dtype::I8 => gather(bytes, view, |v: i8| v.into()),
-            Dtype::U8 => gather(bytes, view, |v: u8| v.into()),
-            Dtype::Bool => gather(bytes, view, |v: u8| f32::from(u8::from(v != 0))),
-            Dtype::Other { .. } => {
-                let (path, tensor) = (self.path.clone(), name.to_owned());
-                return Err(PickleError::Type {
-                    path,
-                    tensor,
-                    dtype: view.dtype.name(),
-                });
-            }
-        };
-        let tensor = HostTensor {
-            shape: view.shape.clone(),
-            values,
-        };
-        match tensor.first_not_finite() {
-            Some((index, value)) => Err(PickleError::NotFinite {
-                path: self.path.clone(),
-                tensor: name.to_owned(),
-                value,
-                index,
-            }),
-            None => Ok(Some(tensor)),
-        }
+    /// A tensor, its elements in row-major order whatever its strides; `None` where there is none of that name.
+    pub(crate) fn stored(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let (name, Tensor { view, bytes }) = self.tensors.get_key_value(name)?;
+        Some(StoredTensor {
+            file: &self.path,
+            name,
+            dtype: view.dtype,
+            shape: &view.shape,
+            bytes: gather(&self.map[bytes.clone()], view),
+        })
     }
 
-    fn exact(&self, name: &str, values: &[i64]) -> Result<Vec<f32>, PickleError> {
-        match values.iter().position(|v| v.unsigned_abs() > MAX_EXACT) {
-            Some(index) => {
-                let (path, tensor) = (self.path.clone(), name.to_owned());
-                Err(PickleError::Inexact {
-                    path,
-                    tensor,
-                    value: values[index],
-                    index,
-                })
-            }
-            None => Ok(values.iter().map(|&v| v as f32).collect()),
+    /// Gives back the memory of a tensor's part of the mapped file.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(tensor) = self.tensors.get(name) {
+            release(&self.map, tensor.bytes.clone());
         }
     }
 }
 
 /// The elements of a view in row-major order. The view lies inside the bytes: it was checked when the file was opened.
-fn gather<T: AnyBitPattern, U>(bytes: &[u8], view: &View, convert: impl Fn(T) -> U) -> Vec<U> {
-    let size = size_of::<T>();
+fn gather<'a>(bytes: &'a [u8], view: &View) -> Cow<'a, [u8]> {
+    let size = view.dtype.size();
     if view.count == 0 {
-        return Vec::new();
+        return Cow::Borrowed(&[]);
     }
     if view.is_contiguous() {
-        let bytes = &bytes[view.start * size..(view.start + view.count) * size];
-        return bytes
-            .chunks_exact(size)
-            .map(|element| convert(bytemuck::pod_read_unaligned(element)))
-            .collect();
+        return Cow::Borrowed(&bytes[view.start * size..(view.start + view.count) * size]);
     }
     let mut index = vec![0; view.shape.len()];
     let mut place = view.start;
-    let mut values = Vec::with_capacity(view.count);
+    let mut values = Vec::with_capacity(view.count * size);
     loop {
-        values.push(convert(bytemuck::pod_read_unaligned(
-            &bytes[place * size..(place + 1) * size],
-        )));
+        values.extend_from_slice(&bytes[place * size..(place + 1) * size]);
         // One further, as an odometer goes.
         let mut dim = view.shape.len();
         loop {
             if dim == 0 {
-                return values;
+                return Cow::Owned(values);
             }
             dim -= 1;
             if index[dim] + 1 < view.shape[dim] {
@@ -311,17 +175,17 @@ impl Refusal {
         })
     }
 
-    fn of(self, path: &Path, bytes: usize) -> PickleError {
+    fn of(self, path: &Path, bytes: usize) -> WeightError {
         let path = path.to_owned();
         match self {
-            Self::Kind { found, hint } => PickleError::Kind { path, found, hint },
-            Self::Content(found) => PickleError::Content { path, found },
-            Self::Fault(Fault::Refused { offset, global }) => PickleError::Refused {
+            Self::Kind { found, hint } => WeightError::Kind { path, found, hint },
+            Self::Content(found) => WeightError::Content { path, found },
+            Self::Fault(Fault::Refused { offset, global }) => WeightError::Refused {
                 path,
                 offset: offset as u64,
                 global,
             },
-            Self::Fault(Fault::Malformed { offset, reason }) => PickleError::Malformed {
+            Self::Fault(Fault::Malformed { offset, reason }) => WeightError::Damaged {
                 path,
                 offset: offset as u64,
                 bytes: bytes as u64,

@@ -1,6 +1,6 @@
-"""Makes the PyTorch checkpoints that the tests of crates/nn/src/pickle.rs read, and expected.json with what they hold.
+"""Makes the PyTorch checkpoints that the tests of crates/weights/src/pickle.rs read, and expected.json with what they hold.
 
-    python3 crates/nn/tests/golden/pickle/make.py
+    python3 crates/weights/tests/golden/pickle/make.py
 
 Made with Python 3.11, torch 2.15.0, numpy 2.4.6; no randomness, but the streams name storages by their address.
 evil*.pt name os.system: do not load them in Python with weights_only=False.

@@ -5,6 +5,7 @@
 //! keeps, without sets, classes' `__new__` and recursive tuples. Compound values live in one arena, so that no nesting
 //! in a file becomes a recursion here.
 
+use crate::Dtype;
 use std::collections::HashMap;
 
 /// Opcodes run in one file; the state of a model of 100,000 tensors takes about 4 million.
@@ -23,26 +24,6 @@ pub(super) const MAX_NAME: usize = 1024;
 pub(super) enum Fault {
     Malformed { offset: usize, reason: String },
     Refused { offset: usize, global: String },
-}
-
-/// An element type of PyTorch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dtype {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
-    Bool,
-    /// One that we know the size of and do not read.
-    Other {
-        name: &'static str,
-        size: usize,
-    },
 }
 
 /// Element types: ours, PyTorch's name (`torch.float32`), the class of its storage where there is one.
@@ -154,27 +135,6 @@ const DTYPES: [(Dtype, &str, &str); 22] = [
         "",
     ),
 ];
-
-impl Dtype {
-    /// Bytes of one element.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
-            Self::Other { size, .. } => size,
-        }
-    }
-
-    /// The name that safetensors would use.
-    pub(super) fn name(self) -> String {
-        match self {
-            Self::Other { name, .. } => name.to_owned(),
-            known => format!("{known:?}").to_uppercase(),
-        }
-    }
-}
 
 /// What a pickle computes. Copied freely: compound values are places in the machine's arena.
 #[derive(Debug, Clone, Copy, PartialEq)]

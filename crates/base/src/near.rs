@@ -1,10 +1,8 @@
-//! Near misses: names that look like the one that was not found.
+//! "Did you mean": names that look like the one that was not found, and lists of names for messages.
 
 /// At most three of `names` that a typing slip away from `wanted` could have meant, nearest first.
-pub(crate) fn near_misses<'a>(
-    wanted: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Vec<String> {
+#[must_use]
+pub fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted = wanted.trim().to_lowercase();
     let mut scored: Vec<(usize, &str)> = names
         .into_iter()
@@ -27,7 +25,8 @@ pub(crate) fn near_misses<'a>(
 }
 
 /// `` `a`, `b` and `c` ``; at most `limit` names, then how many more there are.
-pub(crate) fn quoted_list(names: &[String], limit: usize) -> String {
+#[must_use]
+pub fn quoted_list(names: &[String], limit: usize) -> String {
     let quoted: Vec<String> = names
         .iter()
         .take(limit)
@@ -44,7 +43,8 @@ pub(crate) fn quoted_list(names: &[String], limit: usize) -> String {
 }
 
 /// A hint line: near misses, or where there are none other advice.
-pub(crate) fn did_you_mean_or(near: &[String], advice: &str) -> String {
+#[must_use]
+pub fn did_you_mean_or(near: &[String], advice: &str) -> String {
     match near.is_empty() {
         true => format!("\nhint: {advice}"),
         false => did_you_mean(near),
@@ -52,7 +52,8 @@ pub(crate) fn did_you_mean_or(near: &[String], advice: &str) -> String {
 }
 
 /// A hint line for near misses, empty when there are none.
-pub(crate) fn did_you_mean(near: &[String]) -> String {
+#[must_use]
+pub fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() {
         return String::new();
     }

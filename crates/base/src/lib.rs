@@ -1,0 +1,15 @@
+//! What every crate needs and nothing more: counter-based random numbers ([`rng`]), "did you mean" ([`near`]), counted words
+//! ([`words`]), files written whole or not at all ([`write_atomically`]), and a tensor on the host ([`HostTensor`]).
+//!
+//! This crate knows no sibling and no tensor library.
+
+mod files;
+mod host;
+pub mod near;
+pub mod rng;
+pub mod words;
+
+pub use files::write_atomically;
+pub use host::{HostTensor, first_not_finite};
+pub use near::near_misses;
+pub use words::{counted, thousands};

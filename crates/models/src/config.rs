@@ -1,0 +1,302 @@
+//! What a model directory says of its model: `config.json` of transformers or timm, held against the weights.
+
+use crate::{
+    EncoderConfig, HeadSpec, ModelError, Problem, Reads,
+    encoder::Activation,
+    heads::HeadConfig,
+    image::{LiteConfig, Pictures, ResNetConfig},
+    pretrained::Family,
+};
+use rekindle_nn::ops::GeluKind;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// A model directory's `config.json` as it stands.
+///
+/// # Errors
+/// When the file is missing, or is no JSON object.
+pub fn read_config(dir: &Path) -> Result<Map<String, Value>, ModelError> {
+    read_json(&dir.join("config.json"))
+}
+
+/// A file that holds a JSON object.
+pub(crate) fn read_json(path: &Path) -> Result<Map<String, Value>, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let reason = match serde_json::from_str(&text) {
+        Ok(Value::Object(map)) => return Ok(map),
+        Ok(_) => "expected a JSON object".into(),
+        Err(e) => format!("not valid JSON: {e}"),
+    };
+    Err(ModelError::Config {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// What a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modality {
+    /// Packed tokens.
+    Text,
+    /// Pictures.
+    Images,
+}
+
+/// Sizes of a model for texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Longest sequence. RoBERTa's table of positions has two more rows.
+    pub positions: usize,
+    /// V
+    pub vocab_size: usize,
+    /// Number of segment types; 0 where there are none.
+    pub type_vocab_size: usize,
+    /// D
+    pub hidden_size: usize,
+    /// Width between a layer's two linear maps.
+    pub intermediate_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// H
+    pub heads: usize,
+}
+
+/// A family's sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Sizes {
+    Encoder(EncoderConfig),
+    ResNet(ResNetConfig),
+    EfficientNet(LiteConfig),
+}
+
+/// A model directory's description of its model, of any family.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// "bert", "distilbert", "roberta", "xlm-roberta", "resnet" or "efficientnet-lite".
+    pub family: &'static str,
+    /// What it takes.
+    pub modality: Modality,
+    /// Names of the outputs by id; empty where none are named.
+    pub labels: Vec<String>,
+    /// Outputs of the checkpoint's head for whole examples; 0 where it has none.
+    pub outputs: usize,
+    /// `problem_type`, where the file names one.
+    pub problem: Option<Problem>,
+    /// `architectures`, such as `BertForMaskedLM`; empty where the file names none.
+    pub architectures: Vec<String>,
+    /// Whether the head reads the mean of all tokens (our own key `rekindle_pooling`).
+    pub mean_pooling: bool,
+    /// What it expects of pictures.
+    pub pictures: Option<Pictures>,
+    /// Its sizes, for texts.
+    pub text: Option<TextLimits>,
+    pub(crate) entry: &'static Family,
+    pub(crate) sizes: Sizes,
+    pub(crate) head: HeadConfig,
+    /// Whether the checkpoint has a pooler.
+    pub(crate) has_pooler: bool,
+    /// The file, so that saving writes back what we did not change.
+    pub(crate) raw: Map<String, Value>,
+}
+
+impl ModelConfig {
+    pub(crate) fn family_entry(&self) -> &'static Family {
+        self.entry
+    }
+
+    /// What a head reads unless it is told: the mean where the model was saved so; else the first token where there is a
+    /// pooler or the weights are those of a `...For...` class of transformers; else (an encoder by itself, as
+    /// sentence-transformers saves it) the mean.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        let tuned = self.architectures.iter().any(|name| name.contains("For"));
+        match !self.mean_pooling && (self.has_pooler || tuned) {
+            true => Reads::First,
+            false => Reads::Mean,
+        }
+    }
+
+    /// What the model is called: the class of transformers that saved it, timm's name, or the family.
+    #[must_use]
+    pub fn architecture(&self) -> String {
+        match &self.sizes {
+            Sizes::Encoder(_) => match self.architectures.first() {
+                Some(class) => class.clone(),
+                None => self.family.to_owned(),
+            },
+            Sizes::ResNet(config) => config.name(),
+            Sizes::EfficientNet(config) => config.name(),
+        }
+    }
+
+    /// Width of what the head reads.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.head.width
+    }
+
+    /// `config.json` of a model with this head.
+    #[must_use]
+    pub fn to_json(&self, head: &HeadSpec, reads: Reads) -> Value {
+        match &self.pictures {
+            Some(pictures) => pictures.to_json(&self.architecture(), self.features(), head),
+            None => self.to_transformers(head, reads),
+        }
+    }
+
+    /// As transformers writes it.
+    fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
+        let mut raw = self.raw.clone();
+        let class = format!("{}ForSequenceClassification", self.entry.class);
+        raw.insert("model_type".into(), self.family.into());
+        raw.insert("architectures".into(), vec![class].into());
+        raw.insert("problem_type".into(), head.problem.name().into());
+        let labels: Vec<String> = match head.labels.len() == head.outputs {
+            true => head.labels.clone(),
+            false => (0..head.outputs).map(|i| format!("LABEL_{i}")).collect(),
+        };
+        let ids = || labels.iter().enumerate();
+        let by_id: Map<String, Value> = ids()
+            .map(|(i, label)| (i.to_string(), label.as_str().into()))
+            .collect();
+        let by_label: Map<String, Value> =
+            ids().map(|(i, label)| (label.clone(), i.into())).collect();
+        raw.insert("id2label".into(), by_id.into());
+        raw.insert("label2id".into(), by_label.into());
+        raw.remove("num_labels");
+        // What we write is f32, whatever the file said before.
+        raw.remove("torch_dtype");
+        raw.insert("dtype".into(), "float32".into());
+        match reads {
+            Reads::Mean => drop(raw.insert("rekindle_pooling".into(), "mean".into())),
+            Reads::First => drop(raw.remove("rekindle_pooling")),
+        }
+        Value::Object(raw)
+    }
+}
+
+/// Reads keys of a JSON object and names the file in errors.
+pub(crate) struct Reader<'a> {
+    pub raw: &'a Map<String, Value>,
+    pub path: &'a Path,
+}
+
+impl Reader<'_> {
+    pub fn error(&self, reason: impl Into<String>) -> ModelError {
+        ModelError::Config {
+            path: self.path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A key's value; null is none.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.raw.get(key).filter(|value| !value.is_null())
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
+    }
+
+    pub fn size(&self, key: &str, default: Option<usize>) -> Result<usize, ModelError> {
+        let missing = || {
+            self.error(format!(
+                "`{key}` is missing\nhint: this is not the config.json of such a model"
+            ))
+        };
+        match self.get(key) {
+            None => default.ok_or_else(missing),
+            Some(value) => match value.as_u64().map(usize::try_from) {
+                Some(Ok(n)) if n > 0 => Ok(n),
+                _ => Err(self.error(format!("`{key}` is {value}, expected a positive integer"))),
+            },
+        }
+    }
+
+    pub fn number(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_f64() {
+                Some(x) if x >= 0.0 && x.is_finite() => Ok(x),
+                _ => Err(self.error(format!(
+                    "`{key}` is {value}, expected a number of at least 0"
+                ))),
+            },
+        }
+    }
+
+    pub fn rate(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        let rate = self.number(key, default)?;
+        match rate < 1.0 {
+            true => Ok(rate),
+            false => Err(self.error(format!(
+                "`{key}` is {rate}, expected a rate of at least 0 and below 1"
+            ))),
+        }
+    }
+
+    pub fn activation(&self, key: &str) -> Result<Activation, ModelError> {
+        Ok(match self.text(key).unwrap_or("gelu") {
+            "gelu" => Activation::Gelu(GeluKind::Exact),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::Gelu(GeluKind::Tanh),
+            "relu" => Activation::Relu,
+            "silu" | "swish" => Activation::Silu,
+            other => {
+                return Err(self.error(format!(
+                    "{key} is `{other}`, expected gelu, gelu_new, gelu_pytorch_tanh, relu or silu"
+                )));
+            }
+        })
+    }
+
+    /// `problem_type`.
+    pub fn problem(&self) -> Result<Option<Problem>, ModelError> {
+        let Some(value) = self.get("problem_type") else {
+            return Ok(None);
+        };
+        match value.as_str().and_then(Problem::from_name) {
+            Some(problem) => Ok(Some(problem)),
+            None => Err(self.error(format!(
+                "`problem_type` is {value}, expected {}, {} or {}",
+                Problem::SingleLabel.name(),
+                Problem::MultiLabel.name(),
+                Problem::Regression.name(),
+            ))),
+        }
+    }
+
+    /// The strings of a list.
+    pub fn strings(&self, key: &str) -> Vec<String> {
+        let values = self.get(key).and_then(Value::as_array);
+        let values = values.into_iter().flatten();
+        values
+            .filter_map(|value| value.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// `id2label`, in the order of ids; empty where the file has none.
+    pub fn labels(&self) -> Result<Vec<String>, ModelError> {
+        let Some(map) = self.get("id2label").and_then(Value::as_object) else {
+            return Ok(Vec::new());
+        };
+        let mut labels: Vec<(usize, String)> = Vec::with_capacity(map.len());
+        for (id, label) in map {
+            match (id.parse(), label.as_str()) {
+                (Ok(id), Some(label)) => labels.push((id, label.to_owned())),
+                _ => {
+                    return Err(self.error(format!(
+                        "`id2label` maps `{id}` to {label}, expected a number and a name"
+                    )));
+                }
+            }
+        }
+        labels.sort();
+        match labels.iter().enumerate().all(|(i, (id, _))| i == *id) {
+            true => Ok(labels.into_iter().map(|(_, label)| label).collect()),
+            false => Err(self.error("the ids of `id2label` are not 0, 1, 2, ...")),
+        }
+    }
+}

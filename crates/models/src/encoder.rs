@@ -1,0 +1,325 @@
+//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa): learned positions, and a
+//! layer norm behind every residual. On packed tokens: there is no padding and so no attention mask.
+//!
+//! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
+
+use crate::input::{TextInput, firsts};
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor, TensorData, activation, backend::Backend},
+};
+use rekindle_base::rng;
+use rekindle_nn::{
+    adapter_slots,
+    layers::{Embedding, LayerNorm, Linear},
+    ops::{self, AttentionConfig, GeluKind, Pass, Sequences, TuneBackend},
+    params::{self, NameMap},
+};
+
+/// The activation between a layer's two linear maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// GELU, exact or by tanh.
+    Gelu(GeluKind),
+    /// max(x, 0)
+    Relu,
+    /// x σ(x)
+    Silu,
+}
+
+/// An encoder's sizes and settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderConfig {
+    /// V
+    pub vocab_size: usize,
+    /// D
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// H
+    pub heads: usize,
+    /// Width between a layer's two linear maps.
+    pub intermediate_size: usize,
+    /// Activation between them.
+    pub activation: Activation,
+    /// Dropout after embeddings and layers, in [0, 1).
+    pub hidden_dropout: f64,
+    /// Dropout on attention's probabilities, in [0, 1).
+    pub attention_dropout: f64,
+    /// Whether the hidden dropout also follows attention's output (not in DistilBERT).
+    pub drops_attention_output: bool,
+    /// Rows of the table of positions.
+    pub position_rows: usize,
+    /// The row of a sequence's first token: RoBERTa's tables begin with rows for padding.
+    pub first_position: usize,
+    /// Number of segment types; 0 where there is no table of them.
+    pub type_vocab_size: usize,
+    /// Standard deviation of new weights.
+    pub initializer_range: f64,
+    /// ε of layer norms.
+    pub layer_norm_eps: f64,
+}
+
+/// Word, position and segment embeddings.
+#[derive(Module, Debug)]
+pub struct Embeddings<B: Backend> {
+    word: Embedding<B>,
+    position: Embedding<B>,
+    token_type: Option<Embedding<B>>,
+    norm: LayerNorm<B>,
+    dropout: f64,
+    first_position: usize,
+}
+
+/// One layer: self-attention, then two linear maps, each with its residual and norm.
+#[derive(Module, Debug)]
+pub struct Layer<B: Backend> {
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    attention_output: Linear<B>,
+    attention_norm: LayerNorm<B>,
+    intermediate: Linear<B>,
+    output: Linear<B>,
+    output_norm: LayerNorm<B>,
+    heads: usize,
+    attention_dropout: f64,
+    hidden_dropout: f64,
+    drops_attention_output: bool,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// Embeddings and layers.
+#[derive(Module, Debug)]
+pub struct Encoder<B: Backend> {
+    embeddings: Embeddings<B>,
+    layers: Vec<Layer<B>>,
+}
+
+/// The tokens of a batch that somebody reads.
+pub(crate) struct Asked<B: Backend> {
+    /// `[Q]`
+    pub tokens: Tensor<B, 1, Int>,
+    /// Which of them are of which sequence.
+    pub sequences: Sequences,
+}
+
+adapter_slots!(Layer {
+    query,
+    key,
+    value,
+    attention_output,
+    intermediate,
+    output
+});
+adapter_slots!(Encoder { layers });
+
+impl<B: Backend> Encoder<B> {
+    /// New parameters, as transformers initialises them (norms 1 and 0, biases 0, the rest normal), each from a stream of its
+    /// published name: `names` takes paths below `root`.
+    pub fn init(
+        config: &EncoderConfig,
+        root: &str,
+        names: NameMap,
+        seed: u64,
+        device: &B::Device,
+    ) -> Self {
+        let (width, std) = (config.hidden_size, config.initializer_range);
+        let key = |path: &str| rng::named(seed, &names.published(&format!("{root}.{path}")));
+        let norm = || LayerNorm::new(width, config.layer_norm_eps, device);
+        let table = |path: &str, rows| Embedding::normal(key(path), rows, width, std, device);
+        let layer = |i: usize| {
+            let linear = |name: &str, inputs, outputs| {
+                let key = key(&format!("layers.{i}.{name}"));
+                Linear::normal(key, inputs, outputs, std, device)
+            };
+            Layer {
+                query: linear("query", width, width),
+                key: linear("key", width, width),
+                value: linear("value", width, width),
+                attention_output: linear("attention_output", width, width),
+                attention_norm: norm(),
+                intermediate: linear("intermediate", width, config.intermediate_size),
+                output: linear("output", config.intermediate_size, width),
+                output_norm: norm(),
+                heads: config.heads,
+                attention_dropout: config.attention_dropout,
+                hidden_dropout: config.hidden_dropout,
+                drops_attention_output: config.drops_attention_output,
+                activation: config.activation,
+            }
+        };
+        let types = config.type_vocab_size;
+        Self {
+            embeddings: Embeddings {
+                word: table("embeddings.word", config.vocab_size),
+                position: table("embeddings.position", config.position_rows),
+                token_type: (types > 0).then(|| table("embeddings.token_type", types)),
+                norm: norm(),
+                dropout: config.hidden_dropout,
+                first_position: config.first_position,
+            },
+            layers: (0..config.layers).map(layer).collect(),
+        }
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Sets the rate of every dropout, in [0, 1).
+    #[must_use]
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        self.embeddings.dropout = rate;
+        for layer in &mut self.layers {
+            layer.attention_dropout = rate;
+            layer.hidden_dropout = rate;
+        }
+        self
+    }
+}
+
+/// The pass as a block sees it: as in evaluation where nothing in the block trains.
+pub(crate) fn within<B: Backend, M: Module<B>>(block: &M, pass: Pass) -> Pass {
+    if pass.is_training() && !params::any_trainable(block) {
+        pass.frozen()
+    } else {
+        pass
+    }
+}
+
+impl<B: TuneBackend> Embeddings<B> {
+    /// -> `[T, D]`
+    fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
+        let pass = within(self, pass);
+        let x = self.word.forward(input.ids.clone());
+        let positions = match self.first_position {
+            0 => input.positions.clone(),
+            first => input.positions.clone() + first as i64,
+        };
+        let x = self.position.add_to(x, positions);
+        let x = match &self.token_type {
+            None => x,
+            Some(table) => {
+                // A family with one type has tokenizers that may number the second text's tokens 1.
+                let type_ids = match table.weight.dims()[0] {
+                    1 => input.type_ids.zeros_like(),
+                    _ => input.type_ids.clone(),
+                };
+                table.add_to(x, type_ids)
+            }
+        };
+        ops::dropout(self.norm.forward(x), self.dropout, pass)
+    }
+}
+
+impl<B: TuneBackend> Layer<B> {
+    /// `x [T, D]` -> `[T, D]`, or `[Q, D]` where only `asked` tokens are read behind this layer: the others are keys and values,
+    /// and nothing else of them is computed.
+    fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        sequences: &Sequences,
+        asked: Option<&Asked<B>>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        let pass = within(self, pass);
+        let (residual, queries) = match asked {
+            None => (x.clone(), sequences),
+            Some(asked) => {
+                let rows = ops::embedding_rows(x.clone(), asked.tokens.clone());
+                (rows, &asked.sequences)
+            }
+        };
+        let config = AttentionConfig {
+            heads: self.heads,
+            causal: false,
+            dropout: pass.child(0).dropout(self.attention_dropout),
+        };
+        let q = self.query.forward(residual.clone(), pass.child(1));
+        let k = self.key.forward(x.clone(), pass.child(2));
+        let v = self.value.forward(x, pass.child(3));
+        let context = ops::attention(q, k, v, (queries, sequences), config);
+
+        let attended = pass.child(4);
+        let x = self.attention_output.forward(context, attended.child(0));
+        let rate = if self.drops_attention_output {
+            self.hidden_dropout
+        } else {
+            0.0
+        };
+        let x = ops::dropout(x, rate, attended.child(1));
+        let x = self.attention_norm.forward_sum(x, residual);
+
+        let wide = self.intermediate.forward(x.clone(), pass.child(5));
+        let narrowed = pass.child(6);
+        let within = narrowed.child(0);
+        let y = match self.activation {
+            Activation::Gelu(kind) => self.output.forward_gelu(wide, kind, within),
+            Activation::Relu => self.output.forward(activation::relu(wide), within),
+            Activation::Silu => self.output.forward(activation::silu(wide), within),
+        };
+        let y = ops::dropout(y, self.hidden_dropout, narrowed.child(1));
+        self.output_norm.forward_sum(y, x)
+    }
+}
+
+impl<B: TuneBackend> Encoder<B> {
+    /// Hidden states `[T, D]` after the embeddings and after each layer, as in evaluation.
+    pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
+        let pass = Pass::evaluation();
+        let mut states = vec![self.embed(input, pass)];
+        for i in 0..self.layers.len() {
+            let x = states[i].clone();
+            states.push(self.run(x, &input.sequences, i..i + 1, None, pass));
+        }
+        states
+    }
+
+    /// The embeddings: `[T, D]`.
+    pub(crate) fn embed(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
+        self.embeddings.forward(input, pass.child(0))
+    }
+
+    /// Some of the layers, on `x [T, D]`: `[T, D]`, or `[Q, D]` of the tokens `asked` for where the last layer is among them.
+    pub(crate) fn run(
+        &self,
+        mut x: Tensor<B, 2>,
+        sequences: &Sequences,
+        layers: std::ops::Range<usize>,
+        asked: Option<&Asked<B>>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        for i in layers {
+            let asked = asked.filter(|_| i + 1 == self.layers.len());
+            x = self.layers[i].forward(x, sequences, asked, pass.child(1 + i as u64));
+        }
+        x
+    }
+}
+
+/// The first token of each sequence, as queries.
+pub(crate) fn first_tokens<B: Backend>(sequences: &Sequences, device: &B::Device) -> Asked<B> {
+    Asked {
+        tokens: firsts(sequences, device),
+        sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
+    }
+}
+
+/// Mean of each sequence's rows: `[T, D]` -> `[B, D]`.
+pub(crate) fn mean_by_sequence<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    sequences: &Sequences,
+) -> Tensor<B, 2> {
+    // A [B, T] matrix of 1/length, times x: one small product on any backend, and its gradient is another.
+    let (count, tokens) = (sequences.count(), sequences.tokens());
+    let mut weights = vec![0f32; count * tokens];
+    for (s, range) in sequences.ranges().enumerate() {
+        let share = 1.0 / range.len().max(1) as f32;
+        weights[s * tokens..][range].fill(share);
+    }
+    let weights = Tensor::from_data(TensorData::new(weights, [count, tokens]), &x.device());
+    weights.matmul(x)
+}

@@ -1,0 +1,189 @@
+//! The head for a whole example: logits of what the backbone puts out for it. BERT's pooler is part of it.
+
+use crate::encoder::within;
+use burn::{
+    module::Module,
+    tensor::{Tensor, activation, backend::Backend},
+};
+use rekindle_base::rng;
+use rekindle_nn::{
+    adapter_slots,
+    layers::Linear,
+    ops::{self, Pass, Precision, TuneBackend},
+    params::NameMap,
+};
+
+/// What the outputs of a head are, by `problem_type` of transformers' `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// Logits of classes that exclude one another: `single_label_classification`.
+    SingleLabel,
+    /// A logit for each label, by itself: `multi_label_classification`.
+    MultiLabel,
+    /// Numbers: `regression`.
+    Regression,
+}
+
+impl Problem {
+    /// transformers' name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SingleLabel => "single_label_classification",
+            Self::MultiLabel => "multi_label_classification",
+            Self::Regression => "regression",
+        }
+    }
+
+    /// By transformers' name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::SingleLabel, Self::MultiLabel, Self::Regression]
+            .into_iter()
+            .find(|problem| problem.name() == name)
+    }
+}
+
+/// Which rows of a text's hidden states the head reads. Of pictures it always reads the mean over the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// The first token's, as transformers' sequence classifiers do.
+    First,
+    /// The mean of all tokens', as sentence-transformers models are trained.
+    Mean,
+}
+
+/// How to set up a head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadSpec {
+    /// C: number of outputs.
+    pub outputs: usize,
+    /// Their names by id; may be empty for regression.
+    pub labels: Vec<String>,
+    /// What they are.
+    pub problem: Problem,
+    /// What the head reads; `None`: what the directory says, see [`ModelConfig::reads`](crate::ModelConfig::reads).
+    pub reads: Option<Reads>,
+    /// Seed of new parameters.
+    pub seed: u64,
+    /// Whether the checkpoint's own head must be there (evaluation, prediction) rather than may be.
+    pub require: bool,
+}
+
+/// How a family's head is built.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct HeadConfig {
+    /// Width of what it reads.
+    pub width: usize,
+    /// The linear map of that width before the last one, if there is one.
+    pub dense: Dense,
+    /// Dropout before the last linear map, in [0, 1).
+    pub dropout: f64,
+    /// Standard deviation of new weights.
+    pub std: f64,
+    /// The stream of the dropout before the last linear map; the two maps' are the ones around it.
+    pub stream: u64,
+}
+
+/// The linear map between the backbone and the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dense {
+    /// None: images, and BERT where it reads a mean.
+    None,
+    /// tanh behind it: BERT's pooler.
+    Tanh,
+    /// ReLU behind it: DistilBERT's `pre_classifier`.
+    Relu,
+    /// tanh behind it and the same dropout before it: RoBERTa's `classifier.dense`.
+    DroppedTanh,
+}
+
+/// `out(dropout(act(dense(x))))`.
+#[derive(Module, Debug)]
+pub struct Head<B: Backend> {
+    dense: Option<Linear<B>>,
+    out: Linear<B>,
+    dropout: f64,
+    stream: u64,
+    #[module(skip)]
+    kind: Dense,
+}
+
+adapter_slots!(Head { dense, out });
+
+impl<B: Backend> Head<B> {
+    /// New parameters, each from a stream of its published name: `names` takes paths below `root`.
+    pub(crate) fn init(
+        config: &HeadConfig,
+        outputs: usize,
+        root: &str,
+        names: NameMap,
+        seed: u64,
+        device: &B::Device,
+    ) -> Self {
+        let linear = |name: &str, outputs| {
+            let key = rng::named(seed, &names.published(&format!("{root}.{name}")));
+            Linear::normal(key, config.width, outputs, config.std, device)
+        };
+        Self {
+            dense: (config.dense != Dense::None).then(|| linear("dense", config.width)),
+            out: linear("out", outputs),
+            dropout: config.dropout,
+            stream: config.stream,
+            kind: config.dense,
+        }
+    }
+
+    /// C.
+    pub fn outputs(&self) -> usize {
+        self.out.dims().1
+    }
+
+    /// Sets the dropout, in [0, 1).
+    #[must_use]
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        self.dropout = rate;
+        self
+    }
+
+    /// Replaces the last linear map by this weight `[C, D]` and bias `[C]`.
+    #[must_use]
+    pub fn with_output(mut self, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Self {
+        self.out = Linear::new(weight, Some(bias));
+        self
+    }
+}
+
+impl<B: TuneBackend> Head<B> {
+    /// What the last linear map reads, before dropout: `x [B, D]` -> `[B, D]`.
+    pub fn features(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let Some(dense) = &self.dense else {
+            return x;
+        };
+        let x = match self.kind {
+            Dense::DroppedTanh => {
+                let stream = within(dense, pass).child(self.stream + 2);
+                ops::dropout(x, self.dropout, stream)
+            }
+            _ => x,
+        };
+        let x = dense.forward(x, exact(pass.child(self.stream - 1)));
+        match self.kind {
+            Dense::Relu => activation::relu(x),
+            _ => x.tanh(),
+        }
+    }
+
+    /// Logits `[B, C]` of `x [B, D]`.
+    pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        let x = self.features(x, pass);
+        let stream = within(&self.out, pass).child(self.stream);
+        let x = ops::dropout(x, self.dropout, stream);
+        self.out.forward(x, exact(pass.child(self.stream + 1)))
+    }
+}
+
+/// The pass of the head, which is small and of which everything is read.
+fn exact(pass: Pass) -> Pass {
+    pass.with_precision(Precision::F32)
+}

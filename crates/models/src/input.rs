@@ -1,0 +1,107 @@
+//! What goes into a model and what comes out of its backbone.
+
+use burn::tensor::{
+    Int, Tensor, TensorData,
+    backend::{AutodiffBackend, Backend},
+};
+use rekindle_nn::Sequences;
+
+/// What a model takes.
+#[derive(Debug, Clone)]
+pub enum Input<B: Backend> {
+    /// A packed batch of texts.
+    Text(TextInput<B>),
+    /// Pictures `[N, H, W, 3]`.
+    Images(Tensor<B, 4>),
+}
+
+impl<B: Backend> From<TextInput<B>> for Input<B> {
+    fn from(input: TextInput<B>) -> Self {
+        Self::Text(input)
+    }
+}
+
+impl<B: Backend> From<Tensor<B, 4>> for Input<B> {
+    fn from(pictures: Tensor<B, 4>) -> Self {
+        Self::Images(pictures)
+    }
+}
+
+/// A packed batch of text on a device.
+#[derive(Debug, Clone)]
+pub struct TextInput<B: Backend> {
+    /// Token ids `[T]`, each below V.
+    pub ids: Tensor<B, 1, Int>,
+    /// Segment of each token `[T]`.
+    pub type_ids: Tensor<B, 1, Int>,
+    /// Position of each token in its sequence `[T]`.
+    pub positions: Tensor<B, 1, Int>,
+    /// First token of each sequence `[B]`.
+    pub firsts: Tensor<B, 1, Int>,
+    /// Where the sequences lie.
+    pub sequences: Sequences,
+}
+
+impl<B: Backend> TextInput<B> {
+    /// From packed ids and types (`[T]` each) and the sequences' offsets.
+    pub fn new(
+        ids: Vec<i32>,
+        type_ids: Vec<i32>,
+        sequences: Sequences,
+        device: &B::Device,
+    ) -> Self {
+        let positions: Vec<i32> = sequences
+            .ranges()
+            .flat_map(|range| 0..range.len() as i32)
+            .collect();
+        Self {
+            ids: integers(&ids, device),
+            type_ids: integers(&type_ids, device),
+            positions: integers(&positions, device),
+            firsts: firsts(&sequences, device),
+            sequences,
+        }
+    }
+}
+
+/// The first token of each sequence `[B]`.
+pub(crate) fn firsts<B: Backend>(sequences: &Sequences, device: &B::Device) -> Tensor<B, 1, Int> {
+    let firsts: Vec<i32> = sequences.ranges().map(|range| range.start as i32).collect();
+    integers(&firsts, device)
+}
+
+fn integers<B: Backend>(values: &[i32], device: &B::Device) -> Tensor<B, 1, Int> {
+    Tensor::from_data(TensorData::from(values), device)
+}
+
+/// What a backbone, or its first units, puts out.
+#[derive(Debug, Clone)]
+pub enum Activations<B: Backend> {
+    /// A packed batch of texts of which nothing is computed yet: zero units done.
+    Text(TextInput<B>),
+    /// Hidden states `[T, D]` of packed tokens.
+    Tokens(Tensor<B, 2>, Sequences),
+    /// Feature maps `[N, H, W, C]`.
+    Map(Tensor<B, 4>),
+    /// What the head reads, a row for each example: `[B, D]`.
+    Pooled(Tensor<B, 2>),
+}
+
+impl<B: AutodiffBackend> Activations<B> {
+    /// Activations that were computed without a graph, as input of what trains.
+    #[must_use]
+    pub fn from_inner(inner: Activations<B::InnerBackend>) -> Self {
+        match inner {
+            Activations::Text(input) => Self::Text(TextInput {
+                ids: Tensor::from_inner(input.ids),
+                type_ids: Tensor::from_inner(input.type_ids),
+                positions: Tensor::from_inner(input.positions),
+                firsts: Tensor::from_inner(input.firsts),
+                sequences: input.sequences,
+            }),
+            Activations::Tokens(x, sequences) => Self::Tokens(Tensor::from_inner(x), sequences),
+            Activations::Map(x) => Self::Map(Tensor::from_inner(x)),
+            Activations::Pooled(x) => Self::Pooled(Tensor::from_inner(x)),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A backbone with a head: what is loaded, tuned and saved.
+//!
+//! A backbone is a row of units from the bottom to the top (text: embeddings, each layer; pictures: stem, stages, last
+//! convolution), so that a frozen beginning can be computed once and its output kept.
+
+use crate::{
+    Activations, Encoder, Head, HeadSpec, Input, LoadReport, ModelConfig, ModelError, Pretrained,
+    Reads, TextInput,
+    config::Sizes,
+    encoder::{Asked, first_tokens, mean_by_sequence},
+    heads::Dense,
+    image::{EfficientNet, ResNet},
+    load,
+};
+use burn::{
+    module::Module,
+    tensor::{Tensor, backend::Backend},
+};
+use rekindle_base::write_atomically;
+use rekindle_nn::{
+    Sequences, adapter_slots,
+    layers::{AdapterSlots, Linear},
+    ops::{self, Pass, TuneBackend},
+    params::{self, NameMap},
+};
+use std::path::Path;
+
+/// Where a model's parts stand in its field paths.
+const BACKBONE: &str = "backbone";
+const HEAD: &str = "head";
+
+/// A model without its head.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of it, and it is moved once
+pub enum Backbone<B: Backend> {
+    /// Texts.
+    Encoder(Encoder<B>),
+    /// Pictures.
+    ResNet(ResNet<B>),
+    /// Pictures.
+    EfficientNet(EfficientNet<B>),
+}
+
+impl<B: Backend> AdapterSlots<B> for Backbone<B> {
+    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+        match self {
+            Self::Encoder(encoder) => encoder.visit_linears(path, visit),
+            Self::ResNet(_) | Self::EfficientNet(_) => {}
+        }
+    }
+}
+
+impl<B: Backend> Backbone<B> {
+    /// The encoder, if it is one.
+    pub fn encoder(&self) -> Option<&Encoder<B>> {
+        match self {
+            Self::Encoder(encoder) => Some(encoder),
+            _ => None,
+        }
+    }
+
+    fn units(&self) -> usize {
+        match self {
+            Self::Encoder(encoder) => 1 + encoder.layers(),
+            Self::ResNet(net) => net.units(),
+            Self::EfficientNet(net) => net.units(),
+        }
+    }
+
+    /// The unit of a parameter, by its path below the backbone.
+    fn unit_of(&self, path: &str) -> Option<usize> {
+        match self {
+            Self::Encoder(_) => match path.strip_prefix("layers.") {
+                Some(rest) => Some(1 + rest.split('.').next()?.parse::<usize>().ok()?),
+                None => Some(0),
+            },
+            Self::ResNet(_) => crate::image::resnet::unit_of(path),
+            Self::EfficientNet(_) => crate::image::efficientnet::unit_of(path),
+        }
+    }
+}
+
+/// A backbone with a head.
+#[derive(Module, Debug)]
+pub struct Model<B: Backend> {
+    backbone: Backbone<B>,
+    head: Head<B>,
+    #[module(skip)]
+    reads: Reads,
+    #[module(skip)]
+    names: NameMap,
+    #[module(skip)]
+    head_modules: &'static [&'static str],
+    #[module(skip)]
+    sizes: Sizes,
+}
+
+adapter_slots!(Model { backbone, head });
+
+impl<B: Backend> Model<B> {
+    /// With random weights, made when they are first used.
+    pub fn random(config: &ModelConfig, head: &HeadSpec, device: &B::Device) -> Self {
+        let family = config.family_entry();
+        let (names, seed) = (family.names, head.seed);
+        let reads = head.reads.unwrap_or_else(|| config.reads());
+        let mut of_head = config.head;
+        // BERT's pooler is for the first token.
+        if reads == Reads::Mean && of_head.dense == Dense::Tanh {
+            of_head.dense = Dense::None;
+        }
+        let backbone = match &config.sizes {
+            Sizes::Encoder(sizes) => {
+                Backbone::Encoder(Encoder::init(sizes, BACKBONE, names, seed, device))
+            }
+            Sizes::ResNet(sizes) => Backbone::ResNet(ResNet::init(sizes, seed, device)),
+            Sizes::EfficientNet(sizes) => {
+                Backbone::EfficientNet(EfficientNet::init(*sizes, seed, device))
+            }
+        };
+        Self {
+            backbone,
+            head: Head::init(&of_head, head.outputs, HEAD, names, seed, device),
+            reads,
+            names,
+            head_modules: family.head_modules,
+            sizes: config.sizes.clone(),
+        }
+    }
+
+    /// Loads a model. A head for exactly these outputs is loaded; another is replaced by a new one, which the report says.
+    /// Weights that are loaded are never drawn before, and held once.
+    ///
+    /// # Errors
+    /// See [`ModelError`]; every tensor that has no place and every parameter that has no tensor is named.
+    pub fn from_pretrained(
+        pretrained: &Pretrained,
+        head: &HeadSpec,
+        device: &B::Device,
+    ) -> Result<(Self, LoadReport), ModelError> {
+        let config = pretrained.config();
+        let family = config.family_entry();
+        let model = Self::random(config, head, device);
+        let is_head = |name: &str| family.head_modules.iter().any(|module| below(module, name));
+        let is_pooler = |name: &str| family.pooler.is_some_and(|pooler| below(pooler, name));
+        let same = head.require
+            || (config.outputs == head.outputs
+                && config.labels == head.labels
+                && config.problem.is_none_or(|problem| problem == head.problem));
+        let no_pooler = model.reads == Reads::Mean;
+        let rules = load::Rules {
+            names: model.names,
+            rule: &|tensor| match pretrained.rule(tensor) {
+                load::Rule::Load(name) if no_pooler && is_pooler(&name) => {
+                    load::Rule::Ignore("mean pooling reads no pooler".into())
+                }
+                rule => rule,
+            },
+            may_initialise: &|name| match head.require {
+                true => None,
+                false if is_head(name) => Some(format!("the checkpoint has no {}", family.head)),
+                false if is_pooler(name) => Some("the checkpoint has no pooler".into()),
+                false => None,
+            },
+            may_replace: &|name| {
+                (is_head(name) && !same)
+                    .then(|| "the checkpoint's head is for other labels".to_owned())
+            },
+        };
+        load::load(model, pretrained.files(), &rules, device)
+    }
+
+    /// Field paths to the names of checkpoints.
+    pub fn names(&self) -> NameMap {
+        self.names
+    }
+
+    /// Published names of the modules that are new with a new head: `classifier`, `fc`, or DistilBERT's `pre_classifier` and
+    /// `classifier`. BERT's pooler is none of them: see [`LoadReport::initialised`] for whether it is new.
+    pub fn head_modules(&self) -> Vec<String> {
+        let modules = self.head_modules.iter();
+        modules.map(|module| (*module).to_owned()).collect()
+    }
+
+    /// Which rows of a text's hidden states the head reads.
+    pub fn reads(&self) -> Reads {
+        self.reads
+    }
+
+    /// C.
+    pub fn outputs(&self) -> usize {
+        self.head.outputs()
+    }
+
+    /// The backbone.
+    pub fn backbone(&self) -> &Backbone<B> {
+        &self.backbone
+    }
+
+    /// Sets every dropout of an encoder and of the head, in [0, 1).
+    #[must_use]
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        self.head = self.head.with_dropout(rate);
+        if let Backbone::Encoder(encoder) = self.backbone {
+            self.backbone = Backbone::Encoder(encoder.with_dropout(rate));
+        }
+        self
+    }
+
+    /// Replaces the head's last linear map by this weight `[C, D]` and bias `[C]`: to start from given values.
+    #[must_use]
+    pub fn with_output(mut self, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Self {
+        self.head = self.head.with_output(weight, bias);
+        self
+    }
+
+    /// Number of units of the backbone.
+    pub fn units(&self) -> usize {
+        self.backbone.units()
+    }
+
+    /// The unit of a parameter, by its published name; `None` for the head (and BERT's pooler).
+    pub fn unit_of(&self, name: &str) -> Option<usize> {
+        let path = self.names.field(name);
+        let path = path.strip_prefix(BACKBONE)?.strip_prefix('.')?;
+        self.backbone.unit_of(path)
+    }
+
+    /// How many units at the bottom hold nothing that trains.
+    pub fn frozen_units(&self) -> usize {
+        let mut frozen = self.units();
+        params::visit(self, &mut |param: params::ParamRef<'_, B>| {
+            let unit = self.unit_of(&self.names.published(param.path));
+            if let (true, Some(unit)) = (param.trainable, unit) {
+                frozen = frozen.min(unit);
+            }
+        });
+        frozen
+    }
+
+    /// Side of the feature maps after so many units, for square pictures of this side; 0 for texts.
+    pub fn side_after(&self, units: usize, side: usize) -> usize {
+        match &self.sizes {
+            Sizes::Encoder(_) => 0,
+            Sizes::ResNet(config) => config.side_after(units, side),
+            Sizes::EfficientNet(_) => crate::image::efficientnet::side_after(units, side),
+        }
+    }
+
+    /// Writes `config.json` and `model.safetensors` as transformers or timm does; adapters must have been merged or saved
+    /// apart.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the device does not give the weights back.
+    pub fn save_pretrained(
+        &self,
+        dir: &Path,
+        config: &ModelConfig,
+        head: &HeadSpec,
+    ) -> Result<(), ModelError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ModelError::Io { path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        let state = params::state(self, self.names)?;
+        let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        rekindle_weights::write(&dir.join("model.safetensors"), tensors, &[])?;
+        let path = dir.join("config.json");
+        let text = format!("{:#}\n", config.to_json(head, self.reads));
+        write_atomically(&path, text.as_bytes()).map_err(io(&path))
+    }
+}
+
+/// Whether a name is a module's or lies below it.
+fn below(module: &str, name: &str) -> bool {
+    name.strip_prefix(module)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl<B: TuneBackend> Model<B> {
+    /// The first `units` units of the backbone; after all of them, what the head reads.
+    ///
+    /// # Panics
+    /// If a model for texts is given pictures, or the other way round.
+    pub fn begin(&self, input: Input<B>, units: usize, pass: Pass) -> Activations<B> {
+        let x = match input {
+            Input::Text(input) => Activations::Text(input),
+            Input::Images(pictures) => Activations::Map(pictures),
+        };
+        self.run(x, 0..units, pass)
+    }
+
+    /// The units after the first `units_done`, which put out `x`: what the head reads, [`Activations::Pooled`].
+    ///
+    /// # Panics
+    /// If a model for texts is given pictures, or the other way round.
+    pub fn finish(&self, x: Activations<B>, units_done: usize, pass: Pass) -> Activations<B> {
+        self.run(x, units_done..self.units(), pass)
+    }
+
+    fn run(&self, x: Activations<B>, units: std::ops::Range<usize>, pass: Pass) -> Activations<B> {
+        let all = units.end >= self.units();
+        match (&self.backbone, x) {
+            (_, Activations::Pooled(x)) => Activations::Pooled(x),
+            (_, x) if units.is_empty() && !all => x,
+            (Backbone::Encoder(encoder), Activations::Text(input)) => {
+                self.read(encoder, &input, units.end, pass.child(0))
+            }
+            (Backbone::Encoder(encoder), Activations::Tokens(x, sequences)) => {
+                let layers = units.start.saturating_sub(1)..units.end.saturating_sub(1);
+                self.layers(encoder, x, sequences, layers, None, pass.child(0))
+            }
+            (Backbone::ResNet(net), Activations::Map(x)) => {
+                let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
+                mapped(x, all)
+            }
+            (Backbone::EfficientNet(net), Activations::Map(x)) => {
+                let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
+                mapped(x, all)
+            }
+            (Backbone::Encoder(_), Activations::Map(_)) => {
+                panic!("a model for texts was given pictures")
+            }
+            (_, Activations::Text(_) | Activations::Tokens(..)) => {
+                panic!("a model for pictures was given texts")
+            }
+        }
+    }
+
+    /// The embeddings of an encoder and its layers below unit `units`.
+    fn read(
+        &self,
+        encoder: &Encoder<B>,
+        input: &TextInput<B>,
+        units: usize,
+        pass: Pass,
+    ) -> Activations<B> {
+        let x = encoder.embed(input, pass);
+        let sequences = input.sequences.clone();
+        let firsts = Some(input.firsts.clone());
+        self.layers(
+            encoder,
+            x,
+            sequences,
+            0..units.saturating_sub(1),
+            firsts,
+            pass,
+        )
+    }
+
+    /// Some layers of an encoder; behind the last, what the head reads.
+    fn layers(
+        &self,
+        encoder: &Encoder<B>,
+        x: Tensor<B, 2>,
+        sequences: Sequences,
+        layers: std::ops::Range<usize>,
+        firsts: Option<Tensor<B, 1, burn::tensor::Int>>,
+        pass: Pass,
+    ) -> Activations<B> {
+        if layers.end < encoder.layers() {
+            let x = encoder.run(x, &sequences, layers, None, pass);
+            return Activations::Tokens(x, sequences);
+        }
+        if self.reads == Reads::Mean {
+            let x = encoder.run(x, &sequences, layers, None, pass);
+            return Activations::Pooled(mean_by_sequence(x, &sequences));
+        }
+        let asked = match firsts {
+            Some(tokens) => Asked {
+                sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
+                tokens,
+            },
+            None => first_tokens(&sequences, &x.device()),
+        };
+        Activations::Pooled(match layers.is_empty() {
+            true => ops::embedding_rows(x, asked.tokens),
+            false => encoder.run(x, &sequences, layers, Some(&asked), pass),
+        })
+    }
+
+    /// Logits `[B, C]` of what the head reads, `[B, D]`.
+    pub fn head(&self, pooled: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        self.head.forward(pooled, pass)
+    }
+
+    /// What the head's last linear map reads, before dropout: `[B, D]`.
+    pub fn features(&self, pooled: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        self.head.features(pooled, pass)
+    }
+
+    /// Logits `[B, C]`.
+    ///
+    /// # Panics
+    /// If a model for texts is given pictures, or the other way round.
+    pub fn forward(&self, input: Input<B>, pass: Pass) -> Tensor<B, 2> {
+        match self.begin(input, self.units(), pass) {
+            Activations::Pooled(x) => self.head(x, pass),
+            _ => unreachable!("all units were asked for"),
+        }
+    }
+}
+
+/// A map `[N, H, W, C]`, or its mean over each picture, `[N, C]`.
+fn mapped<B: TuneBackend>(x: Tensor<B, 4>, pooled: bool) -> Activations<B> {
+    if !pooled {
+        return Activations::Map(x);
+    }
+    let [n, height, width, channels] = x.dims();
+    let x = x.reshape([n, height * width, channels]);
+    Activations::Pooled(x.mean_dim(1).squeeze_dim::<2>(1))
+}

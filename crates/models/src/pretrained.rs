@@ -1,0 +1,181 @@
+//! The registry of families, and a model directory looked into but not loaded.
+
+use crate::{
+    Modality, ModelConfig, ModelError,
+    config::read_json,
+    image,
+    load::{Rule, sort_tensors},
+    text::{bert, distilbert, roberta},
+};
+use rekindle_nn::params::NameMap;
+use rekindle_weights::WeightFiles;
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Every family, in the order in which they are asked whether a directory is theirs.
+static FAMILIES: [&Family; 6] = [
+    &bert::FAMILY,
+    &distilbert::FAMILY,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
+    &image::EFFICIENTNET_LITE,
+    &image::RESNET,
+];
+
+/// What the registry knows of a family.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// For messages; of texts also transformers' `model_type`.
+    pub name: &'static str,
+    /// What transformers' classes are called before `For` or `Model`; empty for timm's.
+    pub class: &'static str,
+    pub modality: Modality,
+    /// Field paths to published names.
+    pub names: NameMap,
+    /// What a person calls its head.
+    pub head: &'static str,
+    /// Published names of what is new with a new head.
+    pub head_modules: &'static [&'static str],
+    /// Published name of the pooler, where a head may read one.
+    pub pooler: Option<&'static str>,
+    /// Whether these tensors are its own, where no `model_type` says so.
+    pub claims: fn(&Found) -> bool,
+    /// What a tensor is, by its bare name (see [`bare`]).
+    pub rule: fn(&Found, &str) -> Rule,
+    /// The configuration, its sizes held against the weights.
+    pub read: fn(&Found, &'static Family) -> Result<ModelConfig, ModelError>,
+}
+
+/// A directory's `config.json` and its tensors' names and shapes.
+pub(crate) struct Found {
+    /// `config.json`, which need not be there for pictures.
+    pub path: PathBuf,
+    pub raw: Map<String, Value>,
+    /// Shapes by published name; by bare name before the family is known.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether there is a pooler, loaded or not: transformers saves one with an encoder, sentence-transformers need not.
+    pub has_pooler: bool,
+}
+
+impl Found {
+    /// A dimension of a tensor; `None` where there is no such tensor.
+    pub fn dimension(&self, name: &str, axis: usize) -> Option<usize> {
+        self.shapes.get(name)?.get(axis).copied()
+    }
+}
+
+/// A tensor's name without what wraps a model around it: a trainer's dictionary, data parallelism, `torch.compile`.
+pub(crate) fn bare(name: &str) -> &str {
+    let mut name = name;
+    for wrapper in [
+        "state_dict.",
+        "_orig_mod.",
+        "module.",
+        "_orig_mod.",
+        "model.",
+    ] {
+        name = name.strip_prefix(wrapper).unwrap_or(name);
+    }
+    name
+}
+
+/// A model directory, or a file of weights, looked into but not loaded.
+pub struct Pretrained {
+    files: WeightFiles,
+    config: ModelConfig,
+    found: Found,
+}
+
+impl Pretrained {
+    /// Opens a directory with weights and a `config.json` (which image models may lack), or a file of weights beside one.
+    ///
+    /// Every size that `config.json` names is held against the shapes of the weights, before anything of that size is made.
+    ///
+    /// # Errors
+    /// When there are no weights, they are of no family known here, `config.json` does not fit them, or two tensors are one
+    /// parameter.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        let files = WeightFiles::find(dir)?;
+        let folder = match dir.is_file() {
+            true => dir.parent().unwrap_or(dir),
+            false => dir,
+        };
+        let path = folder.join("config.json");
+        let raw = match path.is_file() {
+            true => read_json(&path)?,
+            false => Map::new(),
+        };
+        let shape = |name: &str| files.shape(name).unwrap_or_default().to_vec();
+        let mut found = Found {
+            path,
+            raw,
+            shapes: files
+                .names()
+                .map(|name| (bare(name).to_owned(), shape(name)))
+                .collect(),
+            has_pooler: files
+                .names()
+                .any(|name| name.ends_with("pooler.dense.weight")),
+        };
+        let family = family(&found)?;
+        let (wanted, _) = sort_tensors(&files, &|tensor| (family.rule)(&found, bare(tensor)))?;
+        let by_bare_name = std::mem::take(&mut found.shapes);
+        found.shapes = wanted
+            .iter()
+            .map(|(name, tensor)| (name.clone(), shape(tensor)))
+            .collect();
+        let config = (family.read)(&found, family)?;
+        found.shapes = by_bare_name;
+        Ok(Self {
+            files,
+            config,
+            found,
+        })
+    }
+
+    /// What the directory says of its model.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weights.
+    #[must_use]
+    pub fn files(&self) -> &WeightFiles {
+        &self.files
+    }
+
+    /// What a tensor is.
+    pub(crate) fn rule(&self, tensor: &str) -> Rule {
+        (self.config.entry.rule)(&self.found, bare(tensor))
+    }
+}
+
+fn family(found: &Found) -> Result<&'static Family, ModelError> {
+    let model_type = found.raw.get("model_type").and_then(Value::as_str);
+    let of_text = |family: &&&'static Family| family.modality == Modality::Text;
+    let named = |family: &&&'static Family| of_text(family) && Some(family.name) == model_type;
+    let claims = |family: &&&'static Family| (family.claims)(found);
+    let known = FAMILIES.iter().find(named);
+    if let Some(family) = known.or_else(|| FAMILIES.iter().find(claims)) {
+        return Ok(family);
+    }
+    let texts: Vec<&str> = FAMILIES.iter().filter(of_text).map(|f| f.name).collect();
+    let known = format!(
+        "expected {} for texts, or a ResNet (torchvision, timm, transformers or CIFAR) or an EfficientNet-Lite for pictures",
+        texts.join(", ")
+    );
+    let reason = match model_type {
+        Some(model_type) => format!("model_type is `{model_type}`\nhint: {known}"),
+        None => format!(
+            "the weights are of no model known here, and no model_type names one\nhint: {known}"
+        ),
+    };
+    Err(ModelError::Config {
+        path: found.path.clone(),
+        reason,
+    })
+}

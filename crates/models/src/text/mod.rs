@@ -1,0 +1,231 @@
+//! The families for texts. A family's file reads its `config.json`, maps its names, says which tensors belong to other heads,
+//! and how its own head looks; what they share stands here.
+
+pub(crate) mod bert;
+pub(crate) mod distilbert;
+pub(crate) mod roberta;
+
+use crate::{
+    EncoderConfig, Modality, ModelConfig, ModelError, TextLimits,
+    config::{Reader, Sizes},
+    heads::HeadConfig,
+    load::Rule,
+    pretrained::{Family, Found},
+};
+use std::collections::BTreeSet;
+
+/// Before the dropout of a text's head come its pooler's stream and the backbone's.
+const HEAD_STREAM: u64 = 2;
+
+/// How a family names its tensors.
+struct Layout {
+    /// What stands before the names of the backbone, or does not: `bert.`.
+    root: &'static str,
+    /// Beginnings of the names of its own head for whole examples.
+    head: &'static [&'static str],
+    /// Beginnings of the names of other heads, with what they are.
+    others: &'static [(&'static str, &'static str)],
+}
+
+impl Layout {
+    /// What a tensor is.
+    fn rule(&self, found: &Found, name: &str) -> Rule {
+        if name.ends_with("embeddings.position_ids") || name.ends_with("embeddings.token_type_ids")
+        {
+            return Rule::Ignore("a buffer of indices, computed here".into());
+        }
+        let inner = name.strip_prefix(self.root).unwrap_or(name);
+        let starts = |prefix: &&str| inner.starts_with(*prefix);
+        if let Some((_, what)) = self.others.iter().find(|(prefix, _)| starts(prefix)) {
+            return Rule::Ignore((*what).to_owned());
+        }
+        // TensorFlow's names, which old checkpoints kept.
+        let name = name
+            .replace("LayerNorm.gamma", "LayerNorm.weight")
+            .replace("LayerNorm.beta", "LayerNorm.bias")
+            .replace("layer_norm.gamma", "layer_norm.weight")
+            .replace("layer_norm.beta", "layer_norm.bias");
+        if self.head.iter().any(starts) {
+            return match other_task(found) {
+                Some(class) => Rule::Ignore(format!("the head of {class}")),
+                None => Rule::Load(name),
+            };
+        }
+        match name.starts_with(self.root) {
+            true => Rule::Load(name),
+            false => Rule::Load(format!("{}{name}", self.root)),
+        }
+    }
+}
+
+/// The class that saved the model, if its head is not for whole examples but goes by the same name.
+fn other_task(found: &Found) -> Option<String> {
+    let reader = Reader {
+        raw: &found.raw,
+        path: &found.path,
+    };
+    let mut classes = reader.strings("architectures").into_iter();
+    classes.find(|class| {
+        ["ForTokenClassification", "ForMultipleChoice"]
+            .iter()
+            .any(|task| class.ends_with(task))
+    })
+}
+
+/// The keys of a family's `config.json` for sizes, where families name them differently.
+struct Keys {
+    hidden_size: &'static str,
+    intermediate_size: &'static str,
+    layers: &'static str,
+    heads: &'static str,
+}
+
+const BERT_KEYS: Keys = Keys {
+    hidden_size: "hidden_size",
+    intermediate_size: "intermediate_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+};
+
+/// An encoder as BERT's keys describe it, with one row of positions for each token.
+fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
+    let position = reader.text("position_embedding_type").unwrap_or("absolute");
+    if position != "absolute" {
+        return Err(reader.error(format!(
+            "position_embedding_type is `{position}`, expected `absolute`"
+        )));
+    }
+    Ok(EncoderConfig {
+        vocab_size: reader.size("vocab_size", None)?,
+        hidden_size: reader.size(BERT_KEYS.hidden_size, None)?,
+        layers: reader.size(BERT_KEYS.layers, None)?,
+        heads: reader.size(BERT_KEYS.heads, None)?,
+        intermediate_size: reader.size(BERT_KEYS.intermediate_size, None)?,
+        activation: reader.activation("hidden_act")?,
+        hidden_dropout: reader.rate("hidden_dropout_prob", 0.1)?,
+        attention_dropout: reader.rate("attention_probs_dropout_prob", 0.1)?,
+        drops_attention_output: true,
+        position_rows: reader.size("max_position_embeddings", Some(512))?,
+        first_position: 0,
+        type_vocab_size: reader.size("type_vocab_size", Some(2))?,
+        initializer_range: reader.number("initializer_range", 0.02)?,
+        layer_norm_eps: reader.number("layer_norm_eps", 1e-12)?,
+    })
+}
+
+/// What is left to say of a text model whose encoder was read: its sizes held against the weights, its labels, its head.
+fn finish(
+    found: &Found,
+    family: &'static Family,
+    encoder: EncoderConfig,
+    keys: &Keys,
+    head: HeadConfig,
+) -> Result<ModelConfig, ModelError> {
+    let reader = Reader {
+        raw: &found.raw,
+        path: &found.path,
+    };
+    let weight = |path: &str| format!("{}.weight", family.names.published(path));
+    let word = weight("backbone.embeddings.word");
+    let position = weight("backbone.embeddings.position");
+    let token_type = weight("backbone.embeddings.token_type");
+    let intermediate = weight("backbone.layers.0.intermediate");
+    for (key, value, tensor, axis) in [
+        ("vocab_size", encoder.vocab_size, &word, 0),
+        (keys.hidden_size, encoder.hidden_size, &word, 1),
+        (
+            "max_position_embeddings",
+            encoder.position_rows,
+            &position,
+            0,
+        ),
+        ("type_vocab_size", encoder.type_vocab_size, &token_type, 0),
+        (
+            keys.intermediate_size,
+            encoder.intermediate_size,
+            &intermediate,
+            0,
+        ),
+    ] {
+        let there = found.dimension(tensor, axis);
+        if let Some(expected) = there.filter(|there| *there != value) {
+            return Err(ModelError::Size {
+                path: found.path.clone(),
+                key: key.to_owned(),
+                value,
+                expected,
+                weights: format!("tensor `{tensor}` has shape {:?}", found.shapes[tensor]),
+            });
+        }
+    }
+    let layers = layers(found, family);
+    if layers != encoder.layers {
+        return Err(ModelError::Size {
+            path: found.path.clone(),
+            key: keys.layers.to_owned(),
+            value: encoder.layers,
+            expected: layers,
+            weights: format!(
+                "there are {} under `{}`",
+                rekindle_base::counted(layers, "layer", "layers"),
+                layer_root(family)
+            ),
+        });
+    }
+    if !encoder.hidden_size.is_multiple_of(encoder.heads) {
+        return Err(reader.error(format!(
+            "{} {} is not a multiple of {} {}",
+            keys.hidden_size, encoder.hidden_size, keys.heads, encoder.heads
+        )));
+    }
+    let Some(positions) = encoder.position_rows.checked_sub(encoder.first_position) else {
+        return Err(reader.error(format!(
+            "`max_position_embeddings` is {}, but the first position is row {}",
+            encoder.position_rows, encoder.first_position
+        )));
+    };
+    let out = weight("head.out");
+    Ok(ModelConfig {
+        family: family.name,
+        modality: Modality::Text,
+        labels: reader.labels()?,
+        outputs: found.dimension(&out, 0).unwrap_or(0),
+        problem: reader.problem()?,
+        architectures: reader.strings("architectures"),
+        mean_pooling: reader.text("rekindle_pooling") == Some("mean"),
+        pictures: None,
+        text: Some(TextLimits {
+            positions,
+            vocab_size: encoder.vocab_size,
+            type_vocab_size: encoder.type_vocab_size,
+            hidden_size: encoder.hidden_size,
+            intermediate_size: encoder.intermediate_size,
+            layers: encoder.layers,
+            heads: encoder.heads,
+        }),
+        entry: family,
+        has_pooler: found.has_pooler,
+        sizes: Sizes::Encoder(encoder),
+        head,
+        raw: found.raw.clone(),
+    })
+}
+
+/// What stands before the number of a layer in published names: `bert.encoder.layer.`.
+fn layer_root(family: &Family) -> String {
+    let first = family.names.published("backbone.layers.0.query");
+    first
+        .split_once(".0.")
+        .map_or_else(String::new, |(root, _)| format!("{root}."))
+}
+
+/// How many layers the weights have.
+fn layers(found: &Found, family: &Family) -> usize {
+    let root = layer_root(family);
+    let numbers: BTreeSet<&str> = found
+        .shapes
+        .range(root.clone()..)
+        .map_while(|(name, _)| name.strip_prefix(root.as_str())?.split('.').next())
+        .collect();
+    numbers.len()
+}
