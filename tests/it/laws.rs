@@ -13,7 +13,7 @@ use rekindle_train::{
 };
 
 use crate::support::{
-    Cpu, Texts, Tuning, assert_close, assert_same_bits, classifier, golden, gradient, gradients,
+    Cpu, Texts, Tuning, assert_close, assert_same_bits, class_targets, classifier, golden, gradient, gradients,
     head, json, logits_alone, norm, packed, pooled, run, run_in, set, state, steps,
     tiny_classifier, tiny_names, train_config, trainable, values,
 };
@@ -29,7 +29,15 @@ fn examples(count: usize) -> EncodedSet {
     let six = set(&json("tiny_bert/expected.json")["cases"]);
     EncodedSet {
         items: six.items.iter().cycle().take(count).cloned().collect(),
-        labels: six.labels.iter().cycle().take(count).copied().collect(),
+        targets: class_targets(
+            six.targets
+                .class_ids()
+                .iter()
+                .cycle()
+                .take(count)
+                .copied()
+                .collect(),
+        ),
     }
 }
 
@@ -296,7 +304,7 @@ fn bf16_is_close_to_f32() {
         let pass = Pass::training(1, 0).with_precision(precision);
         let model = tiny_classifier::<Tuning>(&device).with_dropout(0.1);
         let input = packed(&examples, &device);
-        gradients(&model, &input, &examples.labels, pass)
+        gradients(&model, &input, examples.targets.class_ids(), pass)
     };
     let ((exact, loss), (rounded, loss_rounded)) = (found(Precision::F32), found(Precision::Bf16));
     assert!(
@@ -340,7 +348,7 @@ fn frozen_is_frozen() {
     let (grads, _) = gradients(
         &start(),
         &packed(&job.set, &device),
-        &job.set.labels,
+        job.set.targets.class_ids(),
         Pass::training(1, 0),
     );
     for name in state(&start()).keys() {

@@ -110,12 +110,14 @@ fn unseen(dir: &Path, fixture: &Value) -> EncodedSet {
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_losses_full() {
     let Some(dir) = minilm() else { return };
     check("full", &dir, start(&dir, &Default::default()));
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn minilm_losses_lora() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();
@@ -127,6 +129,7 @@ fn minilm_losses_lora() {
 }
 
 #[test]
+#[ignore = "needs MiniLM: cargo xtask run fetch minilm"]
 fn an_adapter_trained_by_peft_predicts_the_same_here() {
     let Some(dir) = minilm() else { return };
     let device = Default::default();

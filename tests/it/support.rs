@@ -1,4 +1,4 @@
-//! What goldens and laws share: fixtures, the place of MiniLM, comparisons, and text classification as a small job for
+//! What goldens and laws share: fixtures, the places of real models, comparisons, and text classification as a small job for
 //! the real training loop.
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use rekindle_base::HostTensor;
-use rekindle_data::{Encoded, EncodedSet, Sampler, TextBatch, TextEncoder};
+use rekindle_data::{Encoded, EncodedSet, Sampler, Targets, TextBatch, TextEncoder};
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::{
     Activations, HeadSpec, LoadReport, Model, Pretrained, Problem, Reads, TextInput,
@@ -19,6 +19,7 @@ use rekindle_models::{
 use rekindle_nn::host::{self, from_host, to_host};
 use rekindle_nn::params::{self, NameMap, ParamRef};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
+use rekindle_tests::{Need, need};
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
     Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
@@ -92,7 +93,7 @@ pub fn encoded(case: &Value) -> Encoded {
 pub fn set(cases: &Value) -> EncodedSet {
     EncodedSet {
         items: cases.as_array().unwrap().iter().map(encoded).collect(),
-        labels: labels_of(cases),
+        targets: class_targets(labels_of(cases)),
     }
 }
 
@@ -104,6 +105,14 @@ pub fn encode_cases(dir: &Path, max_length: usize, cases: &Value) -> EncodedSet 
         .iter()
         .map(|case| (case["text"].as_str().unwrap(), case["text_pair"].as_str()));
     encode(dir, max_length, texts, labels_of(cases))
+}
+
+/// Classes as targets; none of a set without labels.
+pub fn class_targets(ids: Vec<u32>) -> Targets {
+    match ids.is_empty() {
+        true => Targets::None,
+        false => Targets::Class(ids),
+    }
 }
 
 fn labels_of(cases: &Value) -> Vec<u32> {
@@ -127,7 +136,7 @@ pub fn encode<'a>(
             .into_iter()
             .map(|(text, pair)| encoder.encode(text, pair).unwrap())
             .collect(),
-        labels,
+        targets: class_targets(labels),
     }
 }
 
@@ -136,19 +145,24 @@ pub fn labels(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("LABEL_{i}")).collect()
 }
 
-/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
+/// The directory of all-MiniLM-L6-v2: `REKINDLE_TEST_MINILM`, or where the hub keeps it. `None` as `rekindle_tests::need`.
 pub fn minilm() -> Option<PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_MINILM") {
+    model(Need::MiniLm, "REKINDLE_TEST_MINILM")
+}
+
+/// The directory of EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None` as
+/// `rekindle_tests::need`.
+pub fn efficientnet() -> Option<PathBuf> {
+    model(Need::EfficientNetLite0, "REKINDLE_TEST_EFFICIENTNET")
+}
+
+/// A model by its name in the hub, which is also that of the need.
+fn model(model: Need, variable: &str) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os(variable) {
         return Some(dir.into());
     }
-    match Hub::from_env().offline(true).model("minilm", &NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: all-MiniLM-L6-v2 is not on this machine: {error}");
-            None
-        }
-    }
+    let hub = Hub::from_env().offline(true);
+    need(model, hub.model(model.name(), &NoProgress)).map(|found| found.dir)
 }
 
 /// The tiny BERT's directory.
@@ -440,14 +454,13 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         format!("examples {:?}", batch.indices)
     }
 
-    fn loss(&self, model: &Model<B>, batch: &TextBatch, pass: Pass) -> Tensor<B, 1> {
-        let labels: Vec<u32> = batch.labels.iter().map(|&label| label as u32).collect();
+    fn loss(&self, model: &Model<B>, batch: &TextBatch, pass: Pass) -> Result<Tensor<B, 1>, TrainError> {
         let input = input(&self.set, &batch.indices, &self.device);
-        let loss = loss_sum(model, &input, &labels, pass);
-        match self.nan_at {
+        let loss = loss_sum(model, &input, batch.targets.class_ids(), pass);
+        Ok(match self.nan_at {
             Some(index) if batch.indices.contains(&index) => loss * f64::NAN,
             _ => loss,
-        }
+        })
     }
 
     fn evaluate(
@@ -455,7 +468,12 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         model: &<Model<B> as AutodiffModule<B>>::InnerModule,
     ) -> Result<Evaluation, TrainError> {
         let input = packed::<B::InnerBackend>(&self.set, &self.device);
-        let loss = loss_sum(model, &input, &self.set.labels, Pass::evaluation());
+        let loss = loss_sum(
+            model,
+            &input,
+            self.set.targets.class_ids(),
+            Pass::evaluation(),
+        );
         let loss = f64::from(values(loss)[0]) / self.set.len() as f64;
         Ok(Evaluation {
             metrics: BTreeMap::from([("loss".to_owned(), loss)]),

@@ -11,11 +11,12 @@ use rekindle_models::{Model, ModelConfig, Pretrained};
 use rekindle_nn::host::to_host;
 use rekindle_nn::params::{self, Mapped, ParamRef};
 use rekindle_nn::{Pass, TuneBackend, ops};
+use rekindle_tests::shared;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Tuning, assert_close, difference, gradient, head, json, labels, norm, numbers, relative,
+    Cpu, Tuning, assert_close, difference, efficientnet, gradient, head, json, labels, norm, numbers, relative,
     values,
 };
 
@@ -375,34 +376,6 @@ fn read_pictures() -> Pictures {
     }
 }
 
-/// The real EfficientNet-Lite0: `REKINDLE_TEST_EFFICIENTNET`, or where the hub keeps it. `None`, and a line that says so,
-/// where it is not on this machine.
-fn efficientnet() -> Option<std::path::PathBuf> {
-    if let Some(dir) = std::env::var_os("REKINDLE_TEST_EFFICIENTNET") {
-        return Some(dir.into());
-    }
-    let hub = rekindle_hub::Hub::from_env().offline(true);
-    match hub.model("efficientnet-lite0", &rekindle_hub::NoProgress) {
-        Ok(found) => Some(found.dir),
-        Err(error) => {
-            println!("skipped: EfficientNet-Lite0 is not on this machine: {error}");
-            None
-        }
-    }
-}
-
-/// Data that is not in the repository.
-fn shared(path: &str) -> Option<std::path::PathBuf> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared")
-        .join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
-}
-
 fn loaded(dir: &std::path::Path) -> (Model<Cpu>, ModelConfig) {
     let pretrained = Pretrained::open(dir).unwrap();
     let config = pretrained.config().clone();
@@ -415,6 +388,7 @@ fn loaded(dir: &std::path::Path) -> (Model<Cpu>, ModelConfig) {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0: cargo xtask run fetch efficientnet-lite0"]
 fn the_real_efficientnet_is_that_of_timm() {
     let Some(dir) = efficientnet() else { return };
     let (net, _) = loaded(&dir);
@@ -439,7 +413,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
     };
     let set = read_images(folder, &options).unwrap().set;
     let labels = rekindle_data::LabelMap::from_names(set.classes().to_vec()).unwrap();
-    let ids = set.labels(&labels).unwrap();
+    let targets = set.targets(&labels.into()).unwrap();
     let preprocess = Preprocess {
         resize: pictures.resized(),
         crop: pictures.size,
@@ -452,7 +426,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
     };
     let count = set.len();
     let on_bad = rekindle_data::OnBad::Error;
-    let loader = ImageLoader::new(set, ids, preprocess, Augment::default(), on_bad, 0, 0);
+    let loader = ImageLoader::new(set, targets, preprocess, Augment::default(), on_bad, 0, 0);
     let mut answers = Vec::new();
     for first in (0..count).step_by(32) {
         let indices: Vec<usize> = (first..count.min(first + 32)).collect();
@@ -461,7 +435,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
         let x = TensorData::new(batch.pixels.clone(), shape);
         let x = Tensor::<Cpu, 4>::from_data(x, &Default::default());
         let logits = values(net.forward(x.into(), Pass::evaluation()));
-        for (row, &label) in logits.chunks(config.outputs).zip(&batch.labels) {
+        for (row, &label) in logits.chunks(config.outputs).zip(batch.targets.class_ids()) {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
             answers.push((label as usize, best.unwrap(), row.to_vec()));
         }
@@ -470,6 +444,7 @@ fn answers(dir: &std::path::Path, folder: &std::path::Path) -> Vec<(usize, usize
 }
 
 #[test]
+#[ignore = "needs ../shared/weights and ../shared/data"]
 fn cifar_resnets_score_what_they_score_in_pytorch() {
     for (name, expected) in [("resnet20-12fca82f.th", 804), ("resnet32-d509ac18.th", 824)] {
         let weights = shared(&format!("weights/cifar-resnet/{name}"));
@@ -487,6 +462,7 @@ fn cifar_resnets_score_what_they_score_in_pytorch() {
 }
 
 #[test]
+#[ignore = "needs EfficientNet-Lite0 (cargo xtask run fetch efficientnet-lite0) and ../shared/data"]
 fn imagenet_s_head_knows_ants_and_bees() {
     let (Some(dir), Some(val)) = (efficientnet(), shared("data/hymenoptera/val")) else {
         return;

@@ -1,7 +1,7 @@
 //! The same training steps on wgpu as on the CPU. On request only: it needs an adapter, for example Mesa's software
 //! Vulkan, and compiles shaders.
 //!
-//! `REKINDLE_TEST_WGPU=1 cargo test -p rekindle-tests --features wgpu wgpu_matches_cpu -- --nocapture`
+//! `REKINDLE_TEST_WGPU=1 cargo test -p rekindle-tests --features wgpu wgpu_matches_cpu -- --ignored --nocapture`
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, Wgpu};
 use burn::tensor::Tensor;
 use rekindle_nn::{Pass, TuneAutodiff, ops};
 use rekindle_peft::LoraConfig;
+use rekindle_tests::{Need, need};
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 
 use crate::support::{
@@ -40,7 +41,12 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
     (0..2)
         .map(|step| {
             let input = packed(&texts, &device);
-            let (grads, loss) = gradients(&model, &input, &texts.labels, Pass::training(1, step));
+            let (grads, loss) = gradients(
+                &model,
+                &input,
+                texts.targets.class_ids(),
+                Pass::training(1, step),
+            );
             let by_name = names
                 .iter()
                 .map(|name| (name.clone(), gradient(&grads, name).unwrap()))
@@ -66,12 +72,8 @@ fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     (values(loss)[0], by_name)
 }
 
-fn asked_for() -> bool {
-    let asked = std::env::var_os("REKINDLE_TEST_WGPU").is_some_and(|value| value == "1");
-    if !asked {
-        println!("skipped: set REKINDLE_TEST_WGPU=1 where there is an adapter");
-    }
-    asked
+fn wgpu_is_asked_for() -> bool {
+    need(Need::Wgpu, rekindle_tests::asked_for("REKINDLE_TEST_WGPU")).is_some()
 }
 
 fn assert_same(what: &str, (loss, grads): &Step, (expected_loss, expected): &Step) {
@@ -99,8 +101,9 @@ fn assert_same(what: &str, (loss, grads): &Step, (expected_loss, expected): &Ste
 }
 
 #[test]
+#[ignore = "needs a Vulkan driver: cargo xtask test --wgpu"]
 fn wgpu_matches_cpu() {
-    if !asked_for() {
+    if !wgpu_is_asked_for() {
         return;
     }
     let expected = two_steps::<Tuning>();
@@ -113,8 +116,9 @@ fn wgpu_matches_cpu() {
 /// The default bodies of convolution, pooling and batch norm. EfficientNet in evaluation: where ReLU6 bends, the rounding of
 /// a batch's statistics decides which side a value is on.
 #[test]
+#[ignore = "needs a Vulkan driver: cargo xtask test --wgpu"]
 fn wgpu_matches_cpu_on_pictures() {
-    if !asked_for() {
+    if !wgpu_is_asked_for() {
         return;
     }
     for (name, side, pass) in [

@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use crate::bench::Bench;
 use crate::checks::STEPS;
 
-const TASKS: [&str; 6] = ["finetune", "run", "test", "bench", "goldens", "help"];
+const TASKS: [&str; 7] = [
+    "finetune", "run", "dataset", "test", "bench", "goldens", "help",
+];
 const BACKENDS: [&str; 3] = ["cpu", "wgpu", "cuda"];
 const TEST_OPTIONS: [&str; 6] = [
     "--quick",
@@ -28,8 +30,14 @@ pub enum Task {
     Help,
     Run(Run),
     Test(Test),
-    Goldens { python: PathBuf },
+    Goldens {
+        python: PathBuf,
+    },
     Bench(Bench),
+    /// Make a dataset with the crate `tools/`.
+    Dataset {
+        name: String,
+    },
 }
 
 /// A verb of `rekindle` to build for and hand over to.
@@ -109,6 +117,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
         Some("test") => parse_test(args),
         Some("goldens") => parse_goldens(args),
         Some("bench") => parse_bench(args),
+        Some("dataset") => parse_dataset(args),
         _ => bail!(
             "{}",
             unknown(
@@ -291,6 +300,17 @@ fn parse_goldens(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
     Ok(Task::Goldens { python })
 }
 
+fn parse_dataset(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match &args[..] {
+        [flag] if flag == "--help" || flag == "-h" => Ok(Task::Help),
+        [name] => Ok(Task::Dataset {
+            name: name.to_string_lossy().into_owned(),
+        }),
+        _ => bail!("`cargo xtask dataset` expects one name, such as icons"),
+    }
+}
+
 fn value(option: &str, given: Option<OsString>) -> Result<OsString> {
     match given {
         Some(value) => Ok(value),
@@ -437,6 +457,12 @@ mod tests {
             goldens("/opt/py")
         );
         assert_eq!(
+            task("dataset icons"),
+            Task::Dataset {
+                name: "icons".into()
+            }
+        );
+        assert_eq!(
             task("goldens --python /opt/py"),
             Task::Goldens {
                 python: "/opt/py".into()
@@ -446,7 +472,15 @@ mod tests {
 
     #[test]
     fn nothing_and_help_show_the_help() {
-        for line in ["", "help", "--help", "-h", "test --help", "goldens -h"] {
+        for line in [
+            "",
+            "help",
+            "--help",
+            "-h",
+            "test --help",
+            "goldens -h",
+            "dataset --help",
+        ] {
             assert_eq!(task(line), Task::Help, "{line}");
         }
     }
@@ -472,6 +506,8 @@ mod tests {
                 "unknown step `clipy`; did you mean `clippy`?\nhint: the steps are fmt, clippy",
             ),
             ("test --only", "--only expects a value"),
+            ("dataset", "expects one name"),
+            ("dataset icons intents", "expects one name"),
             (
                 "test --quick --wgpu",
                 "takes one of --quick, --only and --wgpu",

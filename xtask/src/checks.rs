@@ -43,7 +43,10 @@ struct Report {
     time: Duration,
 }
 
-/// Runs the chosen checks. The last line counts tests, `N passed, N failed`, if any were run.
+/// Begins the line by which a test says that it could not run; `tests/src/lib.rs` writes it.
+const SKIPPED: &str = "skipped: ";
+
+/// Runs the chosen checks. The last line counts tests, `N passed, N failed, N skipped`, if any were run.
 pub fn run(test: &Test) -> Result<ExitCode> {
     if let Some(python) = &test.goldens {
         goldens::run(python)?;
@@ -85,8 +88,8 @@ pub fn run(test: &Test) -> Result<ExitCode> {
         };
         println!("\n{step} failed{left}\nhint: {hint}");
     }
-    if let Some(Counts { passed, failed, .. }) = counts {
-        println!("{passed} passed, {failed} failed");
+    if let Some(counts) = counts {
+        println!("{counts}");
     }
     Ok(if failed.is_some() {
         ExitCode::FAILURE
@@ -122,9 +125,8 @@ fn run_step(step: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
             &format!("mend the warnings above, {again}"),
         ),
         "test" => {
-            let mut command = cargo_with("test --workspace --no-fail-fast");
             let hint = format!("mend the tests named under `failures:` above, {again}");
-            test(&mut command, &hint, counts)
+            tests(&hint, counts)
         }
         "doc" => {
             let mut command = cargo_with("doc --workspace --no-deps");
@@ -170,21 +172,24 @@ fn simple(mut command: Command, hint: &str) -> Result<Outcome> {
 
 /// Tests on wgpu what needs an adapter, which a machine that runs the other checks need not have.
 fn wgpu(counts: &mut Option<Counts>) -> Result<Outcome> {
-    let mut command = cargo_with("test --package rekindle-tests --features wgpu");
-    command.arg(WGPU_TEST).env("REKINDLE_TEST_WGPU", "1");
+    let mut command = cargo_with("test --package rekindle-tests --features wgpu --tests");
+    command
+        .args([WGPU_TEST, "--", "--ignored", "--show-output"])
+        .env("REKINDLE_TEST_WGPU", "1");
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !PathBuf::from(dir).is_dir()) {
         // Mesa's drivers expect a folder there.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
     let hint = "it needs a Vulkan driver; a software one will do (Debian and Ubuntu: apt-get install mesa-vulkan-drivers)";
-    let outcome = test(&mut command, hint, counts)?;
-    let ran = counts.as_ref().is_some_and(|counts| counts.passed > 0);
-    Ok(match outcome {
-        Outcome::Passed if !ran => Outcome::Failed(format!(
+    let (success, found) = run_tests(&mut command)?;
+    let outcome = match found.passed {
+        0 if success => Outcome::Failed(format!(
             "no test named {WGPU_TEST} was run; look for it in tests/it"
         )),
-        outcome => outcome,
-    })
+        _ => found.outcome(success, hint),
+    };
+    *counts = Some(found);
+    Ok(outcome)
 }
 
 /// Licences, bans and sources from what is on this machine; advisories if their database can be had.
@@ -221,8 +226,32 @@ fn deny() -> Result<Outcome> {
     )
 }
 
-/// Runs `cargo test`, showing and counting what the test programs say.
-fn test(command: &mut Command, hint: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
+/// Runs the tests that need nothing, then those that are ignored because of what they need.
+fn tests(hint: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
+    let mut plain = cargo_with("test --workspace --no-fail-fast -- --show-output");
+    let (success, mut found) = run_tests(&mut plain)?;
+    if found.programs == 0 {
+        // The build failed, and would again.
+        let outcome = found.outcome(success, hint);
+        *counts = Some(found);
+        return Ok(outcome);
+    }
+    println!("\n    The tests that were ignored because of what they need:");
+    // Without the documentation's examples, of which `ignore` says that they are not to be run.
+    let mut ignored =
+        cargo_with("test --workspace --no-fail-fast --tests -- --ignored --show-output");
+    let (ignored_success, more) = run_tests(&mut ignored)?;
+    found.passed += more.passed;
+    found.failed += more.failed;
+    found.skipped.extend(more.skipped);
+    let outcome = found.outcome(success && ignored_success, hint);
+    *counts = Some(found);
+    Ok(outcome)
+}
+
+/// Runs a `cargo test ... -- --show-output`, showing what the test programs say but for the output of tests that passed,
+/// and counting it. Also whether cargo ended well.
+fn run_tests(command: &mut Command) -> Result<(bool, Counts)> {
     println!("    {}", shown(command));
     let mut child = command
         .stdout(Stdio::piped())
@@ -232,61 +261,120 @@ fn test(command: &mut Command, hint: &str, counts: &mut Option<Counts>) -> Resul
         .stdout
         .take()
         .context("the output of cargo test is not piped")?;
-    let mut total = Counts::default();
+    let mut reader = Reader::default();
     let mut shown = std::io::stdout().lock();
     // Bytes, not lines of text: a test may print anything.
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("cannot read the output of cargo test")?;
-        shown.write_all(&line)?;
-        shown.write_all(b"\n")?;
-        total.add(&String::from_utf8_lossy(&line));
+        if reader.read(&String::from_utf8_lossy(&line)) {
+            shown.write_all(&line)?;
+            shown.write_all(b"\n")?;
+        }
     }
     let success = child
         .wait()
         .context("cannot wait for cargo test")?
         .success();
-    if !success && total.failed == 0 {
+    let mut counts = reader.counts;
+    if !success && counts.failed == 0 {
         // The build failed, or a test program died before it could count.
-        total.failed = 1;
+        counts.failed = 1;
     }
-    writeln!(
-        shown,
-        "    {} tests passed, {} failed, {} ignored",
-        total.passed, total.failed, total.ignored
-    )?;
-    *counts = Some(total);
-    Ok(if success {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(hint.to_owned())
-    })
+    writeln!(shown, "    {counts}")?;
+    for test in &counts.skipped {
+        writeln!(shown, "    skipped {test}")?;
+    }
+    Ok((success, counts))
 }
 
-/// Sums over the `test result:` lines of all test programs.
+/// What the test programs said.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
+    /// Programs that ran to their end.
+    programs: u64,
+    /// Tests that ran and passed.
     passed: u64,
     failed: u64,
-    ignored: u64,
+    /// Tests that could not run, each with its reason.
+    skipped: Vec<String>,
 }
 
 impl Counts {
+    fn outcome(&self, success: bool, hint: &str) -> Outcome {
+        match self.skipped.len() {
+            _ if !success => Outcome::Failed(hint.to_owned()),
+            0 => Outcome::Passed,
+            1 => Outcome::Incomplete("1 test skipped, named above".to_owned()),
+            skipped => Outcome::Incomplete(format!("{skipped} tests skipped, named above")),
+        }
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped.len());
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// Reads the output of test programs run with `--show-output`, line by line.
+#[derive(Debug, Default)]
+struct Reader {
+    counts: Counts,
+    /// Within the output of the tests that passed.
+    in_outputs: bool,
+    /// The test whose output is being read, until it says that it was skipped.
+    test: Option<String>,
+    /// Skipped tests of this program, which it will count as passed.
+    skipped_here: u64,
+}
+
+impl Reader {
+    /// Counts what a line says; whether to show it.
+    fn read(&mut self, line: &str) -> bool {
+        if line == "successes:" {
+            self.in_outputs = true;
+            self.test = None;
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.in_outputs = false;
+        }
+        if !self.in_outputs {
+            self.count(line);
+            return true;
+        }
+        let header = line.strip_prefix("---- ");
+        if let Some(name) = header.and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.test = Some(name.to_owned());
+        } else if let Some(reason) = line.strip_prefix(SKIPPED)
+            && let Some(test) = self.test.take()
+        {
+            self.skipped_here += 1;
+            self.counts.skipped.push(format!("{test}: {reason}"));
+        }
+        false
+    }
+
     /// Adds what a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; ...` says.
-    fn add(&mut self, line: &str) {
+    fn count(&mut self, line: &str) {
+        if line.starts_with("running ") {
+            self.skipped_here = 0;
+        }
         let Some((_, figures)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
+        self.counts.programs += 1;
         for figure in figures.split("; ") {
             match figure
                 .split_once(' ')
                 .map(|(number, name)| (number.parse::<u64>(), name))
             {
-                Some((Ok(number), "passed")) => self.passed += number,
-                Some((Ok(number), "failed")) => self.failed += number,
-                Some((Ok(number), "ignored")) => self.ignored += number,
+                Some((Ok(number), "passed")) => {
+                    self.counts.passed += number.saturating_sub(self.skipped_here);
+                }
+                Some((Ok(number), "failed")) => self.counts.failed += number,
                 _ => {}
             }
         }
@@ -338,22 +426,109 @@ mod tests {
         }
     }
 
+    /// Two programs as they print with `--show-output`: one passes, of the other a test fails.
+    const OUTPUT: &str = "
+running 4 tests
+test a::golden ... ok
+test a::plain ... ok
+test a::quiet ... ok
+test b::data ... ok
+
+successes:
+
+---- a::golden stdout ----
+skipped: needs minilm (cargo xtask run fetch minilm): not in the cache
+skipped: and another thing
+
+---- a::plain stdout ----
+loss 0.5
+skipped 3 rows
+
+---- b::data stdout ----
+read 3 rows
+skipped: needs shared (put it there): /x is not there
+
+
+successes:
+    a::golden
+    a::plain
+    a::quiet
+    b::data
+
+test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
+
+skipped: said by no test
+running 13 tests
+test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.25s
+a line of a test: 7 passed; 7 failed
+";
+
+    fn read(output: &str) -> (Counts, Vec<&str>) {
+        let mut reader = Reader::default();
+        let shown = output.lines().filter(|line| reader.read(line)).collect();
+        (reader.counts, shown)
+    }
+
     #[test]
-    fn results_of_all_test_programs_are_summed() {
-        let output = "running 6 tests\ntest a ... ok\n\
-            test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
-            test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.25s\n\
-            a line of a test: 7 passed; 7 failed\n";
-        let mut counts = Counts::default();
-        output.lines().for_each(|line| counts.add(line));
+    fn skipped_tests_are_not_passed() {
+        let (counts, shown) = read(OUTPUT);
         assert_eq!(
             counts,
             Counts {
-                passed: 15,
+                programs: 2,
+                passed: 12,
                 failed: 2,
-                ignored: 1
+                skipped: vec![
+                    "a::golden: needs minilm (cargo xtask run fetch minilm): not in the cache"
+                        .into(),
+                    "b::data: needs shared (put it there): /x is not there".into(),
+                ],
             }
         );
+        assert_eq!(counts.to_string(), "12 passed, 2 failed, 2 skipped");
+        assert!(shown.contains(&"test a::golden ... ok"));
+        assert!(!shown.iter().any(|line| line.contains("loss 0.5")));
+    }
+
+    #[test]
+    fn a_test_that_was_skipped_in_part_and_failed_has_failed() {
+        let (counts, shown) = read(
+            "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nskipped: needs x\npanicked\n\n\n\
+             failures:\n    a\n\n\
+             test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n",
+        );
+        assert_eq!(counts.to_string(), "0 passed, 1 failed, 0 skipped");
+        assert!(shown.contains(&"panicked"));
+    }
+
+    #[test]
+    fn what_was_skipped_stands_in_the_summary() {
+        let skipped = |count| Counts {
+            skipped: vec![String::new(); count],
+            ..Counts::default()
+        };
+        let why = |count| match skipped(count).outcome(true, "hint") {
+            Outcome::Incomplete(why) => why,
+            _ => String::new(),
+        };
+        assert_eq!(
+            [why(0), why(1), why(2)],
+            [
+                "",
+                "1 test skipped, named above",
+                "2 tests skipped, named above"
+            ]
+        );
+        assert!(matches!(
+            skipped(1).outcome(false, "hint"),
+            Outcome::Failed(hint) if hint == "hint"
+        ));
+    }
+
+    #[test]
+    fn tests_mark_themselves_with_the_same_words() {
+        let helper = include_str!("../../tests/src/lib.rs");
+        assert!(helper.contains(&format!("const SKIPPED: &str = {SKIPPED:?};")));
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::args::Run;
+use crate::dataset;
 use crate::proc::build;
 
-/// Builds, then hands over: arguments, working directory, standard streams, signals and exit status are `rekindle`'s.
+/// Makes the datasets that the arguments name and a tool makes, builds, then hands over: arguments, working directory, standard streams, signals and exit status are `rekindle`'s.
 pub fn run(run: &Run) -> Result<ExitCode> {
+    dataset::make_named_in(&run.args)?;
     let features = [
         "--no-default-features",
         "--features",

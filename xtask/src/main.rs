@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod checks;
+mod dataset;
 mod goldens;
 mod handover;
 mod proc;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         }
         Task::Run(run) => handover::run(&run),
         Task::Test(test) => checks::run(&test),
+        Task::Dataset { name } => dataset::run(&name),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::Goldens { python } => goldens::run(&python).map(|()| ExitCode::SUCCESS),
     });

@@ -18,9 +18,14 @@ pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds packages in release, the CLI among them, cargo's progress shown as always, and returns where cargo says it put
-/// the program `rekindle`: right with any `CARGO_TARGET_DIR`, `build.target-dir` or `build.target`.
+/// Builds packages in release, the CLI among them, and returns where the program `rekindle` is.
 pub fn build(packages: &[&str], more: &[&str]) -> Result<PathBuf> {
+    build_program("rekindle", packages, more)
+}
+
+/// Builds packages in release, cargo's progress shown as always, and returns where cargo says it put a program of theirs:
+/// right with any `CARGO_TARGET_DIR`, `build.target-dir` or `build.target`.
+pub fn build_program(name: &str, packages: &[&str], more: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
     build
         .args(["build", "--release"])
@@ -34,20 +39,25 @@ pub fn build(packages: &[&str], more: &[&str]) -> Result<PathBuf> {
     let messages = child.stdout.take().context("cargo's output is not piped")?;
     let mut program = None;
     for line in BufReader::new(messages).lines() {
-        program = executable(&line.context("cannot read what cargo says")?).or(program);
+        program = executable(&line.context("cannot read what cargo says")?, name).or(program);
     }
     if !child.wait().context("cannot wait for cargo")?.success() {
-        bail!("building `rekindle` failed; the compiler's messages are above");
+        bail!("building `{name}` failed; the compiler's messages are above");
     }
-    program.context("cargo built the package `rekindle-cli` but named no program `rekindle`")
+    program.with_context(|| {
+        format!(
+            "cargo built {} but named no program `{name}`",
+            packages.join(", ")
+        )
+    })
 }
 
-/// The path of the program `rekindle`, if this message of cargo's is about it.
-fn executable(message: &str) -> Option<PathBuf> {
+/// The path of the program, if this message of cargo's is about it.
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let target = &message["target"];
     let ours = message["reason"] == "compiler-artifact"
-        && target["name"] == "rekindle"
+        && target["name"] == name
         && target["kind"][0] == "bin";
     ours.then(|| message["executable"].as_str().map(PathBuf::from))?
 }
@@ -104,14 +114,15 @@ mod tests {
     fn the_program_is_the_one_cargo_names() {
         let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"rekindle"},"executable":"/t/rekindle"}"#;
         let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"rekindle"},"executable":null}"#;
-        assert_eq!(executable(artifact), Some("/t/rekindle".into()));
+        assert_eq!(executable(artifact, "rekindle"), Some("/t/rekindle".into()));
+        assert_eq!(executable(artifact, "rekindle-tools"), None);
         for other in [
             library,
             r#"{"reason":"build-finished","success":true}"#,
             "not JSON",
             "",
         ] {
-            assert_eq!(executable(other), None, "{other}");
+            assert_eq!(executable(other, "rekindle"), None, "{other}");
         }
     }
 }

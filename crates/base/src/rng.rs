@@ -102,6 +102,8 @@ pub enum Stream {
     Shuffle = 2,
     /// The order of the batches in an epoch, when they are grouped by length.
     BatchOrder = 3,
+    /// Which examples a limit keeps.
+    Limit = 4,
     /// What is done to a picture; the epoch or view, and the picture, choose the rest.
     Augment = 10,
     /// Which pictures of a batch are mixed, and how much.

@@ -2,8 +2,7 @@
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    CalibrationReport, ClassificationReport, Event, FinishedRun, Observer, Plan, Progress,
-    config::Task, report::Mistake,
+    Evaluation, Event, FinishedRun, Modality, Observer, Plan, Progress, Watched, report::Mistake,
 };
 use std::{
     collections::HashMap,
@@ -19,6 +18,8 @@ use std::{
 pub struct Printer {
     bars: MultiProgress,
     training: Mutex<Option<ProgressBar>>,
+    /// The figures that sum up an evaluation.
+    watched: Mutex<Vec<Watched>>,
     downloads: Mutex<HashMap<String, ProgressBar>>,
     terminal: bool,
     stop: Arc<AtomicBool>,
@@ -29,6 +30,7 @@ impl Printer {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             training: Mutex::new(None),
+            watched: Mutex::default(),
             downloads: Mutex::new(HashMap::new()),
             terminal: std::io::stderr().is_terminal(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -63,14 +65,28 @@ impl Printer {
     }
 
     fn training(&self) -> MutexGuard<'_, Option<ProgressBar>> {
-        self.training.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.training)
     }
 
     fn downloading(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
-        self.downloads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.downloads)
     }
+
+    /// The figures that sum up an evaluation, in a line.
+    fn watched(&self, evaluation: &Evaluation) -> String {
+        let figures: Vec<String> = lock(&self.watched)
+            .iter()
+            .map(|figure| match evaluation.get(&figure.key) {
+                Some(value) => format!("{} {value:.4}", figure.name),
+                None => format!("{} (none)", figure.name),
+            })
+            .collect();
+        figures.join("  ")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Observer for Printer {
@@ -79,6 +95,7 @@ impl Observer for Printer {
     }
 
     fn plan(&self, plan: &Plan) {
+        *lock(&self.watched) = plan.watched.clone();
         self.say(plan.to_string().trim_end());
     }
 
@@ -106,13 +123,13 @@ impl Observer for Printer {
                     bar.set_message("evaluating");
                 }
             }
-            Event::Evaluated { step, epoch, evaluation, best, seconds } => self.say(&format!(
-                "epoch {epoch:<5.2} step {step:<6} validation loss {:.4}  accuracy {:.4}  macro F1 {:.4}  ({seconds:.1} s){}",
-                evaluation.get("loss"),
-                evaluation.get("accuracy"),
-                evaluation.get("macro_f1"),
-                if *best { "  best so far" } else { "" }
-            )),
+            Event::Evaluated { step, epoch, evaluation, best, seconds } => {
+                let figures = self.watched(evaluation);
+                let best = if *best { "  best so far" } else { "" };
+                self.say(&format!(
+                    "epoch {epoch:<5.2} step {step:<6} validation {figures}  ({seconds:.1} s){best}"
+                ));
+            }
             Event::Warning { message } => self.say(&format!("warning: {message}")),
             _ => {}
         }
@@ -198,12 +215,7 @@ pub fn finished(run: &FinishedRun) -> String {
         .peak_memory
         .map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6))
         .unwrap_or_default();
-    let r = &run.report;
-    let _ = writeln!(
-        out,
-        "{} accuracy {:.4}  macro F1 {:.4}  loss {:.4}  ({} examples)",
-        run.split, r.accuracy, r.macro_f1, r.loss, r.n
-    );
+    let _ = writeln!(out, "{} {}", run.split, run.figures.summary());
     let _ = writeln!(
         out,
         "{} steps in {:.1} s{memory}{best}{early}",
@@ -211,60 +223,15 @@ pub fn finished(run: &FinishedRun) -> String {
     );
     let _ = writeln!(out, "model   {}", run.final_dir.display());
     let _ = writeln!(out, "report  {}", run.report_html.display());
-    let example = match run.task {
-        Task::TextClassification => "\"your text\"",
-        Task::ImageClassification => "picture.jpg",
+    let example = match run.task.modality() {
+        Modality::Text => "\"your text\"",
+        Modality::Images => "picture.jpg",
     };
     let _ = writeln!(
         out,
         "try     rekindle predict {} {example}",
         run.dir.display()
     );
-    out
-}
-
-/// Figures of probabilities, where they say something.
-pub fn calibration(figures: &CalibrationReport, classes: usize) -> String {
-    let mut out = format!("\ncalibration error {:.4}", figures.ece);
-    if classes > figures.k {
-        let _ = write!(
-            out,
-            "  top-{} accuracy {:.4}",
-            figures.k, figures.top_k_accuracy
-        );
-    }
-    out + "\n"
-}
-
-/// All figures of an evaluation as a table, the worst classes first.
-pub fn figures(report: &ClassificationReport, labels: &[String]) -> String {
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "accuracy {:.4}  macro F1 {:.4}  weighted F1 {:.4}  MCC {:.4}  loss {:.4}  ({} examples)\n",
-        report.accuracy, report.macro_f1, report.weighted_f1, report.mcc, report.loss, report.n
-    );
-    let width = labels
-        .iter()
-        .map(|l| l.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(5);
-    let _ = writeln!(
-        out,
-        "{:<width$}  precision  recall      F1  support",
-        "label"
-    );
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    order.sort_by(|&a, &b| report.per_class[a].f1.total_cmp(&report.per_class[b].f1));
-    for i in order {
-        let c = &report.per_class[i];
-        let _ = writeln!(
-            out,
-            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}",
-            labels[i], c.precision, c.recall, c.f1, c.support
-        );
-    }
     out
 }
 
@@ -276,6 +243,9 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
         let _ = writeln!(out, "\nworst mistakes");
     }
     for m in mistakes {
+        let probability = m
+            .probability
+            .map_or_else(String::new, |p| format!(" ({:.0} %)", 100.0 * p));
         let short: String = m.text.chars().take(WIDTH).collect();
         let more = if m.text.chars().count() > WIDTH {
             "..."
@@ -284,11 +254,8 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
         };
         let _ = writeln!(
             out,
-            "  {} is {}, predicted {} ({:.0} %)  {short}{more}",
-            m.place,
-            m.label,
-            m.predicted,
-            100.0 * m.probability
+            "  {} is {}, predicted {}{probability}  {short}{more}",
+            m.place, m.label, m.predicted
         );
     }
     out

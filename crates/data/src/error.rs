@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::columns::Role;
 use crate::example::Place;
 use rekindle_base::near::{did_you_mean_or, quoted_list};
+use crate::tables::Role;
+use crate::targets::TargetKind;
 
 /// How many labels or columns a message names before it says "and N more".
 const LISTED: usize = 20;
@@ -76,6 +77,46 @@ pub enum BadReason {
         /// What stands there.
         found: String,
     },
+    /// Something else where a number is learned.
+    #[error("expected a number in `{column}`, found {found}")]
+    NotANumber {
+        /// Name of the column.
+        column: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A comma where a number has its point.
+    #[error("`{found}` in `{column}` has a decimal comma")]
+    DecimalComma {
+        /// Name of the column.
+        column: String,
+        /// What stands there.
+        found: String,
+    },
+    /// NaN, infinity, or a number beyond the range of f32.
+    #[error("expected a finite number in `{column}`, found {found}")]
+    NotFinite {
+        /// Name of the column.
+        column: String,
+        /// What stands there.
+        found: String,
+    },
+    /// Something else in a column that says whether a label is there.
+    #[error("expected 0 or 1 in `{column}`, found `{found}`")]
+    NotBinary {
+        /// Name of the column.
+        column: String,
+        /// What stands there.
+        found: String,
+    },
+    /// Text in brackets that is no list.
+    #[error("cannot read the list in `{column}`: {found}")]
+    NotAList {
+        /// Name of the column.
+        column: String,
+        /// What stands there.
+        found: String,
+    },
     /// A line that is no JSON.
     #[error("not valid JSON at byte column {column}: {message}")]
     Json {
@@ -108,7 +149,15 @@ impl BadReason {
             Self::EmptyText { .. } => "fill in or remove the row",
             Self::MissingLabel { .. } => "label or remove the row",
             Self::MissingField { .. } => "every line needs the same fields",
-            Self::WrongType { .. } => "check that the column is the right one",
+            Self::WrongType { .. } | Self::NotANumber { .. } => {
+                "check that the column is the right one"
+            }
+            Self::DecimalComma { .. } => "write a point, as in 1.5",
+            Self::NotFinite { .. } => "remove the row, or write a number of at most 3.4e38",
+            Self::NotBinary { .. } => {
+                "write 1 where the label is there and 0 where it is not; or name one column of lists"
+            }
+            Self::NotAList { .. } => "write a list as JSON does, [\"a\", \"b\"]",
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
         }
     }
@@ -288,6 +337,16 @@ pub enum DataError {
         /// The reader's message.
         message: String,
     },
+    /// A Parquet file that would fill any memory.
+    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV", path.display())]
+    ParquetSize {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of the file or of its column.
+        packed: usize,
+        /// Bytes that it becomes, as far as it was read.
+        unpacked: usize,
+    },
     /// A Parquet column that holds neither text nor labels.
     #[error("{}: column `{column}` cannot be the {role}: expected {expected}, found {found}\nhint: name another column, or convert this one", path.display())]
     UnsupportedColumn {
@@ -317,6 +376,57 @@ pub enum DataError {
     Unlabelled {
         /// Where the example stands.
         place: Place,
+    },
+    /// A label column that classification cannot learn from.
+    #[error("{}: {column} {looks}\nhint: {hint}", path.display())]
+    NotClasses {
+        /// The file.
+        path: PathBuf,
+        /// The label column.
+        column: String,
+        /// What it looks like, after its name.
+        looks: String,
+        /// The task that fits, or what else to do.
+        hint: String,
+    },
+    /// A list where one label was expected.
+    #[error(
+        "{place}: expected one label, found the list {found}\nhint: several labels an example are a multi-label task"
+    )]
+    ListLabel {
+        /// Where the example stands.
+        place: Place,
+        /// The list.
+        found: String,
+    },
+    /// Several label columns where one was expected.
+    #[error("{}: expected one label column, found {}\nhint: name one of them; several columns are for multi-label tasks and regression", path.display(), quoted_list(columns, LISTED))]
+    SeveralLabels {
+        /// The file.
+        path: PathBuf,
+        /// The columns.
+        columns: Vec<String>,
+    },
+    /// More or fewer numbers than are learned.
+    #[error(
+        "{place}: expected the numbers {}, found {found}\nhint: name as many label columns",
+        quoted_list(expected, LISTED)
+    )]
+    TargetWidth {
+        /// Where the example stands.
+        place: Place,
+        /// Names of the numbers.
+        expected: Vec<String>,
+        /// How many the example has.
+        found: usize,
+    },
+    /// Folders of classes where a picture needs another target than a class.
+    #[error("{}: folders give each picture one class; expected {kind}\nhint: give a table with a column of paths and the labels", path.display())]
+    FolderTargets {
+        /// The folder.
+        path: PathBuf,
+        /// What is learned.
+        kind: TargetKind,
     },
     /// Nothing to tell apart.
     #[error(
@@ -381,7 +491,7 @@ pub enum DataError {
         fraction: f64,
     },
     /// No tokenizer in the directory.
-    #[error("{}: no tokenizer here; expected tokenizer.json or vocab.txt\nhint: copy the tokenizer files that came with the model there", dir.display())]
+    #[error("{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or sentencepiece.bpe.model\nhint: copy the tokenizer files that came with the model there", dir.display())]
     NoTokenizer {
         /// The model directory.
         dir: PathBuf,
@@ -410,7 +520,7 @@ pub enum DataError {
         dir.display()
     )]
     WrongTokenizer {
-        /// The tokenizer's directory.
+        /// The tokenizer's directory, or its file.
         dir: PathBuf,
         /// A token beyond the model's vocabulary.
         token: String,
@@ -419,9 +529,24 @@ pub enum DataError {
         /// The model's vocabulary size.
         vocab_size: usize,
     },
+    /// The tokenizer makes token types that the model has no embedding for.
+    #[error(
+        "{}: the tokenizer does not fit the model: it gives tokens the type {type_id}, the model has {type_vocab_size} types\nhint: use the tokenizer files that came with the model",
+        path.display()
+    )]
+    WrongTokenType {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The type beyond.
+        type_id: u32,
+        /// How many types the model has.
+        type_vocab_size: usize,
+    },
     /// The tokenizer failed on a text.
-    #[error("cannot tokenize {}: {message}", place.as_ref().map_or_else(|| "the text".to_owned(), |place| format!("the text at {place}")))]
+    #[error("cannot tokenize {} with {}: {message}\nhint: the tokenizer file is damaged or of a kind that is not known; fetch the model again", place.as_ref().map_or_else(|| "the text".to_owned(), |place| format!("the text at {place}")), path.display())]
     Tokenize {
+        /// The tokenizer's file.
+        path: PathBuf,
         /// Where the text stands, if it came from a file.
         place: Option<Place>,
         /// The tokenizer's message.

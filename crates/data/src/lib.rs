@@ -4,9 +4,9 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | CSV, TSV, JSONL or Parquet file -> [`Example`]s with their place in the file | [`readers`] |
-//! | label as written -> class id | [`labels`] |
-//! | one set -> train, validation, test | [`split()`] |
+//! | CSV, TSV, JSONL or Parquet file -> [`Example`]s with their place in the file | [`tables`] |
+//! | labels as written -> class ids, sets of labels, numbers | [`targets`] |
+//! | one set -> train, validation, test; a limit | [`split()`], [`limit()`] |
 //! | text or text pair -> token ids | [`text::TextEncoder`] |
 //! | order of the examples in an epoch | [`Sampler`] |
 //! | encoded examples -> one packed row of tokens | [`text::TextBatch`] |
@@ -31,25 +31,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod columns;
 mod error;
 mod example;
+mod guard;
 pub mod image;
-pub mod labels;
 mod loader;
-pub mod readers;
 mod sampler;
 mod split;
+pub mod tables;
+pub mod targets;
 pub mod text;
 
-pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use error::{BadReason, DataError};
-pub use example::{Example, Place, RawLabel};
-pub use labels::LabelMap;
+pub use example::{Example, Place, RawTarget, RawValue};
 pub use loader::{Prefetch, prefetch};
-pub use readers::{
-    Format, OnBad, ReadOptions, ReadOutcome, Skipped, Sniffed, read_examples, sniff,
-};
 pub use sampler::Sampler;
-pub use split::{Fractions, Split, split};
+pub use split::{Examples, Fractions, Limit, Split, limit, split};
+pub use tables::{
+    Column, Format, OnBad, ReadOptions, ReadOutcome, ResolvedColumn, ResolvedColumns, Role,
+    Skipped, Sniffed, read_examples, sniff,
+};
+pub use targets::{
+    Input, LabelMap, LabelSet, RealTargets, TargetEncoder, TargetHint, TargetKind, TargetRow,
+    Targets,
+};
 pub use text::{Encoded, EncodedSet, TextBatch, TextEncoder};

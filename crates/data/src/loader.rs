@@ -35,7 +35,7 @@ pub fn prefetch<B: Send + 'static>(
             let batch = catch_unwind(AssertUnwindSafe(|| make(index))).map_err(|panic| {
                 DataError::BatchPanicked {
                     index,
-                    message: panic_message(panic.as_ref()),
+                    message: crate::guard::message(panic.as_ref()),
                 }
             });
             let failed = batch.is_err();
@@ -70,14 +70,6 @@ impl<B> Drop for Prefetch<B> {
             let _ = thread.join();
         }
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|message| (*message).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! One set into train, validation and test.
+//! One set into train, validation and test, and a part of a set for a limit; for texts and pictures alike.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::example::file_of;
-use crate::{DataError, Example};
 use rekindle_base::rng::{self, Stream};
+use crate::{DataError, Example, RawTarget};
 
 /// The shares of validation and test, each in `[0, 1)`; train gets the rest, which must not be nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,48 +19,202 @@ pub struct Fractions {
 
 /// The three parts, each in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
+pub struct Split<S> {
     /// What is trained on.
-    pub train: Vec<Example>,
+    pub train: S,
     /// What decides between checkpoints; empty for a fraction of 0.
-    pub validation: Vec<Example>,
+    pub validation: S,
     /// What is looked at once; empty for a fraction of 0.
-    pub test: Vec<Example>,
+    pub test: S,
 }
 
-/// Splits a set: a pure function of the examples' order, their labels and `seed`.
+/// How many examples of a set are kept, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// At most so many.
+    pub examples: usize,
+    /// Draw them, by class where the examples have classes; otherwise the first in file order.
+    pub stratify: bool,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+impl Limit {
+    /// The first examples in file order.
+    pub fn first(examples: usize) -> Self {
+        Self {
+            examples,
+            stratify: false,
+            seed: 0,
+        }
+    }
+}
+
+/// A set that can be cut into parts: texts, or pictures.
+pub trait Examples: Sized {
+    /// Number of examples.
+    fn count(&self) -> usize;
+
+    /// The name of an example's class; `None` where it is unlabelled or its target is no class.
+    fn class(&self, index: usize) -> Option<Cow<'_, str>>;
+
+    /// Where the set was read from, for messages.
+    fn source(&self) -> PathBuf;
+
+    /// The parts of the set: example `i` goes to part `to[i]`, in its order; `to` is as long as the set.
+    fn into_parts(self, to: &[u8]) -> [Self; 3];
+
+    /// The examples that a limit keeps, in file order.
+    fn limited(self, limit: Option<&Limit>) -> Self {
+        match limit {
+            Some(limit) if limit.examples < self.count() => {
+                let mut to = vec![1; self.count()];
+                for index in self::limit(self.count(), |index| self.class(index), limit) {
+                    to[index] = 0;
+                }
+                let [kept, ..] = self.into_parts(&to);
+                kept
+            }
+            _ => self,
+        }
+    }
+
+    /// Splits the set, see [`split()`].
+    ///
+    /// # Errors
+    /// As [`split()`].
+    fn split(
+        self,
+        fractions: Fractions,
+        stratify: bool,
+        seed: u64,
+    ) -> Result<Split<Self>, DataError> {
+        let to = parts(
+            self.count(),
+            |index| self.class(index),
+            &self.source(),
+            fractions,
+            stratify,
+            seed,
+        )?;
+        let [train, validation, test] = self.into_parts(&to);
+        Ok(Split {
+            train,
+            validation,
+            test,
+        })
+    }
+}
+
+impl Examples for Vec<Example> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn class(&self, index: usize) -> Option<Cow<'_, str>> {
+        self[index].label.as_ref().and_then(RawTarget::class)
+    }
+
+    fn source(&self) -> PathBuf {
+        file_of(self)
+    }
+
+    fn into_parts(self, to: &[u8]) -> [Self; 3] {
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        for (example, &to) in self.into_iter().zip(to) {
+            parts[usize::from(to)].push(example);
+        }
+        parts
+    }
+}
+
+/// Splits a set: a pure function of the examples' order, their classes and `seed`.
 ///
 /// Sizes are `round(n * fraction)`. With `stratify`, each class is shared out by largest remainder, so no
 /// class is off its share by more than one example, and every class keeps at least one example for training (which
-/// can make a part smaller where classes are tiny).
+/// can make a part smaller where classes are tiny). Where targets are not classes the split is random.
 ///
 /// # Errors
 /// [`DataError::BadFractions`], or [`DataError::EmptySplit`] where a part that was asked for would be empty.
-pub fn split(
-    examples: Vec<Example>,
+pub fn split<S: Examples>(
+    set: S,
     fractions: Fractions,
     stratify: bool,
     seed: u64,
-) -> Result<Split, DataError> {
-    let label = |index: usize| examples[index].label.as_ref().map(|label| label.as_str());
-    let path = file_of(&examples);
-    let to = parts(examples.len(), label, &path, fractions, stratify, seed)?;
-    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-    for (example, to) in examples.into_iter().zip(to) {
-        parts[usize::from(to)].push(example);
+) -> Result<Split<S>, DataError> {
+    set.split(fractions, stratify, seed)
+}
+
+/// Which of `n` examples a limit keeps, in ascending order: a pure function of their order, their classes, and the
+/// limit.
+///
+/// With `stratify`, each class gets its share of the limit by largest remainder, but at least one example as far as
+/// the limit goes, largest classes first. Which of its examples are drawn depends on the seed; a larger limit keeps
+/// what a smaller one kept, but for rounding.
+pub fn limit<'a>(
+    n: usize,
+    class: impl Fn(usize) -> Option<Cow<'a, str>>,
+    limit: &Limit,
+) -> Vec<usize> {
+    if limit.examples >= n || !limit.stratify {
+        return (0..n.min(limit.examples)).collect();
     }
-    let [train, validation, test] = parts;
-    Ok(Split {
-        train,
-        validation,
-        test,
-    })
+    let mut classes: BTreeMap<Option<Cow<'a, str>>, Vec<usize>> = BTreeMap::new();
+    for index in 0..n {
+        classes.entry(class(index)).or_default().push(index);
+    }
+    let mut classes: Vec<Vec<usize>> = classes.into_values().collect();
+    for (number, members) in classes.iter_mut().enumerate() {
+        rng::shuffle(members, limit.seed, Stream::Limit as u64, number as u64);
+    }
+    let sizes: Vec<usize> = classes.iter().map(Vec::len).collect();
+    let mut kept = Vec::with_capacity(limit.examples);
+    for (members, share) in classes.iter().zip(limit_shares(limit.examples, &sizes)) {
+        kept.extend(&members[..share]);
+    }
+    kept.sort_unstable();
+    kept
+}
+
+/// How many of each class make up `wanted`, which is below the sum of `sizes`.
+fn limit_shares(wanted: usize, sizes: &[usize]) -> Vec<usize> {
+    let n: usize = sizes.iter().sum();
+    let fraction = wanted as f64 / n as f64;
+    let quota = |class: usize| sizes[class] as f64 * fraction;
+    let mut shares = vec![0; sizes.len()];
+    let mut left = wanted;
+    // One each, then the whole part of the quota, then one more for the largest remainders.
+    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|&class| std::cmp::Reverse(sizes[class]));
+    for class in by_size.into_iter().take(wanted) {
+        shares[class] = 1;
+        left -= 1;
+    }
+    let mut by_remainder: Vec<usize> = (0..sizes.len()).collect();
+    by_remainder.sort_by(|&a, &b| quota(b).fract().total_cmp(&quota(a).fract()));
+    for &class in &by_remainder {
+        let more = (quota(class) as usize)
+            .saturating_sub(shares[class])
+            .min(left);
+        shares[class] += more;
+        left -= more;
+    }
+    for class in by_remainder.into_iter().cycle() {
+        if left == 0 {
+            break;
+        }
+        if shares[class] < sizes[class] {
+            shares[class] += 1;
+            left -= 1;
+        }
+    }
+    shares
 }
 
 /// Where each of `n` examples goes: 0 train, 1 validation, 2 test.
-pub(crate) fn parts<'a>(
+fn parts<'a>(
     n: usize,
-    label: impl Fn(usize) -> Option<&'a str>,
+    class: impl Fn(usize) -> Option<Cow<'a, str>>,
     path: &Path,
     fractions: Fractions,
     stratify: bool,
@@ -71,10 +226,10 @@ pub(crate) fn parts<'a>(
         return Err(DataError::BadFractions { validation, test });
     }
 
-    let mut classes: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+    let mut classes: BTreeMap<Option<Cow<'a, str>>, Vec<usize>> = BTreeMap::new();
     for index in 0..n {
-        let label = if stratify { label(index) } else { None };
-        classes.entry(label).or_default().push(index);
+        let class = if stratify { class(index) } else { None };
+        classes.entry(class).or_default().push(index);
     }
     let mut classes: Vec<Vec<usize>> = classes.into_values().collect();
     for (class, members) in classes.iter_mut().enumerate() {
@@ -143,7 +298,7 @@ fn shares(wanted: usize, fraction: f64, sizes: &[usize], left: &[usize]) -> Vec<
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{Place, RawLabel};
+    use crate::{Place, RawValue};
 
     fn set(sizes: &[usize]) -> Vec<Example> {
         let path: std::sync::Arc<Path> = Path::new("all.csv").into();
@@ -154,7 +309,7 @@ mod tests {
                 examples.push(Example {
                     text: format!("text {line}"),
                     text_pair: None,
-                    label: Some(RawLabel::from(format!("c{class}").as_str())),
+                    label: Some(RawTarget::from(format!("c{class}").as_str())),
                     place: Place {
                         path: path.clone(),
                         line,
@@ -169,7 +324,12 @@ mod tests {
         let label = format!("c{class}");
         examples
             .iter()
-            .filter(|example| example.label.as_ref().is_some_and(|l| l.as_str() == label))
+            .filter(|example| {
+                example
+                    .label
+                    .as_ref()
+                    .is_some_and(|found| found.class().as_deref() == Some(label.as_str()))
+            })
             .count()
     }
 
@@ -278,5 +438,62 @@ mod tests {
             let error = split(set(&sizes), Fractions { validation, test }, true, 0).unwrap_err();
             assert_eq!(error.to_string(), expect);
         }
+    }
+
+    /// Regresses the limit that took the first rows of a file sorted by class.
+    #[test]
+    fn a_limit_keeps_the_shares_of_the_classes_in_file_order() {
+        let drawn = |sizes: &[usize], examples: usize, seed: u64| {
+            set(sizes).limited(Some(&Limit {
+                examples,
+                stratify: true,
+                seed,
+            }))
+        };
+        for (sizes, examples, expect) in [
+            (vec![50, 50], 20, vec![10, 10]),
+            (vec![90, 10], 10, vec![9, 1]),
+            (vec![97, 2, 1], 10, vec![8, 1, 1]),
+            (vec![5, 5, 5], 2, vec![1, 1, 0]),
+            (vec![3, 3, 1], 6, vec![3, 2, 1]),
+            (vec![3, 4], 7, vec![3, 4]),
+            (vec![3, 4], 9, vec![3, 4]),
+            (vec![3, 4], 0, vec![0, 0]),
+        ] {
+            let kept = drawn(&sizes, examples, 5);
+            let found: Vec<usize> = (0..sizes.len()).map(|class| count(&kept, class)).collect();
+            assert_eq!(found, expect, "{sizes:?}, {examples}");
+            assert!(kept.is_sorted_by_key(|example| example.place.line));
+        }
+        assert_eq!(drawn(&[40, 40], 20, 1), drawn(&[40, 40], 20, 1));
+        assert_ne!(drawn(&[40, 40], 20, 1), drawn(&[40, 40], 20, 2));
+        let first = set(&[40, 40]).limited(Some(&Limit::first(20)));
+        assert_eq!(first, set(&[20]));
+    }
+
+    #[test]
+    fn numbers_and_sets_of_labels_are_drawn_at_random() {
+        let mut examples = set(&[100]);
+        for (i, example) in examples.iter_mut().enumerate() {
+            let value = match i % 2 {
+                0 => RawValue::Real(i as f64),
+                _ => RawValue::List(vec![i.to_string()]),
+            };
+            example.label = Some(RawTarget(vec![value]));
+        }
+        let fractions = Fractions {
+            validation: 0.2,
+            test: 0.0,
+        };
+        let parts = split(examples.clone(), fractions, true, 1).unwrap();
+        assert_eq!((parts.train.len(), parts.validation.len()), (80, 20));
+        let limit = Limit {
+            examples: 30,
+            stratify: true,
+            seed: 1,
+        };
+        let kept = examples.limited(Some(&limit));
+        assert_eq!(kept.len(), 30);
+        assert!(kept[29].place.line > 40, "not the first rows");
     }
 }

@@ -5,7 +5,10 @@ use rekindle_data::image::{
     Augment, Draw, ImageLoader, ImageSet, Interpolation, Mix, Picture, Preprocess, ResizedCrop,
     image_parts, read_images, read_picture, thumbnail,
 };
-use rekindle_data::{Fractions, LabelMap, OnBad, ReadOptions};
+use rekindle_data::{
+    Fractions, LabelMap, Limit, OnBad, ReadOptions, Split, TargetEncoder, TargetKind, Targets,
+    split,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,8 +63,16 @@ fn preprocess() -> Preprocess {
 
 fn loader(set: &ImageSet, augment: Augment, on_bad: OnBad, budget: usize) -> ImageLoader {
     let labels = LabelMap::from_names(set.classes().to_vec()).unwrap();
-    let ids = set.labels(&labels).unwrap();
-    ImageLoader::new(set.clone(), ids, preprocess(), augment, on_bad, 7, budget)
+    let targets = set.targets(&labels.into()).unwrap();
+    ImageLoader::new(
+        set.clone(),
+        targets,
+        preprocess(),
+        augment,
+        on_bad,
+        7,
+        budget,
+    )
 }
 
 fn everything() -> Augment {
@@ -90,13 +101,20 @@ fn a_folder_is_a_class() {
     );
     assert!(read.notes[0].contains("1 files"), "{:?}", read.notes);
     let labels = LabelMap::from_names(vec!["b".into(), "a".into()]).unwrap();
-    assert_eq!(read.set.labels(&labels).unwrap(), [1, 1, 1, 0, 0]);
+    assert_eq!(
+        read.set.targets(&labels.into()).unwrap(),
+        Targets::Class(vec![1, 1, 1, 0, 0])
+    );
 
     let fractions = Fractions {
         validation: 0.4,
         test: 0.0,
     };
-    let [train, validation, test] = read.set.split(fractions, true, 1).unwrap();
+    let Split {
+        train,
+        validation,
+        test,
+    } = split(read.set.clone(), fractions, true, 1).unwrap();
     assert_eq!((train.len(), validation.len(), test.len()), (3, 2, 0));
     assert_eq!(
         validation.counts().into_values().collect::<Vec<_>>(),
@@ -112,6 +130,78 @@ fn parts_are_found_by_their_usual_names() {
     assert_eq!(parts.validation, Some(folder.path().join("val")));
     assert_eq!(parts.test, None);
     assert_eq!(image_parts(&parts.train).train, parts.train);
+}
+
+/// Regresses a limit that left pictures of the first class alone.
+#[test]
+fn a_limit_is_drawn_by_class() {
+    let folder = two_classes();
+    let limited = |stratify| {
+        let options = ReadOptions {
+            limit: Some(Limit {
+                examples: 2,
+                stratify,
+                seed: 3,
+            }),
+            ..ReadOptions::default()
+        };
+        read_images(folder.path(), &options).unwrap()
+    };
+    let read = limited(true);
+    assert_eq!(read.set.counts().into_values().collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(read.hint.counts().into_values().sum::<usize>(), 5);
+    assert_eq!(
+        limited(false).set.counts().into_keys().collect::<Vec<_>>(),
+        ["a"]
+    );
+}
+
+#[test]
+fn a_table_can_give_sets_of_labels_and_a_folder_cannot() {
+    let folder = two_classes();
+    let table = folder.path().join("list.csv");
+    fs::write(
+        &table,
+        "path,tags\na/1.png,red|big\nb/1.png,\na/2.jpg,big\n",
+    )
+    .unwrap();
+    let options = ReadOptions {
+        target: TargetKind::Classes,
+        require_label: true,
+        ..ReadOptions::default()
+    };
+    let read = read_images(&table, &options).unwrap();
+    assert_eq!(read.label_names, ["big", "red"]);
+    assert_eq!(read.columns[0].name, "tags");
+    let encoder = read
+        .set
+        .encoder(TargetKind::Classes, &read.label_names)
+        .unwrap();
+    let targets = read.set.targets(&encoder).unwrap();
+    assert_eq!(targets.to_f32(), [1.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+    let batch = ImageLoader::new(
+        read.set.clone(),
+        targets,
+        preprocess(),
+        Augment::default(),
+        OnBad::Error,
+        0,
+        0,
+    )
+    .eval_batch(&[2, 0])
+    .unwrap();
+    assert_eq!(batch.targets.to_f32(), [1.0, 0.0, 1.0, 1.0]);
+
+    let other = TargetEncoder::from_names(TargetKind::Classes, vec!["big".into()]).unwrap();
+    let error = read.set.targets(&other).unwrap_err().to_string();
+    assert!(error.contains("list.csv:2: unknown label `red`"), "{error}");
+    let error = read_images(folder.path(), &options)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("folders give each picture one class; expected sets of labels"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -222,7 +312,10 @@ fn a_hundred_thousand_paths_cost_megabytes() {
     println!("{files} pictures: {:.1} MB", grown as f64 / 1e6);
     assert!(grown < 60_000_000, "{grown} bytes for {files} pictures");
     let loader = loader(&set, Augment::default(), OnBad::Error, 0);
-    assert_eq!(loader.eval_batch(&[99_999]).unwrap().labels, [9]);
+    assert_eq!(
+        loader.eval_batch(&[99_999]).unwrap().targets,
+        Targets::Class(vec![9])
+    );
 }
 
 /// Bytes of memory in use; 0 where the system does not tell.
@@ -326,7 +419,7 @@ fn mixing_keeps_shares() {
             let expected =
                 share as f32 * plain.pixels[7] + (1.0 - share) as f32 * plain.pixels[2 * one + 7];
             assert!((copy.pixels[7] - expected).abs() < 1e-6);
-            assert_eq!(copy.mixed.unwrap().labels, [1, 1, 0]);
+            assert_eq!(copy.mixed.unwrap().targets, Targets::Class(vec![1, 1, 0]));
         }
     }
     assert!((mean - 0.5).abs() < 0.03, "{mean}");

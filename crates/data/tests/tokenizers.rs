@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rekindle_data::{DataError, Example, LabelMap, Place, RawLabel, TextEncoder};
+use rekindle_data::{
+    DataError, Example, LabelMap, Place, RawTarget, TargetEncoder, TargetRow, Targets, TextEncoder,
+};
 use serde_json::Value;
 
 fn golden() -> PathBuf {
@@ -52,13 +54,54 @@ fn ids_equal_those_of_transformers() {
     );
 }
 
+/// Unicode of all kinds, emoji, control characters, long runs, combining marks, special tokens in the text: 200 of them
+/// for each kind of tokenizer.
+#[test]
+fn hard_texts_have_the_ids_of_transformers() {
+    let text = fs::read_to_string(golden().join("hard.json")).unwrap();
+    let fixture: Value = serde_json::from_str(&text).unwrap();
+    let texts = fixture["texts"].as_array().unwrap();
+    let kinds = fixture["ids"].as_object().unwrap();
+    assert_eq!((texts.len(), kinds.len()), (200, 12));
+    let mut wrong = Vec::new();
+    for (kind, expected) in kinds {
+        // A length that cuts nothing: that of the files does not count here.
+        let encoder = TextEncoder::from_dir(&golden().join(kind), Some(10_000)).unwrap();
+        for (text, ids) in texts.iter().zip(expected.as_array().unwrap()) {
+            let found = encoder.encode(text.as_str().unwrap(), None).unwrap();
+            if found.ids != numbers(ids) {
+                wrong.push(format!(
+                    "{kind}: {text}\n  expected {ids}\n  found {:?}",
+                    found.ids
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_model_of_one_token_type_gets_type_zero() {
+    let dir = golden().join("bert");
+    let mut encoder = TextEncoder::from_dir(&dir, None).unwrap();
+    let size = encoder.vocab_size();
+    encoder.check_model(size, 2).unwrap();
+    let pair = encoder.encode("dog", Some("fox")).unwrap();
+    assert_eq!(pair.type_ids, [0, 0, 0, 1, 1]);
+    for types in [0, 1] {
+        encoder.check_model(size, types).unwrap();
+        let same = encoder.encode("dog", Some("fox")).unwrap();
+        assert_eq!((same.ids, same.type_ids), (pair.ids.clone(), vec![0; 5]));
+    }
+}
+
 fn examples(n: usize) -> Vec<Example> {
     let path: std::sync::Arc<Path> = Path::new("train.csv").into();
     (0..n)
         .map(|i| Example {
             text: format!("the quick brown fox {i} jumps"),
             text_pair: (i % 3 == 0).then(|| "over the lazy dog".to_owned()),
-            label: Some(RawLabel::from(if i % 2 == 0 { "even" } else { "odd" })),
+            label: Some(RawTarget::from(if i % 2 == 0 { "even" } else { "odd" })),
             place: Place {
                 path: path.clone(),
                 line: i as u64 + 2,
@@ -72,7 +115,9 @@ fn a_set_is_encoded_in_order_with_its_labels() {
     let encoder = TextEncoder::from_dir(&golden().join("bert"), Some(10)).unwrap();
     let examples = examples(500);
     let labels = LabelMap::from_examples(&examples).unwrap();
-    let set = encoder.encode_examples(&examples, Some(&labels)).unwrap();
+    let set = encoder
+        .encode_examples(&examples, Some(&TargetEncoder::from(labels)))
+        .unwrap();
     for (i, example) in examples.iter().enumerate() {
         assert_eq!(
             set.items[i],
@@ -80,22 +125,17 @@ fn a_set_is_encoded_in_order_with_its_labels() {
                 .encode(&example.text, example.text_pair.as_deref())
                 .unwrap()
         );
-        assert_eq!(set.labels[i] as usize, i % 2);
+        assert_eq!(set.targets.row(i), TargetRow::Class(i as u32 % 2));
     }
     assert_eq!(set.lengths()[1], set.items[1].ids.len() as u32);
     assert!(set.truncated() > 0 && set.truncated() < set.len());
-    assert!(
-        encoder
-            .encode_examples(&examples, None)
-            .unwrap()
-            .labels
-            .is_empty()
-    );
+    let unlabelled = encoder.encode_examples(&examples, None).unwrap();
+    assert_eq!(unlabelled.targets, Targets::None);
 }
 
 #[test]
 fn the_files_decide_the_length_and_the_vocabulary() {
-    let bert = TextEncoder::from_dir(&golden().join("bert"), None).unwrap();
+    let mut bert = TextEncoder::from_dir(&golden().join("bert"), None).unwrap();
     assert_eq!(
         (bert.max_length(), bert.model_max_length()),
         (Some(12), Some(12))
@@ -116,8 +156,8 @@ fn the_files_decide_the_length_and_the_vocabulary() {
 
     let vocab = fs::read_to_string(golden().join("bert-vocab-only/vocab.txt")).unwrap();
     assert_eq!(bert.vocab_size(), vocab.lines().count());
-    assert!(bert.check_vocab(bert.vocab_size()).is_ok());
-    assert!(bert.check_vocab(30_522).is_ok());
+    assert!(bert.check_model(bert.vocab_size(), 2).is_ok());
+    assert!(bert.check_model(30_522, 2).is_ok());
 }
 
 /// A long pair must not cost the product of its pieces.
@@ -141,7 +181,7 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         message(None),
         format!(
-            "{}: no tokenizer here; expected tokenizer.json or vocab.txt\nhint: copy the tokenizer files that came with the model there",
+            "{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or sentencepiece.bpe.model\nhint: copy the tokenizer files that came with the model there",
             dir.path().display()
         )
     );
@@ -180,8 +220,8 @@ fn errors_name_file_and_remedy() {
         "max_length = 3 leaves no room for text: the tokenizer adds 3 special tokens to a pair\nhint: set max_length to 4 or more"
     );
 
-    let encoder = TextEncoder::from_dir(&bert, None).unwrap();
-    let wrong = encoder.check_vocab(100).unwrap_err();
+    let mut encoder = TextEncoder::from_dir(&bert, None).unwrap();
+    let wrong = encoder.check_model(100, 2).unwrap_err();
     assert!(matches!(
         &wrong,
         DataError::WrongTokenizer {

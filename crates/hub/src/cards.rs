@@ -2,7 +2,7 @@
 //!
 //! Model cards are part of the program (`cards/models/`); dataset cards lie beside their data or are built in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::disk::{is_hex, is_safe_relative};
 use crate::error::HubError;
+use crate::recipes::Recipe;
 use crate::{DEFAULT_REVISION, name};
 
 /// A model's configuration, in every model directory.
@@ -162,7 +163,7 @@ pub struct Columns {
     pub text: Option<String>,
     /// The second text of a pair.
     pub text_pair: Option<String>,
-    /// The label.
+    /// What is to be predicted: a label, a number, or a list of labels.
     pub label: Option<String>,
 }
 
@@ -187,6 +188,8 @@ pub struct DatasetCard {
     /// What a split is; rows where the card says nothing.
     #[serde(default)]
     pub kind: DatasetKind,
+    /// The task that it is meant for, as a run file names it; nothing in this crate depends on it.
+    pub task: Option<String>,
     /// What it is and how it was made.
     pub description: String,
     /// SPDX identifier, or the licence's name.
@@ -204,8 +207,8 @@ pub struct DatasetCard {
     /// Where the files come from when they are not beside the card, in the order to try.
     #[serde(default, rename = "source")]
     pub sources: Vec<DatasetSource>,
-    /// For `kind = "images"`: what to make the directories of when they are not beside the card.
-    pub build: Option<ImageBuild>,
+    /// For `kind = "images"`: what makes the directories when they are not beside the card.
+    pub built: Option<Built>,
 }
 
 /// One place that has a dataset's files. `files` maps split -> path at the source; for `hub` and `package` it is the
@@ -240,55 +243,49 @@ pub enum DatasetSource {
         #[serde(default)]
         files: BTreeMap<String, String>,
     },
+    /// Files made of an archive of a Python package, by a recipe of the program.
+    Recipe {
+        /// Which recipe.
+        recipe: Recipe,
+        /// The archive.
+        package: PackageFile,
+        /// Whom the licence wants named; written beside the files.
+        attribution: Option<String>,
+    },
 }
 
-/// Image folders made of the files of Python packages.
-#[derive(Debug, Clone, Deserialize)]
+/// Which archive of a Python package, to the byte; nothing of it is ever run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImageBuild {
-    /// The list of images beside the card: tab-separated `split label name file glyph`.
-    pub list: String,
-    /// Side in pixels of an image drawn from a font.
-    #[serde(default = "default_side")]
-    pub side: u32,
-    /// Digest of the whole result; the error of a build with another one gives it.
-    pub sha256: String,
-    /// The packages.
-    #[serde(rename = "package")]
-    pub packages: Vec<BuildPackage>,
-}
-
-/// A Python package whose files become images; nothing of it is ever run.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BuildPackage {
+pub struct PackageFile {
     /// Distribution name.
     pub name: String,
     /// Exact version.
     pub version: String,
-    /// Lower-case hexadecimal sha256 of the wheel.
+    /// File name: a wheel (`.whl`) or a source archive (`.tar.gz`).
+    pub file: String,
+    /// Lower-case hexadecimal sha256.
     pub sha256: String,
-    /// SPDX identifier, or the licence's name.
-    pub licence: String,
-    /// Whom the licence wants named; written beside the images.
-    pub attribution: String,
-    /// Short name for the list -> path in the wheel.
-    #[serde(default)]
-    pub files: BTreeMap<String, String>,
 }
 
-/// Sides that an image drawn from a font may have.
-const SIDES: std::ops::RangeInclusive<u32> = 16..=1024;
-
-fn default_side() -> u32 {
-    128
+/// A dataset that a tool of this project's repository makes, because it takes more than copying: drawing pictures, for example.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Built {
+    /// The command that makes it, for messages.
+    pub command: String,
+    /// sha256 of the result's list of files: one line `sha256  path` for each file, sorted by path.
+    pub sha256: String,
 }
 
 impl DatasetSource {
     /// The source's own paths or addresses.
     fn files(&self) -> &BTreeMap<String, String> {
-        let (Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. }) = self;
-        files
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match self {
+            Self::Url { files } | Self::Hub { files, .. } | Self::Package { files, .. } => files,
+            Self::Recipe { .. } => &NONE,
+        }
     }
 
     /// The path or address of a split at this source.
@@ -330,17 +327,23 @@ impl DatasetCard {
                 ));
             }
         }
-        match (self.kind, &self.build) {
+        match (self.kind, &self.built) {
             (DatasetKind::Rows, Some(_)) => {
-                return Err("[build] makes images; expected kind = \"images\"".into());
+                return Err("[built] makes images; expected kind = \"images\"".into());
             }
             (DatasetKind::Images, _) if !self.sources.is_empty() || !self.sha256.is_empty() => {
                 return Err(
-                    "[[source]] and [sha256] are for files; images lie beside the card or come by [build]"
+                    "[[source]] and [sha256] are for files; images lie beside the card or come by [built]"
                         .into(),
                 );
             }
-            (_, build) => build.as_ref().map_or(Ok(()), ImageBuild::check)?,
+            (_, Some(built)) if !is_hex(&built.sha256, 64) => {
+                return Err(format!(
+                    "[built]: sha256 = {:?}; expected 64 hexadecimal digits",
+                    built.sha256
+                ));
+            }
+            _ => {}
         }
         for (split, sha256) in &self.sha256 {
             if !self.files.contains_key(split) {
@@ -404,6 +407,7 @@ impl DatasetCard {
                 }
                 .check()?;
             }
+            DatasetSource::Recipe { package, .. } => package.check()?,
             DatasetSource::Url { files } => {
                 if let Some(split) = self.files.keys().find(|split| !files.contains_key(*split)) {
                     return Err(format!(
@@ -418,59 +422,44 @@ impl DatasetCard {
             .find(|split| !self.sha256.contains_key(*split))
         {
             Some(split) => Err(format!(
-                "a url or package source needs the sha256 of every file; [sha256] has no `{split}`"
+                "a url, package or recipe source needs the sha256 of every file; [sha256] has no `{split}`"
             )),
             None => Ok(()),
         }
     }
 }
 
-impl ImageBuild {
-    fn check(&self) -> Result<(), String> {
-        if !is_safe_relative(&self.list) {
+impl PackageFile {
+    /// Check the fields, so that none of them can be read by pip as an option or an address.
+    ///
+    /// # Errors
+    /// What is wrong, naming the field.
+    pub fn check(&self) -> Result<(), String> {
+        check_requirement(&self.name, &self.version)?;
+        let known = self.file.ends_with(".whl") || self.file.ends_with(".tar.gz");
+        if !known || !is_safe_relative(&self.file) || self.file.contains('/') {
             return Err(format!(
-                "[build] list = {:?}; expected a relative path beside the card, without `..`",
-                self.list
+                "package file = {:?}; expected the name of a .whl or .tar.gz file",
+                self.file
             ));
         }
-        if !SIDES.contains(&self.side) {
+        if !is_hex(&self.sha256, 64) {
             return Err(format!(
-                "[build] side = {}; expected {} to {} pixels",
-                self.side,
-                SIDES.start(),
-                SIDES.end()
+                "{}: sha256 = {:?}; expected 64 hexadecimal digits",
+                self.file, self.sha256
             ));
-        }
-        if self.packages.is_empty() {
-            return Err("[build] has no [[build.package]]".into());
-        }
-        let packages = self.packages.iter();
-        let hashes = packages.map(|package| (package.name.as_str(), &package.sha256));
-        for (name, sha256) in hashes.chain([("[build]", &self.sha256)]) {
-            if !is_hex(sha256, 64) {
-                return Err(format!(
-                    "{name}: sha256 = {sha256:?}; expected 64 hexadecimal digits"
-                ));
-            }
-        }
-        let mut names = BTreeSet::new();
-        for package in &self.packages {
-            check_requirement(&package.name, &package.version)?;
-            let own = package.files.keys().chain([&package.name]);
-            if let Some(twice) = own.into_iter().find(|name| !names.insert(*name)) {
-                return Err(format!(
-                    "[[build.package]]: two things are called `{twice}`"
-                ));
-            }
         }
         Ok(())
     }
-}
 
-impl BuildPackage {
     /// `name==version`, as pip takes it.
-    pub(crate) fn requirement(&self) -> String {
+    pub fn requirement(&self) -> String {
         format!("{}=={}", self.name, self.version)
+    }
+
+    /// Whether it is a source archive, which pip would run code of.
+    pub(crate) fn is_source(&self) -> bool {
+        self.file.ends_with(".tar.gz")
     }
 }
 
@@ -570,28 +559,58 @@ mod tests {
         assert_eq!(card.columns.text.as_deref(), Some("t"));
     }
 
-    const IMAGES: &str = "name = 'x'\nkind = 'images'\ndescription = 'd'\nlicence = 'MIT'\n[files]\ntrain = 'train'\n[build]\nlist = 'l.tsv'\nsha256 = 'SHA'\n[[build.package]]\nname = 'p'\nversion = '1'\nsha256 = 'SHA'\nlicence = 'MIT'\nattribution = 'me'\nfiles = { a = 'p/a.ttf' }\n";
+    const IMAGES: &str = "name = 'x'\nkind = 'images'\ndescription = 'd'\nlicence = 'MIT'\n[files]\ntrain = 'train'\n[built]\ncommand = 'make x'\nsha256 = 'SHA'\n";
 
     #[test]
     fn bad_image_cards_name_the_place() {
         let good = IMAGES.replace("SHA", &"a".repeat(64));
         let card = DatasetCard::parse(&good, Path::new("x.toml")).unwrap();
         assert_eq!(card.kind, DatasetKind::Images);
-        assert_eq!(card.build.unwrap().side, 128);
+        assert_eq!(card.built.unwrap().command, "make x");
         let cases = [
             ("kind = 'images'", "", "expected kind = \"images\""),
             ("kind = 'images'", "kind = 'sounds'", "sounds"),
-            ("list = 'l.tsv'", "list = '../l.tsv'", "without `..`"),
-            ("list = 'l.tsv'", "list = 'l.tsv'\nside = 4", "16 to 1024"),
-            ("aaaa'\n[[", "'\n[[", "[build]: sha256"),
-            ("aaaa'\nlicence", "'\nlicence", "p: sha256"),
-            ("version = '1'", "version = '>1'", "package version"),
-            ("{ a =", "{ p =", "two things are called `p`"),
+            ("aaaa'\n", "'\n", "[built]: sha256"),
             (
-                "[build]",
-                "[[source]]\nkind = 'hub'\nrepo = 'a/b'\n[build]",
+                "[built]",
+                "[[source]]\nkind = 'hub'\nrepo = 'a/b'\n[built]",
                 "are for files",
             ),
+        ];
+        for (from, to, expect) in cases {
+            assert!(good.contains(from), "{from}");
+            let message = DatasetCard::parse(&good.replace(from, to), Path::new("x.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(expect), "{to}: {message}");
+        }
+    }
+
+    #[test]
+    fn bad_recipe_sources_name_the_place() {
+        let sha = "a".repeat(64);
+        let good = format!(
+            "{GOOD}[sha256]\ntrain = '{sha}'\n[[source]]\nkind = 'recipe'\nrecipe = 'sentiment-intensity'\n\
+             [source.package]\nname = 'p'\nversion = '1'\nfile = 'p-1.tar.gz'\nsha256 = '{sha}'\n"
+        );
+        DatasetCard::parse(&good, Path::new("x.toml")).unwrap();
+        let train = format!("[sha256]\ntrain = '{sha}'\n");
+        let cases = [
+            ("'sentiment-intensity'", "'sentiment'", "unknown variant"),
+            ("name = 'p'", "name = '-p'", "package name"),
+            ("version = '1'", "version = '>1'", "package version"),
+            ("file = 'p-1.tar.gz'", "file = 'p-1.exe'", ".whl or .tar.gz"),
+            (
+                "file = 'p-1.tar.gz'",
+                "file = '../p-1.tar.gz'",
+                ".whl or .tar.gz",
+            ),
+            (
+                "file = 'p-1.tar.gz'\nsha256 = 'aa",
+                "file = 'p-1.tar.gz'\nsha256 = 'g",
+                "p-1.tar.gz: sha256",
+            ),
+            (train.as_str(), "", "needs the sha256"),
         ];
         for (from, to, expect) in cases {
             assert!(good.contains(from), "{from}");

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{RepoCache, RepoKind};
-use crate::cards::{DatasetCard, DatasetKind, DatasetSource, PackageRef};
+use crate::cards::{DatasetCard, DatasetKind, DatasetSource, PackageFile, PackageRef};
 use crate::disk;
 use crate::error::{Attempt, HubError};
-use crate::images::Build;
 use crate::package::{self, Content, Wanted};
 use crate::progress::Progress;
 use crate::{DEFAULT_REVISION, Hub, Source, name, snapshot, unavailable};
 
 /// A card's file inside its folder, for datasets that have a folder of their own.
 const CARD: &str = "card.toml";
+/// Whom a licence wants named; beside the files that a recipe made.
+const ATTRIBUTION: &str = "ATTRIBUTION.txt";
 
 /// Datasets that are part of the program, so that the default run needs no checkout: name, then file and content.
 const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
@@ -40,13 +41,21 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "icons",
-        &[
-            (CARD, include_str!("../../../datasets/icons/card.toml")),
-            (
-                "images.tsv",
-                include_str!("../../../datasets/icons/images.tsv"),
-            ),
-        ],
+        &[(CARD, include_str!("../../../datasets/icons/card.toml"))],
+    ),
+    (
+        "sentiment-intensity",
+        &[(
+            CARD,
+            include_str!("../../../datasets/sentiment-intensity/card.toml"),
+        )],
+    ),
+    (
+        "threat-reports",
+        &[(
+            CARD,
+            include_str!("../../../datasets/threat-reports/card.toml"),
+        )],
     ),
 ];
 
@@ -75,15 +84,13 @@ impl Hub {
     /// # Errors
     /// [`HubError::Unknown`] for a name without a card, [`HubError::Card`] for a card with a mistake,
     /// [`HubError::Checksum`] for a file that is not the card's, [`HubError::MissingFiles`] for absent files without a
-    /// source, [`HubError::Offline`] and [`HubError::Unavailable`] as for models.
+    /// source, [`HubError::NotBuilt`] for files that a tool has not made yet, [`HubError::Offline`] and [`HubError::Unavailable`] as for models.
     pub fn dataset(
         &self,
         name: &str,
         progress: &dyn Progress,
     ) -> Result<ResolvedDataset, HubError> {
-        let card_path = self.find_card(name)?;
-        let text = fs::read_to_string(&card_path).map_err(HubError::io("read", &card_path))?;
-        let card = DatasetCard::parse(&text, &card_path)?;
+        let (card, card_path) = self.dataset_card(name)?;
         let (files, source) = self.dataset_files(name, &card, &card_path, progress)?;
         let files = files
             .into_iter()
@@ -96,6 +103,16 @@ impl Hub {
             files,
             source,
         })
+    }
+
+    /// A dataset's card and where it lies; its files may be anywhere. Names as for [`Hub::dataset`].
+    ///
+    /// # Errors
+    /// [`HubError::Unknown`], [`HubError::PathNotFound`], [`HubError::Card`].
+    pub fn dataset_card(&self, name: &str) -> Result<(DatasetCard, PathBuf), HubError> {
+        let path = self.find_card(name)?;
+        let text = fs::read_to_string(&path).map_err(HubError::io("read", &path))?;
+        Ok((DatasetCard::parse(&text, &path)?, path))
     }
 
     fn find_card(&self, name: &str) -> Result<PathBuf, HubError> {
@@ -209,9 +226,19 @@ impl Hub {
             check_hashes(card, &beside)?;
             return Ok((beside, Source::Path));
         }
-        if let Some(spec) = &card.build {
-            let build = Build::read(card, card_path, spec)?;
-            return self.built_images(name, card, &build, progress);
+        if let Some(built) = &card.built {
+            let Some(dir) = self.complete_built(card, built) else {
+                return Err(HubError::NotBuilt {
+                    name: card.name.clone(),
+                    looked: missing.into_iter().chain(self.built_place(card)).collect(),
+                    command: built.command.clone(),
+                });
+            };
+            let place = |(split, path): (&String, &String)| (split.clone(), dir.join(path));
+            let source = Source::Built {
+                command: built.command.clone(),
+            };
+            return Ok((card.files.iter().map(place).collect(), source));
         }
         if card.sources.is_empty() {
             return Err(HubError::MissingFiles {
@@ -256,50 +283,17 @@ impl Hub {
         ))
     }
 
-    /// The directories of images that an earlier run built, or that are built now.
-    fn built_images(
-        &self,
-        name: &str,
-        card: &DatasetCard,
-        build: &Build,
-        progress: &dyn Progress,
-    ) -> Result<(Files, Source), HubError> {
-        let source = Source::Built {
-            packages: build.requirements(),
-        };
-        let dir = match build.built(&self.cache) {
-            Some(dir) => dir,
-            None if self.offline => return Err(offline(name, vec![build.folder(&self.cache)])),
-            None => {
-                build
-                    .run(&self.cache, &self.python, progress)
-                    .map_err(|error| match error {
-                        // A mistake of the card's, which no other network would mend.
-                        card @ HubError::Card { .. } => card,
-                        error => {
-                            let attempt = Attempt {
-                                source: source.to_string(),
-                                error: Box::new(error),
-                            };
-                            let last = "or put the directories beside the card";
-                            unavailable("dataset", name, vec![attempt], Vec::new(), last)
-                        }
-                    })?
-            }
-        };
-        let place = |(split, path): (&String, &String)| (split.clone(), dir.join(path));
-        Ok((card.files.iter().map(place).collect(), source))
-    }
-
     /// The source's files where an earlier fetch left them; complete or nothing.
     fn local_source(&self, card: &DatasetCard, source: &DatasetSource) -> Option<(Files, Source)> {
         match source {
-            DatasetSource::Url { .. } => {
+            DatasetSource::Url { .. } | DatasetSource::Recipe { .. } => {
                 let files = self.fetched_files(card)?;
-                files
-                    .values()
-                    .all(|file| file.is_file())
-                    .then_some((files, Source::Url))
+                let came = match source {
+                    DatasetSource::Recipe { package, .. } => made_of(package),
+                    _ => Source::Url,
+                };
+                let complete = files.values().all(|file| file.is_file());
+                complete.then_some((files, came))
             }
             DatasetSource::Hub { repo, revision, .. } => {
                 let cache = RepoCache::new(&self.hf_cache, RepoKind::Dataset, repo);
@@ -355,6 +349,23 @@ impl Hub {
                 }
                 Ok((files, Source::Url))
             }
+            DatasetSource::Recipe {
+                recipe,
+                package,
+                attribution,
+            } => {
+                let files = self.fetched_files(card).ok_or_else(incomplete)?;
+                let archive = self.package_file(package, progress)?;
+                let made = recipe.make(&archive)?;
+                for (split, file) in &files {
+                    let text = made.get(split.as_str()).ok_or_else(incomplete)?;
+                    self.keep_made(card, split, text, file)?;
+                    if let Some(attribution) = attribution {
+                        disk::write_atomically(&file.with_file_name(ATTRIBUTION), attribution)?;
+                    }
+                }
+                Ok((files, made_of(package)))
+            }
             DatasetSource::Hub { repo, revision, .. } => {
                 let named = || {
                     card.files.keys().filter_map(|split| {
@@ -402,8 +413,29 @@ impl Hub {
         }
     }
 
+    /// Write what a recipe made to its place, if it is what the card promises.
+    fn keep_made(
+        &self,
+        card: &DatasetCard,
+        split: &str,
+        text: &str,
+        file: &Path,
+    ) -> Result<(), HubError> {
+        let expected = card.sha256.get(split).cloned().unwrap_or_default();
+        let found = disk::hex(Sha256::digest(text));
+        if !found.eq_ignore_ascii_case(&expected) {
+            return Err(HubError::Checksum {
+                file: format!("the split `{split}` of dataset `{}`", card.name),
+                expected,
+                found,
+                hint: "the recipe or the package has changed; update [sha256] in the card if that is meant",
+            });
+        }
+        disk::write_atomically(file, text)
+    }
+
     /// Fetch one address to its place, checked before it gets its name.
-    fn fetch_url(
+    pub(crate) fn fetch_url(
         &self,
         url: &str,
         file: &Path,
@@ -457,6 +489,7 @@ impl Hub {
     fn source_dir(&self, source: &DatasetSource) -> PathBuf {
         match source {
             DatasetSource::Url { .. } => self.cache.join("files"),
+            DatasetSource::Recipe { package, .. } => self.package_place(package),
             DatasetSource::Hub { repo, .. } => {
                 RepoCache::new(&self.hf_cache, RepoKind::Dataset, repo).dir
             }
@@ -483,7 +516,17 @@ impl Hub {
             DatasetSource::Package { name, version, .. } => {
                 format!("Python package {name}=={version}")
             }
+            DatasetSource::Recipe { package, .. } => {
+                format!("Python package {}", package.requirement())
+            }
         }
+    }
+}
+
+fn made_of(package: &PackageFile) -> Source {
+    Source::Recipe {
+        name: package.name.clone(),
+        version: package.version.clone(),
     }
 }
 

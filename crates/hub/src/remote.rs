@@ -134,15 +134,7 @@ impl Remote {
             url: url.clone(),
             detail,
         };
-        let text = self.with_retries(|| {
-            let (mut response, _) = self.send("GET", &url, None)?;
-            let body = response
-                .body_mut()
-                .with_config()
-                .limit(MAX_LISTING)
-                .read_to_string();
-            body.map_err(|error| transport(&url, error))
-        })?;
+        let text = self.page(&url)?;
         let reply: Reply = serde_json::from_str(&text)
             .map_err(|error| protocol(format!("the listing is not the expected JSON ({error})")))?;
         if !disk::is_hex(&reply.sha, 40) {
@@ -160,6 +152,19 @@ impl Remote {
         Ok(Listing {
             commit: reply.sha,
             files,
+        })
+    }
+
+    /// The text of an address that is no large file: a listing of the hub or of a package index.
+    pub(crate) fn page(&self, url: &str) -> Result<String, HubError> {
+        self.with_retries(|| {
+            let (mut response, _) = self.send("GET", url, None)?;
+            let body = response
+                .body_mut()
+                .with_config()
+                .limit(MAX_LISTING)
+                .read_to_string();
+            body.map_err(|error| transport(url, error))
         })
     }
 
@@ -519,8 +524,8 @@ fn same_origin(a: &str, b: &str) -> bool {
     origin(a).is_some_and(|a| Some(a) == origin(b))
 }
 
-/// Resolve a `Location` against the address that gave it.
-fn join(base: &str, location: &str) -> Option<String> {
+/// Resolve a `Location` or a link against the address that gave it.
+pub(crate) fn join(base: &str, location: &str) -> Option<String> {
     let uri: Uri = base.parse().ok()?;
     let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
     let joined = if location.starts_with("http://") || location.starts_with("https://") {
@@ -532,8 +537,13 @@ fn join(base: &str, location: &str) -> Option<String> {
     } else if location.starts_with('/') {
         format!("{scheme}://{authority}{location}")
     } else {
-        let folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{location}")
+        let mut folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut rest = location.trim_start_matches("./");
+        while let Some(above) = rest.strip_prefix("../") {
+            rest = above;
+            folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
+        }
+        format!("{scheme}://{authority}{folder}/{rest}")
     };
     joined.parse::<Uri>().ok().map(|_| joined)
 }
@@ -552,6 +562,9 @@ mod tests {
             ("//cdn.co/b", Some("https://cdn.co/b")),
             ("/b?y=2", Some("https://h.co:8443/b?y=2")),
             ("b", Some("https://h.co:8443/org/name/resolve/main/b")),
+            ("../../b", Some("https://h.co:8443/org/name/b")),
+            ("../../../../../b", Some("https://h.co:8443/b")),
+            ("./b", Some("https://h.co:8443/org/name/resolve/main/b")),
             ("ftp://cdn.co/b", None),
         ] {
             assert_eq!(join(base, location).as_deref(), expect, "{location}");

@@ -44,4 +44,35 @@ pub enum MetricsError {
         /// Classes of the other accumulator.
         found: usize,
     },
+    /// A row of numbers has another number of columns than the accumulator.
+    #[error(
+        "expected {expected} {what}, found {found}\n\
+         hint: build the metric with as many columns as the model's head has outputs"
+    )]
+    WidthMismatch {
+        /// What was counted, such as `predictions` or `thresholds`.
+        what: &'static str,
+        /// Columns of the accumulator.
+        expected: usize,
+        /// Columns given.
+        found: usize,
+    },
+}
+
+impl MetricsError {
+    /// [`MetricsError::WidthMismatch`] unless the numbers are equal.
+    pub(crate) fn check_width(
+        what: &'static str,
+        expected: usize,
+        found: usize,
+    ) -> Result<(), Self> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Self::WidthMismatch {
+            what,
+            expected,
+            found,
+        })
+    }
 }

@@ -1,8 +1,9 @@
 //! Streaming metrics that equal scikit-learn's, with no tensors kept.
 //!
-//! Every accumulator adds integers or masked sums and divides once, when it is asked for its figures. So a batch
-//! split in two gives the same metric, and two accumulators that saw different shards merge into the one that saw
-//! everything. An update is all or nothing: one that returns an error has changed nothing.
+//! Every accumulator adds integers or masked sums and divides once, when it is asked for its figures. Two keep numbers:
+//! [`Regression`] for ranks, [`MultiLabel`] for thresholds that are chosen afterwards. So a batch split in two gives the
+//! same metric, and two accumulators that saw different shards merge into the one that saw everything. An update is all
+//! or nothing: one that returns an error has changed nothing.
 //!
 //! ```
 //! use rekindle_metrics::Classification;
@@ -22,7 +23,9 @@ mod confusion;
 mod error;
 mod interval;
 mod mean;
+mod multi_label;
 pub mod nan_as_null;
+mod regression;
 
 pub use calibration::{Calibration, CalibrationReport};
 pub use classification::{Classification, ClassificationReport, PerClass};
@@ -30,3 +33,5 @@ pub use confusion::ConfusionMatrix;
 pub use error::MetricsError;
 pub use interval::wilson_95;
 pub use mean::Mean;
+pub use multi_label::{MultiLabel, MultiLabelReport, PerLabel};
+pub use regression::{Regression, RegressionFigures, RegressionReport};

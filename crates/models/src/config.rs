@@ -7,6 +7,7 @@ use crate::{
     image::{LiteConfig, Pictures, ResNetConfig},
     pretrained::Family,
 };
+use rekindle_base::thousands;
 use rekindle_nn::ops::GeluKind;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -129,6 +130,34 @@ impl ModelConfig {
             },
             Sizes::ResNet(config) => config.name(),
             Sizes::EfficientNet(config) => config.name(),
+        }
+    }
+
+    /// `config.json` as it stands; empty where there is none.
+    #[must_use]
+    pub fn raw(&self) -> &Map<String, Value> {
+        &self.raw
+    }
+
+    /// Published name of the head's last linear map: `classifier`, `fc`, RoBERTa's `classifier.out_proj`.
+    #[must_use]
+    pub fn output_module(&self) -> String {
+        self.entry.names.published("head.out")
+    }
+
+    /// The sizes of an encoder in words, or the architecture of a model for images.
+    #[must_use]
+    pub fn size_words(&self) -> String {
+        match &self.text {
+            Some(text) => format!(
+                "{} layers, width {}, {} heads, vocabulary {}, {} positions",
+                text.layers,
+                text.hidden_size,
+                text.heads,
+                thousands(text.vocab_size as u64),
+                text.positions
+            ),
+            None => self.architecture(),
         }
     }
 

@@ -139,6 +139,11 @@ impl<B: Backend> Head<B> {
         self.out.dims().1
     }
 
+    /// The weight `[C, D]` of the last linear map.
+    pub fn output_weight(&self) -> Tensor<B, 2> {
+        self.out.weight.val()
+    }
+
     /// Sets the dropout, in [0, 1).
     #[must_use]
     pub fn with_dropout(mut self, rate: f64) -> Self {

@@ -213,6 +213,16 @@ impl<B: Backend> Model<B> {
         self
     }
 
+    /// Whether a parameter, by its published name, is in one of [`head_modules`](Self::head_modules).
+    pub fn is_head(&self, name: &str) -> bool {
+        self.head_modules.iter().any(|module| below(module, name))
+    }
+
+    /// The weight `[C, D]` of the head's last linear map.
+    pub fn output_weight(&self) -> Tensor<B, 2> {
+        self.head.output_weight()
+    }
+
     /// Number of units of the backbone.
     pub fn units(&self) -> usize {
         self.backbone.units()
@@ -235,6 +245,16 @@ impl<B: Backend> Model<B> {
             }
         });
         frozen
+    }
+
+    /// So many of the frozen units at the bottom put out something that can be kept: of a backbone for images any number, of
+    /// an encoder all or none.
+    pub fn cuttable_units(&self) -> usize {
+        let frozen = self.frozen_units();
+        match &self.sizes {
+            Sizes::Encoder(_) if frozen < self.units() => 0,
+            _ => frozen,
+        }
     }
 
     /// Side of the feature maps after so many units, for square pictures of this side; 0 for texts.

@@ -84,6 +84,7 @@ pub(crate) fn bare(name: &str) -> &str {
 
 /// A model directory, or a file of weights, looked into but not loaded.
 pub struct Pretrained {
+    dir: PathBuf,
     files: WeightFiles,
     config: ModelConfig,
     found: Found,
@@ -130,6 +131,7 @@ impl Pretrained {
         let config = (family.read)(&found, family)?;
         found.shapes = by_bare_name;
         Ok(Self {
+            dir: dir.to_owned(),
             files,
             config,
             found,
@@ -140,6 +142,12 @@ impl Pretrained {
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The directory, or the file of weights.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The weights.

@@ -1,21 +1,9 @@
-//! Labels that are rare: weights for their losses, and draws that see all labels alike.
+//! Labels that are rare: weights for their losses, and draws that see all labels equally often.
 
-use crate::RunConfig;
 use rekindle_base::rng::{self, Stream};
-use rekindle_nn::ops::CrossEntropy;
-
-/// The loss of a run: label smoothing, and class weights if asked for.
-pub(crate) fn cross_entropy(config: &RunConfig, labels: &[u32], classes: usize) -> CrossEntropy {
-    let weighted = config.train.class_weights;
-    CrossEntropy {
-        label_smoothing: config.train.label_smoothing,
-        weights: weighted.then(|| weights(labels, classes).into()),
-        ignored: None,
-    }
-}
 
 /// The weight of each label's loss, `n / (labels * its count)`: the mean over the examples is 1.
-fn weights(labels: &[u32], classes: usize) -> Vec<f32> {
+pub(crate) fn class_weights(labels: &[u32], classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
     let present = counts.iter().filter(|&&count| count > 0).count();
@@ -55,7 +43,7 @@ mod tests {
     #[test]
     fn rare_labels_weigh_more_and_come_as_often() {
         let labels: Vec<u32> = (0..900).map(|i| u32::from(i % 9 == 0)).collect();
-        let weights = weights(&labels, 2);
+        let weights = class_weights(&labels, 2);
         let mean = labels.iter().map(|&l| weights[l as usize]).sum::<f32>() / 900.0;
         assert!((mean - 1.0).abs() < 1e-5, "{mean}");
         assert!((weights[1] / weights[0] - 8.0).abs() < 1e-4);

@@ -1,26 +1,33 @@
-//! A run from configuration to tuned model: prepare, plan, train, evaluate, save, report.
+//! A run from configuration to tuned model: open, plan, train, evaluate, save, report. The same for every task.
 
 use crate::{
     Error, Observer, Plan, RunConfig,
     backend::{OnBackend, on_device},
-    config, images,
-    observer::Watched,
-    report::{self, EvalPoint, Report, TrainPoint},
-    task::{Facts, Judged, Task},
-    text,
+    config,
+    figures::Figures,
+    fingerprint::Fingerprint,
+    inputs::{self, Prepared},
+    log::{Log, Sinks},
+    observer::Watching,
+    recipe::{FinalEvaluation, Recipe},
+    report::{self, EvalPoint, Mistake, Report, TrainPoint},
+    saved::{Saved, SavedModel},
+    task::{Modality, Task},
+    tasks,
+    tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
 use rekindle_base::write_atomically;
-use rekindle_hub::Source;
-use rekindle_metrics::{CalibrationReport, ClassificationReport};
-use rekindle_nn::{TuneAutodiff, params};
+use rekindle_hub::{Hub, Resolved, Source};
+use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
+use rekindle_nn::{TuneAutodiff, ops::Precision, params};
+use rekindle_peft::LoraConfig;
 use rekindle_train::{
-    BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir,
-    Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
+    BestMetric, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig, Outcome,
+    RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
+use serde_json::json;
 use std::{
-    fs::{File, OpenOptions},
-    io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -29,7 +36,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct FinishedRun {
     /// What was learned.
-    pub task: config::Task,
+    pub task: Task,
     /// The run directory.
     pub dir: PathBuf,
     /// The tuned model: an HF model directory, or a PEFT adapter directory.
@@ -37,7 +44,7 @@ pub struct FinishedRun {
     /// The report's page.
     pub report_html: PathBuf,
     /// The figures of the best checkpoint on `split`.
-    pub report: ClassificationReport,
+    pub figures: Figures,
     /// `test`, or `validation` where there is no test set, or `train` where there is neither.
     pub split: String,
     /// The step of the best checkpoint.
@@ -57,20 +64,8 @@ pub struct FinishedRun {
 /// # Errors
 /// Any mistake in configuration, data or model, each with its place; [`Error::Interrupted`] after an orderly stop.
 pub fn finetune(config: &RunConfig, observer: &dyn Observer) -> Result<FinishedRun, Error> {
-    config.validate()?;
-    let config = anchored(config.resolved());
-    let dir = config.output_dir();
-    on_device(
-        config.device,
-        Run {
-            config: &config,
-            dir: &dir,
-            resume: false,
-            dry: false,
-            observer,
-        },
-    )?
-    .ok_or_else(|| Error::Internal("a run without a result".into()))
+    start(config, Mode::New, observer)?
+        .ok_or_else(|| Error::Internal("a run without a result".into()))
 }
 
 /// What [`finetune`] would do; nothing is written.
@@ -78,26 +73,30 @@ pub fn finetune(config: &RunConfig, observer: &dyn Observer) -> Result<FinishedR
 /// # Errors
 /// As [`finetune`].
 pub fn plan(config: &RunConfig, observer: &dyn Observer) -> Result<(), Error> {
+    start(config, Mode::PlanOnly, observer).map(drop)
+}
+
+fn start(
+    config: &RunConfig,
+    mode: Mode,
+    observer: &dyn Observer,
+) -> Result<Option<FinishedRun>, Error> {
     config.validate()?;
-    let config = anchored(config.resolved());
-    let dir = config.output_dir();
-    on_device(
-        config.device,
-        Run {
-            config: &config,
-            dir: &dir,
-            resume: false,
-            dry: true,
-            observer,
-        },
-    )
-    .map(drop)
+    let config = &with_absolute_paths(config.resolved());
+    let dir = &config.output_dir();
+    let run = Run {
+        config,
+        dir,
+        mode,
+        observer,
+    };
+    on_device(config.device, run)
 }
 
 /// Continues a run from its newest checkpoint, as if it had never stopped.
 ///
 /// # Errors
-/// As [`finetune`]; and when there is no checkpoint, or data or model are not what they were.
+/// As [`finetune`]; and when data or model are not what they were.
 pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error> {
     let path = dir.join("config.toml");
     if !path.is_file() {
@@ -107,54 +106,81 @@ pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error>
             hint: "name the directory that `rekindle finetune` printed, runs/<name>".into(),
         });
     }
-    let config = RunConfig::load(Some(&path), &[])?;
-    on_device(
-        config.device,
-        Run {
-            config: &config,
-            dir,
-            resume: true,
-            dry: false,
-            observer,
-        },
-    )?
-    .ok_or_else(|| Error::Internal("a run without a result".into()))
+    let config = &RunConfig::load(Some(&path), &[])?;
+    let run = Run {
+        config,
+        dir,
+        mode: Mode::Resumed,
+        observer,
+    };
+    on_device(config.device, run)?.ok_or_else(|| Error::Internal("a run without a result".into()))
 }
 
 /// Paths made absolute, so that the run can be resumed from any directory.
-fn anchored(mut config: RunConfig) -> RunConfig {
+fn with_absolute_paths(mut config: RunConfig) -> RunConfig {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for path in [
-        &mut config.data.train,
-        &mut config.data.validation,
-        &mut config.data.test,
-    ]
-    .into_iter()
-    .flatten()
+    let data = &mut config.data;
+    for path in [&mut data.train, &mut data.validation, &mut data.test]
+        .into_iter()
+        .flatten()
     {
         *path = absolute(path);
     }
-    if Path::new(&config.model.name).is_dir() {
-        config.model.name = absolute(Path::new(&config.model.name))
-            .to_string_lossy()
-            .into_owned();
+    let named = |name: &str| absolute(Path::new(name)).to_string_lossy().into_owned();
+    if Path::new(&config.model.name).exists() {
+        config.model.name = named(&config.model.name);
     }
-    if let Some(dataset) = &mut config.data.dataset
+    if let Some(dataset) = &mut data.dataset
         && Path::new(dataset.as_str()).is_file()
     {
-        *dataset = absolute(Path::new(dataset.as_str()))
-            .to_string_lossy()
-            .into_owned();
+        *dataset = named(dataset);
     }
     config
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    New,
+    PlanOnly,
+    Resumed,
 }
 
 struct Run<'a> {
     config: &'a RunConfig,
     dir: &'a Path,
-    resume: bool,
-    dry: bool,
+    mode: Mode,
     observer: &'a dyn Observer,
+}
+
+/// A run that has its plan and its directory.
+struct Planned<'a> {
+    plan: &'a Plan,
+    run: &'a RunDir,
+    started: Instant,
+}
+
+/// A run but for its model: what trains it, and what the plan, the report and the saved model say of it.
+struct Opened<B: TuneAutodiff> {
+    recipe: Recipe<B>,
+    prepared: Prepared,
+    pretrained: Pretrained,
+    base: Resolved,
+    /// What became of every tensor.
+    loaded: LoadReport,
+    head: HeadSpec,
+    adapter: Option<(LoraConfig, Vec<String>)>,
+    /// The method with its settings, in a line.
+    method: String,
+    /// Units of the backbone.
+    units: usize,
+    /// Parameters: all, and those that train.
+    parameters: (usize, usize),
+    /// Phases so far, in seconds.
+    timings: Vec<(String, f64)>,
+    /// See [`rekindle_train::TrainState::fingerprint`].
+    fingerprint: String,
+    /// Peak memory, estimated, in bytes.
+    memory: u64,
 }
 
 impl OnBackend for Run<'_> {
@@ -166,184 +192,310 @@ impl OnBackend for Run<'_> {
     ) -> Result<Self::Output, Error> {
         let started = Instant::now();
         // What is wrong with the run directory is said before anything is read.
-        let held = match (self.dry, self.resume) {
-            (true, _) => {
-                if let Err(error) = RunDir::check_vacant(self.dir) {
-                    let refused = format!("the run itself would be refused: {error}");
-                    self.observer.note(&refused);
-                }
-                None
-            }
-            (false, true) => {
-                let run = RunDir::open(self.dir)?;
-                let checkpoint = Checkpoint::latest(&run)?;
-                Some((run, checkpoint))
-            }
-            (false, false) => {
-                RunDir::check_vacant(self.dir)?;
-                None
-            }
-        };
-        match self.config.task {
-            config::Task::TextClassification => {
-                let (job, model) = text::open::<B>(self.config, self.observer, device)?;
-                self.drive(&job, model, held, started, device)
-            }
-            config::Task::ImageClassification => {
-                let (job, model) = images::open::<B>(self.config, self.observer, device)?;
-                self.drive(&job, model, held, started, device)
-            }
+        let held = self.look_at_directory()?;
+        let (opened, model) = open::<B>(self.config, self.observer, device)?;
+        let train_config = train_config(self.config, &opened.fingerprint);
+        let plan = make_plan(self.config, self.dir, &opened, &train_config);
+        self.observer.plan(&plan);
+        if self.mode == Mode::PlanOnly {
+            return Ok(None);
         }
+        let (run, checkpoint) = match held {
+            Some(held) => held,
+            None => (RunDir::create(self.dir)?, None),
+        };
+        self.begin(&run, checkpoint.as_ref(), &plan, &train_config)?;
+        let planned = Planned {
+            plan: &plan,
+            run: &run,
+            started,
+        };
+        let checkpoint = checkpoint.as_ref();
+        self.drive(opened, model, planned, &train_config, checkpoint, device)
+            .map(Some)
     }
 }
 
 impl Run<'_> {
-    /// Plan, train, judge, save, report: the same for every task.
-    fn drive<B: TuneAutodiff, T: Task<B>>(
-        self,
-        job: &T,
-        model: T::Model,
-        held: Option<(RunDir, Checkpoint)>,
-        started: Instant,
-        device: &B::Device,
-    ) -> Result<Option<FinishedRun>, Error> {
-        let Self {
-            config,
-            dir,
-            observer,
-            ..
-        } = self;
-        let facts = job.facts();
-        let mut timings = facts.timings.clone();
-        let train_config = train_config(config, facts);
-        let (parameters, trainable) = params::count(&model);
-        let plan = make_plan(
-            config,
-            dir,
-            facts,
-            (parameters, trainable),
-            job.batches(0),
-            &train_config,
-        );
-        observer.plan(&plan);
-        if self.dry {
-            return Ok(None);
+    fn look_at_directory(&self) -> Result<Option<(RunDir, Option<Checkpoint>)>, Error> {
+        match self.mode {
+            Mode::PlanOnly => {
+                if let Err(error) = RunDir::check_vacant(self.dir) {
+                    let refused = format!("the run itself would be refused: {error}");
+                    self.observer.note(&refused);
+                }
+                Ok(None)
+            }
+            Mode::New => Ok(RunDir::check_vacant(self.dir).map(|()| None)?),
+            Mode::Resumed => {
+                let run = RunDir::open(self.dir)?;
+                let checkpoint = Checkpoint::latest(&run)?;
+                Ok(Some((run, Some(checkpoint))))
+            }
         }
+    }
 
-        let (run, checkpoint) = match held {
-            Some((run, checkpoint)) => (run, Some(checkpoint)),
-            None => (RunDir::create(dir)?, None),
-        };
-        if let Some(checkpoint) = &checkpoint {
-            checkpoint.belongs_to(&train_config)?;
+    /// Writes what a new run begins with, or takes back what a resumed one will do again.
+    fn begin(
+        &self,
+        run: &RunDir,
+        checkpoint: Option<&Checkpoint>,
+        plan: &Plan,
+        train_config: &TrainConfig,
+    ) -> Result<(), Error> {
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.belongs_to(train_config)?;
             truncate_metrics(&run.metrics(), checkpoint.state.step)?;
-            observer.note(&format!(
+            self.observer.note(&format!(
                 "resuming after step {} of {}",
                 checkpoint.state.step, checkpoint.state.total_steps
             ));
-        } else {
-            write_text(&run.config(), &config.to_toml())?;
-            let json =
-                serde_json::to_string_pretty(&plan).map_err(|e| Error::Internal(e.to_string()))?;
-            write_text(&dir.join("plan.json"), &json)?;
+            return Ok(());
         }
+        write_text(&run.config(), &self.config.to_toml())?;
+        write_json(&self.dir.join("plan.json"), plan)
+    }
 
+    /// Trains, evaluates, saves, reports.
+    fn drive<B: TuneAutodiff>(
+        &self,
+        mut opened: Opened<B>,
+        model: Model<B>,
+        Planned { plan, run, started }: Planned<'_>,
+        train_config: &TrainConfig,
+        checkpoint: Option<&Checkpoint>,
+        device: &B::Device,
+    ) -> Result<FinishedRun, Error> {
+        let (config, observer) = (self.config, self.observer);
         let clock = Instant::now();
+        let every = config.train.log_every_steps as u64;
         let mut sinks = Sinks {
-            metrics: Metrics::open(&run.metrics(), config.train.log_every_steps as u64)?,
-            log: Log::open(&dir.join("log.txt"), config.train.log_every_steps as u64)?,
-            observer: Watched(observer),
+            metrics: Metrics::open(&run.metrics(), every)?,
+            log: Log::open(&self.dir.join("log.txt"), every)?,
+            observer: Watching(observer),
         };
         sinks.log.line(&format!("{plan}"));
-        let stop = || observer.stop();
         let outcome = rekindle_train::train(
-            job,
+            &opened.recipe,
             model,
-            &train_config,
-            &run,
-            checkpoint.as_ref(),
+            train_config,
+            run,
+            checkpoint,
             &mut sinks,
-            &stop,
+            &|| observer.stop(),
             device,
         )?;
         if outcome.stopped == Stopped::Interrupted {
             return Err(Error::Interrupted {
-                dir: dir.to_owned(),
+                dir: self.dir.to_owned(),
                 step: outcome.state.step,
             });
         }
-        timings.push((
-            "train, with evaluations".into(),
-            clock.elapsed().as_secs_f64(),
-        ));
+        let mut timings = std::mem::take(&mut opened.timings);
+        timings.push(("train, with evaluations".into(), seconds(clock)));
 
         let clock = Instant::now();
+        let (steps, stopped) = (outcome.state.step, outcome.stopped);
         let best_step = outcome.state.best.map(|(step, _)| step);
-        let earlier = best_step
-            .filter(|&step| step != outcome.state.step)
-            .map(|step| run.checkpoints().join(format!("step-{step:08}")))
-            // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
-            .filter(|path| path.is_dir());
-        // The last step ended with an evaluation, and it was the best.
-        let evaluated = best_step == Some(outcome.state.step);
-        let model = match (earlier, &outcome.average) {
-            (Some(path), _) => {
-                rekindle_train::restore_best(outcome.model, &path, job.names(), device)?.valid()
-            }
-            (None, Some(average)) => average.model(&outcome.model, job.names()),
-            (None, None) => outcome.model.valid(),
-        };
+        let model = best_model(outcome, &opened.recipe, run, device)?;
         observer.note("evaluating the best checkpoint");
-        let Judged {
+        let evaluated = best_step == Some(steps);
+        let FinalEvaluation {
             split,
-            report: figures,
+            figures,
             mistakes,
-            calibration,
-        } = job.judge(&model, evaluated)?;
-        let remarks = job.remarks();
+        } = opened.recipe.evaluate_finally(&model, evaluated)?;
+        let remarks = opened.recipe.remarks(opened.units);
         remarks.iter().for_each(|remark| observer.note(remark));
-        timings.push((
-            format!("evaluate on {split}"),
-            clock.elapsed().as_secs_f64(),
-        ));
+        timings.push((format!("evaluate on {split}"), seconds(clock)));
 
         let clock = Instant::now();
         let final_dir = run.final_dir();
-        // Aside first: a full disk must not leave half a model under the name of a whole one.
-        let aside = dir.join(".final");
-        let saved = clear(&aside)
-            .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
-            .and_then(|()| job.save(&model, &aside))
-            .and_then(|()| clear(&final_dir))
-            .and_then(|()| std::fs::rename(&aside, &final_dir).map_err(Error::io(&final_dir)));
-        if let Err(error) = saved {
-            let _ = clear(&aside);
-            return Err(error);
-        }
-        timings.push(("save model".into(), clock.elapsed().as_secs_f64()));
+        self.save(&opened, &model, &final_dir)?;
+        timings.push(("save model".into(), seconds(clock)));
 
         let finished = FinishedRun {
             task: config.task,
-            dir: dir.to_owned(),
+            dir: self.dir.to_owned(),
             final_dir,
-            report_html: dir.join("report.html"),
-            report: figures,
+            report_html: self.dir.join("report.html"),
+            figures,
             split: split.to_owned(),
             best_step,
-            steps: outcome.state.step,
-            stopped_early: outcome.stopped == Stopped::Early,
+            steps,
+            stopped_early: stopped == Stopped::Early,
             seconds: started.elapsed().as_secs_f64(),
             peak_memory: peak_memory(),
         };
-        let mut page = make_report(config, &plan, &run, &finished, mistakes, timings)?;
+        write_results(&self.dir.join("results.json"), &finished)?;
+        let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
         page.notes.extend(remarks);
-        page.summary = summary(&calibration, facts.labels.len());
         write_text(&finished.report_html, &report::render(&page))?;
-        Ok(Some(finished))
+        Ok(finished)
+    }
+
+    /// Saves the model aside first: a full disk must not leave half a model under the name of a whole one.
+    fn save<B: TuneAutodiff>(
+        &self,
+        opened: &Opened<B>,
+        model: &Model<B::InnerBackend>,
+        final_dir: &Path,
+    ) -> Result<(), Error> {
+        let aside = self.dir.join(".final");
+        let what = SavedModel {
+            config: opened.pretrained.config(),
+            dir: opened.pretrained.dir(),
+            head: &opened.head,
+            adapter: opened.adapter.as_ref().map(|(lora, _)| lora),
+            picture_size: opened.prepared.picture_size,
+        };
+        let adapter = opened.adapter.is_some();
+        let saved = Saved {
+            rekindle: env!("CARGO_PKG_VERSION").into(),
+            task: self.config.task.name().to_owned(),
+            labels: opened.head.labels.clone(),
+            max_length: opened.prepared.max_length,
+            pooling: crate::saved::pooling_name(model.reads()),
+            base_model: adapter.then(|| self.config.model.name.clone()),
+        };
+        let written = clear(&aside)
+            .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
+            .and_then(|()| what.write(model, &aside))
+            .and_then(|()| saved.write(&aside))
+            .and_then(|()| clear(final_dir))
+            .and_then(|()| std::fs::rename(&aside, final_dir).map_err(Error::io(final_dir)));
+        if written.is_err() {
+            let _ = clear(&aside);
+        }
+        written
     }
 }
 
-fn train_config(config: &RunConfig, facts: &Facts) -> TrainConfig {
+fn seconds(clock: Instant) -> f64 {
+    clock.elapsed().as_secs_f64()
+}
+
+/// The model that is evaluated and saved: of the best checkpoint, or as it is after the last step.
+fn best_model<B: TuneAutodiff>(
+    outcome: Outcome<B, Model<B>>,
+    recipe: &Recipe<B>,
+    run: &RunDir,
+    device: &B::Device,
+) -> Result<Model<B::InnerBackend>, Error> {
+    let names = recipe.names();
+    let earlier = outcome
+        .state
+        .best
+        .map(|(step, _)| step)
+        .filter(|&step| step != outcome.state.step)
+        .map(|step| run.checkpoints().join(format!("step-{step:08}")))
+        // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
+        .filter(|path| path.is_dir());
+    Ok(match (earlier, &outcome.average) {
+        (Some(path), _) => {
+            rekindle_train::restore_best(outcome.model, &path, names, device)?.valid()
+        }
+        (None, Some(average)) => average.model(&outcome.model, names),
+        (None, None) => outcome.model.valid(),
+    })
+}
+
+/// Finds and reads everything, and loads the model.
+fn open<B: TuneAutodiff>(
+    config: &RunConfig,
+    observer: &dyn Observer,
+    device: &B::Device,
+) -> Result<(Opened<B>, Model<B>), Error> {
+    let precision = precision::<B>(config)?;
+    let hub = Hub::from_env();
+    let mut timings = Vec::new();
+    let clock = Instant::now();
+    let base = find_model(&config.model.name, &hub, observer)?;
+    let pretrained = Pretrained::open(&base.dir)?;
+    timings.push(("find model".to_owned(), seconds(clock)));
+
+    let clock = Instant::now();
+    let prepared = inputs::prepare(config, &pretrained, &hub, observer)?;
+    timings.push(("read and encode data".to_owned(), seconds(clock)));
+
+    let clock = Instant::now();
+    let encoder = prepared.encoder.clone();
+    let objective = tasks::train::<B>(config, encoder, prepared.train.targets());
+    let tuned = tuning::load::<B>(config, &base, &pretrained, objective.as_ref(), device)?;
+    timings.push(("load model".to_owned(), seconds(clock)));
+
+    let mut fingerprint = Fingerprint::of(config);
+    prepared.train.add_to(&mut fingerprint);
+    fingerprint.add_model(&pretrained)?;
+    let Tuned {
+        model,
+        loaded,
+        head,
+        adapter,
+        method,
+    } = tuned;
+    let (parameters, trainable) = params::count(&model);
+    let units = model.units();
+    let share = (units - model.frozen_units()) as f64 / units.max(1) as f64;
+    let recipe = Recipe::new(config, &prepared, objective, &model, precision, device);
+    let opened = Opened {
+        memory: prepared.footprint.bytes(parameters, trainable, share),
+        fingerprint: fingerprint.text(),
+        recipe,
+        prepared,
+        pretrained,
+        base,
+        loaded,
+        head,
+        adapter,
+        method,
+        units,
+        parameters: (parameters, trainable),
+        timings,
+    };
+    Ok((opened, model))
+}
+
+/// Finds a model's directory, or takes a file of weights as it is.
+pub(crate) fn find_model(
+    name: &str,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Resolved, Error> {
+    let path = Path::new(name);
+    if path.is_file() {
+        return Ok(Resolved {
+            dir: path.to_owned(),
+            source: Source::Path,
+            name: name.to_owned(),
+            revision: None,
+        });
+    }
+    Ok(hub.model(name, observer.downloads())?)
+}
+
+/// The precision asked for.
+///
+/// # Errors
+/// When it is not fast on this machine.
+fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
+    let precision = match config.train.precision {
+        config::Precision::F32 => Precision::F32,
+        config::Precision::Bf16 => Precision::Bf16,
+    };
+    match B::tune_is_fast(precision) {
+        true => Ok(precision),
+        false => Err(Error::Setting {
+            reason: format!(
+                "train.precision = \"{}\", but this CPU has no instructions that are fast at it (AMX, or AMD's avx512_bf16)",
+                config.train.precision
+            ),
+            hint: "set it to \"f32\", or leave it out".into(),
+        }),
+    }
+}
+
+fn train_config(config: &RunConfig, fingerprint: &str) -> TrainConfig {
     let train = &config.train;
     TrainConfig {
         epochs: train.epochs,
@@ -375,8 +527,8 @@ fn train_config(config: &RunConfig, facts: &Facts) -> TrainConfig {
         checkpoint_every: config.checkpoint.every_steps.map(|n| n as u64),
         keep: config.checkpoint.keep,
         best: BestMetric {
-            name: config.eval.metric.name().to_owned(),
-            higher_is_better: config.eval.metric.higher_is_better(),
+            name: config.metric().name().to_owned(),
+            higher_is_better: config.metric().higher_is_better(),
         },
         early_stopping: config
             .eval
@@ -386,48 +538,67 @@ fn train_config(config: &RunConfig, facts: &Facts) -> TrainConfig {
                 min_delta: config.eval.early_stopping_min_delta,
             }),
         average_decay: train.ema_decay,
-        fingerprint: facts.fingerprint.clone(),
+        fingerprint: fingerprint.to_owned(),
     }
 }
 
-fn make_plan(
+fn make_plan<B: TuneAutodiff>(
     config: &RunConfig,
     dir: &Path,
-    facts: &Facts,
-    (parameters, trainable): (usize, usize),
-    batches: usize,
+    opened: &Opened<B>,
     train: &TrainConfig,
 ) -> Plan {
+    let Opened {
+        recipe,
+        prepared,
+        base,
+        ..
+    } = opened;
+    let (parameters, trainable) = opened.parameters;
+    let batches = recipe.batches(0);
     let steps = train.total_steps(batches);
+    let model_files = match (&opened.adapter, config.task.modality()) {
+        (Some(_), _) => "final/ (an adapter for PEFT)",
+        (None, Modality::Text) => "final/ (a model for transformers)",
+        (None, Modality::Images) => "final/ (a model for timm)",
+    };
     let writes = [
         "config.toml",
         "plan.json",
         "metrics.jsonl",
         "log.txt",
         "checkpoints/",
-        facts.writes,
+        model_files,
+        "results.json",
         "report.html",
     ];
-    let epochs = if train.max_steps.is_some() {
-        steps as f64 / batches.max(1) as f64
-    } else {
-        train.epochs
+    let epochs = match train.max_steps {
+        Some(_) => steps as f64 / batches.max(1) as f64,
+        None => train.epochs,
     };
+    let layers = opened.adapter.as_ref().map(|(_, layers)| layers.clone());
+    let objective = recipe.objective();
+    let examples = |set: Option<usize>| set.unwrap_or(0);
     Plan {
-        model: match &facts.base.source {
+        model: match &base.source {
             Source::Path => config.model.name.clone(),
-            _ => facts.base.name.clone(),
+            _ => base.name.clone(),
         },
-        model_dir: facts.base.dir.clone(),
-        loaded: facts.loaded.clone(),
-        method: facts.method.clone(),
-        adapted_layers: facts.adapted_layers.clone(),
+        model_dir: base.dir.clone(),
+        loaded: opened.loaded.summary(),
+        method: opened.method.clone(),
+        adapted_layers: layers.unwrap_or_default(),
         parameters,
         trainable,
-        dataset: facts.dataset.clone(),
-        labels: facts.labels.clone(),
-        examples: facts.examples,
-        inputs: facts.inputs.clone(),
+        dataset: prepared.name.clone(),
+        answers: objective.described_as(),
+        labels: opened.head.labels.clone(),
+        examples: [
+            prepared.train.len(),
+            examples(prepared.validation.as_ref().map(|set| set.len())),
+            examples(prepared.test.as_ref().map(|set| set.len())),
+        ],
+        inputs: prepared.sizes.clone(),
         examples_per_step: config.train.batch_size * config.train.gradient_accumulation_steps,
         steps,
         warmup_steps: train.warmup.steps(steps),
@@ -437,14 +608,15 @@ fn make_plan(
             train.learning_rate,
             config.train.schedule.name()
         ),
-        memory: facts.memory,
+        memory: opened.memory,
         device: match config.train.precision {
             config::Precision::F32 => config.device.to_string(),
             precision => format!("{}, trained in {precision}", config.device),
         },
         output_dir: dir.to_owned(),
         writes: writes.map(str::to_owned).to_vec(),
-        notes: facts.notes.clone(),
+        watched: objective.watched(),
+        notes: prepared.notes.clone(),
     }
 }
 
@@ -456,17 +628,16 @@ fn clear(folder: &Path) -> Result<(), Error> {
     }
 }
 
-fn make_report(
-    config: &RunConfig,
-    plan: &Plan,
-    run: &RunDir,
-    finished: &FinishedRun,
-    mistakes: Vec<report::Mistake>,
-    timings: Vec<(String, f64)>,
-) -> Result<Report, Error> {
-    let mut train = Vec::new();
-    let mut evaluations = Vec::new();
-    let mut warnings = Vec::new();
+/// The history of a run as the report charts it.
+#[derive(Default)]
+struct History {
+    train: Vec<TrainPoint>,
+    evaluations: Vec<EvalPoint>,
+    warnings: Vec<String>,
+}
+
+fn history(run: &RunDir) -> Result<History, Error> {
+    let mut history = History::default();
     for event in read_metrics(&run.metrics())? {
         match event {
             Event::Step {
@@ -477,7 +648,7 @@ fn make_report(
                 grad_norm,
                 examples,
                 seconds,
-            } => train.push(TrainPoint {
+            } => history.train.push(TrainPoint {
                 step,
                 epoch,
                 loss,
@@ -490,37 +661,38 @@ fn make_report(
                 epoch,
                 evaluation,
                 ..
-            } => evaluations.push(EvalPoint {
+            } => history.evaluations.push(EvalPoint {
                 step,
                 epoch,
                 split: "validation".into(),
-                loss: evaluation.get("loss"),
-                accuracy: evaluation.get("accuracy"),
-                macro_f1: evaluation.get("macro_f1"),
+                figures: evaluation.metrics,
             }),
-            Event::Warning { message } => warnings.push(message),
+            Event::Warning { message } => history.warnings.push(message),
             _ => {}
         }
     }
+    Ok(history)
+}
+
+fn make_report(
+    config: &RunConfig,
+    plan: &Plan,
+    run: &RunDir,
+    finished: &FinishedRun,
+    mistakes: Vec<Mistake>,
+    timings: Vec<(String, f64)>,
+) -> Result<Report, Error> {
+    let history = history(run)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     let mut environment = vec![
         ("rekindle".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("device".into(), config.device.to_string()),
-        (
-            "threads".into(),
-            std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .to_string(),
-        ),
-        (
-            "memory, estimated".into(),
-            format!("{:.0} MB", plan.memory as f64 / 1e6),
-        ),
+        ("threads".into(), threads.to_string()),
+        ("memory, estimated".into(), megabytes(plan.memory)),
     ];
     if let Some(bytes) = finished.peak_memory {
-        environment.push((
-            "memory, peak".into(),
-            format!("{:.0} MB", bytes as f64 / 1e6),
-        ));
+        environment.push(("memory, peak".into(), megabytes(bytes)));
     }
     Ok(Report {
         title: format!("{} on {}", plan.model, plan.dataset),
@@ -530,16 +702,15 @@ fn make_report(
         dataset: plan.dataset.clone(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seconds: finished.seconds,
-        summary: Vec::new(),
-        warnings,
+        warnings: history.warnings,
         notes: plan.notes.clone(),
-        train,
-        evaluations,
+        train: history.train,
+        evaluations: history.evaluations,
         best_step: finished.best_step,
         resumed_at: Vec::new(),
-        labels: plan.labels.clone(),
+        watched: plan.watched.clone(),
         final_split: finished.split.clone(),
-        final_report: finished.report.clone(),
+        figures: finished.figures.clone(),
         mistakes,
         config_toml: config.to_toml(),
         timings,
@@ -548,99 +719,30 @@ fn make_report(
     })
 }
 
-/// Headline figures beyond the usual ones.
-fn summary(calibration: &CalibrationReport, classes: usize) -> Vec<(String, String)> {
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let mut figures = Vec::new();
-    // Of five classes or fewer, the right one always is among the first five.
-    if classes > calibration.k {
-        let name = format!("Top-{} accuracy", calibration.k);
-        figures.push((name, percent(calibration.top_k_accuracy)));
-    }
-    figures.push(("Calibration error".to_owned(), percent(calibration.ece)));
-    figures
+/// `results.json`: the final figures, for programs.
+fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
+    let scalars = run.figures.scalars.iter();
+    let scalars: serde_json::Map<_, _> = scalars
+        .map(|scalar| (scalar.key.clone(), json!(scalar.value)))
+        .collect();
+    let results = json!({
+        "task": run.task.name(),
+        "split": run.split,
+        "examples": run.figures.n,
+        "headline": run.figures.headline,
+        "figures": scalars,
+        "best_step": run.best_step,
+        "steps": run.steps,
+        "stopped_early": run.stopped_early,
+        "seconds": run.seconds,
+        "peak_memory_bytes": run.peak_memory,
+    });
+    write_json(path, &results)
 }
 
-/// Everything that hears of the loop's events.
-struct Sinks<'a> {
-    metrics: Metrics,
-    log: Log,
-    observer: Watched<'a>,
-}
-
-impl Sink for Sinks<'_> {
-    fn event(&mut self, event: &Event) {
-        self.metrics.event(event);
-        self.log.event(event);
-        self.observer.event(event);
-    }
-}
-
-/// `log.txt`: what happened, a line each, for people.
-struct Log {
-    file: File,
-    every: u64,
-}
-
-impl Log {
-    fn open(path: &Path, every: u64) -> Result<Self, Error> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(Error::io(path))?;
-        Ok(Self {
-            file,
-            every: every.max(1),
-        })
-    }
-
-    fn line(&mut self, text: &str) {
-        // A full disk must not end a run that can still train.
-        let _ = writeln!(self.file, "{}", text.trim_end());
-    }
-}
-
-impl Sink for Log {
-    fn event(&mut self, event: &Event) {
-        match event {
-            Event::Started { step, total_steps } => {
-                self.line(&format!("training: steps {} to {total_steps}", step + 1))
-            }
-            Event::Step {
-                step,
-                loss,
-                learning_rate,
-                grad_norm,
-                seconds,
-                ..
-            } if *step == 1 || step.is_multiple_of(self.every) => {
-                self.line(&format!("step {step}: loss {loss:.6}, learning rate {learning_rate:.3e}, gradient norm {grad_norm:.4}, {seconds:.3} s"));
-            }
-            Event::Evaluated {
-                step,
-                evaluation,
-                best,
-                ..
-            } => {
-                let figures: Vec<String> = evaluation
-                    .metrics
-                    .iter()
-                    .map(|(name, value)| format!("{name} {value:.4}"))
-                    .collect();
-                self.line(&format!(
-                    "step {step}: validation {}{}",
-                    figures.join(", "),
-                    if *best { " (best)" } else { "" }
-                ));
-            }
-            Event::Checkpointed { step, path } => {
-                self.line(&format!("step {step}: wrote {}", path.display()))
-            }
-            Event::Warning { message } => self.line(&format!("warning: {message}")),
-            _ => {}
-        }
-    }
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(e.to_string()))?;
+    write_text(path, &json)
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Error> {
@@ -651,9 +753,6 @@ fn write_text(path: &Path, text: &str) -> Result<(), Error> {
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    let kib = line.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    Some(kib * 1024)
 }

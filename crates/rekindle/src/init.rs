@@ -3,14 +3,15 @@
 use crate::{
     Error, RunConfig,
     config::{self, commented},
-    data::read_options,
+    examples::read_options,
+    task::Modality,
 };
 use rekindle_data::{
     OnBad, ReadOptions,
     image::{image_parts, read_images},
     sniff,
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
@@ -20,9 +21,9 @@ const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
 pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    match config.task {
-        config::Task::TextClassification => for_texts(path, config),
-        config::Task::ImageClassification => for_pictures(path, config),
+    match config.task.modality() {
+        Modality::Text => for_texts(path, config),
+        Modality::Images => for_pictures(path, config),
     }
 }
 
@@ -41,7 +42,7 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     };
     config.data.text = Some(column(&columns.text));
     config.data.text_pair = columns.text_pair.as_ref().map(column);
-    config.data.label = columns.label.as_ref().map(column);
+    config.data.label = columns.labels.first().map(column);
     if matches!(
         sniffed.format,
         rekindle_data::Format::Csv | rekindle_data::Format::Tsv
@@ -58,7 +59,7 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
         path.display(),
         sniffed.rows,
         sniffed.names.join(", "),
-        by_label(sniffed.labels.iter().map(|(label, n)| (label.as_str(), *n))),
+        by_label(sniffed.hint.counts()),
     );
     let bad = (sniffed.bad_rows > 0).then(|| {
         format!(
@@ -66,7 +67,7 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
             sniffed.bad_rows
         )
     });
-    let label = columns.label.as_ref().map_or_else(
+    let label = columns.labels.first().map_or_else(
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
@@ -130,10 +131,10 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
 }
 
 /// "3 labels: a (10), b (7), c (1)."
-fn by_label<'a>(counts: impl IntoIterator<Item = (&'a str, usize)>) -> String {
+fn by_label(counts: BTreeMap<String, usize>) -> String {
     const SHOWN: usize = 8;
-    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let shown: Vec<String> = counts
         .iter()
         .take(SHOWN)

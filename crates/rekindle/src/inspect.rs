@@ -1,8 +1,9 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
-use crate::{Error, images::is_model, plan::grouped, saved::Saved};
-use rekindle_models::{Checkpoint, bert::BertConfig, image::read_image_config, read_config};
-use rekindle_train::{Checkpoint as TrainCheckpoint, Event, read_metrics};
+use crate::{Error, saved::Saved};
+use rekindle_base::thousands;
+use rekindle_models::Pretrained;
+use rekindle_train::{Checkpoint as TrainCheckpoint, Evaluation, Event, read_metrics};
 use rekindle_weights::WeightFiles;
 use std::{fmt::Write, fs, path::Path};
 
@@ -66,7 +67,7 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     line(
         out,
         "tensors",
-        &format!("{}, {} values", files.names().count(), grouped(total)),
+        &format!("{}, {} values", files.names().count(), thousands(total as u64)),
     );
     if all {
         for name in files.names() {
@@ -80,75 +81,45 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     }
 }
 
-/// An image model: what its weights show.
-fn image_model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
-    let config = read_image_config(path)?;
-    let pictures = &config.pictures;
-    line(out, "model", &config.architecture.name());
-    line(
-        out,
-        "pictures",
-        &format!(
-            "{0} x {0} pixels out of {1}, {2}, mean {3:?}, deviation {4:?}",
-            pictures.size,
-            pictures.resized(),
-            pictures.interpolation,
-            pictures.mean,
-            pictures.std
-        ),
-    );
-    line(out, "classes", &config.classes.to_string());
+/// A model directory: what it says of itself and what its weights show.
+fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+    let pretrained = Pretrained::open(path)?;
+    let config = pretrained.config();
+    let architectures = match config.architectures.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", config.architectures.join(", ")),
+    };
+    line(out, "model", &format!("{}{architectures}", config.family));
+    line(out, "size", &config.size_words());
+    if let Some(pictures) = &config.pictures {
+        line(
+            out,
+            "pictures",
+            &format!(
+                "{0} x {0} pixels out of {1}, {2}, mean {3:?}, deviation {4:?}",
+                pictures.size,
+                pictures.resized(),
+                pictures.interpolation,
+                pictures.mean,
+                pictures.std
+            ),
+        );
+        line(out, "classes", &config.outputs.to_string());
+    }
     if !config.labels.is_empty() {
         line(out, "labels", &config.labels.join(", "));
     }
-    tensors(out, Checkpoint::open(path)?.files(), all);
-    Ok(())
-}
-
-fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
-    if is_model(path) {
-        return image_model(out, path, all);
-    }
-    let raw = read_config(path)?;
-    let text = |key: &str| {
-        raw.get(key)
-            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
-            .unwrap_or_default()
-    };
-    line(
-        out,
-        "model",
-        &format!("{} ({})", text("model_type"), text("architectures")),
-    );
-    if text("model_type") == "bert" {
-        let config = BertConfig::read(path)?;
-        line(
-            out,
-            "size",
-            &format!(
-                "{} layers, width {}, {} heads, vocabulary {}, {} positions",
-                config.num_hidden_layers,
-                config.hidden_size,
-                config.num_attention_heads,
-                grouped(config.vocab_size),
-                config.max_position_embeddings
-            ),
-        );
-        if !config.labels.is_empty() {
-            line(out, "labels", &config.labels.join(", "));
-        }
-    }
-    tensors(out, Checkpoint::open(path)?.files(), all);
+    tensors(out, pretrained.files(), all);
     saved(out, path)
 }
 
 fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
     if let Some(saved) = Saved::read(path)? {
-        line(
-            out,
-            "tuned for",
-            &format!("{}, texts of up to {} tokens", saved.task, saved.max_length),
-        );
+        let length = match saved.max_length {
+            0 => String::new(),
+            length => format!(", texts of up to {length} tokens"),
+        };
+        line(out, "tuned for", &format!("{}{length}", saved.task));
         if let Some(base) = saved.base_model {
             line(out, "base model", &base);
             line(out, "labels", &saved.labels.join(", "));
@@ -204,6 +175,17 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// The loss and every other figure, in a line.
+fn figures_of(evaluation: &Evaluation) -> String {
+    let (loss, others): (Vec<_>, Vec<_>) =
+        evaluation.metrics.iter().partition(|(key, _)| *key == "loss");
+    let all = loss.into_iter().chain(others);
+    let figures: Vec<String> = all
+        .map(|(key, value)| format!("{key} {value:.4}"))
+        .collect();
+    figures.join(", ")
+}
+
 fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     line(out, "run", &path.display().to_string());
     let events = read_metrics(&path.join("metrics.jsonl"))?;
@@ -219,11 +201,7 @@ fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             line(
                 out,
                 &format!("step {step}"),
-                &format!(
-                    "validation loss {:.4}, accuracy {:.4}{mark}",
-                    evaluation.get("loss"),
-                    evaluation.get("accuracy")
-                ),
+                &format!("validation {}{mark}", figures_of(evaluation)),
             );
         }
     }

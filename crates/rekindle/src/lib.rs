@@ -9,11 +9,11 @@
 //! config.data.train = Some("tickets.csv".into());
 //! config.train.epochs = 5.0;
 //! let run = rekindle::finetune(&config, &Silent)?;
-//! println!("accuracy {:.4}, model in {}", run.report.accuracy, run.final_dir.display());
+//! println!("{}, model in {}", run.figures.summary(), run.final_dir.display());
 //!
-//! let classifier = rekindle::Classifier::open(&run.final_dir, config.device, &Silent)?;
-//! let answer = &classifier.predict(&["my parcel never arrived"])?[0];
-//! println!("{} ({:.0} %)", answer.label, 100.0 * answer.probability);
+//! let predictor = rekindle::Predictor::open(&run.final_dir, config.device, &Silent)?;
+//! let answer = &predictor.predict(&["my parcel never arrived"])?[0];
+//! println!("{:?}", answer.label());
 //! # Ok(())
 //! # }
 //! ```
@@ -21,35 +21,43 @@
 
 mod backend;
 mod balance;
-mod classifier;
 pub mod config;
-mod data;
 mod error;
 mod evaluation;
-mod features;
+mod examples;
+mod feature_cache;
+mod figures;
+mod fingerprint;
 mod finetune;
-mod images;
 mod init;
+mod inputs;
 mod inspect;
+mod located;
+mod log;
 mod merge;
 mod observer;
 mod plan;
+mod predictor;
+mod recipe;
 pub mod report;
 mod saved;
 mod task;
-mod text;
+mod tasks;
+mod tuning;
 
 pub use backend::compiled_devices;
-pub use classifier::{Classifier, Prediction};
 pub use config::RunConfig;
 pub use error::Error;
+pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
 pub use finetune::{FinishedRun, finetune, plan, resume};
 pub use init::run_file_for;
 pub use inspect::inspect;
 pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
+pub use predictor::{Evaluated, Predictor};
 pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{Hub, NoProgress, Progress};
-pub use rekindle_metrics::{CalibrationReport, ClassificationReport};
 pub use rekindle_train::{Evaluation, Event, Stopped};
+pub use task::{Kind, Modality, Task};
+pub use tasks::Prediction;

@@ -3,15 +3,20 @@
 use crate::{
     Error, Observer, RunConfig,
     backend::{OnBackend, on_device},
-    classifier::{Located, load, locate},
     config::Device,
-    data, evaluation, saved,
+    evaluation::score_with,
+    examples::read_set,
+    inputs::{Inputs, Texts, encoder},
+    located::{Located, locate},
+    saved::{Saved, SavedModel, pooling_name},
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_data::EncodedSet;
-use rekindle_models::bert::{BertConfig, Pooling};
+use rekindle_data::Example;
 use rekindle_nn::TuneAutodiff;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What a merge did.
 #[derive(Debug, Clone)]
@@ -65,12 +70,10 @@ pub fn merge(
             hint: "name a new one with --to".into(),
         });
     }
-    let (encoder, _) = data::encoder(
-        &located.tokenizer,
-        located.max_length,
-        located.config.max_position_embeddings,
-        located.config.vocab_size,
-    )?;
+    let Some(limits) = &located.pretrained.config().text else {
+        return Err(Error::Internal("an adapter of a model without text".into()));
+    };
+    let (encoder, _) = encoder(&located.tokenizer, located.max_length, limits)?;
     let run_file = path.join("config.toml");
     let config = if run_file.is_file() {
         RunConfig::load(Some(&run_file), &[])?
@@ -78,29 +81,17 @@ pub fn merge(
         RunConfig::default()
     };
     let own = config.data.validation.clone().or(config.data.train.clone());
-    let (set, source) = match inputs.map(Path::to_owned).or(own) {
+    let (texts, source) = match inputs.map(Path::to_owned).or(own) {
         Some(file) => {
-            let (mut examples, _) = data::read_unlabelled(&file, &config, observer)?;
-            examples.truncate(MOST);
-            (
-                encoder.encode_examples(&examples, None)?,
-                file.display().to_string(),
-            )
+            let mut read = read_set::<Vec<Example>>(&file, &config, false)?;
+            read.notes.iter().for_each(|note| observer.note(note));
+            read.set.truncate(MOST);
+            let texts = Texts::encode(read.set, &encoder, None)?;
+            (texts, file.display().to_string())
         }
-        None => {
-            let items = SAMPLES
-                .iter()
-                .map(|text| encoder.encode(text, None))
-                .collect::<Result<_, _>>()?;
-            (
-                EncodedSet {
-                    items,
-                    labels: Vec::new(),
-                },
-                "sample texts".into(),
-            )
-        }
+        None => (Texts::of(&SAMPLES, &encoder)?, "sample texts".into()),
     };
+    let set: Arc<dyn Inputs> = Arc::new(texts);
     let largest_difference = on_device(
         device,
         Merge {
@@ -109,7 +100,6 @@ pub fn merge(
             to,
         },
     )?;
-    saved::copy_tokenizer(&located.tokenizer, to)?;
     Ok(Merged {
         dir: to.to_owned(),
         largest_difference,
@@ -120,7 +110,7 @@ pub fn merge(
 
 struct Merge<'a> {
     located: &'a Located,
-    set: &'a EncodedSet,
+    set: &'a Arc<dyn Inputs>,
     to: &'a Path,
 }
 
@@ -129,16 +119,28 @@ impl OnBackend for Merge<'_> {
 
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<f32, Error> {
         const BATCH: usize = 32;
-        let model = load::<<B as AutodiffBackend>::InnerBackend>(self.located, device)?;
-        let before = evaluation::logits(&model, self.set, BATCH, device)?;
+        let located = self.located;
+        let model = located.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let before = score_with(&model, self.set, BATCH, device)?;
         let model = rekindle_peft::merge(model);
-        let after = evaluation::logits(&model, self.set, BATCH, device)?;
-        let config = BertConfig {
-            labels: self.located.labels.clone(),
-            mean_pooling: model.pooling() == Pooling::Mean,
-            ..self.located.config.clone()
+        let after = score_with(&model, self.set, BATCH, device)?;
+        let what = SavedModel {
+            config: located.pretrained.config(),
+            dir: &located.tokenizer,
+            head: &located.head(),
+            adapter: None,
+            picture_size: None,
         };
-        model.save_pretrained(self.to, &config)?;
-        Ok(before.largest_difference(&after))
+        what.write(&model, self.to)?;
+        let saved = Saved {
+            rekindle: env!("CARGO_PKG_VERSION").into(),
+            task: located.task.name().to_owned(),
+            labels: located.labels.clone(),
+            max_length: located.max_length,
+            pooling: pooling_name(model.reads()),
+            base_model: None,
+        };
+        saved.write(self.to)?;
+        Ok(before.logits.largest_difference(&after.logits))
     }
 }

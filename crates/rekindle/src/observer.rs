@@ -29,9 +29,9 @@ pub struct Silent;
 impl Observer for Silent {}
 
 /// An observer as one of the loop's sinks.
-pub(crate) struct Watched<'a>(pub &'a dyn Observer);
+pub(crate) struct Watching<'a>(pub &'a dyn Observer);
 
-impl Sink for Watched<'_> {
+impl Sink for Watching<'_> {
     fn event(&mut self, event: &Event) {
         self.0.event(event);
     }

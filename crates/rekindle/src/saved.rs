@@ -3,6 +3,9 @@
 
 use crate::Error;
 use rekindle_base::write_atomically;
+use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
+use rekindle_nn::TuneBackend;
+use rekindle_peft::LoraConfig;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
@@ -14,7 +17,7 @@ pub(crate) const FILE: &str = "rekindle.json";
 pub(crate) struct Saved {
     /// The version that wrote it.
     pub rekindle: String,
-    /// `text-classification`.
+    /// Such as `text-classification`.
     pub task: String,
     /// Label names by id.
     pub labels: Vec<String>,
@@ -52,8 +55,47 @@ impl Saved {
     }
 }
 
+/// How a head's input is called in the file.
+pub(crate) fn pooling_name(reads: Reads) -> String {
+    match reads {
+        Reads::First => "cls".into(),
+        Reads::Mean => "mean".into(),
+    }
+}
+
+/// What a model is saved as.
+pub(crate) struct SavedModel<'a> {
+    /// The base model.
+    pub config: &'a ModelConfig,
+    /// Its directory.
+    pub dir: &'a Path,
+    pub head: &'a HeadSpec,
+    pub adapter: Option<&'a LoraConfig>,
+    /// Side of the pictures, and share of the middle that is cut out.
+    pub picture_size: Option<(usize, f64)>,
+}
+
+impl SavedModel<'_> {
+    /// Writes a PEFT adapter directory, or a model directory as transformers or timm have it, with the tokenizer.
+    pub(crate) fn write<B: TuneBackend>(&self, model: &Model<B>, dir: &Path) -> Result<(), Error> {
+        match self.adapter {
+            Some(lora) => rekindle_peft::save(model, lora, model.names(), dir)?,
+            None => {
+                let mut config = self.config.clone();
+                if let (Some(pictures), Some((size, crop))) =
+                    (&mut config.pictures, self.picture_size)
+                {
+                    (pictures.size, pictures.crop) = (size, crop);
+                }
+                model.save_pretrained(dir, &config, self.head)?;
+            }
+        }
+        copy_tokenizer(self.dir, dir)
+    }
+}
+
 /// Copies the tokenizer's files.
-pub(crate) fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
     for name in [
         "tokenizer.json",
         "tokenizer_config.json",
@@ -62,6 +104,7 @@ pub(crate) fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
         "vocab.json",
         "merges.txt",
         "added_tokens.json",
+        "sentencepiece.bpe.model",
     ] {
         let source = from.join(name);
         if source.is_file() {

@@ -42,7 +42,15 @@ pub trait Job<B: TuneAutodiff> {
     /// Which examples a batch holds, for an error message.
     fn describe(&self, batch: &Self::Batch) -> String;
     /// The sum of the examples' losses `[1]`.
-    fn loss(&self, model: &Self::Model, batch: &Self::Batch, pass: Pass) -> Tensor<B, 1>;
+    ///
+    /// # Errors
+    /// A batch whose examples cannot be read after all.
+    fn loss(
+        &self,
+        model: &Self::Model,
+        batch: &Self::Batch,
+        pass: Pass,
+    ) -> Result<Tensor<B, 1>, TrainError>;
     /// Evaluates the model on the validation data.
     ///
     /// # Errors
@@ -61,9 +69,9 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// A figure by name; NaN if there is none.
+    /// A figure by name.
     #[must_use]
-    pub fn get(&self, name: &str) -> f64 {
-        self.metrics.get(name).copied().unwrap_or(f64::NAN)
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name).copied()
     }
 }

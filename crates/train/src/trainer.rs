@@ -183,7 +183,7 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
             let mut loss = 0.0;
             for (i, batch) in window.iter().enumerate() {
                 let pass = Pass::training(config.seed, state.passes + i as u64);
-                let part = job.loss(&model, batch, pass) / examples.max(1) as f64;
+                let part = job.loss(&model, batch, pass)? / examples.max(1) as f64;
                 loss += scalar(part.clone().inner())?;
                 if !loss.is_finite() {
                     return Err(not_finite("loss", loss));
@@ -314,7 +314,7 @@ fn evaluate<B: TuneAutodiff, J: Job<B>>(
     sink.event(&Event::Evaluating { step: state.step });
     let started = Instant::now();
     let evaluation = job.evaluate(model)?;
-    let value = evaluation.get(&config.best.name);
+    let value = evaluation.get(&config.best.name).unwrap_or(f64::NAN);
     let sign = if config.best.higher_is_better {
         1.0
     } else {

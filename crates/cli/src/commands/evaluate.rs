@@ -1,9 +1,9 @@
 //! `rekindle evaluate`
 
 use super::{Columns, configuration};
-use crate::printer::{Printer, calibration, figures, mistakes};
+use crate::printer::{Printer, mistakes};
 use clap::Args;
-use rekindle::{Classifier, config::Override};
+use rekindle::{Predictor, config::Override};
 use std::path::PathBuf;
 
 /// Score a tuned model on a labelled file, or an image model on a folder.
@@ -44,20 +44,13 @@ impl Evaluate {
         ));
         let config = configuration(None, flags, &self.set)?;
         let printer = Printer::new();
-        let classifier = Classifier::open(&self.model, config.device, &printer)?;
-        let evaluated = classifier.evaluate(&self.data, &config, &printer)?;
+        let predictor = Predictor::open(&self.model, config.device, &printer)?;
+        let evaluated = predictor.evaluate(&self.data, &config, &printer)?;
         printer.clear();
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&evaluated.report)?);
+            println!("{}", serde_json::to_string_pretty(&evaluated.figures.to_json())?);
         } else {
-            print!("{}", figures(&evaluated.report, &evaluated.labels));
-            print!(
-                "{}",
-                calibration(&evaluated.calibration, evaluated.labels.len())
-            );
-            for note in &evaluated.notes {
-                printer.say(note);
-            }
+            print!("{}", evaluated.figures.text());
             print!("{}", mistakes(&evaluated.mistakes));
         }
         Ok(())

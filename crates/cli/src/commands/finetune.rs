@@ -3,7 +3,7 @@
 use super::{Columns, configuration};
 use crate::printer::{Printer, finished};
 use clap::Args;
-use rekindle::{Error, RunConfig, config::Override};
+use rekindle::{Error, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
 /// Tune a model. Settings come from the run file, then from the flags, then from --set.
@@ -123,7 +123,8 @@ impl Finetune {
             let said = self.config.is_some() || self.set.iter().any(|s| s.starts_with("task"));
             if !said {
                 let reason = format!("--train {folder}");
-                flags.push(Override::flag(&reason, "task", "image-classification"));
+                let task = Task::ImageClassification.name();
+                flags.push(Override::flag(&reason, "task", task));
             }
         }
         flags

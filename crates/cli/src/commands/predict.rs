@@ -4,14 +4,14 @@ use super::{Columns, configuration};
 use crate::printer::Printer;
 use anyhow::Context;
 use clap::Args;
-use rekindle::{Classifier, Error, Prediction, config::Override};
-use serde_json::{Map, Value, json};
+use rekindle::{Error, Prediction, Predictor, config::Override};
+use serde_json::{Map, Value};
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::PathBuf,
 };
 
-/// Label texts or pictures. Prints a JSON object a line: text (or file), label, probability, probabilities.
+/// Answer about texts or pictures. Prints a JSON object a line: the text (or file) and the answer with its probabilities.
 #[derive(Args)]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
@@ -26,7 +26,7 @@ pub struct Predict {
     /// cpu, wgpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
-    /// Only the label and its probability, separated by a tab
+    /// Only the answer and its probability, separated by a tab
     #[arg(long)]
     brief: bool,
     /// Any setting of the section data, as section.key=value
@@ -47,18 +47,18 @@ impl Predict {
         );
         let config = configuration(None, flags, &self.set)?;
         let printer = Printer::new();
-        let classifier = Classifier::open(&self.model, config.device, &printer)?;
+        let predictor = Predictor::open(&self.model, config.device, &printer)?;
         printer.clear();
         let mut out = io::BufWriter::new(io::stdout().lock());
-        if classifier.takes_pictures() {
-            return self.pictures(&classifier, &mut out);
+        if predictor.takes_pictures() {
+            return self.pictures(&predictor, &mut out);
         }
         if !self.texts.is_empty() {
-            return self.lines(&classifier, &self.texts, &mut out);
+            return self.lines(&predictor, &self.texts, &mut out);
         }
         match &self.file {
             Some(path) if is_table(path) => {
-                let (examples, predictions) = classifier.predict_file(path, &config, &printer)?;
+                let (examples, predictions) = predictor.predict_file(path, &config, &printer)?;
                 for (example, prediction) in examples.iter().zip(&predictions) {
                     self.write(
                         &mut out,
@@ -86,7 +86,7 @@ impl Predict {
                         );
                     }
                 };
-                self.lines(&classifier, &text.lines().collect::<Vec<_>>(), &mut out)
+                self.lines(&predictor, &text.lines().collect::<Vec<_>>(), &mut out)
             }
             None => {
                 let stdin = io::stdin();
@@ -103,14 +103,14 @@ impl Predict {
                     if chunk.is_empty() {
                         return Ok(());
                     }
-                    self.lines(&classifier, &chunk, &mut out)?;
+                    self.lines(&predictor, &chunk, &mut out)?;
                 }
             }
         }
     }
 
     /// Labels the pictures that the arguments, or the lines of the file or of standard input, name.
-    fn pictures(&self, classifier: &Classifier, out: &mut impl Write) -> anyhow::Result<()> {
+    fn pictures(&self, predictor: &Predictor, out: &mut impl Write) -> anyhow::Result<()> {
         let mut names = self.texts.clone();
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
@@ -126,7 +126,7 @@ impl Predict {
             paths.extend(rekindle::find_pictures(name.trim().as_ref())?);
         }
         for chunk in paths.chunks(CHUNK) {
-            for (path, prediction) in chunk.iter().zip(classifier.predict_pictures(chunk)?) {
+            for (path, prediction) in chunk.iter().zip(predictor.predict_pictures(chunk)?) {
                 self.write(out, "file", &path.to_string_lossy(), None, &prediction)?;
             }
         }
@@ -135,12 +135,12 @@ impl Predict {
 
     fn lines<S: AsRef<str>>(
         &self,
-        classifier: &Classifier,
+        predictor: &Predictor,
         texts: &[S],
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
         for chunk in texts.chunks(CHUNK) {
-            for (text, prediction) in chunk.iter().zip(classifier.predict(chunk)?) {
+            for (text, prediction) in chunk.iter().zip(predictor.predict(chunk)?) {
                 self.write(out, "text", text.as_ref(), None, &prediction)?;
             }
         }
@@ -156,25 +156,14 @@ impl Predict {
         prediction: &Prediction,
     ) -> io::Result<()> {
         if self.brief {
-            return writeln!(
-                out,
-                "{}\t{:.4}\t{text}",
-                prediction.label, prediction.probability
-            );
+            return writeln!(out, "{}\t{text}", prediction.brief());
         }
-        let probabilities: Map<String, Value> = prediction
-            .probabilities
-            .iter()
-            .map(|(label, p)| (label.clone(), json!(p)))
-            .collect();
         let mut object = Map::new();
         object.insert(kind.into(), text.into());
         if let Some(pair) = pair {
             object.insert("text_pair".into(), pair.into());
         }
-        object.insert("label".into(), prediction.label.as_str().into());
-        object.insert("probability".into(), json!(prediction.probability));
-        object.insert("probabilities".into(), probabilities.into());
+        object.extend(prediction.to_json());
         writeln!(out, "{}", Value::Object(object))
     }
 }

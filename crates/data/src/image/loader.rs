@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::decode::{Picture, read_picture};
 use super::set::ImageSet;
 use super::transforms::{Augment, Draw, Preprocess, resize_shorter};
-use crate::{DataError, OnBad};
 use rekindle_base::rng::{self, Stream};
+use crate::{DataError, OnBad, Targets};
 
 /// A batch of pictures.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +20,8 @@ pub struct ImageBatch {
     pub pixels: Vec<f32>,
     /// S, in pixels.
     pub size: usize,
-    /// Class ids, `[N]`.
-    pub labels: Vec<i32>,
+    /// Targets of the N pictures.
+    pub targets: Targets,
     /// What was mixed in.
     pub mixed: Option<Mixed>,
     /// Index of each picture in its set, `[N]`.
@@ -31,9 +31,9 @@ pub struct ImageBatch {
 /// The other half of mixed pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixed {
-    /// Class ids of what was mixed in, `[N]`.
-    pub labels: Vec<i32>,
-    /// Share of a picture's own class, in [0, 1].
+    /// Targets of what was mixed in, of N pictures.
+    pub targets: Targets,
+    /// Share of a picture's own target, in [0, 1].
     pub share: f64,
 }
 
@@ -50,13 +50,13 @@ impl ImageBatch {
     /// Number of pictures, N.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.indices.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.indices.is_empty()
     }
 
     /// Mixes each picture with its mirror image in the batch: a pure function of (seed, epoch, batch).
@@ -101,7 +101,7 @@ impl ImageBatch {
             }
         }
         self.mixed = Some(Mixed {
-            labels: self.labels.iter().rev().copied().collect(),
+            targets: self.targets.subset(&(0..n).rev().collect::<Vec<_>>()),
             share,
         });
     }
@@ -165,7 +165,7 @@ impl Kept {
 #[derive(Debug)]
 pub struct ImageLoader {
     set: ImageSet,
-    labels: Vec<u32>,
+    targets: Targets,
     preprocess: Preprocess,
     augment: Augment,
     on_bad: OnBad,
@@ -175,25 +175,29 @@ pub struct ImageLoader {
 }
 
 impl ImageLoader {
-    /// A loader of a set with its class ids. Decoded pictures are kept in up to `budget` bytes.
+    /// A loader of a set with its targets, if it has any. Decoded pictures are kept in up to `budget` bytes.
     ///
     /// # Panics
-    /// If the labels are not as many as the pictures.
+    /// If the targets are not as many as the pictures.
     #[must_use]
     pub fn new(
         set: ImageSet,
-        labels: Vec<u32>,
+        targets: Targets,
         preprocess: Preprocess,
         augment: Augment,
         on_bad: OnBad,
         seed: u64,
         budget: usize,
     ) -> Self {
-        assert_eq!(set.len(), labels.len(), "a label for each picture");
+        let is_unlabelled = targets == Targets::None;
+        assert!(
+            is_unlabelled || set.len() == targets.len(),
+            "a target for each picture"
+        );
         let kept = Kept::new(set.len(), budget);
         Self {
             set,
-            labels,
+            targets,
             preprocess,
             augment,
             on_bad,
@@ -209,10 +213,10 @@ impl ImageLoader {
         &self.set
     }
 
-    /// Class ids.
+    /// Targets of all pictures.
     #[must_use]
-    pub fn labels(&self) -> &[u32] {
-        &self.labels
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// Bytes of decoded pictures that are kept.
@@ -279,7 +283,7 @@ impl ImageLoader {
         Ok(ImageBatch {
             pixels,
             size,
-            labels: indices.iter().map(|&i| self.labels[i] as i32).collect(),
+            targets: self.targets.subset(&indices),
             mixed: None,
             indices,
         })

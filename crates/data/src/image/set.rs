@@ -1,6 +1,7 @@
 //! Lists of pictures with their classes: a folder a class, or a table of paths. A list costs the length of its paths and a
 //! few bytes each; no picture is kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::decode::picture_size;
+use crate::targets::canonical::count_labels;
 use crate::{
-    Column, DataError, Fractions, LabelMap, OnBad, Place, RawLabel, ReadOptions, read_examples,
-    split::parts,
+    Column, DataError, Examples, LabelMap, OnBad, Place, RawTarget, ReadOptions, ResolvedColumn,
+    TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
 };
 
 /// Extensions of pictures; other files of a folder are no examples.
@@ -19,18 +21,31 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif
 /// Pictures of other kinds, which are named rather than passed over.
 const OTHER: [&str; 7] = ["tif", "tiff", "heic", "heif", "avif", "jp2", "svg"];
 
-/// Pictures with their classes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is learned of the pictures of a set.
+#[derive(Debug, Clone, PartialEq)]
+enum Labels {
+    /// Nothing.
+    None,
+    /// One class each.
+    Classes {
+        /// Class of each, as an index into `names`.
+        of: Vec<u32>,
+        /// Class names, sorted.
+        names: Vec<String>,
+    },
+    /// Numbers, or sets of labels; with their place in the table.
+    Raw(Vec<(RawTarget, Place)>),
+}
+
+/// Pictures with what is learned of them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImageSet {
     root: Arc<Path>,
     /// All paths below the root, one after the other.
     paths: String,
     /// Where each ends.
     ends: Vec<usize>,
-    /// Class of each, as an index into `classes`.
-    class_of: Vec<u32>,
-    /// Class names, sorted.
-    classes: Vec<String>,
+    labels: Labels,
 }
 
 /// A set as it was read.
@@ -42,6 +57,12 @@ pub struct ImageRead {
     pub skipped: Vec<(PathBuf, String)>,
     /// Remarks, a line each.
     pub notes: Vec<String>,
+    /// What the labels look like, before a limit was drawn.
+    pub hint: TargetHint,
+    /// Names of what is learned, for [`ImageSet::encoder`]; empty for classes.
+    pub label_names: Vec<String>,
+    /// Label columns of a table; empty for folders.
+    pub columns: Vec<ResolvedColumn>,
 }
 
 /// The folders of a dataset's parts.
@@ -82,7 +103,8 @@ pub fn image_parts(root: &Path) -> ImageParts {
 /// labels. Every file's header is looked at: what is no whole picture is an error that names it, or is left out.
 ///
 /// # Errors
-/// When there is nothing to read, and with [`OnBad::Error`] when a file is no picture.
+/// When there is nothing to read, with [`OnBad::Error`] when a file is no picture, and for folders where other targets
+/// than classes are learned.
 pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError> {
     if !path.exists() {
         return Err(DataError::NoSuchFile {
@@ -90,18 +112,20 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
             near: Vec::new(),
         });
     }
-    let (set, mut notes) = match path.is_dir() {
+    let mut read = match path.is_dir() {
+        true if options.target != TargetKind::Class => {
+            return Err(DataError::FolderTargets {
+                path: path.to_owned(),
+                kind: options.target,
+            });
+        }
         true => read_folder(path)?,
-        false => (read_table(path, options)?, Vec::new()),
+        false => read_table(path, options)?,
     };
-    let set = set.limited(options.limit);
+    let set = read.set.limited(options.limit.as_ref());
     let bad = set.bad();
     if bad.is_empty() {
-        return Ok(ImageRead {
-            set,
-            skipped: Vec::new(),
-            notes,
-        });
+        return Ok(ImageRead { set, ..read });
     }
     let named = |bad: &[(usize, String)]| -> String {
         const NAMED: usize = 5;
@@ -123,7 +147,7 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
             named: named(&bad),
         });
     }
-    notes.push(format!(
+    read.notes.push(format!(
         "{} of {} pictures left out: {}",
         bad.len(),
         set.len(),
@@ -131,10 +155,10 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
     ));
     let mut good = vec![true; set.len()];
     bad.iter().for_each(|(index, _)| good[*index] = false);
-    let skipped = bad
-        .into_iter()
-        .map(|(index, reason)| (set.path(index), reason))
-        .collect();
+    read.skipped.extend(
+        bad.into_iter()
+            .map(|(index, reason)| (set.path(index), reason)),
+    );
     let kept: Vec<usize> = (0..set.len()).filter(|&index| good[index]).collect();
     if kept.is_empty() {
         return Err(DataError::NoPictures {
@@ -143,8 +167,7 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
     }
     Ok(ImageRead {
         set: set.of(&kept),
-        skipped,
-        notes,
+        ..read
     })
 }
 
@@ -213,8 +236,9 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>, others: &mut usize) -> Result<(
     Ok(())
 }
 
-fn read_folder(root: &Path) -> Result<(ImageSet, Vec<String>), DataError> {
+fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
     let mut set = ImageSet::empty(root);
+    let (mut of, mut names) = (Vec::new(), Vec::new());
     let mut others = 0;
     let mut loose = 0;
     for path in entries(root)? {
@@ -230,13 +254,14 @@ fn read_folder(root: &Path) -> Result<(ImageSet, Vec<String>), DataError> {
         if found.is_empty() {
             return Err(DataError::EmptyClass { path });
         }
-        let class = set.classes.len() as u32;
-        set.classes.push(name);
+        let class = names.len() as u32;
+        names.push(name);
         for path in found {
-            set.push(&path, class)?;
+            set.push(&path)?;
+            of.push(class);
         }
     }
-    match &set.classes[..] {
+    match &names[..] {
         [] => Err(DataError::NoClasses {
             path: root.to_owned(),
             loose,
@@ -255,25 +280,36 @@ fn read_folder(root: &Path) -> Result<(ImageSet, Vec<String>), DataError> {
                     others + loose
                 ));
             }
-            Ok((set, notes))
+            set.labels = Labels::Classes { of, names };
+            Ok(ImageRead {
+                hint: TargetHint::Classes {
+                    counts: set.counts(),
+                },
+                set,
+                skipped: Vec::new(),
+                notes,
+                label_names: Vec::new(),
+                columns: Vec::new(),
+            })
         }
     }
 }
 
-fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageSet, DataError> {
+/// The names that a column of paths usually has.
+const PATH_COLUMNS: [&str; 6] = [
+    "image",
+    "path",
+    "file",
+    "filename",
+    "image_path",
+    "file_name",
+];
+
+fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError> {
     let mut last = None;
-    // The column of paths by the names it usually has, where none is given.
-    let names = [
-        "image",
-        "path",
-        "file",
-        "filename",
-        "image_path",
-        "file_name",
-    ];
     let tries: Vec<Option<Column>> = match &options.text {
         Some(column) => vec![Some(column.clone())],
-        None => names
+        None => PATH_COLUMNS
             .iter()
             .map(|name| Some(Column::Name((*name).into())))
             .chain([None])
@@ -287,15 +323,43 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageSet, DataError>
         };
         match read_examples(path, &options) {
             Ok(read) => {
-                let labels = LabelMap::from_examples(&read.examples)?;
-                let ids = labels.encode_all(&read.examples)?;
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let mut set = ImageSet::empty(folder);
-                set.classes = labels.names().to_vec();
-                for (example, class) in read.examples.iter().zip(ids) {
-                    set.push(&folder.join(example.text.trim()), class)?;
+                for example in &read.examples {
+                    set.push(&folder.join(example.text.trim()))?;
                 }
-                return Ok(set);
+                set.labels = match options.target {
+                    TargetKind::Class => {
+                        let labels = LabelMap::from_examples(&read.examples)?;
+                        Labels::Classes {
+                            of: labels.encode_all(&read.examples)?,
+                            names: labels.names().to_vec(),
+                        }
+                    }
+                    _ => Labels::Raw(
+                        read.examples
+                            .into_iter()
+                            .map(|example| match example.label {
+                                Some(label) => Ok((label, example.place)),
+                                None => Err(DataError::Unlabelled {
+                                    place: example.place,
+                                }),
+                            })
+                            .collect::<Result<_, _>>()?,
+                    ),
+                };
+                return Ok(ImageRead {
+                    set,
+                    skipped: read
+                        .skipped
+                        .into_iter()
+                        .map(|row| (path.to_owned(), row.to_string()))
+                        .collect(),
+                    notes: Vec::new(),
+                    hint: read.hint,
+                    label_names: read.label_names,
+                    columns: read.columns.labels,
+                });
             }
             Err(error @ DataError::MissingColumn { .. }) => last = Some(error),
             Err(error) => return Err(error),
@@ -326,13 +390,13 @@ fn is_placeholder(path: &Path) -> bool {
 }
 
 impl ImageSet {
-    /// Files without classes, in this order.
+    /// Files without labels, in this order.
     ///
     /// # Errors
     /// When a path is not UTF-8.
     pub fn of_files(paths: &[PathBuf]) -> Result<Self, DataError> {
         let mut set = Self::empty(Path::new(""));
-        paths.iter().try_for_each(|path| set.push(path, 0))?;
+        paths.iter().try_for_each(|path| set.push(path))?;
         Ok(set)
     }
 
@@ -341,12 +405,11 @@ impl ImageSet {
             root: root.into(),
             paths: String::new(),
             ends: Vec::new(),
-            class_of: Vec::new(),
-            classes: Vec::new(),
+            labels: Labels::None,
         }
     }
 
-    fn push(&mut self, path: &Path, class: u32) -> Result<(), DataError> {
+    fn push(&mut self, path: &Path) -> Result<(), DataError> {
         let below = path.strip_prefix(&self.root).unwrap_or(path);
         let Some(text) = below.to_str() else {
             return Err(DataError::Picture {
@@ -356,7 +419,6 @@ impl ImageSet {
         };
         self.paths.push_str(text);
         self.ends.push(self.paths.len());
-        self.class_of.push(class);
         Ok(())
     }
 
@@ -391,52 +453,79 @@ impl ImageSet {
         &self.paths[start..self.ends[index]]
     }
 
-    /// Class names, sorted.
+    /// Class names, sorted; empty where pictures have no classes.
     #[must_use]
     pub fn classes(&self) -> &[String] {
-        &self.classes
+        match &self.labels {
+            Labels::Classes { names, .. } => names,
+            _ => &[],
+        }
     }
 
-    /// Class ids by a model's labels.
+    /// The encoder for the targets of a training set: its classes, or `names`, which are
+    /// [`ImageRead::label_names`].
     ///
     /// # Errors
-    /// [`DataError::UnknownLabel`] for a class that the labels lack.
-    pub fn labels(&self, labels: &LabelMap) -> Result<Vec<u32>, DataError> {
-        let mut ids = Vec::with_capacity(self.classes.len());
-        for class in &self.classes {
+    /// [`DataError::EmptyLabels`] where there is nothing to learn.
+    pub fn encoder(&self, kind: TargetKind, names: &[String]) -> Result<TargetEncoder, DataError> {
+        match kind {
+            TargetKind::Class => TargetEncoder::from_names(kind, self.classes().to_vec()),
+            _ => TargetEncoder::from_names(kind, names.to_vec()),
+        }
+    }
+
+    /// The targets of all pictures; none for a set without labels.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownLabel`] for a class or label that the encoder does not know.
+    pub fn targets(&self, encoder: &TargetEncoder) -> Result<Targets, DataError> {
+        let (of, names) = match &self.labels {
+            Labels::None => return Ok(Targets::None),
+            Labels::Raw(rows) => {
+                return encoder.encode_rows(rows.iter().map(|(raw, place)| (Some(raw), place)));
+            }
+            Labels::Classes { of, names } => (of, names),
+        };
+        let TargetEncoder::Class(labels) = encoder else {
+            return Err(DataError::FolderTargets {
+                path: self.root.to_path_buf(),
+                kind: encoder.kind(),
+            });
+        };
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
             let place = Place {
-                path: self.root.join(class).into(),
+                path: self.root.join(name).into(),
                 line: 0,
             };
-            ids.push(labels.encode(&RawLabel::from(class.as_str()), &place)?);
+            ids.push(labels.encode_name(name, &place)?);
         }
-        Ok(self
-            .class_of
-            .iter()
-            .map(|&class| ids[class as usize])
-            .collect())
+        Ok(Targets::Class(
+            of.iter().map(|&class| ids[class as usize]).collect(),
+        ))
     }
 
     /// The pictures at these places, in this order.
     #[must_use]
     pub fn of(&self, indices: &[usize]) -> Self {
         let mut set = Self {
-            classes: self.classes.clone(),
+            labels: match &self.labels {
+                Labels::None => Labels::None,
+                Labels::Classes { of, names } => Labels::Classes {
+                    of: indices.iter().map(|&index| of[index]).collect(),
+                    names: names.clone(),
+                },
+                Labels::Raw(rows) => {
+                    Labels::Raw(indices.iter().map(|&index| rows[index].clone()).collect())
+                }
+            },
             ..Self::empty(&self.root)
         };
         for &index in indices {
             set.paths.push_str(self.name(index));
             set.ends.push(set.paths.len());
-            set.class_of.push(self.class_of[index]);
         }
         set
-    }
-
-    fn limited(self, limit: Option<usize>) -> Self {
-        match limit {
-            Some(limit) if limit < self.len() => self.of(&(0..limit).collect::<Vec<_>>()),
-            _ => self,
-        }
     }
 
     /// Files that are no whole picture as far as their headers show, or that stand for one that is missing.
@@ -460,33 +549,43 @@ impl ImageSet {
             .collect()
     }
 
-    /// Splits the set as [`split`](crate::split()) does examples: train, validation, test.
-    ///
-    /// # Errors
-    /// As [`split`](crate::split()).
-    pub fn split(
-        &self,
-        fractions: Fractions,
-        stratify: bool,
-        seed: u64,
-    ) -> Result<[Self; 3], DataError> {
-        let label = |index: usize| Some(self.classes[self.class_of[index] as usize].as_str());
-        let to = parts(self.len(), label, &self.root, fractions, stratify, seed)?;
-        Ok([0, 1, 2].map(|part| {
-            let indices: Vec<usize> = (0..self.len()).filter(|&i| to[i] == part).collect();
-            self.of(&indices)
-        }))
+    /// Pictures of each class or label, by name; empty where numbers are learned.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        match &self.labels {
+            Labels::None => BTreeMap::new(),
+            Labels::Raw(rows) => count_labels(rows.iter().map(|(raw, _)| raw)).0,
+            Labels::Classes { of, names } => {
+                let mut counts = BTreeMap::new();
+                for &class in of {
+                    *counts.entry(names[class as usize].clone()).or_default() += 1;
+                }
+                counts
+            }
+        }
+    }
+}
+
+impl Examples for ImageSet {
+    fn count(&self) -> usize {
+        self.len()
     }
 
-    /// Pictures of each class, by name.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<&str, usize> {
-        let mut counts = BTreeMap::new();
-        for &class in &self.class_of {
-            *counts
-                .entry(self.classes[class as usize].as_str())
-                .or_default() += 1;
+    fn class(&self, index: usize) -> Option<Cow<'_, str>> {
+        match &self.labels {
+            Labels::Classes { of, names } => Some(Cow::Borrowed(&names[of[index] as usize])),
+            _ => None,
         }
-        counts
+    }
+
+    fn source(&self) -> PathBuf {
+        self.root.to_path_buf()
+    }
+
+    fn into_parts(self, to: &[u8]) -> [Self; 3] {
+        [0, 1, 2].map(|part| {
+            let indices: Vec<usize> = (0..self.len()).filter(|&i| to[i] == part).collect();
+            self.of(&indices)
+        })
     }
 }

@@ -1,11 +1,12 @@
 //! A batch of texts as one row of tokens, without padding.
 
+use crate::Targets;
 use crate::text::EncodedSet;
 
 /// B sequences packed into one row of T tokens.
 ///
 /// Sequence `b` is `ids[offsets[b]..offsets[b + 1]]`; `type_ids` and `positions` run alongside.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TextBatch {
     /// Token ids, `[T]`.
     pub ids: Vec<i32>,
@@ -15,8 +16,8 @@ pub struct TextBatch {
     pub positions: Vec<i32>,
     /// Where the sequences start, and T at the end, `[B + 1]`.
     pub offsets: Vec<usize>,
-    /// Class ids, `[B]`; empty for an unlabelled set.
-    pub labels: Vec<i32>,
+    /// Targets of the B sequences; none for an unlabelled set.
+    pub targets: Targets,
     /// Index of each sequence in its set, `[B]`.
     pub indices: Vec<usize>,
 }
@@ -36,7 +37,7 @@ impl TextBatch {
             type_ids: Vec::with_capacity(tokens),
             positions: Vec::with_capacity(tokens),
             offsets: Vec::with_capacity(indices.len() + 1),
-            labels: Vec::with_capacity(indices.len()),
+            targets: set.targets.subset(indices),
             indices: indices.to_vec(),
         };
         batch.offsets.push(0);
@@ -49,9 +50,6 @@ impl TextBatch {
                 .extend(item.type_ids.iter().map(|&id| id as i32));
             batch.positions.extend(0..item.ids.len() as i32);
             batch.offsets.push(batch.ids.len());
-            if let Some(&label) = set.labels.get(index) {
-                batch.labels.push(label as i32);
-            }
         }
         batch
     }
@@ -95,7 +93,7 @@ mod tests {
             });
         EncodedSet {
             items: items.to_vec(),
-            labels: vec![1, 0, 2],
+            targets: Targets::Class(vec![1, 0, 2]),
         }
     }
 
@@ -125,22 +123,22 @@ mod tests {
                         .copied()
                         .eq(0..item.ids.len() as i32)
                 );
-                assert_eq!(batch.labels[b] as u32, set.labels[index]);
+                assert_eq!(batch.targets.row(b), set.targets.row(index));
                 assert_eq!(batch.indices[b], index);
             }
         }
     }
 
     #[test]
-    fn an_unlabelled_set_gives_no_labels() {
+    fn an_unlabelled_set_gives_no_targets() {
         let batch = TextBatch::pack(
             &EncodedSet {
-                labels: Vec::new(),
+                targets: Targets::None,
                 ..set()
             },
             &[2, 1],
         );
-        assert!(batch.labels.is_empty());
+        assert_eq!(batch.targets, Targets::None);
         assert_eq!(
             (batch.longest(), batch.tokens(), batch.is_empty()),
             (5, 7, false)

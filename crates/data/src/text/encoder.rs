@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams, TruncationStrategy, truncate_encodings};
 
+use crate::guard::guarded;
 use crate::text::files;
-use crate::{DataError, Example, LabelMap, Place};
+use crate::{DataError, Example, Place, TargetEncoder, Targets};
 
 /// Texts that one task of the thread pool encodes: enough to make its overhead vanish, few enough to share out
 /// evenly.
@@ -25,12 +27,12 @@ pub struct Encoded {
 }
 
 /// A set of encoded examples.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct EncodedSet {
     /// The examples, in the order of the set.
     pub items: Vec<Encoded>,
-    /// Their class ids; empty for an unlabelled set.
-    pub labels: Vec<u32>,
+    /// Their targets; none for an unlabelled set.
+    pub targets: Targets,
 }
 
 impl EncodedSet {
@@ -65,12 +67,17 @@ pub struct TextEncoder {
     tokenizer: Tokenizer,
     truncation: Option<TruncationParams>,
     model_max_length: Option<usize>,
+    /// The file with the vocabulary, for messages.
+    path: PathBuf,
     /// Special tokens added to a text, and to a pair.
     added: [usize; 2],
+    /// Whether the model knows token types.
+    has_types: bool,
 }
 
 impl TextEncoder {
-    /// Reads the tokenizer of a model directory: `tokenizer.json`, else `vocab.txt`, and `tokenizer_config.json`.
+    /// Reads the tokenizer of a model directory: `tokenizer.json`, else `vocab.txt` (BERT), `vocab.json` with
+    /// `merges.txt` (RoBERTa) or `sentencepiece.bpe.model` (XLM-RoBERTa); and `tokenizer_config.json`.
     ///
     /// `max_length` is in tokens, special tokens included; `None` takes the tokenizer's own `model_max_length`, and
     /// does not truncate if there is none.
@@ -97,13 +104,38 @@ impl TextEncoder {
             stride: 0,
             direction: files.truncation_side,
         });
-        Ok(Self {
+        let encoder = Self {
             dir: dir.to_owned(),
             tokenizer: files.tokenizer,
             truncation,
             model_max_length: files.model_max_length,
+            path: files.path,
             added,
-        })
+            has_types: true,
+        };
+        // A post-processor that does not fit its own vocabulary shows on nothing at all.
+        encoder.special_tokens()?;
+        Ok(encoder)
+    }
+
+    /// What the post-processor makes of an empty text and an empty pair: the tokens that it adds.
+    fn special_tokens(&self) -> Result<Vec<Encoding>, DataError> {
+        let failed = |message: String| DataError::Tokenizer {
+            path: self.path.clone(),
+            message: format!("its post-processor fails: {message}"),
+        };
+        [false, true]
+            .into_iter()
+            .map(|is_pair| {
+                let second = is_pair.then(Encoding::default);
+                guarded(|| {
+                    self.tokenizer
+                        .post_process(Encoding::default(), second, true)
+                })
+                .map_err(failed)?
+                .map_err(|error| failed(error.to_string()))
+            })
+            .collect()
     }
 
     /// The length at which texts are cut, in tokens, special tokens included.
@@ -128,24 +160,60 @@ impl TextEncoder {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Checks that every id has an embedding in a model of `vocab_size` (a larger model is fine: many are rounded
-    /// up).
+    /// Checks that every token and token type has an embedding in a model of `vocab_size` tokens (a larger model is
+    /// fine: many are rounded up) and `type_vocab_size` types. A model of one type, or of none, gets type 0 for every
+    /// token from now on, as RoBERTa and DistilBERT do in transformers.
     ///
     /// # Errors
-    /// [`DataError::WrongTokenizer`] names the highest token beyond.
-    pub fn check_vocab(&self, vocab_size: usize) -> Result<(), DataError> {
-        match self
-            .tokenizer
-            .get_vocab(true)
-            .into_iter()
-            .max_by_key(|(_, id)| *id)
-        {
-            Some((token, id)) if id as usize >= vocab_size => Err(DataError::WrongTokenizer {
-                dir: self.dir.clone(),
-                token,
-                id,
-                vocab_size,
-            }),
+    /// [`DataError::WrongTokenizer`] names the highest token beyond, or one that the post-processor adds;
+    /// [`DataError::WrongTokenType`] a type.
+    pub fn check_model(
+        &mut self,
+        vocab_size: usize,
+        type_vocab_size: usize,
+    ) -> Result<(), DataError> {
+        let wrong = |path: &Path, token: &str, id: u32| DataError::WrongTokenizer {
+            dir: path.to_owned(),
+            token: token.to_owned(),
+            id,
+            vocab_size,
+        };
+        let vocab = self.tokenizer.get_vocab(true).into_iter();
+        match vocab.max_by_key(|(_, id)| *id) {
+            Some((token, id)) if id as usize >= vocab_size => {
+                return Err(wrong(&self.dir, &token, id));
+            }
+            _ => {}
+        }
+        let special = self.special_tokens()?;
+        for encoding in &special {
+            for (&id, token) in encoding.get_ids().iter().zip(encoding.get_tokens()) {
+                if id as usize >= vocab_size {
+                    return Err(wrong(&self.path, token, id));
+                }
+            }
+        }
+        self.has_types = type_vocab_size > 1;
+        if !self.has_types {
+            return Ok(());
+        }
+        let mut types: Vec<u32> = special
+            .iter()
+            .flat_map(|encoding| encoding.get_type_ids().to_vec())
+            .collect();
+        // Types of the texts themselves stand in a template alone.
+        if let Some(processor) = self.tokenizer.get_post_processor() {
+            let json = serde_json::to_value(processor).unwrap_or_default();
+            types_of(&json, &mut types);
+        }
+        match types.into_iter().max() {
+            Some(type_id) if type_id as usize >= type_vocab_size => {
+                Err(DataError::WrongTokenType {
+                    path: self.path.clone(),
+                    type_id,
+                    type_vocab_size,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -158,17 +226,17 @@ impl TextEncoder {
         self.encode_at(text, text_pair, None)
     }
 
-    /// Encodes examples in parallel, in their order; with `labels`, their class ids too.
+    /// Encodes examples in parallel, in their order; with an encoder for their targets, those too.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode) and [`LabelMap::encode_all`].
+    /// As [`encode`](Self::encode) and [`TargetEncoder::encode_all`].
     pub fn encode_examples(
         &self,
         examples: &[Example],
-        labels: Option<&LabelMap>,
+        targets: Option<&TargetEncoder>,
     ) -> Result<EncodedSet, DataError> {
-        let labels = labels
-            .map(|labels| labels.encode_all(examples))
+        let targets = targets
+            .map(|targets| targets.encode_all(examples))
             .transpose()?
             .unwrap_or_default();
         let items = examples
@@ -182,7 +250,7 @@ impl TextEncoder {
                 )
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(EncodedSet { items, labels })
+        Ok(EncodedSet { items, targets })
     }
 
     fn encode_at(
@@ -191,23 +259,33 @@ impl TextEncoder {
         text_pair: Option<&str>,
         place: Option<&Place>,
     ) -> Result<Encoded, DataError> {
-        let failed = |error: tokenizers::Error| DataError::Tokenize {
+        let failed = |message: String| DataError::Tokenize {
+            path: self.path.clone(),
             place: place.cloned(),
-            message: error.to_string(),
+            message,
         };
+        guarded(|| self.encode_unguarded(text, text_pair))
+            .map_err(failed)?
+            .map_err(|error| match error {
+                Failed::Length(error) => error,
+                Failed::Tokenizer(error) => failed(error.to_string()),
+            })
+    }
+
+    fn encode_unguarded(&self, text: &str, text_pair: Option<&str>) -> Result<Encoded, Failed> {
         let added = self.added[usize::from(text_pair.is_some())];
-        let mut first = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+        let mut first = self.tokenizer.encode_fast(text, false)?;
         let mut second = text_pair
             .map(|text| self.tokenizer.encode_fast(text, false))
-            .transpose()
-            .map_err(failed)?;
+            .transpose()?;
         if let Some(second) = &mut second {
             second.set_type_ids(vec![1; second.len()]);
         }
 
         let mut truncated = false;
         if let Some(truncation) = &self.truncation {
-            check_room(truncation.max_length, added, text_pair.is_some())?;
+            check_room(truncation.max_length, added, text_pair.is_some())
+                .map_err(Failed::Length)?;
             let room = truncation.max_length - added;
             if first.len() + second.as_ref().map_or(0, Encoding::len) > room {
                 truncated = true;
@@ -215,21 +293,48 @@ impl TextEncoder {
                     max_length: room,
                     ..*truncation
                 };
-                (first, second) = truncate_encodings(first, second, &truncation).map_err(failed)?;
+                (first, second) = truncate_encodings(first, second, &truncation)?;
                 // The tokenizer would combine every cut-off piece of one text with every piece of the other.
                 first.take_overflowing();
                 second.as_mut().map(Encoding::take_overflowing);
             }
         }
-        let encoding = self
-            .tokenizer
-            .post_process(first, second, true)
-            .map_err(failed)?;
+        let encoding = self.tokenizer.post_process(first, second, true)?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
-            type_ids: encoding.get_type_ids().to_vec(),
+            type_ids: match self.has_types {
+                true => encoding.get_type_ids().to_vec(),
+                false => vec![0; encoding.len()],
+            },
             truncated,
         })
+    }
+}
+
+/// Why a text was not encoded.
+enum Failed {
+    /// The maximum length leaves no room.
+    Length(DataError),
+    /// The tokenizer says so.
+    Tokenizer(tokenizers::Error),
+}
+
+impl From<tokenizers::Error> for Failed {
+    fn from(error: tokenizers::Error) -> Self {
+        Self::Tokenizer(error)
+    }
+}
+
+/// All token types in a post-processor's description.
+fn types_of(json: &Value, types: &mut Vec<u32>) {
+    match json {
+        Value::Object(fields) => {
+            let type_id = fields.get("type_id").and_then(Value::as_u64);
+            types.extend(type_id.map(|type_id| u32::try_from(type_id).unwrap_or(u32::MAX)));
+            fields.values().for_each(|value| types_of(value, types));
+        }
+        Value::Array(values) => values.iter().for_each(|value| types_of(value, types)),
+        _ => {}
     }
 }
 

@@ -1,21 +1,33 @@
 //! A model directory's tokenizer files, read as transformers 5 reads them (`TokenizersBackend` in
-//! `tokenization_utils_tokenizers.py`, `BertTokenizer` in `models/bert/tokenization_bert.py`).
+//! `tokenization_utils_tokenizers.py`, and the classes in `models/{bert,roberta,xlm_roberta}/tokenization_*.py`).
 //!
 //! What we take over from there:
 //! - truncation and padding stored in `tokenizer.json` do not count, but the truncation's side does, unless
 //!   `tokenizer_config.json` has `truncation_side`;
 //! - BERT's tokenizers take lower-casing, accents and the spacing of Chinese characters from `tokenizer_config.json`
 //!   (or their defaults), whatever `tokenizer.json` says;
-//! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`.
+//! - RoBERTa's and XLM-RoBERTa's take their pre-tokenizer and post-processor from the class, RoBERTa's with
+//!   `add_prefix_space` of `tokenizer_config.json`;
+//! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`, RoBERTa's from `vocab.json` and `merges.txt`,
+//!   XLM-RoBERTa's from `sentencepiece.bpe.model`.
+//!
+//! The `tokenizers` crate panics on some damaged files, and takes minutes over others; see [`build`].
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::{NormalizerWrapper, Tokenizer, TruncationDirection};
+use tokenizers::normalizers::{BertNormalizer, Precompiled};
+use tokenizers::{
+    AddedToken, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper,
+    PostProcessorWrapper, PreTokenizerWrapper, Tokenizer, TruncationDirection,
+};
 
+use super::sentencepiece::{self, PieceType};
 use crate::DataError;
+use crate::guard::guarded;
 
 /// Model types and tokenizer classes (less `Tokenizer`, `TokenizerFast`) that are BERT's tokenizer.
 const BERT_MODEL_TYPES: &[&str] = &[
@@ -38,40 +50,64 @@ const BERT_CLASSES: &[&str] = &[
     "ConvBert",
     "Retribert",
 ];
+/// The same of RoBERTa's tokenizer.
+const ROBERTA_MODEL_TYPES: &[&str] = &["roberta", "roberta-prelayernorm", "longformer"];
+const ROBERTA_CLASSES: &[&str] = &["Roberta", "Longformer"];
+/// The same of XLM-RoBERTa's tokenizer.
+const XLM_ROBERTA_MODEL_TYPES: &[&str] = &["xlm-roberta"];
+const XLM_ROBERTA_CLASSES: &[&str] = &["XLMRoberta"];
 
 /// transformers' mark for "no limit" is 1e30; anything above this is none.
 const LARGE: f64 = 1e20;
+/// A tokenizer file may be so large, in bytes. The largest in use are a few tens of megabytes.
+const FILE: u64 = 256 << 20;
+/// How many times longer a normaliser may make a text. Unicode's own compatibility forms stay below 20.
+const GROWTH: usize = 64;
+
+/// Which tokenizer of transformers a directory's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Bert,
+    Roberta,
+    XlmRoberta,
+    /// Whatever `tokenizer.json` says.
+    Other,
+}
 
 pub(super) struct TokenizerFiles {
     pub tokenizer: Tokenizer,
+    /// The file with the vocabulary, for messages.
+    pub path: PathBuf,
     pub model_max_length: Option<usize>,
     pub truncation_side: TruncationDirection,
 }
 
+/// What is known of a directory besides its vocabulary.
+struct Settings {
+    /// `tokenizer_config.json`.
+    config: Map<String, Value>,
+    /// `special_tokens_map.json`.
+    special: Map<String, Value>,
+    /// `added_tokens.json`, of older tokenizers.
+    added: Map<String, Value>,
+    class: Class,
+}
+
 pub(super) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
     let config = object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
-    let tokenizer_json = dir.join("tokenizer.json");
-    let vocab_txt = dir.join("vocab.txt");
-    let (path, json) = match (read(&tokenizer_json)?, read(&vocab_txt)?) {
-        (Some(json), _) => (tokenizer_json, json),
-        (None, Some(vocab)) => {
-            let special = object(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
-            let added = object(&dir.join("added_tokens.json"))?.unwrap_or_default();
-            let json = from_vocab(&vocab_txt, &vocab, &config, &special, &added)?;
-            (vocab_txt, json.to_string())
-        }
-        (None, None) => {
-            return Err(DataError::NoTokenizer {
-                dir: dir.to_owned(),
-            });
-        }
+    let settings = Settings {
+        special: object(&dir.join("special_tokens_map.json"))?.unwrap_or_default(),
+        added: object(&dir.join("added_tokens.json"))?.unwrap_or_default(),
+        class: class(dir, &config)?,
+        config,
     };
+    let (path, mut tokenizer) = build(dir, &settings)?;
     let failed = |error: tokenizers::Error| DataError::Tokenizer {
         path: path.clone(),
         message: error.to_string(),
     };
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(failed)?;
 
+    let config = &settings.config;
     let truncation_side = match config.get("truncation_side").and_then(Value::as_str) {
         Some("left") => TruncationDirection::Left,
         Some(_) => TruncationDirection::Right,
@@ -81,14 +117,13 @@ pub(super) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
     };
     tokenizer.with_truncation(None).map_err(failed)?;
     tokenizer.with_padding(None);
-    if matches!(
-        tokenizer.get_normalizer(),
-        Some(NormalizerWrapper::BertNormalizer(_))
-    ) && is_bert(dir, &config)?
-    {
-        tokenizer
-            .with_normalizer(Some(bert_normalizer(&config)))
-            .map_err(failed)?;
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        guarded(|| check_growth(normalizer))
+            .and_then(|checked| checked)
+            .map_err(|message| DataError::Tokenizer {
+                path: path.clone(),
+                message,
+            })?;
     }
 
     let model_max_length = config
@@ -98,62 +133,470 @@ pub(super) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
         .map(|length| length as usize);
     Ok(TokenizerFiles {
         tokenizer,
+        path,
         model_max_length,
         truncation_side,
     })
 }
 
-/// Whether transformers would take BERT's tokenizer class for this directory.
-fn is_bert(dir: &Path, config: &Map<String, Value>) -> Result<bool, DataError> {
-    if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str) {
-        let class = class.trim_end_matches("Fast").trim_end_matches("Tokenizer");
-        return Ok(BERT_CLASSES.contains(&class));
+/// Makes the tokenizer from the first file that there is. A panic on a damaged file is an error that names it.
+fn build(dir: &Path, settings: &Settings) -> Result<(PathBuf, Tokenizer), DataError> {
+    let (tokenizer_json, vocab_txt) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
+    let (vocab_json, pieces) = (dir.join("vocab.json"), dir.join("sentencepiece.bpe.model"));
+    let merges_txt = dir.join("merges.txt");
+    let (path, made) = if let Some(json) = read(&tokenizer_json)? {
+        (tokenizer_json, guarded(|| from_json(&json, settings)))
+    } else if let Some(vocab) = read(&vocab_txt)? {
+        let made = guarded(|| from_vocab(&vocab, settings));
+        (vocab_txt, made)
+    } else if settings.class == Class::Roberta && vocab_json.exists() && merges_txt.exists() {
+        let vocab = object(&vocab_json)?.unwrap_or_default();
+        let merges = read(&merges_txt)?.unwrap_or_default();
+        // The merges name tokens of the vocabulary: a mistake shows there.
+        let made = guarded(|| from_merges(vocab, &merges, settings));
+        (merges_txt, made)
+    } else if settings.class == Class::XlmRoberta && pieces.exists() {
+        let bytes = bytes(&pieces)?.unwrap_or_default();
+        let made = guarded(|| from_pieces(&bytes, settings));
+        (pieces, made)
+    } else {
+        return Err(DataError::NoTokenizer {
+            dir: dir.to_owned(),
+        });
+    };
+    match made {
+        Ok(Ok(tokenizer)) => Ok((path, tokenizer)),
+        Ok(Err(message)) => Err(DataError::Tokenizer { path, message }),
+        Err(panic) => Err(DataError::Tokenizer {
+            path,
+            message: format!("its parts do not fit together ({panic})"),
+        }),
     }
-    let model = object(&dir.join("config.json"))?.unwrap_or_default();
-    let model_type = model.get("model_type").and_then(Value::as_str);
-    Ok(model_type.is_some_and(|model_type| BERT_MODEL_TYPES.contains(&model_type)))
 }
 
-fn bert_normalizer(config: &Map<String, Value>) -> BertNormalizer {
-    let flag = |name: &str| config.get(name).and_then(Value::as_bool);
-    let clean_text = true;
-    let handle_chinese_chars = flag("tokenize_chinese_chars").unwrap_or(true);
-    let lowercase = flag("do_lower_case").unwrap_or(true);
-    BertNormalizer::new(
-        clean_text,
-        handle_chinese_chars,
-        flag("strip_accents"),
-        lowercase,
+/// The tokenizer of a `tokenizer.json`, with what the class overrides.
+fn from_json(json: &str, settings: &Settings) -> Result<Tokenizer, String> {
+    check_merges(json)?;
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(text)?;
+    match (
+        settings.class,
+        tokenizer.get_model(),
+        tokenizer.get_normalizer(),
+    ) {
+        (Class::Bert, _, Some(NormalizerWrapper::BertNormalizer(_))) => {
+            tokenizer
+                .with_normalizer(Some(settings.bert_normalizer()))
+                .map_err(text)?;
+        }
+        (Class::Roberta, ModelWrapper::BPE(_), _) => settings.make_roberta(&mut tokenizer)?,
+        (Class::XlmRoberta, ModelWrapper::Unigram(_), normalizer) => {
+            let charsmap = normalizer.and_then(precompiled).cloned();
+            settings.make_xlm_roberta(&mut tokenizer, charsmap)?;
+        }
+        _ => {}
+    }
+    Ok(tokenizer)
+}
+
+/// The map of a SentencePiece normaliser, the first if there are several.
+fn precompiled(normalizer: &NormalizerWrapper) -> Option<&Precompiled> {
+    match normalizer {
+        NormalizerWrapper::Precompiled(charsmap) => Some(charsmap),
+        NormalizerWrapper::Sequence(steps) => steps.as_ref().iter().find_map(precompiled),
+        _ => None,
+    }
+}
+
+/// The tokenizer that RoBERTa's class makes of its two files.
+fn from_merges(
+    vocab: Map<String, Value>,
+    merges: &str,
+    settings: &Settings,
+) -> Result<Tokenizer, String> {
+    let mut pairs = Vec::new();
+    for (line, number) in merges.lines().zip(1..) {
+        if line.trim().is_empty() || line.starts_with("#version") {
+            continue;
+        }
+        let (first, second) = line
+            .split_once(' ')
+            .filter(|(_, second)| !second.contains(' '))
+            .ok_or_else(|| format!("line {number}: expected two tokens with a space between"))?;
+        pairs.push([first, second]);
+    }
+    let mut tokenizer = of_model(json!({
+        "type": "BPE",
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "vocab": vocab,
+        "merges": pairs,
+    }))?;
+    tokenizer.with_decoder(Some(tokenizers::decoders::byte_level::ByteLevel::default()));
+    settings.add_tokens(&mut tokenizer, &ROBERTA_SPECIAL, Vec::new())?;
+    settings.make_roberta(&mut tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// The tokenizer that XLM-RoBERTa's class makes of a SentencePiece model: fairseq's four special tokens instead of the
+/// model's first three, so that every piece's id is one more than there, and the mask behind all.
+fn from_pieces(bytes: &[u8], settings: &Settings) -> Result<Tokenizer, String> {
+    let model = sentencepiece::parse(bytes)?;
+    if !model.is_unigram {
+        return Err("expected a Unigram model, found another kind".to_owned());
+    }
+    let special = |role: &str, default: &str| settings.token(role, default);
+    let first = [
+        special("bos_token", "<s>"),
+        special("pad_token", "<pad>"),
+        special("eos_token", "</s>"),
+        special("unk_token", "<unk>"),
+    ];
+    let pieces = model.pieces.iter().skip(3);
+    let vocab: Vec<(String, f64)> = first
+        .into_iter()
+        .map(|token| (token, 0.0))
+        .chain(pieces.map(|piece| (piece.text.clone(), f64::from(piece.score))))
+        .chain([(special("mask_token", "<mask>"), 0.0)])
+        .collect();
+    let mut tokenizer = of_model(json!({
+        "type": "Unigram", "unk_id": 3, "byte_fallback": false, "vocab": vocab,
+    }))?;
+    let symbols = model
+        .pieces
+        .iter()
+        .filter(|piece| matches!(piece.kind, PieceType::Control | PieceType::UserDefined))
+        .map(|piece| {
+            AddedToken::from(piece.text.clone(), piece.kind == PieceType::Control).normalized(false)
+        })
+        .collect();
+    settings.add_tokens(&mut tokenizer, &ROBERTA_SPECIAL, symbols)?;
+    let charsmap = match model.charsmap.is_empty() {
+        true => None,
+        false => Some(Precompiled::from(&model.charsmap).map_err(|error| error.to_string())?),
+    };
+    settings.make_xlm_roberta(&mut tokenizer, charsmap)?;
+    Ok(tokenizer)
+}
+
+/// A tokenizer that is nothing but a model.
+fn of_model(model: Value) -> Result<Tokenizer, String> {
+    let json = json!({ "version": "1.0", "added_tokens": [], "model": model });
+    Tokenizer::from_bytes(json.to_string()).map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Roles of RoBERTa's special tokens and what they are by default, in the order in which transformers adds them.
+const ROBERTA_SPECIAL: [(&str, &str); 7] = [
+    ("bos_token", "<s>"),
+    ("eos_token", "</s>"),
+    ("unk_token", "<unk>"),
+    ("sep_token", "</s>"),
+    ("pad_token", "<pad>"),
+    ("cls_token", "<s>"),
+    ("mask_token", "<mask>"),
+];
+
+impl Settings {
+    /// The entry of a special token's role in the configuration.
+    fn named(&self, role: &str) -> Option<&Value> {
+        self.config.get(role).or_else(|| self.special.get(role))
+    }
+
+    /// The special token of a role.
+    fn token(&self, role: &str, default: &str) -> String {
+        let content = self
+            .named(role)
+            .and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+        content.unwrap_or(default).to_owned()
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.config.get(name).and_then(Value::as_bool)
+    }
+
+    fn bert_normalizer(&self) -> BertNormalizer {
+        let clean_text = true;
+        let handle_chinese_chars = self.flag("tokenize_chinese_chars").unwrap_or(true);
+        let lowercase = self.flag("do_lower_case").unwrap_or(true);
+        BertNormalizer::new(
+            clean_text,
+            handle_chinese_chars,
+            self.flag("strip_accents"),
+            lowercase,
+        )
+    }
+
+    /// Adds tokens as transformers does: those of the configuration by their ids, then the special ones, then `others`.
+    fn add_tokens(
+        &self,
+        tokenizer: &mut Tokenizer,
+        special: &[(&str, &str)],
+        others: Vec<AddedToken>,
+    ) -> Result<(), String> {
+        let mut tokens: Vec<(u64, AddedToken)> = Vec::new();
+        let listed = self
+            .config
+            .get("added_tokens_decoder")
+            .and_then(Value::as_object);
+        for (id, token) in listed.into_iter().flatten() {
+            let id = id
+                .parse()
+                .map_err(|_| format!("added_tokens_decoder: `{id}` is no id"))?;
+            tokens.extend(added(token, false).map(|token| (id, token)));
+        }
+        for (token, id) in &self.added {
+            tokens.push((
+                id.as_u64().unwrap_or(u64::MAX),
+                AddedToken::from(token.clone(), false),
+            ));
+        }
+        tokens.sort_by_key(|(id, _)| *id);
+        let mut tokens: Vec<AddedToken> = tokens.into_iter().map(|(_, token)| token).collect();
+        let special = special.iter().map(|(role, default)| {
+            let named = self.named(role).and_then(|token| added(token, true));
+            named.unwrap_or_else(|| AddedToken::from((*default).to_owned(), true))
+        });
+        for token in special.chain(others) {
+            if tokens.iter().all(|other| other.content != token.content) {
+                tokens.push(token);
+            }
+        }
+        for token in tokens {
+            match token.special {
+                true => tokenizer.add_special_tokens([token]),
+                false => tokenizer.add_tokens([token]),
+            }
+            .map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// What `RobertaTokenizer` puts around its model.
+    fn make_roberta(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
+        let add_prefix_space = self.flag("add_prefix_space").unwrap_or(false);
+        let trim_offsets = self.flag("trim_offsets").unwrap_or(true);
+        let (sep, cls) = (
+            self.token("sep_token", "</s>"),
+            self.token("cls_token", "<s>"),
+        );
+        let processor = json!({
+            "type": "RobertaProcessing",
+            "sep": [sep, id(tokenizer, &sep)?],
+            "cls": [cls, id(tokenizer, &cls)?],
+            "trim_offsets": trim_offsets,
+            "add_prefix_space": add_prefix_space,
+        });
+        let pre_tokenizer = json!({
+            "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true,
+        });
+        set(tokenizer, None, pre_tokenizer, processor)
+    }
+
+    /// What `XLMRobertaTokenizer` puts around its model.
+    fn make_xlm_roberta(
+        &self,
+        tokenizer: &mut Tokenizer,
+        charsmap: Option<Precompiled>,
+    ) -> Result<(), String> {
+        let scheme = match self.flag("add_prefix_space").unwrap_or(true) {
+            true => "always",
+            false => "never",
+        };
+        let pre_tokenizer = json!({
+            "type": "Sequence",
+            "pretokenizers": [
+                { "type": "WhitespaceSplit" },
+                { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": true },
+            ],
+        });
+        let (bos, eos) = (
+            self.token("bos_token", "<s>"),
+            self.token("eos_token", "</s>"),
+        );
+        let special = |token: &str| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
+        let sequence = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
+        let entry = |token: &str| -> Result<Value, String> {
+            Ok(json!({ "id": token, "ids": [id(tokenizer, token)?], "tokens": [token] }))
+        };
+        let processor = json!({
+            "type": "TemplateProcessing",
+            "single": [special(&bos), sequence("A"), special(&eos)],
+            "pair": [
+                special(&bos), sequence("A"), special(&eos),
+                special(&eos), sequence("B"), special(&eos),
+            ],
+            "special_tokens": { &bos: entry(&bos)?, &eos: entry(&eos)? },
+        });
+        set(tokenizer, charsmap, pre_tokenizer, processor)
+    }
+}
+
+/// Sets what stands around a model.
+fn set(
+    tokenizer: &mut Tokenizer,
+    charsmap: Option<Precompiled>,
+    pre_tokenizer: Value,
+    processor: Value,
+) -> Result<(), String> {
+    tokenizer
+        .with_normalizer(charsmap.map(NormalizerWrapper::Precompiled))
+        .map_err(text)?;
+    let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(pre_tokenizer).map_err(text)?;
+    let processor: PostProcessorWrapper = serde_json::from_value(processor).map_err(text)?;
+    tokenizer
+        .with_pre_tokenizer(Some(pre_tokenizer))
+        .with_post_processor(Some(processor));
+    Ok(())
+}
+
+fn id(tokenizer: &Tokenizer, token: &str) -> Result<u32, String> {
+    tokenizer
+        .token_to_id(token)
+        .ok_or_else(|| format!("expected the special token `{token}` in the vocabulary"))
+}
+
+/// A token of the configuration: its text, or an object with its properties.
+fn added(token: &Value, special: bool) -> Option<AddedToken> {
+    if let Some(content) = token.as_str() {
+        return Some(AddedToken::from(content.to_owned(), special));
+    }
+    let flag = |name: &str| token.get(name).and_then(Value::as_bool);
+    let special = special || flag("special").unwrap_or(false);
+    let content = token.get("content")?.as_str()?.to_owned();
+    Some(
+        AddedToken::from(content, special)
+            .single_word(flag("single_word").unwrap_or(false))
+            .lstrip(flag("lstrip").unwrap_or(false))
+            .rstrip(flag("rstrip").unwrap_or(false))
+            .normalized(flag("normalized").unwrap_or(!special)),
     )
 }
 
-/// The `tokenizer.json` that BERT's tokenizer class would write for a `vocab.txt`.
-fn from_vocab(
-    path: &Path,
-    vocab: &str,
-    config: &Map<String, Value>,
-    special: &Map<String, Value>,
-    added: &Map<String, Value>,
-) -> Result<Value, DataError> {
+/// Refuses merges whose second token lacks the prefix of tokens that continue a word. The `tokenizers` crate cuts that
+/// prefix off without looking.
+fn check_merges(json: &str) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct File<M> {
+        #[serde(default = "Option::default")]
+        model: Option<M>,
+    }
+    #[derive(Deserialize)]
+    struct Prefix {
+        continuing_subword_prefix: Option<String>,
+        merges: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Merges {
+        merges: Vec<Value>,
+    }
+    // What is no valid file at all, the crate says better.
+    let prefix = match serde_json::from_str(json) {
+        Ok(File::<Prefix> {
+            model:
+                Some(Prefix {
+                    continuing_subword_prefix: Some(prefix),
+                    merges: Some(_),
+                }),
+        }) if !prefix.is_empty() => prefix,
+        _ => return Ok(()),
+    };
+    let Ok(File::<Merges> { model: Some(model) }) = serde_json::from_str(json) else {
+        return Ok(());
+    };
+    for merge in &model.merges {
+        let second = match merge {
+            Value::String(merge) => merge.split_once(' ').map(|(_, second)| second),
+            merge => merge.get(1).and_then(Value::as_str),
+        };
+        if second.is_some_and(|second| !second.starts_with(&prefix)) {
+            return Err(format!(
+                "the second token of the merge {merge} does not start with `{prefix}`, the prefix of tokens that continue a word"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a normaliser that makes a text many times longer: a few steps of "each character twice" fill any memory.
+fn check_growth(normalizer: &NormalizerWrapper) -> Result<(), String> {
+    let mut probe: String = (' '..='~').collect();
+    probe.push_str(" é ü ß ﬁ … ½ 中文 日本語 한국어 عربي עברית हिन्दी ไทย 😀 e\u{301}\t\n");
+    let most = probe.len() * GROWTH;
+    let mut text = NormalizedString::from(probe);
+    steps(normalizer, &mut |step| {
+        step.normalize(&mut text).map_err(self::text)?;
+        match text.get().len() > most {
+            true => Err(format!(
+                "its normaliser makes a text more than {GROWTH} times as long"
+            )),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Calls `each` with the single steps of a normaliser.
+fn steps(
+    normalizer: &NormalizerWrapper,
+    each: &mut dyn FnMut(&NormalizerWrapper) -> Result<(), String>,
+) -> Result<(), String> {
+    match normalizer {
+        NormalizerWrapper::Sequence(sequence) => sequence
+            .as_ref()
+            .iter()
+            .try_for_each(|step| steps(step, each)),
+        step => each(step),
+    }
+}
+
+/// Which tokenizer class transformers would take for this directory.
+fn class(dir: &Path, config: &Map<String, Value>) -> Result<Class, DataError> {
+    let of = |name: &str, bert: &[&str], roberta: &[&str], xlm_roberta: &[&str]| {
+        let classes = [
+            (bert, Class::Bert),
+            (roberta, Class::Roberta),
+            (xlm_roberta, Class::XlmRoberta),
+        ];
+        let found = classes.into_iter().find(|(names, _)| names.contains(&name));
+        found.map_or(Class::Other, |(_, class)| class)
+    };
+    if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str) {
+        let class = class.trim_end_matches("Fast").trim_end_matches("Tokenizer");
+        return Ok(of(
+            class,
+            BERT_CLASSES,
+            ROBERTA_CLASSES,
+            XLM_ROBERTA_CLASSES,
+        ));
+    }
+    let model = object(&dir.join("config.json"))?.unwrap_or_default();
+    let model_type = model
+        .get("model_type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    Ok(of(
+        model_type,
+        BERT_MODEL_TYPES,
+        ROBERTA_MODEL_TYPES,
+        XLM_ROBERTA_MODEL_TYPES,
+    ))
+}
+
+/// The tokenizer that BERT's class makes of a `vocab.txt`.
+fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
     let ids: Map<String, Value> = vocab
         .lines()
         .zip(0u32..)
         .map(|(token, id)| (token.to_owned(), id.into()))
         .collect();
-    let token = |role: &str, default: &str| -> String {
-        let named = config.get(role).or_else(|| special.get(role));
-        let content =
-            named.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
-        content.unwrap_or(default).to_owned()
-    };
-    let id = |token: &str| -> Result<Value, DataError> {
-        ids.get(token).cloned().ok_or_else(|| DataError::Tokenizer {
-            path: path.to_owned(),
-            message: format!(
-                "expected the special token `{token}` among its {} lines",
-                ids.len()
-            ),
-        })
+    let token = |role: &str, default: &str| settings.token(role, default);
+    let id = |token: &str| -> Result<Value, String> {
+        let lines = ids.len();
+        ids.get(token)
+            .cloned()
+            .ok_or_else(|| format!("expected the special token `{token}` among its {lines} lines"))
     };
     let [unk, cls, sep] = [
         token("unk_token", "[UNK]"),
@@ -171,15 +614,16 @@ fn from_vocab(
         added_tokens.push(added_token(special, id(special)?, true));
     }
     added_tokens.extend(
-        added
+        settings
+            .added
             .iter()
             .map(|(token, id)| added_token(token, id.clone(), false)),
     );
     added_tokens.sort_by_key(|token| token["id"].as_u64());
-    Ok(json!({
+    let json = json!({
         "version": "1.0",
         "added_tokens": added_tokens,
-        "normalizer": bert_normalizer(config),
+        "normalizer": settings.bert_normalizer(),
         "pre_tokenizer": { "type": "BertPreTokenizer" },
         "post_processor": {
             "type": "BertProcessing",
@@ -194,7 +638,8 @@ fn from_vocab(
             "max_input_chars_per_word": 100,
             "vocab": ids,
         },
-    }))
+    });
+    Tokenizer::from_bytes(json.to_string()).map_err(text)
 }
 
 fn added_token(content: &str, id: Value, special: bool) -> Value {
@@ -216,18 +661,35 @@ fn object(path: &Path) -> Result<Option<Map<String, Value>>, DataError> {
         .transpose()
 }
 
+/// A text file, if it is there.
 fn read(path: &Path) -> Result<Option<String>, DataError> {
-    match fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|error| DataError::Tokenizer {
-                path: path.to_owned(),
-                message: format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()),
-            }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataError::Io {
+    let Some(bytes) = bytes(path)? else {
+        return Ok(None);
+    };
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|error| DataError::Tokenizer {
             path: path.to_owned(),
-            source,
-        }),
+            message: format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()),
+        })
+}
+
+/// A file's bytes, if it is there.
+fn bytes(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
+    let io = |source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+        Ok(metadata) if metadata.len() > FILE => {
+            return Err(DataError::Tokenizer {
+                path: path.to_owned(),
+                message: format!("it has {} bytes, expected at most {FILE}", metadata.len()),
+            });
+        }
+        Ok(_) => {}
     }
+    fs::read(path).map(Some).map_err(io)
 }

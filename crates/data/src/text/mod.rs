@@ -3,6 +3,7 @@
 mod batch;
 mod encoder;
 mod files;
+mod sentencepiece;
 
 pub use batch::TextBatch;
 pub use encoder::{Encoded, EncodedSet, TextEncoder};

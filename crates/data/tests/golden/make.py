@@ -1,15 +1,23 @@
 """Makes the toy tokenizers beside this file and, with transformers, the ids they must give.
 
-    python make.py        # transformers 5.23.0, tokenizers 0.23.3
+    python make.py        # transformers 5.24.0, tokenizers 0.23.3, sentencepiece 0.2.3, pyarrow 26.0.1; seed 13
 
 Every directory `<name>/` is a model directory as `AutoTokenizer.from_pretrained` reads it; `cases.json` lists, for
 each directory, text, pair and max_length the ids and token types of
-`tokenizer(text, pair, truncation=True, max_length=max_length)`, and the length before truncation.
+`tokenizer(text, pair, truncation=True, max_length=max_length)`, and the length before truncation. `hard.json` lists
+200 texts that are hard to tokenize, and for each directory their ids without truncation. `labels.parquet` is a table
+with texts, classes and lists, for the test of damaged files.
 """
 
 import json
+import random
 import shutil
+import tempfile
 from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import sentencepiece
 
 import tokenizers
 import transformers
@@ -46,6 +54,8 @@ SINGLES = [
     " ",
     ".",
 ]
+# The directories of which every length is tried.
+FIRST = {"bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "roberta"}
 PAIRS = [
     ("the quick brown fox", "jumps over the lazy dog"),
     ("the quick brown fox jumps over the lazy dog and refund the money", "music"),
@@ -54,6 +64,69 @@ PAIRS = [
     ("a", "b"),
     ("Café", "日本語 😀"),
 ]
+
+
+# What the toy SentencePiece models normalise, as code points: full-width letters, ligatures, fractions, accents.
+RULES = {
+    "ﬁ": "fi", "ﬂ": "fl", "½": "1/2", "①": "1", "㎏": "kg", "Ⅷ": "VIII", "…": "...", "\u00a0": " ", "\u3000": " ",
+    "\u200b": " ", "\t": " ", "\n": " ", "\r": " ", "e\u0301": "é", "a\u0308": "ä", "™": "TM", "\ufeff": "", "\x01": "",
+} | {chr(0xFF21 + i): chr(65 + i) for i in range(26)} | {chr(0xFF41 + i): chr(97 + i) for i in range(26)}
+MORE = [
+    "die schnelle braune Katze springt über den faulen Hund",
+    "où est la bibliothèque, s'il vous plaît ?",
+    "быстрая лиса и ленивая собака",
+    "η γρήγορη αλεπού και ο σκύλος",
+    "素早い茶色の狐と怠け者の犬",
+    "الثعلب السريع والكلب الكسول",
+    "빠른 여우와 게으른 개",
+    "numbers like 3.14, 2,718 and 1/2 are numbers; emails like me@there.org are not",
+]
+
+
+def hard():
+    """200 texts of our own: hand-made ones first, then mixtures drawn from a seed."""
+    texts = SINGLES + [
+        "", "  ", "\n", "\t\t", "\u200b", "\u00ad", "\ufeff", "\x00", "\x7f", "\u2028line\u2029paragraph", "a", "ab", "é", "e\u0301",
+        "\u0301", "\u0301\u0301\u0301 only marks", "a" + "\u0308" * 20, "Z\u0351\u036b\u0343algo", "ﬁﬂ ½①㎏Ⅷ…™", "ＦＵＬＬ　ｗｉｄｔｈ",
+        "😀", "👩\u200d👩\u200d👧\u200d👦", "🇫🇷🇩🇪", "👍🏽👍", "❤️", "a😀b", "x" * 300, "ab" * 150, "=" * 120, "!?" * 40, "." * 64,
+        "1234567890" * 8, "0x1F 1e-5 -0 +7", "3,14 3.14 3 .14", "<s>", "</s>", "<s> hi </s>", "<mask>", "a<mask>b", "a <mask> b",
+        "<pad><unk>", "<brand>", "my<brand>name", "<ctl>", "[CLS]", "[MASK]x", "Ġ", "Ġhello", "▁", "▁hello", "hello▁world", "##ing",
+        "CamelCaseAndUPPER", "snake_case_name", "path/to/file.txt", "https://a.b/c?d=e&f=g#h", "user@example.org", "#tag @name $5 5%",
+        "can't won't I'll they're we've I'd it's", "CAN'T WON'T", "'s't're", "don’t “quote” ‘quote’ «quote»", "en–dash em—dash",
+        "tab\tnew\nline\r\nreturn", "trailing   ", "   leading", "a  b   c    d", "中文", "日本語テスト", "한국어 시험", "ไทยไม่มีช่องว่าง",
+        "हिन्दी परीक्षण", "தமிழ்", "עִבְרִית", "العَرَبِيَّة", "ελληνικά ΆΈ", "Русский ЁЖ", "İI ıi ß ẞ ŉ ǆ", "Ångström Ångström", "𝒜𝓁𝓅𝒽𝒶", "𐍈𐌰",
+        "\U0001F9FF\U000E0041", "\ud7ff\ue000\uf8ff", "\ufffd\ufffe", "a\u0000b\u0001c", "\u202eright\u202c", "the the the the", "tHe QuIcK",
+    ]
+    rng = random.Random(13)
+    alphabets = [
+        "abcdefghijklmnopqrstuvwxyz ", "ABCDEF abc ", "0123456789.,- ", "éèüñçøåß ", "абвгдежз ", "αβγδε ", "中文字日本語 ", "한국어말 ",
+        "ابتثج ", "😀🎉👍🏽\u200d❤️ ", "!?.,;:'\"()[]{}<>/\\|@#$%^&*~`_+=- ", "\t\n\r\u00a0\u200b\u3000 ", "\u0301\u0308\u0323ae ", "ﬁ½①㎏™… ",
+        "\x00\x01\x02\x1f\x7f\x85a ",
+    ]
+    words = " ".join(CORPUS + MORE).split()
+    while len(texts) < 200:
+        text = ""
+        for _ in range(rng.randint(1, 6)):
+            if rng.random() < 0.4:
+                text += rng.choice(words) + rng.choice(["", " ", "  "])
+            else:
+                alphabet = rng.choice(alphabets)
+                text += "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 12)))
+        texts.append(text)
+    assert len(texts) == 200
+    return texts
+
+
+def sentencepiece_model(folder):
+    with tempfile.TemporaryDirectory() as scratch:
+        rules = Path(scratch) / "rules.tsv"
+        points = lambda text: " ".join(f"{ord(c):X}" for c in text)
+        rules.write_text("".join(f"{points(old)}\t{points(new)}\n" for old, new in sorted(RULES.items())))
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter((CORPUS + MORE) * 4), model_prefix=f"{scratch}/toy", vocab_size=260, model_type="unigram", hard_vocab_limit=False,
+            normalization_rule_tsv=str(rules), user_defined_symbols=["<brand>"], control_symbols=["<ctl>"], minloglevel=2,
+        )
+        shutil.copy(f"{scratch}/toy.model", folder / "sentencepiece.bpe.model")
 
 
 def wordpiece_vocab():
@@ -80,7 +153,10 @@ def wordpiece(lowercase):
 
 
 def folders():
-    for name in ["bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "roberta"]:
+    for name in [
+        "bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "distilbert", "roberta", "roberta-class",
+        "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces",
+    ]:
         shutil.rmtree(HERE / name, ignore_errors=True)
         (HERE / name).mkdir()
     bert_class = {"tokenizer_class": "BertTokenizer"}
@@ -129,15 +205,51 @@ def folders():
         {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "model_max_length": 512},
     )
 
+    # DistilBERT's type alone says whose tokenizer it is.
+    wordpiece(lowercase=True).save(str(HERE / "distilbert" / "tokenizer.json"))
+    write(HERE / "distilbert", "config.json", {"model_type": "distilbert"})
+
+    # RoBERTa's class sets its own pre-tokenizer and post-processor, whatever the file has.
+    toy.post_processor = processors.RobertaProcessing(("<s>", 0), ("</s>", 2), add_prefix_space=True)
+    toy.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    toy.save(str(HERE / "roberta-class" / "tokenizer.json"))
+    write(HERE / "roberta-class", "config.json", {"model_type": "roberta"})
+    state = json.loads(toy.to_str())["model"]
+    for name, settings in [
+        ("roberta-merges", {"tokenizer_class": "RobertaTokenizer", "mask_token": {"content": "<mask>", "lstrip": True}}),
+        ("roberta-prefix", {"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": True}),
+    ]:
+        write(HERE / name, "vocab.json", json.dumps(state["vocab"], ensure_ascii=False))
+        write(HERE / name, "merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in state["merges"]))
+        if "mask_token" in settings:
+            settings["mask_token"] |= {"__type": "AddedToken", "rstrip": False, "normalized": True, "single_word": False}
+        write(HERE / name, "tokenizer_config.json", settings)
+
+    sentencepiece_model(HERE / "xlm-roberta-pieces")
+    write(HERE / "xlm-roberta-pieces", "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
+    AutoTokenizer.from_pretrained(HERE / "xlm-roberta-pieces").save_pretrained(HERE / "xlm-roberta")
+
+
+def table():
+    rows = {
+        "text": ["a good film", "a bad film", "not a film", "a film of two halves"],
+        "label": ["pos", "neg", "neg", "pos"],
+        "tags": [["long"], [], ["short", "loud"], ["long", "loud"]],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(rows), HERE / "labels.parquet", compression="zstd")
+
 
 def main():
+    table()
     folders()
     cases = []
+    texts = hard()
+    ids = {}
     for folder in sorted(path for path in HERE.iterdir() if path.is_dir()):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         inputs = [(text, None) for text in SINGLES] + PAIRS
         for text, pair in inputs:
-            for max_length in [None, 5, 6, 7, 8, 11, 16, 64]:
+            for max_length in [None, 5, 6, 7, 8, 11, 16, 64] if folder.name in FIRST else [None, 5, 9]:
                 encoded = tokenizer([text], None if pair is None else [pair], truncation=True, max_length=max_length,
                                     return_token_type_ids=True)
                 full = tokenizer([text], None if pair is None else [pair], verbose=False)
@@ -146,9 +258,13 @@ def main():
                     "ids": encoded["input_ids"][0], "type_ids": encoded["token_type_ids"][0],
                     "full": len(full["input_ids"][0]),
                 })
+        ids[folder.name] = tokenizer(texts)["input_ids"]
     versions = f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}"
     lines = ",\n".join(json.dumps(case, ensure_ascii=True) for case in cases)
     (HERE / "cases.json").write_text(f'{{"made_with": "{versions}", "cases": [\n{lines}\n]}}\n')
+    lines = ",\n".join(f'"{name}": {json.dumps(lists, separators=(",", ":"))}' for name, lists in ids.items())
+    texts = ",\n".join(json.dumps(text) for text in texts)
+    (HERE / "hard.json").write_text(f'{{"made_with": "{versions}", "texts": [\n{texts}\n], "ids": {{\n{lines}\n}}}}\n')
     print(len(cases), "cases,", versions)
 
 

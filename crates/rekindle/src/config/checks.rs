@@ -1,7 +1,8 @@
 //! Settings that do not go together, each rule once.
 
 use super::schema::RunConfig;
-use super::value::{Column, Device, EvalEvery, FileFormat, Method, Precision, Task};
+use super::value::{Column, Device, EvalEvery, FileFormat, Method, Metric, Precision};
+use crate::task::Modality;
 
 /// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
 pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
@@ -164,7 +165,7 @@ pub(super) const CHECKS: &[Check] = &[
         keys: &["peft.method", "task"],
         find: |config| {
             let both =
-                config.task == Task::ImageClassification && config.peft.method == Method::Lora;
+                config.task.modality() == Modality::Images && config.peft.method == Method::Lora;
             both.then(|| {
                 (
                     "`peft.method` = \"lora\" is for text: image models have no linear layers to adapt".to_owned(),
@@ -174,68 +175,9 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
-        keys: &[
-            "peft.train_last",
-            "peft.unfreeze_every",
-            "train.layer_decay",
-            "task",
-        ],
-        find: |config| {
-            if config.task == Task::ImageClassification {
-                return None;
-            }
-            let key = [
-                ("peft.train_last", config.peft.train_last.is_some()),
-                ("peft.unfreeze_every", config.peft.unfreeze_every.is_some()),
-                ("train.layer_decay", config.train.layer_decay.is_some()),
-            ]
-            .into_iter()
-            .find_map(|(key, set)| set.then_some(key))?;
-            Some((
-                format!("`{key}` is for images"),
-                "leave it out; for text, `peft.freeze` takes patterns such as \"bert.encoder.layer.0\"",
-            ))
-        },
-    },
-    Check {
-        keys: &[
-            "data.text_pair",
-            "data.max_length",
-            "model.pooling",
-            "train.group_by_length",
-            "task",
-        ],
-        find: |config| {
-            let defaults = RunConfig::default();
-            let key = [
-                ("data.text_pair", config.data.text_pair.is_some()),
-                (
-                    "data.max_length",
-                    config.data.max_length != defaults.data.max_length,
-                ),
-                (
-                    "model.pooling",
-                    config.model.pooling != defaults.model.pooling,
-                ),
-                (
-                    "train.group_by_length",
-                    config.train.group_by_length != defaults.train.group_by_length,
-                ),
-            ]
-            .into_iter()
-            .find_map(|(key, set)| set.then_some(key))?;
-            (config.task == Task::ImageClassification).then(|| {
-                (
-                    format!("`{key}` is for text"),
-                    "leave it out for task = \"image-classification\"",
-                )
-            })
-        },
-    },
-    Check {
         keys: &["train.precision", "device", "task"],
         find: |config| {
-            let text = config.task == Task::TextClassification;
+            let text = config.task.modality() == Modality::Text;
             let wrong = config.train.precision == Precision::Bf16
                 && !(text && config.device == Device::Cpu);
             wrong.then(|| {
@@ -247,13 +189,19 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
-        keys: &["task"],
+        keys: &["eval.metric", "task"],
         find: |config| {
-            let images = config.images != RunConfig::default().images;
-            (config.task == Task::TextClassification && images).then(|| {
+            let metric = config.eval.metric?;
+            let known = Metric::of(config.task.kind());
+            (!known.contains(&metric)).then(|| {
+                let names: Vec<_> = known.iter().map(|metric| metric.name()).collect();
                 (
-                    "settings under `images`, but `task` = \"text-classification\"".to_owned(),
-                    "set task = \"image-classification\", or leave them out",
+                    format!(
+                        "`eval.metric` = \"{metric}\" is no figure of `task` = \"{}\", which has \"{}\"",
+                        config.task,
+                        names.join("\", \"")
+                    ),
+                    "name one of them, or leave it out",
                 )
             })
         },

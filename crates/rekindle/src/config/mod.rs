@@ -40,9 +40,12 @@ pub use schema::{
 };
 pub use value::{
     Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Precision, Schedule, TargetModules, Task,
+    Precision, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
+
+pub use crate::task::Task;
+use crate::task::Modality;
 
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";
@@ -76,7 +79,7 @@ impl RunConfig {
             task,
             ..Self::default()
         };
-        if task == Task::ImageClassification {
+        if task.modality() == Modality::Images {
             config.model.name = "efficientnet-lite0".into();
             config.peft.method = Method::Full;
             config.train.batch_size = 16;
@@ -120,14 +123,20 @@ impl RunConfig {
 
     /// The highest learning rate of the schedule: the one set, or the method's.
     pub fn learning_rate(&self) -> f64 {
-        let usual = match (self.task, self.peft.method) {
-            (Task::TextClassification, Method::Lora | Method::Bitfit) => 1e-3,
-            (Task::TextClassification, Method::Full) => 5e-5,
-            (Task::TextClassification, Method::Head) => 5e-3,
-            (Task::ImageClassification, Method::Full) => 5e-4,
-            (Task::ImageClassification, _) => 5e-3,
+        let usual = match (self.task.modality(), self.peft.method) {
+            (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
+            (Modality::Text, Method::Full) => 5e-5,
+            (Modality::Text, Method::Head) => 5e-3,
+            (Modality::Images, Method::Full) => 5e-4,
+            (Modality::Images, _) => 5e-3,
         };
         self.train.learning_rate.unwrap_or(usual)
+    }
+
+    /// The figure that says which checkpoint is the best: the one set, or the task's usual one.
+    pub fn metric(&self) -> Metric {
+        let usual = Metric::of(self.task.kind()).first().copied();
+        self.eval.metric.or(usual).unwrap_or(Metric::Loss)
     }
 
     /// The steps of `total_steps` in which the learning rate rises, a broken step counting as one.
@@ -146,9 +155,9 @@ impl RunConfig {
                 validation: self.data.validation.as_deref(),
                 test: self.data.test.as_deref(),
             },
-            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(match self.task {
-                Task::TextClassification => DEFAULT_DATASET,
-                Task::ImageClassification => DEFAULT_IMAGES,
+            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(match self.task.modality() {
+                Modality::Text => DEFAULT_DATASET,
+                Modality::Images => DEFAULT_IMAGES,
             })),
         }
     }
@@ -163,7 +172,8 @@ impl RunConfig {
             DataSource::Dataset(name) => Path::new(name),
             DataSource::Files { train, .. } => train,
         };
-        let name = format!("{}-{}", telling(Path::new(&self.model.name)), telling(data));
+        let model = run_name(Path::new(&self.model.name));
+        let name = format!("{model}-{}", run_name(data));
         let mut directory = Path::new("runs").join(&name);
         let mut number = 1;
         while directory.exists() {
@@ -182,6 +192,7 @@ impl RunConfig {
             resolved.data.dataset = Some(name.to_owned());
         }
         resolved.train.learning_rate = Some(self.learning_rate());
+        resolved.eval.metric = Some(self.metric());
         if self.train.warmup_steps.is_none() {
             resolved.train.warmup_ratio =
                 Some(self.train.warmup_ratio.unwrap_or(DEFAULT_WARMUP_RATIO));
@@ -191,7 +202,7 @@ impl RunConfig {
 }
 
 /// What to call a run after `path`: its name, or the directory's where every dataset has a file of that name.
-fn telling(path: &Path) -> String {
+fn run_name(path: &Path) -> String {
     let name = stem(path);
     match path.parent().map(stem) {
         Some(parent)

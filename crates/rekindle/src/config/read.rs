@@ -10,7 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::checks::{CHECKS, EXCLUSIVE};
 use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 use super::schema::{Key, RunConfig, SECTIONS, keys};
-use super::value::{Task, toml_text};
+use super::value::toml_text;
+use crate::task::Task;
 
 /// A setting from the command line.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,10 +109,8 @@ fn task(text: &str, overrides: &[Override]) -> Task {
         .rev()
         .find_map(|over| over.value.clone().filter(|_| over.key == "task"))
         .or(of_file);
-    match name.as_deref().map(|name| name.trim_matches('"')) {
-        Some("image-classification") => Task::ImageClassification,
-        _ => Task::TextClassification,
-    }
+    name.and_then(|name| Task::named(name.trim_matches('"')))
+        .unwrap_or(RunConfig::default().task)
 }
 
 pub(super) fn parse(
@@ -329,7 +328,30 @@ impl Reader {
         self.mistake(place, problem, hint);
     }
 
+    /// Settings that say nothing to the task, where they differ from its defaults.
+    fn without_effect(&mut self) {
+        if self.incomplete || self.broken.contains("task") {
+            return;
+        }
+        let task = self.config.task;
+        let default = RunConfig::for_task(task);
+        for key in keys().filter(|key| !key.applies.to(task)) {
+            let path = key.path();
+            if self.broken.contains(&path) || key.write(&self.config) == key.write(&default) {
+                continue;
+            }
+            let place = self.given.get(&path).or_else(|| self.given.get("task"));
+            let place = place.cloned().unwrap_or(Place::Program);
+            let statement = format!("`{path}` is for {}", key.applies.words());
+            let hint = format!("leave it out for task = \"{task}\"");
+            let keys = vec![path, "task".to_owned()];
+            let problem = ConfigProblem::Contradiction { keys, statement };
+            self.mistake(place, problem, Some(hint));
+        }
+    }
+
     fn finish(mut self) -> Result<RunConfig, ConfigErrors> {
+        self.without_effect();
         for check in CHECKS {
             if self.incomplete || check.keys.iter().any(|key| self.broken.contains(*key)) {
                 continue;

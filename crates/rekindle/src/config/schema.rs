@@ -8,8 +8,44 @@ use toml::Value;
 
 use super::value::{
     Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Precision, Range, Schedule, Setting, TargetModules, Task,
+    Precision, Range, Schedule, Setting, TargetModules,
 };
+use crate::task::{Kind, Modality, Task};
+
+/// The tasks that a setting says something to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Applies {
+    /// All of them.
+    All,
+    /// Those on texts, or those on pictures.
+    To(Modality),
+    /// Those of a kind.
+    Learning(Kind),
+}
+
+impl Applies {
+    pub(super) fn to(self, task: Task) -> bool {
+        match self {
+            Self::All => true,
+            Self::To(modality) => task.modality() == modality,
+            Self::Learning(kind) => task.kind() == kind,
+        }
+    }
+
+    /// What a message says after "is for".
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::All => "every task",
+            Self::To(Modality::Text) => "text",
+            Self::To(Modality::Images) => "images",
+            Self::Learning(Kind::Classification) => "classification",
+        }
+    }
+}
+
+const TEXT: Applies = Applies::To(Modality::Text);
+const IMAGES: Applies = Applies::To(Modality::Images);
+const CLASSES: Applies = Applies::Learning(Kind::Classification);
 
 /// One setting, as run files and messages know it.
 #[derive(Debug)]
@@ -24,6 +60,8 @@ pub struct Key {
     pub example: Option<&'static str>,
     /// Names that other tools have for it.
     pub(super) aka: &'static [&'static str],
+    /// The tasks it says something to.
+    pub(super) applies: Applies,
     range: Range,
     expected: fn(&Range) -> String,
     names: fn() -> &'static [&'static str],
@@ -86,7 +124,8 @@ macro_rules! settings {
             $name:ident: $type:ty = $default:expr
             $(, range $range:expr)?
             $(, example $example:literal)?
-            $(, aka [$($aka:literal),*])?;
+            $(, aka [$($aka:literal),*])?
+            $(, applies $applies:expr)?;
         )*
         $( => { $( $(#[doc = $sub_doc:literal])* $sub:ident: $sub_type:ty, )* } )?
     ) => {
@@ -116,6 +155,7 @@ macro_rules! settings {
                     docs: &[$($doc),*],
                     example: settings!(@example $($example)?),
                     aka: &[$($($aka),*)?],
+                    applies: settings!(@applies $($applies)?),
                     range: settings!(@range $($range)?),
                     expected: <$type as Setting>::expected,
                     names: <$type as Setting>::names,
@@ -140,6 +180,8 @@ macro_rules! settings {
     };
     (@example) => { None };
     (@example $example:literal) => { Some($example) };
+    (@applies) => { Applies::All };
+    (@applies $applies:expr) => { $applies };
     (@range) => { Range::ANY };
     (@range $range:expr) => { $range };
 }
@@ -188,7 +230,7 @@ settings! {
         aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path"];
     /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
     /// (what the model directory says, else "cls").
-    pooling: Pooling = Pooling::Auto, aka ["pooling_mode"];
+    pooling: Pooling = Pooling::Auto, aka ["pooling_mode"], applies TEXT;
     /// Replaces the model's own dropout rates (hidden, attention and head).
     dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
@@ -212,7 +254,7 @@ settings! {
     /// The column of the text (for images: of the path), by name or place (the first is 0). Unset: the card's, or found by its usual name.
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
     /// The column of the second text, where examples are pairs.
-    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"];
+    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies TEXT;
     /// The column of the label, by name or place. Unset: the card's, or found by its usual name.
     label: Option<Column> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
     /// How the files are written. Unset: by their extension.
@@ -237,7 +279,7 @@ settings! {
     /// Use only the first so many test examples, in file order.
     test_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_predict_samples"];
     /// Longer examples are cut to this many tokens, special tokens included.
-    max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size"];
+    max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size"], applies TEXT;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.
     on_bad_example: OnBadExample = OnBadExample::Error, aka ["on_bad_lines", "errors"];
 }
@@ -247,37 +289,37 @@ settings! {
     ImagesConfig at config.images;
 
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
-    size: Option<usize> = None, range Range::at_least(8), example "224", aka ["image_size", "input_size", "resolution"];
+    size: Option<usize> = None, range Range::at_least(8), example "224", aka ["image_size", "input_size", "resolution"], applies IMAGES;
     /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
-    crop_pct: Option<f64> = None, range Range::above(0).at_most(1), example "0.875", aka ["crop"];
+    crop_pct: Option<f64> = None, range Range::above(0).at_most(1), example "0.875", aka ["crop"], applies IMAGES;
     /// What is done at random to training pictures: "standard" (the settings below), "none", or "auto" ("none" where only
     /// the head is trained, so that the rest of the model is computed once, else "standard").
-    augment: Augmentation = Augmentation::Auto, aka ["augmentation", "aa"];
+    augment: Augmentation = Augmentation::Auto, aka ["augmentation", "aa"], applies IMAGES;
     /// So many fixed random views of each picture, one an epoch in turn, instead of new ones; a frozen part of the model is
     /// then computed once for each view.
-    views: Option<usize> = None, range Range::at_least(1), example "4", aka ["augmented_views"];
+    views: Option<usize> = None, range Range::at_least(1), example "4", aka ["augmented_views"], applies IMAGES;
     /// The least share of a picture's area that a random crop keeps; 1 for the middle, as in evaluation.
-    random_crop: f64 = 0.35, range Range::above(0).at_most(1), aka ["random_resized_crop", "scale", "crop_scale"];
+    random_crop: f64 = 0.35, range Range::above(0).at_most(1), aka ["random_resized_crop", "scale", "crop_scale"], applies IMAGES;
     /// Zeros put around a picture before a crop of its own size at a random place; for small pictures.
-    padded_crop: Option<usize> = None, range Range::at_least(1), example "4", aka ["random_crop_padding"];
+    padded_crop: Option<usize> = None, range Range::at_least(1), example "4", aka ["random_crop_padding"], applies IMAGES;
     /// Probability of exchanging left and right.
-    horizontal_flip: f64 = 0.5, range Range::PROBABILITY, aka ["hflip", "flip", "random_horizontal_flip"];
+    horizontal_flip: f64 = 0.5, range Range::PROBABILITY, aka ["hflip", "flip", "random_horizontal_flip"], applies IMAGES;
     /// Probability of exchanging top and bottom.
-    vertical_flip: f64 = 0.0, range Range::PROBABILITY, aka ["vflip"];
+    vertical_flip: f64 = 0.0, range Range::PROBABILITY, aka ["vflip"], applies IMAGES;
     /// Most relative change of brightness, contrast and saturation.
-    color_jitter: f64 = 0.0, range Range::FRACTION, aka ["colour_jitter", "jitter"];
+    color_jitter: f64 = 0.0, range Range::FRACTION, aka ["colour_jitter", "jitter"], applies IMAGES;
     /// RandAugment with two operations of this magnitude (of 31); 0 for none.
-    rand_augment: usize = 0, range Range::at_least(0).at_most(31), aka ["randaugment"];
+    rand_augment: usize = 0, range Range::at_least(0).at_most(31), aka ["randaugment"], applies IMAGES;
     /// TrivialAugment.
-    trivial_augment: bool = false, aka ["trivialaugment", "trivial_augment_wide"];
+    trivial_augment: bool = false, aka ["trivialaugment", "trivial_augment_wide"], applies IMAGES;
     /// Probability of erasing a part.
-    random_erasing: f64 = 0.0, range Range::PROBABILITY, aka ["erasing", "reprob"];
+    random_erasing: f64 = 0.0, range Range::PROBABILITY, aka ["erasing", "reprob"], applies IMAGES;
     /// Mixup: alpha; 0 for none.
-    mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"];
+    mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"], applies IMAGES;
     /// CutMix: alpha; 0 for none.
-    cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"];
+    cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"], applies IMAGES;
     /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
-    cache_mb: usize = 1024, range Range::at_least(0), aka ["cache"];
+    cache_mb: usize = 1024, range Range::at_least(0), aka ["cache"], applies IMAGES;
 }
 
 settings! {
@@ -304,9 +346,9 @@ settings! {
     /// Modules trained in full and saved with the adapter. The head always is.
     modules_to_save: Vec<String> = Vec::new(), aka ["lora_modules_to_save"];
     /// For images: train only the last so many stages, and the head.
-    train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "trainable_layers"];
+    train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "trainable_layers"], applies IMAGES;
     /// For images: begin with the head alone and free one more stage, the last first, each time so many epochs are done.
-    unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"];
+    unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"], applies IMAGES;
     /// Parameters to freeze beyond what `method` freezes: patterns of paths, `*` for any characters.
     freeze: Vec<String> = Vec::new(), aka ["freeze_layers", "frozen"];
     /// Parameters to train all the same: patterns of paths; they win over `method` and `freeze`.
@@ -333,7 +375,7 @@ settings! {
     /// The head's own highest learning rate.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
     /// For images: each stage's learning rate is the next one's times this.
-    layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"];
+    layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"], applies IMAGES;
     /// AdamW's decay; none on biases and norms.
     weight_decay: f64 = 0.01, range Range::at_least(0), aka ["wd"];
     /// AdamW's first moment.
@@ -351,11 +393,11 @@ settings! {
     /// The steps in which the learning rate rises from 0; not together with `warmup_ratio`.
     warmup_steps: Option<usize> = None, range Range::at_least(0), example "100", aka ["num_warmup_steps"];
     /// The share of the target probability spread over all labels.
-    label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"];
+    label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"], applies CLASSES;
     /// Weigh each label's loss by how rare it is, so that all labels count the same.
-    class_weights: bool = false, aka ["balanced", "class_weight"];
+    class_weights: bool = false, aka ["balanced", "class_weight"], applies CLASSES;
     /// Draw examples so that all labels come equally often.
-    weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"];
+    weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"], applies CLASSES;
     /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
     /// CPUs that have AMX (Intel) or `avx512_bf16` (AMD). Weights, gradients, evaluation and what is saved are f32 either way.
     precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision"];
@@ -368,7 +410,7 @@ settings! {
     /// Whether examples are shuffled in each epoch.
     shuffle: bool = true;
     /// Whether batches gather examples of like length; they stay shuffled.
-    group_by_length: bool = true, aka ["length_grouping", "sortish_sampler"];
+    group_by_length: bool = true, aka ["length_grouping", "sortish_sampler"], applies TEXT;
     /// Optimizer steps between two lines of the log.
     log_every_steps: usize = 10, range Range::at_least(1), aka ["logging_steps", "log_every_n_steps", "log_every"];
 }
@@ -382,8 +424,8 @@ settings! {
         aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval"];
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
-    /// What makes a checkpoint the best: "accuracy", "macro_f1", "weighted_f1", "mcc" or "loss".
-    metric: Metric = Metric::Accuracy, aka ["metric_for_best_model", "monitor"];
+    /// What makes a checkpoint the best. Unset: "accuracy" for classification.
+    metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
     /// The least gain in `metric` that counts as better.

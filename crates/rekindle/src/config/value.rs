@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use toml::Value;
 
+use crate::task::{Kind, Task};
+
 /// `value` as TOML, small and large numbers with an exponent.
 pub(super) fn toml_text(value: &Value) -> String {
     match value {
@@ -510,15 +512,31 @@ macro_rules! choices {
     )*};
 }
 
-choices! {
-    /// What the model learns to do.
-    Task {
-        /// One label for a text or a pair of texts.
-        TextClassification = "text-classification",
-        /// One label for a picture.
-        ImageClassification = "image-classification",
+impl Serialize for Task {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Setting for Task {
+    fn expected(_: &Range) -> String {
+        format!("one of \"{}\"", Self::NAMES.join("\", \""))
     }
 
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        Self::named(value.as_str()?)
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.name().to_owned()))
+    }
+
+    fn names() -> &'static [&'static str] {
+        Self::NAMES
+    }
+}
+
+choices! {
     /// What is done at random to training pictures.
     Augmentation {
         /// As `standard`; `none` where only the head is trained, so that the rest is computed once.
@@ -599,14 +617,29 @@ choices! {
         WeightedF1 = "weighted_f1",
         /// Matthews correlation coefficient.
         Mcc = "mcc",
-        /// The mean loss; the only one where less is better.
+        /// The mean loss; less is better.
         Loss = "loss",
     }
 }
 
 impl Metric {
     /// Whether more is better.
+    #[must_use]
     pub const fn higher_is_better(self) -> bool {
         !matches!(self, Self::Loss)
+    }
+
+    /// The figures that an evaluation of this kind of task has; the first is the usual one.
+    #[must_use]
+    pub const fn of(kind: Kind) -> &'static [Self] {
+        match kind {
+            Kind::Classification => &[
+                Self::Accuracy,
+                Self::MacroF1,
+                Self::WeightedF1,
+                Self::Mcc,
+                Self::Loss,
+            ],
+        }
     }
 }

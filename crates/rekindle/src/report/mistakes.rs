@@ -16,7 +16,7 @@ const KEPT: usize = 10_000;
 
 /// The list of mistakes, worst first.
 pub fn html(report: &Report) -> String {
-    if report.final_report.n == 0 {
+    if report.figures.n == 0 {
         return String::new();
     }
     if report.mistakes.is_empty() {
@@ -59,13 +59,16 @@ fn item(mistake: &Mistake) -> String {
             STANDARD.encode(bytes)
         )
     });
+    let probability = mistake
+        .probability
+        .map_or_else(String::new, |p| format!(" {}", percent(p)));
     format!(
-        "<li>{}{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi> {}</span>\
+        "<li>{}{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi>{}</span>\
          <span class=\"truth\">right: <bdi>{}</bdi></span><span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
         picture.unwrap_or_default(),
         excerpt(&mistake.text),
         escape(&mistake.predicted),
-        percent(mistake.probability),
+        probability,
         escape(&mistake.label),
         figure(mistake.loss),
         escape(&mistake.place),

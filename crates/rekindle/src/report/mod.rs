@@ -7,13 +7,15 @@ mod chart;
 mod classes;
 mod confusion;
 mod mistakes;
-mod text;
+pub(crate) mod text;
 mod training;
 
-use rekindle_metrics::{ClassificationReport, wilson_95};
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use text::{count, duration, escape, figure, percent, short_count};
+use crate::figures::{Figures, Section, Tile, Watched};
+use text::{count, duration, escape, percent, short_count};
 
 /// Everything the page shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,8 +34,6 @@ pub struct Report {
     pub command: String,
     /// Wall time of the whole run in seconds.
     pub seconds: f64,
-    /// Headline figures beyond accuracy, macro F1, loss, time and parameters: name and value.
-    pub summary: Vec<(String, String)>,
     /// What a reader must know before trusting the figures.
     pub warnings: Vec<String>,
     /// Remarks worth keeping.
@@ -46,12 +46,12 @@ pub struct Report {
     pub best_step: Option<u64>,
     /// Steps at which the run was resumed from a checkpoint.
     pub resumed_at: Vec<u64>,
-    /// Class names by class id.
-    pub labels: Vec<String>,
-    /// The split that `final_report` is about.
+    /// The figures that are charted over the run, the loss first.
+    pub watched: Vec<Watched>,
+    /// The set that `figures` are of.
     pub final_split: String,
     /// The figures of the kept model.
-    pub final_report: ClassificationReport,
+    pub figures: Figures,
     /// The examples of `final_split` that the model got most wrong, worst first.
     pub mistakes: Vec<Mistake>,
     /// The resolved configuration.
@@ -91,13 +91,8 @@ pub struct EvalPoint {
     pub epoch: f64,
     /// The split's name.
     pub split: String,
-    /// Mean loss in nats; `null` in JSON where not finite.
-    #[serde(with = "rekindle_metrics::nan_as_null")]
-    pub loss: f64,
-    /// Share of right predictions, in `0..=1`.
-    pub accuracy: f64,
-    /// Mean F1 over classes, in `0..=1`.
-    pub macro_f1: f64,
+    /// Its figures by key; one that is not a number is missing.
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// An example the model got wrong.
@@ -109,13 +104,13 @@ pub struct Mistake {
     pub text_pair: Option<String>,
     /// Where the example stands, such as `test.csv:17`.
     pub place: String,
-    /// The right label.
+    /// What is right.
     pub label: String,
-    /// The predicted label.
+    /// What was predicted.
     pub predicted: String,
-    /// Probability given to `predicted`, in `0..=1`.
-    pub probability: f64,
-    /// Loss of the example in nats; `null` in JSON where not finite.
+    /// Probability given to `predicted`, in `0..=1`, where the model gives one.
+    pub probability: Option<f64>,
+    /// Loss of the example; `null` in JSON where not finite.
     #[serde(with = "rekindle_metrics::nan_as_null")]
     pub loss: f64,
     /// The picture as a JPEG file, where the example is one.
@@ -126,25 +121,21 @@ pub struct Mistake {
 /// The report as a whole HTML document.
 pub fn render(report: &Report) -> String {
     let title = escape(&report.title);
-    let sections: String = [
-        ("Training", training::html(report)),
-        (
-            "Classes",
-            classes::html(&report.final_report, &report.labels),
-        ),
-        (
-            "Confusion",
-            confusion::html(&report.final_report, &report.labels),
-        ),
+    let mut sections = vec![("Training", training::html(report))];
+    if report.figures.n > 0 {
+        sections.extend(report.figures.sections.iter().flat_map(section));
+    }
+    sections.extend([
         ("Worst mistakes", mistakes::html(report)),
         ("Time", timings(report)),
         ("Configuration", configuration(report)),
         ("Environment", pairs("pairs", &report.environment)),
-    ]
-    .into_iter()
-    .filter(|(_, body)| !body.is_empty())
-    .map(|(heading, body)| format!("<section><h2>{heading}</h2>\n{body}</section>\n"))
-    .collect();
+    ]);
+    let sections: String = sections
+        .into_iter()
+        .filter(|(_, body)| !body.is_empty())
+        .map(|(heading, body)| format!("<section><h2>{heading}</h2>\n{body}</section>\n"))
+        .collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
@@ -159,14 +150,19 @@ pub fn render(report: &Report) -> String {
     )
 }
 
+/// A part of the figures, under one heading or several.
+fn section(section: &Section) -> Vec<(&'static str, String)> {
+    match section {
+        Section::Classes { report, labels } => vec![
+            ("Classes", classes::html(report, labels)),
+            ("Confusion", confusion::html(report, labels)),
+        ],
+    }
+}
+
 /// Title, what was tuned on what, headline figures, warnings.
 fn header(report: &Report) -> String {
-    let figures = &report.final_report;
-    let split = escape(&report.final_split);
-    let correct = (0..figures.confusion.len())
-        .filter_map(|class| figures.confusion[class].get(class))
-        .sum();
-    let (low, high) = wilson_95(correct, figures.n);
+    let figures = &report.figures;
     let share = match report.parameters {
         (0, _) => String::new(),
         (total, trained) => format!(
@@ -177,24 +173,18 @@ fn header(report: &Report) -> String {
     };
     let mut tiles = String::new();
     if figures.n > 0 {
-        tiles += &tile(
-            "lead",
-            &format!("{split} accuracy"),
-            &percent(figures.accuracy),
-            &format!("95% interval {} to {}", percent(low), percent(high)),
-        );
-        tiles += &tile(
-            "",
-            "macro F1",
-            &percent(figures.macro_f1),
-            &format!("MCC {:.3}", figures.mcc),
-        );
-        tiles += &tile(
-            "",
-            "loss",
-            &figure(figures.loss),
-            &format!("{} examples", count(figures.n)),
-        );
+        for (index, shown) in figures.tiles.iter().enumerate() {
+            let Tile {
+                name,
+                value,
+                detail,
+            } = shown;
+            let (class, name) = match index {
+                0 => ("lead", format!("{} {name}", report.final_split)),
+                _ => ("", name.clone()),
+            };
+            tiles += &tile(class, &escape(&name), &escape(value), &escape(detail));
+        }
     }
     tiles += &tile("", "time", &duration(report.seconds), &last_step(report));
     if report.parameters.0 > 0 {
@@ -205,21 +195,13 @@ fn header(report: &Report) -> String {
             &share,
         );
     }
-    for (name, value) in &report.summary {
-        tiles += &tile("", &escape(name), &escape(value), "");
-    }
     let origin: Vec<String> = [&report.task, &report.model, &report.method, &report.dataset]
         .into_iter()
         .filter(|part| !part.is_empty())
         .map(|part| format!("<span>{}</span>", escape(part)))
         .collect();
     let mut warnings = report.warnings.clone();
-    if figures.n > 0 && figures.nonfinite > 0 {
-        warnings.push(format!(
-            "The loss on the {} split was not finite in {} of its batches.",
-            report.final_split, figures.nonfinite
-        ));
-    }
+    warnings.extend(figures.warnings.iter().cloned());
     let broken: Vec<u64> = report
         .train
         .iter()

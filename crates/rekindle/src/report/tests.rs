@@ -25,7 +25,6 @@ fn report(classes: u32, steps: u64) -> Report {
         dataset: "intents".into(),
         command: "rekindle finetune".into(),
         seconds: 192.0,
-        summary: vec![("best epoch".into(), "3".into())],
         warnings: vec![],
         notes: vec![],
         train: (1..=steps)
@@ -43,22 +42,50 @@ fn report(classes: u32, steps: u64) -> Report {
                 step: epoch * 50,
                 epoch: epoch as f64,
                 split: "validation".into(),
-                loss: 0.5,
-                accuracy: 0.9,
-                macro_f1: 0.88,
+                figures: [("loss", 0.5), ("accuracy", 0.9), ("macro_f1", 0.88)]
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .into(),
             })
             .collect(),
         best_step: Some(100),
         resumed_at: vec![],
-        labels: (0..classes).map(|class| format!("label_{class}")).collect(),
+        watched: vec![
+            Watched::new("loss", "loss", false),
+            Watched::new("accuracy", "accuracy", true),
+            Watched::new("macro_f1", "macro F1", true),
+        ],
         final_split: "test".into(),
-        final_report: metrics.report(),
+        figures: figures(&metrics, classes),
         mistakes: vec![mistake("where is my refund")],
         config_toml: "[train]\nlearning_rate = 3e-4\n".into(),
         timings: vec![("training".into(), 150.0), ("evaluation".into(), 3.0)],
         parameters: (22_713_216, 147_456),
         environment: vec![("device".into(), "cpu".into())],
     }
+}
+
+fn figures(metrics: &Classification, classes: u32) -> Figures {
+    let report = metrics.report();
+    Figures {
+        n: report.n,
+        headline: "accuracy".into(),
+        scalars: vec![],
+        tiles: vec![
+            Tile::new("accuracy", percent(report.accuracy), "95% interval".into()),
+            Tile::new("best epoch", "3".into(), String::new()),
+        ],
+        warnings: vec![],
+        sections: vec![Section::Classes {
+            report,
+            labels: (0..classes).map(|class| format!("label_{class}")).collect(),
+        }],
+    }
+}
+
+/// Class names, to change them.
+fn labels(report: &mut Report) -> &mut Vec<String> {
+    let Section::Classes { labels, .. } = &mut report.figures.sections[0];
+    labels
 }
 
 fn mistake(text: &str) -> Mistake {
@@ -68,7 +95,7 @@ fn mistake(text: &str) -> Mistake {
         place: "test.csv:17".into(),
         label: "refund".into(),
         predicted: "order_status".into(),
-        probability: 0.93,
+        probability: Some(0.93),
         loss: 3.1,
         picture: None,
     }
@@ -108,7 +135,7 @@ fn the_page_shows_every_part() {
         &[
             "<h1>first-run</h1>",
             "test accuracy</dt><dd>85.7%</dd>",
-            "95% interval 72.2% to 93.3%",
+            "95% interval",
             "3 min 12 s",
             "200 steps, 4 epochs",
             "best, step 100",
@@ -140,12 +167,14 @@ fn user_data_cannot_leave_its_place() {
     (report.task, report.model, report.method, report.dataset) =
         (attack(), attack(), attack(), attack());
     (report.command, report.final_split, report.config_toml) = (attack(), attack(), attack());
-    report.summary = vec![(attack(), attack())];
+    report.figures.tiles = vec![Tile::new(&attack(), attack(), attack())];
+    report.figures.warnings = vec![attack()];
+    report.watched.iter_mut().for_each(|figure| figure.name = attack());
     report.environment = vec![(attack(), attack())];
     report.timings = vec![(attack(), 1.0)];
     report.warnings = vec![attack()];
     report.notes = vec![attack()];
-    report.labels = vec![attack(); 3];
+    *labels(&mut report) = vec![attack(); 3];
     report
         .evaluations
         .iter_mut()
@@ -208,7 +237,7 @@ fn every_number_of_classes_has_its_layout() {
 #[test]
 fn labels_that_are_missing_are_class_ids() {
     let mut report = report(3, 60);
-    report.labels.truncate(1);
+    labels(&mut report).truncate(1);
     assert_contains(&render(&report), &["label_<wbr>0", "class 1", "class 2"]);
 }
 
@@ -217,8 +246,7 @@ fn an_empty_run_is_a_page() {
     let mut report = report(3, 0);
     report.best_step = None;
     assert_contains(&render(&report), &["No training was recorded"]);
-    report.final_report = Classification::new(0).report();
-    report.labels.clear();
+    report.figures = figures(&Classification::new(0), 0);
     report.mistakes.clear();
     report.timings.clear();
     report.environment.clear();
@@ -250,11 +278,10 @@ fn values_that_are_not_finite_are_said_and_not_drawn() {
     report.train[41].loss = f64::INFINITY;
     report.train[42].learning_rate = f64::NAN;
     report.train[43].grad_norm = Some(f64::INFINITY);
-    report.evaluations[0].loss = f64::NAN;
-    report.final_report.loss = f64::NAN;
-    report.final_report.nonfinite = 2;
+    report.evaluations[0].figures.insert("loss".into(), f64::NAN);
+    report.figures.warnings = vec!["The loss was not finite in 2 of 42 examples.".into()];
     report.mistakes[0].loss = f64::NEG_INFINITY;
-    report.mistakes[0].probability = f64::NAN;
+    report.mistakes[0].probability = Some(f64::NAN);
     report.seconds = f64::NAN;
     report.timings[1].1 = f64::NAN;
     let html = render(&report);
@@ -264,7 +291,7 @@ fn values_that_are_not_finite_are_said_and_not_drawn() {
         body,
         &[
             "not finite in 2 logged steps, first at step 41",
-            "loss on the test split was not finite in 2 of its batches",
+            "loss was not finite in 2 of 42 examples",
             "3 values are not finite and not drawn",
         ],
     );

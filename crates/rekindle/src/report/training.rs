@@ -1,7 +1,7 @@
 //! The curves of a run: loss, accuracy, learning rate, gradient norm, throughput.
 
 use super::{
-    EvalPoint, Report, TrainPoint,
+    Report, TrainPoint, Watched,
     chart::{Chart, Dots, Line, Mark, smooth},
     text::{count, figure, percent, scientific},
 };
@@ -27,7 +27,7 @@ pub fn html(report: &Report) -> String {
     }
     let mut charts = loss(report);
     if !report.evaluations.is_empty() {
-        charts += &accuracy(report);
+        charts += &watched(report);
     }
     if !report.train.is_empty() {
         let rate = Line::new(
@@ -70,11 +70,11 @@ fn loss(report: &Report) -> String {
     let dots = splits(report).into_iter().map(|(split, (class, _))| Dots {
         name: split.to_owned(),
         class,
-        points: evaluated(report, split, |point| point.loss),
+        points: evaluated(report, split, "loss"),
     });
     Chart {
         title: "Loss",
-        unit: "nats per example",
+        unit: "per example",
         size: "tall",
         lines: curve(trained(report, |point| Some(point.loss))),
         dots: dots.collect(),
@@ -86,32 +86,54 @@ fn loss(report: &Report) -> String {
     .html()
 }
 
-fn accuracy(report: &Report) -> String {
+/// The watched figures behind the loss: shares in one chart, each other one in a chart of its own.
+fn watched(report: &Report) -> String {
+    let others = report.watched.iter().filter(|figure| figure.key != "loss");
+    let (shares, numbers): (Vec<_>, Vec<_>) = others.partition(|figure| figure.share);
+    let mut charts = String::new();
+    if let Some((first, rest)) = shares.split_first() {
+        charts += &figures(report, first, rest, percent, Some(1.0));
+    }
+    for number in numbers {
+        charts += &figures(report, number, &[], figure, None);
+    }
+    charts
+}
+
+/// One figure as a line with dots, others of the same unit as dashed lines.
+fn figures(
+    report: &Report,
+    first: &Watched,
+    others: &[&Watched],
+    format: Format,
+    ceiling: Option<f64>,
+) -> String {
     let splits = splits(report);
-    let line = |split: &str, name: &str, class, value: fn(&EvalPoint) -> f64| {
-        Line::new(
-            &format!("{split} {name}"),
-            class,
-            evaluated(report, split, value),
-        )
+    let line = |split: &str, class, figure: &Watched| {
+        let points = evaluated(report, split, &figure.key);
+        Line::new(&format!("{split} {}", figure.name), class, points)
     };
-    let f1 = splits
-        .iter()
-        .map(|&(split, (_, dashed))| line(split, "macro F1", dashed, |point| point.macro_f1));
-    let share = splits
-        .iter()
-        .map(|&(split, (class, _))| line(split, "accuracy", class, |point| point.accuracy));
+    let mut lines = Vec::new();
+    for figure in others {
+        let dashed = splits.iter().map(|&(split, (_, class))| line(split, class, figure));
+        lines.extend(dashed);
+    }
+    lines.extend(splits.iter().map(|&(split, (class, _))| line(split, class, first)));
     let dots = splits.iter().map(|&(split, (class, _))| Dots {
         name: String::new(),
         class,
-        points: evaluated(report, split, |point| point.accuracy),
+        points: evaluated(report, split, &first.key),
     });
+    let mut letters = first.name.chars();
+    let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let title: String = capital.into_iter().chain(letters).collect();
+    let unit = if first.share { "share" } else { "" };
     Chart {
         dots: dots.collect(),
         marks: best(report, false),
         from_zero: false,
-        ceiling: Some(1.0),
-        ..small("Accuracy", "share", f1.chain(share).collect(), percent)
+        ceiling,
+        ..small(&title, unit, lines, format)
     }
     .html()
 }
@@ -164,13 +186,16 @@ fn trained(report: &Report, value: fn(&TrainPoint) -> Option<f64>) -> Vec<(f64, 
         .collect()
 }
 
-fn evaluated(report: &Report, split: &str, value: fn(&EvalPoint) -> f64) -> Vec<(f64, f64)> {
+fn evaluated(report: &Report, split: &str, key: &str) -> Vec<(f64, f64)> {
     let points = report
         .evaluations
         .iter()
         .filter(|point| point.split == split);
     points
-        .map(|point| (point.step as f64, value(point)))
+        .map(|point| {
+            let value = point.figures.get(key).copied();
+            (point.step as f64, value.unwrap_or(f64::NAN))
+        })
         .collect()
 }
 

@@ -385,15 +385,13 @@ fn a_directory_of_transformers() {
 }
 
 #[test]
+#[ignore = "needs ../shared/weights"]
 fn residual_networks_of_cifar() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/weights/cifar-resnet");
+    let Some(folder) = rekindle_tests::shared("weights/cifar-resnet") else {
+        return;
+    };
     for (file, tensors) in [("resnet20-12fca82f.th", 97), ("resnet32-d509ac18.th", 157)] {
-        let path = folder.join(file);
-        if !path.is_file() {
-            println!("skipped: {} is not here", path.display());
-            continue;
-        }
-        let open = PickleFile::open(&path).unwrap();
+        let open = PickleFile::open(&folder.join(file)).unwrap();
         assert_eq!(open.names().count(), tensors);
         assert!(
             open.names()

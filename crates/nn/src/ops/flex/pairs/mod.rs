@@ -312,8 +312,9 @@ mod tests {
 
     type Run = unsafe fn((Source<'_>, Source<'_>), [usize; 3], Option<&[f32]>) -> Vec<f32>;
 
-    /// The kernels that this CPU can run, with the bits of their factors.
-    fn kernels() -> Vec<(&'static str, Run, Precision)> {
+    /// The kernels that this CPU can run, with the bits of their factors: all, or those of one precision. With none, the
+    /// calling test counts as skipped.
+    fn kernels(only: Option<Precision>) -> Vec<(&'static str, Run, Precision)> {
         let mut kernels: Vec<(_, Run, _)> = Vec::new();
         if dot::available() {
             kernels.push(("dot", whole::<dot::Dot, 1>, Precision::Bf16));
@@ -322,10 +323,10 @@ mod tests {
             kernels.push(("amx in bf16", whole::<amx::Amx, 1>, Precision::Bf16));
             kernels.push(("amx in f32", whole::<amx::Amx, 3>, Precision::F32));
         }
-        if kernels.len() < 3 {
-            println!("skipped: kernels whose instructions this CPU has not");
-        }
-        kernels
+        kernels.retain(|(_, _, precision)| only.is_none_or(|only| only == *precision));
+        let found = (!kernels.is_empty()).then_some(kernels);
+        let found = found.ok_or("neither AVX-512 BF16 nor AMX, or not the one that is tested");
+        rekindle_tests::need(rekindle_tests::Need::Cpu, found).unwrap_or_default()
     }
 
     fn rows(values: &[f32]) -> Source<'_> {
@@ -363,7 +364,7 @@ mod tests {
                 .map(|i| x[i % outer * inner + i / outer])
                 .collect()
         };
-        for (name, run, precision) in kernels() {
+        for (name, run, precision) in kernels(None) {
             for (sizes @ [m, k, n], scale) in sizes.iter().flat_map(|&s| [(s, 1.0), (s, 1e-12)]) {
                 let (a, b) = (values(1, m * k, scale), values(2, n * k, 1.0));
                 let bias = values(3, n, scale);
@@ -408,10 +409,7 @@ mod tests {
     /// Three parts hold all bits of an f32: where one product is all there is, it is f32's to the last bit or the one beside.
     #[test]
     fn three_parts_are_f32() {
-        for (name, run, _) in kernels()
-            .into_iter()
-            .filter(|(_, _, p)| *p == Precision::F32)
-        {
+        for (name, run, _) in kernels(Some(Precision::F32)) {
             let (a, b) = (values(4, 64, 3.0), values(5, 64, 7.0));
             // SAFETY: the CPU has the kernel's instructions.
             let found = unsafe { run((rows(&a), rows(&b)), [64, 1, 64], None) };
@@ -425,7 +423,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_none() {
-        for (name, run, _) in kernels() {
+        for (name, run, _) in kernels(None) {
             for bad in [f32::NAN, f32::INFINITY] {
                 let (mut a, b) = (values(6, 40, 1.0), values(7, 40, 1.0));
                 a[3] = bad;

@@ -1,0 +1,620 @@
+//! Which column holds the text, which the label: as named, or guessed from well-known names.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use super::{Cell, Format, ReadOptions, Table, raw_value};
+use rekindle_base::near::near_misses;
+use crate::targets::canonical::{flag, number};
+use crate::{DataError, TargetKind};
+
+/// A column, by name or by its number counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Column {
+    /// The name in the header (or the field of the JSON objects), exactly.
+    Name(String),
+    /// The number, counted from 0, for a file without header. A header field that reads like the number wins.
+    Index(usize),
+}
+
+impl From<&str> for Column {
+    /// Digits are a number, everything else a name.
+    fn from(column: &str) -> Self {
+        column
+            .parse()
+            .map_or_else(|_| Self::Name(column.to_owned()), Self::Index)
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
+/// What a column is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// The text.
+    Text,
+    /// The second text of a pair.
+    TextPair,
+    /// The label.
+    Label,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::TextPair => "text_pair",
+            Self::Label => "label",
+        })
+    }
+}
+
+/// A column and why it was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedColumn {
+    /// Number in the file, counted from 0.
+    pub index: usize,
+    /// Its name; the number where there is no header.
+    pub name: String,
+    /// Why this one, for the user.
+    pub reason: String,
+}
+
+/// The columns that the examples were read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedColumns {
+    /// The file's format.
+    pub format: Format,
+    /// Whether the first row of a CSV or TSV file is a header; true for the other formats.
+    pub header: bool,
+    /// All columns of the file.
+    pub names: Vec<String>,
+    /// The text.
+    pub text: ResolvedColumn,
+    /// The second text, for pairs.
+    pub text_pair: Option<ResolvedColumn>,
+    /// The label columns: none, one, or several for several numbers or labels.
+    pub labels: Vec<ResolvedColumn>,
+}
+
+impl ResolvedColumns {
+    /// Numbers of the columns that are read, in the order text, second text, labels.
+    pub(crate) fn wanted(&self) -> Vec<usize> {
+        [Some(&self.text), self.text_pair.as_ref()]
+            .into_iter()
+            .flatten()
+            .chain(&self.labels)
+            .map(|column| column.index)
+            .collect()
+    }
+
+    /// Names of the label columns.
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        self.labels
+            .iter()
+            .map(|column| column.name.clone())
+            .collect()
+    }
+}
+
+/// Names of the two texts of a pair, as in GLUE and its kin.
+const PAIRS: [(&str, &str); 9] = [
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("query", "passage"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("text", "text_pair"),
+];
+/// Names of a text column: any of the first list before any of the second.
+const TEXTS: [&[&str]; 2] = [
+    &["text", "sentence", "utterance"],
+    &[
+        "sentence1",
+        "review",
+        "content",
+        "comment",
+        "tweet",
+        "message",
+        "document",
+        "query",
+        "question",
+        "body",
+        "description",
+        "headline",
+        "title",
+        "premise",
+        "phrase",
+        "input",
+    ],
+];
+/// Names of a column of classes, likewise.
+const CLASSES: [&[&str]; 2] = [
+    &["label", "labels", "target", "class"],
+    &[
+        "category",
+        "intent",
+        "sentiment",
+        "topic",
+        "emotion",
+        "tag",
+        "type",
+        "label_text",
+        "y",
+    ],
+];
+/// Names of a column of sets of labels, likewise.
+const LABEL_SETS: [&[&str]; 2] = [
+    &[
+        "labels",
+        "tags",
+        "genres",
+        "categories",
+        "topics",
+        "keywords",
+    ],
+    &[
+        "label", "tag", "genre", "category", "topic", "emotions", "intents", "target", "targets",
+    ],
+];
+/// Names of a column of numbers to predict, likewise.
+const NUMBERS: [&[&str]; 2] = [
+    &["score", "rating", "similarity", "similarity_score", "stars"],
+    &["label", "labels", "target", "value", "y", "price"],
+];
+/// Names of columns that are neither.
+const IDS: &[&str] = &[
+    "",
+    "id",
+    "idx",
+    "index",
+    "guid",
+    "uid",
+    "uuid",
+    "unnamed: 0",
+    "__index_level_0__",
+];
+
+/// Rows looked at to tell a header from data and a label from text.
+const SAMPLE: usize = 10_000;
+
+/// Names of a label column for a kind of target.
+fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
+    match kind {
+        TargetKind::Class => CLASSES,
+        TargetKind::Classes => LABEL_SETS,
+        TargetKind::Real => NUMBERS,
+    }
+}
+
+/// Whether a header name is one we know.
+fn is_known(name: &str, kind: TargetKind) -> bool {
+    let name = normal(name);
+    !name.is_empty()
+        && (PAIRS.iter().any(|&(a, b)| name == a || name == b)
+            || TEXTS
+                .iter()
+                .chain(&label_tiers(kind))
+                .any(|tier| tier.contains(&name.as_str()))
+            || IDS.contains(&name.as_str()))
+}
+
+fn normal(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
+/// Decides whether the first row of a delimited file is a header, where the user did not say.
+///
+/// In this order: columns asked for by name mean a header; a value that comes again further down in its column, or
+/// a number, means data; a well-known name means a header; otherwise it is unclear, which is an error.
+pub(crate) fn is_header(
+    path: &Path,
+    options: &ReadOptions,
+    first_row: &[String],
+    mut rows_below: impl Iterator<Item = Vec<String>>,
+) -> Result<bool, DataError> {
+    let mut asked = [&options.text, &options.text_pair]
+        .into_iter()
+        .flatten()
+        .chain(&options.labels);
+    if asked.any(|column| matches!(column, Column::Name(_))) {
+        return Ok(true);
+    }
+    let digits = |field: &str| field.bytes().any(|byte| byte.is_ascii_digit());
+    let number = |field: &String| digits(field) && field.trim().parse::<f64>().is_ok();
+    let repeated = |row: Vec<String>| {
+        row.iter()
+            .zip(first_row)
+            .any(|(below, first)| !first.is_empty() && below == first)
+    };
+    if first_row.iter().any(number) || rows_below.by_ref().take(SAMPLE).any(repeated) {
+        return Ok(false);
+    }
+    if first_row
+        .iter()
+        .any(|field| is_known(field, options.target))
+    {
+        return Ok(true);
+    }
+    Err(DataError::HeaderUnclear {
+        path: path.to_owned(),
+        first_row: first_row.to_vec(),
+    })
+}
+
+/// Finds the columns of `table`.
+pub(crate) fn resolve(
+    path: &Path,
+    table: &dyn Table,
+    options: &ReadOptions,
+) -> Result<ResolvedColumns, DataError> {
+    let chooser = Chooser {
+        path,
+        table,
+        names: table.columns(),
+    };
+    let mut text = chooser.named(Role::Text, options.text.as_ref())?;
+    let mut text_pair = chooser.named(Role::TextPair, options.text_pair.as_ref())?;
+    let mut labels = Vec::with_capacity(options.labels.len());
+    for label in &options.labels {
+        labels.extend(chooser.named(Role::Label, Some(label))?);
+    }
+    check_distinct(path, text.as_ref(), text_pair.as_ref(), &labels)?;
+
+    if table.has_header() {
+        let taken = |index: usize, columns: &[&Option<ResolvedColumn>]| {
+            columns
+                .iter()
+                .any(|column| column.as_ref().is_some_and(|column| column.index == index))
+        };
+        let is_label = |index: usize, labels: &[ResolvedColumn]| {
+            labels.iter().any(|column| column.index == index)
+        };
+        if labels.is_empty() {
+            let tiers = label_tiers(options.target);
+            let guess = chooser.by_name(Role::Label, &tiers, |index| {
+                taken(index, &[&text, &text_pair])
+            })?;
+            labels.extend(guess);
+        }
+        if text.is_none() && text_pair.is_none() {
+            (text, text_pair) = chooser.pair(|index| is_label(index, &labels));
+        }
+        if text.is_none() {
+            text = chooser.by_name(Role::Text, &TEXTS, |index| {
+                taken(index, &[&text_pair]) || is_label(index, &labels)
+            })?;
+        }
+        if text.is_none() {
+            text = chooser.only_one_left(Role::Text, |index| {
+                taken(index, &[&text_pair]) || is_label(index, &labels)
+            })?;
+        }
+        if labels.is_empty() && options.require_label {
+            let is_text = |index: usize| taken(index, &[&text, &text_pair]);
+            labels = match options.target {
+                TargetKind::Classes => chooser.flags_left(is_text)?,
+                _ => Vec::new(),
+            };
+            if labels.is_empty() {
+                labels.extend(chooser.only_one_left(Role::Label, is_text)?);
+            }
+        }
+    } else if text.is_none() && text_pair.is_none() {
+        let several = labels.len() > 1;
+        let (found, label) = chooser.by_content(&labels, options.target)?;
+        text = found;
+        if !several {
+            labels = label.into_iter().collect();
+        }
+    } else if let (2, Some(only), None, true, true) = (
+        chooser.names.len(),
+        &text,
+        &text_pair,
+        labels.is_empty(),
+        options.require_label,
+    ) {
+        labels.push(chooser.column(1 - only.index, "the only other column"));
+    }
+
+    let none = |role| DataError::NoColumn {
+        path: path.to_owned(),
+        role,
+        found: chooser.names.to_vec(),
+    };
+    let text = text.ok_or_else(|| none(Role::Text))?;
+    if options.require_label && labels.is_empty() {
+        return Err(none(Role::Label));
+    }
+    if options.target == TargetKind::Class && labels.len() > 1 {
+        return Err(DataError::SeveralLabels {
+            path: path.to_owned(),
+            columns: labels.into_iter().map(|column| column.name).collect(),
+        });
+    }
+    for (role, column) in [
+        (Role::Text, Some(&text)),
+        (Role::TextPair, text_pair.as_ref()),
+    ]
+    .into_iter()
+    .chain(labels.iter().map(|label| (Role::Label, Some(label))))
+    {
+        if let Some(column) = column {
+            table.check(column.index, role)?;
+        }
+    }
+    Ok(ResolvedColumns {
+        format: table.format(),
+        header: table.has_header(),
+        names: chooser.names.to_vec(),
+        text,
+        text_pair,
+        labels,
+    })
+}
+
+/// No column can serve two purposes.
+fn check_distinct(
+    path: &Path,
+    text: Option<&ResolvedColumn>,
+    text_pair: Option<&ResolvedColumn>,
+    labels: &[ResolvedColumn],
+) -> Result<(), DataError> {
+    let texts = [(Role::Text, text), (Role::TextPair, text_pair)];
+    let texts = texts
+        .into_iter()
+        .filter_map(|(role, column)| Some((role, column?)));
+    let roles: Vec<(Role, &ResolvedColumn)> = texts
+        .chain(labels.iter().map(|label| (Role::Label, label)))
+        .collect();
+    for (i, (first, a)) in roles.iter().enumerate() {
+        for (second, b) in &roles[i + 1..] {
+            if a.index == b.index {
+                return Err(DataError::SameColumn {
+                    path: path.to_owned(),
+                    column: a.name.clone(),
+                    first: *first,
+                    second: *second,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Chooser<'a> {
+    path: &'a Path,
+    table: &'a dyn Table,
+    names: &'a [String],
+}
+
+impl Chooser<'_> {
+    fn column(&self, index: usize, reason: impl Into<String>) -> ResolvedColumn {
+        ResolvedColumn {
+            index,
+            name: self.names[index].clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The column the user asked for.
+    fn named(
+        &self,
+        role: Role,
+        wanted: Option<&Column>,
+    ) -> Result<Option<ResolvedColumn>, DataError> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let name = wanted.to_string();
+        let matches: Vec<usize> = (0..self.names.len())
+            .filter(|&index| self.names[index] == name)
+            .collect();
+        match (matches.as_slice(), wanted) {
+            (&[index], _) => Ok(Some(self.column(index, "as named"))),
+            ([], &Column::Index(index))
+                if index < self.names.len() && self.table.format() != Format::Jsonl =>
+            {
+                Ok(Some(self.column(index, "as numbered")))
+            }
+            ([], _) => Err(DataError::MissingColumn {
+                path: self.path.to_owned(),
+                role,
+                near: near_misses(&name, self.names.iter().map(String::as_str)),
+                wanted: name,
+                found: self.names.to_vec(),
+            }),
+            (several, _) => Err(DataError::DuplicateColumn {
+                path: self.path.to_owned(),
+                role,
+                wanted: name,
+                count: several.len(),
+            }),
+        }
+    }
+
+    /// The one column whose name is in the first tier that has any.
+    fn by_name(
+        &self,
+        role: Role,
+        tiers: &[&[&str]],
+        taken: impl Fn(usize) -> bool,
+    ) -> Result<Option<ResolvedColumn>, DataError> {
+        for tier in tiers {
+            let matches: Vec<usize> = (0..self.names.len())
+                .filter(|&index| {
+                    !taken(index) && tier.contains(&normal(&self.names[index]).as_str())
+                })
+                .collect();
+            match matches.as_slice() {
+                [] => {}
+                &[index] => return Ok(Some(self.column(index, "by its name"))),
+                several => return Err(self.ambiguous(role, several)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Both texts of a pair.
+    fn pair(
+        &self,
+        taken: impl Fn(usize) -> bool,
+    ) -> (Option<ResolvedColumn>, Option<ResolvedColumn>) {
+        let find = |wanted: &str| {
+            (0..self.names.len())
+                .find(|&index| !taken(index) && normal(&self.names[index]) == wanted)
+        };
+        PAIRS
+            .iter()
+            .find_map(|&(first, second)| {
+                let reason = "a well-known pair of names";
+                Some((
+                    Some(self.column(find(first)?, reason)),
+                    Some(self.column(find(second)?, reason)),
+                ))
+            })
+            .unwrap_or((None, None))
+    }
+
+    /// The only column that has no purpose yet and does not look like an id.
+    fn only_one_left(
+        &self,
+        role: Role,
+        taken: impl Fn(usize) -> bool,
+    ) -> Result<Option<ResolvedColumn>, DataError> {
+        let left: Vec<usize> = (0..self.names.len())
+            .filter(|&index| !taken(index) && !IDS.contains(&normal(&self.names[index]).as_str()))
+            .collect();
+        match left.as_slice() {
+            [] => Ok(None),
+            &[index] => Ok(Some(self.column(index, "the only column left"))),
+            several => Err(self.ambiguous(role, several)),
+        }
+    }
+
+    /// All columns that have no purpose yet and do not look like ids, if they are at least two and hold 0 and 1 only.
+    fn flags_left(&self, taken: impl Fn(usize) -> bool) -> Result<Vec<ResolvedColumn>, DataError> {
+        let left: Vec<usize> = (0..self.names.len())
+            .filter(|&index| !taken(index) && !IDS.contains(&normal(&self.names[index]).as_str()))
+            .collect();
+        if left.len() < 2 {
+            return Ok(Vec::new());
+        }
+        for row in self.table.rows(&left).take(SAMPLE) {
+            let Ok(cells) = row?.cells else { continue };
+            for cell in cells {
+                let value = raw_value(cell);
+                if value.is_missing() || flag(&value).is_none() {
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        let column = |index| self.column(index, "0 and 1 only, as all columns that are left");
+        Ok(left.into_iter().map(column).collect())
+    }
+
+    /// Text and label of a file without header: of two columns, the label is the one with few distinct values, or the
+    /// only one of numbers where numbers are learned.
+    fn by_content(
+        &self,
+        labels: &[ResolvedColumn],
+        kind: TargetKind,
+    ) -> Result<(Option<ResolvedColumn>, Option<ResolvedColumn>), DataError> {
+        match (self.names.len(), labels.first().cloned()) {
+            (1, None) => Ok((Some(self.column(0, "the only column")), None)),
+            (2, Some(label)) if labels.len() == 1 => Ok((
+                Some(self.column(1 - label.index, "the only other column")),
+                Some(label),
+            )),
+            (2, None) if kind == TargetKind::Real => {
+                let label = match [self.is_numeric(0)?, self.is_numeric(1)?] {
+                    [true, false] => 0,
+                    [false, true] => 1,
+                    _ => return Err(self.ambiguous(Role::Label, &[0, 1])),
+                };
+                Ok((
+                    Some(self.column(1 - label, "the only other column")),
+                    Some(self.column(label, "numbers only")),
+                ))
+            }
+            (2, None) => {
+                let [first, second] = [self.distinct(0)?, self.distinct(1)?];
+                let (label, few, rows) = match first.0.cmp(&second.0) {
+                    std::cmp::Ordering::Less => (0, first.0, first.1),
+                    std::cmp::Ordering::Greater => (1, second.0, second.1),
+                    std::cmp::Ordering::Equal => return Err(self.ambiguous(Role::Label, &[0, 1])),
+                };
+                // Two columns of free text are a pair or something else, but not a text and its label.
+                if rows >= 20 && few * 2 > rows {
+                    return Err(self.ambiguous(Role::Label, &[0, 1]));
+                }
+                let reason = format!("{few} distinct values in {rows} rows");
+                Ok((
+                    Some(self.column(1 - label, "the only other column")),
+                    Some(self.column(label, reason)),
+                ))
+            }
+            (_, label) => {
+                let left: Vec<usize> = (0..self.names.len())
+                    .filter(|&i| labels.iter().all(|label| label.index != i))
+                    .collect();
+                match left.as_slice() {
+                    [] => Ok((None, label)),
+                    &[only] if labels.len() > 1 => {
+                        Ok((Some(self.column(only, "the only other column")), label))
+                    }
+                    left => Err(self.ambiguous(Role::Text, left)),
+                }
+            }
+        }
+    }
+
+    /// Distinct values and rows of a column, in the sample.
+    fn distinct(&self, index: usize) -> Result<(usize, usize), DataError> {
+        let mut values = HashSet::new();
+        let mut rows = 0;
+        for row in self.table.rows(&[index]).take(SAMPLE) {
+            if let Ok([Cell::Text(value)]) = row?.cells.as_deref() {
+                values.insert(value.clone());
+                rows += 1;
+            }
+        }
+        Ok((values.len(), rows))
+    }
+
+    /// Whether a column holds numbers only, in the sample.
+    fn is_numeric(&self, index: usize) -> Result<bool, DataError> {
+        for row in self.table.rows(&[index]).take(SAMPLE) {
+            if let Ok([cell]) = row?.cells.as_deref() {
+                let value = raw_value(cell.clone());
+                if !value.is_missing() && number(&value, "").is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn ambiguous(&self, role: Role, candidates: &[usize]) -> DataError {
+        DataError::AmbiguousColumn {
+            path: self.path.to_owned(),
+            role,
+            candidates: candidates
+                .iter()
+                .map(|&index| self.names[index].clone())
+                .collect(),
+        }
+    }
+}

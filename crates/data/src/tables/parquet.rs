@@ -1,0 +1,295 @@
+//! Parquet, through the record API (no Arrow). The place of a row is its number, counted from 1.
+
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
+
+use super::{Cell, Format, Role, Row, Table};
+use crate::DataError;
+use crate::guard::guarded;
+
+/// A file may become so much text, whatever its size, in bytes.
+const TEXT: usize = 256 << 20;
+/// Beyond that, at most so many bytes of text a byte of the file: repeated text compresses well, but not that well.
+const RATIO: usize = 1000;
+
+pub(super) struct Parquet {
+    path: PathBuf,
+    /// Size of the file, in bytes.
+    size: usize,
+    reader: SerializedFileReader<File>,
+    columns: Vec<String>,
+}
+
+impl Parquet {
+    pub fn open(path: &Path, file: &File) -> Result<Self, DataError> {
+        let file = file.try_clone().map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let size = file.metadata().map_or(0, |metadata| metadata.len()) as usize;
+        let reader = guarded(|| SerializedFileReader::new(file))
+            .map_err(|panic| damaged(path, panic))?
+            .map_err(|error| unreadable(path, &error))?;
+        let columns = reader
+            .metadata()
+            .file_metadata()
+            .schema()
+            .get_fields()
+            .iter()
+            .map(|field| field.name().to_owned())
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            size,
+            reader,
+            columns,
+        })
+    }
+
+    /// Refuses columns whose pages unpack to far more than they hold.
+    fn check_sizes(&self, columns: &[usize]) -> Result<(), DataError> {
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        for group in self.reader.metadata().row_groups() {
+            for (leaf, chunk) in group.columns().iter().enumerate() {
+                let is_wanted = columns.contains(&schema.get_column_root_idx(leaf));
+                let unpacked = usize::try_from(chunk.uncompressed_size()).unwrap_or(usize::MAX);
+                let packed = usize::try_from(chunk.compressed_size()).unwrap_or(0);
+                if is_wanted && unpacked > TEXT && unpacked / RATIO > packed {
+                    return Err(DataError::ParquetSize {
+                        path: self.path.clone(),
+                        packed,
+                        unpacked,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn root(&self) -> &Type {
+        self.reader.metadata().file_metadata().schema()
+    }
+}
+
+impl Table for Parquet {
+    fn format(&self) -> Format {
+        Format::Parquet
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn check(&self, index: usize, role: Role) -> Result<(), DataError> {
+        let column = &self.root().get_fields()[index];
+        if is_text(column) || (role == Role::Label && (is_scalar(column) || is_list(column))) {
+            return Ok(());
+        }
+        let expected = if role == Role::Label {
+            "strings, numbers, booleans or lists of them"
+        } else {
+            "strings"
+        };
+        let found = if column.is_group() {
+            "a nested column".to_owned()
+        } else if column.get_physical_type() == PhysicalType::BYTE_ARRAY {
+            "bytes that are not marked as UTF-8".to_owned()
+        } else {
+            format!("{:?}", column.get_physical_type())
+        };
+        Err(DataError::UnsupportedColumn {
+            path: self.path.clone(),
+            column: self.columns[index].clone(),
+            role,
+            expected,
+            found,
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        wanted: &[usize],
+    ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a> {
+        let wanted = wanted.to_vec();
+        // A projection keeps the schema's order and cannot be empty.
+        let mut projected = wanted.clone();
+        projected.sort_unstable();
+        projected.dedup();
+        if projected.is_empty() && !self.columns.is_empty() {
+            projected.push(0);
+        }
+        if let Err(error) = self.check_sizes(&projected) {
+            return Box::new(std::iter::once(Err(error)));
+        }
+        let fields = projected
+            .iter()
+            .map(|&index| self.root().get_fields()[index].clone())
+            .collect();
+        let rows = guarded(|| {
+            Type::group_type_builder(self.root().name())
+                .with_fields(fields)
+                .build()
+                .and_then(|projection| RowIter::from_file(Some(projection), &self.reader))
+        });
+        let mut rows = match rows.map_err(|panic| damaged(&self.path, panic)) {
+            Ok(Ok(rows)) => rows,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+            Ok(Err(error)) => {
+                return Box::new(std::iter::once(Err(unreadable(&self.path, &error))));
+            }
+        };
+        let at: Vec<usize> = wanted
+            .iter()
+            .filter_map(|index| projected.iter().position(|other| other == index))
+            .collect();
+        // Nothing is read behind a row that could not be.
+        let mut ended = false;
+        let next = std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let row = match guarded(|| rows.next()) {
+                Ok(row) => row?.map_err(|error| unreadable(&self.path, &error)),
+                Err(panic) => Err(damaged(&self.path, panic)),
+            };
+            ended = row.is_err();
+            Some(row)
+        });
+        let mut text = 0;
+        Box::new((1..).zip(next).map(move |(line, row)| {
+            let row = row?;
+            let mut cells: Vec<Cell> = row
+                .into_columns()
+                .into_iter()
+                .map(|(_, field)| cell(field))
+                .collect();
+            text += cells.iter().map(Cell::size).sum::<usize>();
+            if text > TEXT && text / RATIO > self.size {
+                return Err(DataError::ParquetSize {
+                    path: self.path.clone(),
+                    packed: self.size,
+                    unpacked: text,
+                });
+            }
+            // No column is wanted twice, so each cell can be moved out.
+            let cells = at
+                .iter()
+                .map(|&index| std::mem::replace(&mut cells[index], Cell::Missing))
+                .collect();
+            Ok(Row {
+                line,
+                cells: Ok(cells),
+            })
+        }))
+    }
+}
+
+fn is_text(column: &Type) -> bool {
+    column.is_primitive()
+        && column.get_physical_type() == PhysicalType::BYTE_ARRAY
+        && (matches!(
+            column.get_basic_info().logical_type_ref(),
+            Some(LogicalType::String | LogicalType::Enum | LogicalType::Json)
+        ) || matches!(
+            column.get_basic_info().converted_type(),
+            ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
+        ))
+}
+
+/// Whether a column holds numbers or booleans.
+fn is_scalar(column: &Type) -> bool {
+    let is_time = matches!(
+        column.get_basic_info().logical_type_ref(),
+        Some(LogicalType::Date | LogicalType::Time(_) | LogicalType::Timestamp(_))
+    );
+    let is_decimal = column.get_basic_info().converted_type() == ConvertedType::DECIMAL;
+    column.is_primitive()
+        && !is_time
+        && (is_decimal
+            || !matches!(
+                column.get_physical_type(),
+                PhysicalType::INT96 | PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY
+            ))
+}
+
+/// Whether a column holds lists of text, numbers or booleans.
+fn is_list(column: &Type) -> bool {
+    let is_element = |element: &Type| is_text(element) || is_scalar(element);
+    let marked = column.get_basic_info().converted_type() == ConvertedType::LIST;
+    if !(column.is_group() && marked) {
+        return column.is_primitive()
+            && column.get_basic_info().has_repetition()
+            && column.get_basic_info().repetition() == Repetition::REPEATED
+            && is_element(column);
+    }
+    match column.get_fields() {
+        [repeated] if repeated.is_group() => match repeated.get_fields() {
+            [element] => element.is_primitive() && is_element(element),
+            _ => false,
+        },
+        [repeated] => is_element(repeated),
+        _ => false,
+    }
+}
+
+fn cell(field: Field) -> Cell {
+    match field {
+        Field::Null => Cell::Missing,
+        Field::Str(text) => Cell::Text(text),
+        Field::Bool(value) => Cell::Bool(value),
+        Field::Byte(number) => Cell::Int(number.into()),
+        Field::Short(number) => Cell::Int(number.into()),
+        Field::Int(number) => Cell::Int(number.into()),
+        Field::Long(number) => Cell::Int(number),
+        Field::UByte(number) => Cell::Int(number.into()),
+        Field::UShort(number) => Cell::Int(number.into()),
+        Field::UInt(number) => Cell::Int(number.into()),
+        Field::ULong(number) => {
+            i64::try_from(number).map_or(Cell::Other("an integer above 2^63"), Cell::Int)
+        }
+        Field::Float16(number) => Cell::Real(number.to_f64()),
+        // The shortest decimal that names the float: 0.1 stays 0.1.
+        Field::Float(number) => Cell::Real(number.to_string().parse().unwrap_or(f64::from(number))),
+        Field::Double(number) => Cell::Real(number),
+        Field::Decimal(_) => field
+            .to_string()
+            .parse()
+            .map_or(Cell::Other("a decimal that is no number"), Cell::Real),
+        Field::ListInternal(list) => list
+            .elements()
+            .iter()
+            .map(|element| cell(element.clone()).element())
+            .collect::<Option<Vec<_>>>()
+            .map_or(Cell::Other("a list of lists, groups or nulls"), Cell::List),
+        Field::Bytes(_) => Cell::Other("bytes"),
+        Field::Group(_) | Field::MapInternal(_) => Cell::Other("a nested value"),
+        _ => Cell::Other("a date or time"),
+    }
+}
+
+/// The error for a file that the reader panics on.
+fn damaged(path: &Path, panic: String) -> DataError {
+    DataError::Parquet {
+        path: path.to_owned(),
+        message: format!("the reader gave up on a damaged part ({panic})"),
+    }
+}
+
+fn unreadable(path: &Path, error: &ParquetError) -> DataError {
+    let message = match error {
+        ParquetError::General(message) | ParquetError::EOF(message) => message.clone(),
+        other => other.to_string(),
+    };
+    DataError::Parquet {
+        path: path.to_owned(),
+        message,
+    }
+}

@@ -1,0 +1,154 @@
+//! A look at an unknown file: what it holds and how it would be read. For `rekindle init`.
+
+use std::path::Path;
+
+use super::columns::{self, ResolvedColumns};
+use super::{
+    Cell, Format, ReadOptions, Row, Source, Table, hint_of_sets, raw_value, to_example, with_target,
+};
+use crate::targets::Looker;
+use crate::targets::canonical::{SetForm, flag};
+use crate::{DataError, Example, Place, TargetHint, TargetKind};
+
+/// Rows shown.
+const SHOWN: usize = 3;
+
+/// What [`sniff`] saw.
+#[derive(Debug)]
+pub struct Sniffed {
+    /// The file's format.
+    pub format: Format,
+    /// Whether the first row is a header; `None` where that cannot be told and the file was looked at as if it were.
+    pub header: Option<bool>,
+    /// Names of all columns; numbers where there is no header.
+    pub names: Vec<String>,
+    /// The columns that [`read_examples`](super::read_examples) would take, with reasons, or the error it would give.
+    pub columns: Result<ResolvedColumns, DataError>,
+    /// Rows below the header.
+    pub rows: usize,
+    /// Rows that are no good examples for these columns.
+    pub bad_rows: usize,
+    /// What the labels of the good rows look like.
+    pub hint: TargetHint,
+    /// Columns of 0 and 1 only that have no other purpose: labels of a multi-label task, if they are several.
+    pub binary_columns: Vec<String>,
+    /// The first rows, one value for each column.
+    pub examples: Vec<Vec<String>>,
+}
+
+/// Looks at a file: columns, rows, labels, and a guess which column is what where `options` do not say.
+///
+/// # Errors
+/// Where the file cannot be read at all; unclear columns are part of the answer.
+pub fn sniff(path: &Path, options: &ReadOptions) -> Result<Sniffed, DataError> {
+    let source = Source::load(path, options)?;
+    match source.table(path, options) {
+        Ok(table) => {
+            let columns = columns::resolve(path, table.as_ref(), options);
+            look(
+                path,
+                table.as_ref(),
+                Some(table.has_header()),
+                columns,
+                options,
+            )
+        }
+        Err(unclear @ DataError::HeaderUnclear { .. }) => {
+            let table = source.table(
+                path,
+                &ReadOptions {
+                    header: Some(true),
+                    ..options.clone()
+                },
+            )?;
+            look(path, table.as_ref(), None, Err(unclear), options)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn look(
+    path: &Path,
+    table: &dyn Table,
+    header: Option<bool>,
+    columns: Result<ResolvedColumns, DataError>,
+    options: &ReadOptions,
+) -> Result<Sniffed, DataError> {
+    let names = table.columns().to_vec();
+    let all: Vec<usize> = (0..names.len()).collect();
+    let mut examples = Vec::new();
+    for row in table.rows(&all).take(SHOWN) {
+        if let Ok(cells) = row?.cells {
+            examples.push(cells.iter().map(Cell::to_string).collect());
+        }
+    }
+
+    let (mut rows, mut readable) = (0, 0);
+    let mut good: Vec<Example> = Vec::new();
+    // Whether each column holds flags only, once it holds anything.
+    let mut flags: Vec<Option<bool>> = vec![None; names.len()];
+    for row in table.rows(&all) {
+        let Row { line, cells } = row?;
+        rows += 1;
+        let Ok(cells) = cells else { continue };
+        let place = Place {
+            path: path.into(),
+            line,
+        };
+        if let Ok(columns) = &columns {
+            let wanted = columns.wanted().into_iter();
+            let wanted = wanted.map(|index| cells[index].clone()).collect();
+            good.extend(to_example(wanted, columns, place).ok());
+        } else {
+            readable += 1;
+        }
+        for (flags, cell) in flags.iter_mut().zip(cells) {
+            let value = raw_value(cell);
+            if !value.is_missing() {
+                *flags = Some(flags.unwrap_or(true) && flag(&value).is_some());
+            }
+        }
+    }
+    let mut hint = TargetHint::default();
+    let mut good_rows = readable;
+    if let Ok(columns) = &columns {
+        let names = columns.label_names();
+        let mut looker = Looker::new(names.iter().cloned());
+        let options = ReadOptions {
+            require_label: true,
+            ..options.clone()
+        };
+        let targets = good.iter().filter_map(|example| example.label.as_ref());
+        let form = SetForm::of(names.len(), options.separator, targets);
+        let mut labelled = Vec::new();
+        for example in good {
+            if let Ok((raw, example)) = with_target(example, &names, &options, form) {
+                raw.iter().for_each(|raw| looker.look(raw));
+                labelled.push(example);
+            }
+        }
+        good_rows += labelled.len();
+        hint = match options.target {
+            TargetKind::Classes => hint_of_sets(&labelled, form, &names),
+            _ => looker.hint(),
+        };
+    }
+    let text = columns
+        .as_ref()
+        .map_or(names.len(), |columns| columns.text.index);
+    let binary_columns = (0..names.len())
+        .filter(|&index| index != text && flags[index] == Some(true))
+        .map(|index| names[index].clone())
+        .collect();
+    Ok(Sniffed {
+        format: table.format(),
+        header,
+        names,
+        columns,
+        rows,
+        bad_rows: rows - good_rows,
+        hint,
+        binary_columns,
+        examples,
+    })
+}

@@ -1,0 +1,502 @@
+//! What is learned: class ids, sets of labels, numbers; and the way there from what a file says.
+//!
+//! | step | type |
+//! |---|---|
+//! | a label cell as written | [`RawValue`] |
+//! | what a column of them looks like | [`TargetHint`] |
+//! | one form for each kind of target, checked row by row | [`RawTarget`], made by `read_examples` |
+//! | names of classes, labels or numbers | [`TargetEncoder`]: [`LabelMap`], [`LabelSet`], [`RealTargets`] |
+//! | what a loss reads | [`Targets`] |
+
+pub(crate) mod canonical;
+mod classes;
+mod hint;
+mod label_set;
+
+use std::fmt;
+
+use crate::example::file_of;
+use crate::{BadReason, DataError, Example, Place, RawTarget, RawValue, ReadOutcome};
+
+pub use classes::LabelMap;
+pub(crate) use classes::by_value;
+pub(crate) use hint::Looker;
+pub use hint::{Input, TargetHint};
+pub use label_set::LabelSet;
+
+/// The kinds of targets. What [`read_examples`](crate::read_examples) makes of a row's label depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TargetKind {
+    /// One class of several. The label is one value, as written; blank is no label.
+    #[default]
+    Class,
+    /// Any number of labels (multi-label). The label becomes one list of names, each once, blanks dropped. A file
+    /// writes it as a list, as text with a separator, or as several columns of 0 and 1 that are named as the labels.
+    /// An empty list is a row without any of the labels.
+    Classes,
+    /// One or several numbers (regression). The label becomes one finite `Real` for each column.
+    Real,
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Class => "classes",
+            Self::Classes => "sets of labels",
+            Self::Real => "numbers",
+        })
+    }
+}
+
+/// The targets of N examples.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Targets {
+    /// An unlabelled set.
+    #[default]
+    None,
+    /// Class ids, `[N]`, each below C.
+    Class(Vec<u32>),
+    /// Which of L labels each example has.
+    Classes {
+        /// Number of labels, L.
+        width: usize,
+        /// Row by row, `[N, L]`.
+        rows: Vec<bool>,
+    },
+    /// K numbers for each example.
+    Real {
+        /// Numbers an example, K.
+        width: usize,
+        /// Row by row, `[N, K]`, all finite.
+        values: Vec<f32>,
+    },
+}
+
+/// The target of one example.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum TargetRow<'a> {
+    /// None: the set is unlabelled.
+    None,
+    /// A class id.
+    Class(u32),
+    /// Which labels it has, `[L]`.
+    Classes(&'a [bool]),
+    /// Its numbers, `[K]`.
+    Real(&'a [f32]),
+}
+
+impl Targets {
+    /// Number of examples, N; 0 for an unlabelled set.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Class(ids) => ids.len(),
+            Self::Classes { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
+            Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
+        }
+    }
+
+    /// Whether there are no targets.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What kind they are; `None` for an unlabelled set.
+    pub fn kind(&self) -> Option<TargetKind> {
+        match self {
+            Self::None => None,
+            Self::Class(_) => Some(TargetKind::Class),
+            Self::Classes { .. } => Some(TargetKind::Classes),
+            Self::Real { .. } => Some(TargetKind::Real),
+        }
+    }
+
+    /// Values an example: 1 for a class, L labels, K numbers, 0 for an unlabelled set.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Class(_) => 1,
+            Self::Classes { width, .. } | Self::Real { width, .. } => *width,
+        }
+    }
+
+    /// The targets of these examples, in this order: those of a batch. An unlabelled set stays one.
+    ///
+    /// # Panics
+    /// Where an index is outside of the set.
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Class(ids) => Self::Class(indices.iter().map(|&i| ids[i]).collect()),
+            Self::Classes { width, rows } => Self::Classes {
+                width: *width,
+                rows: gather(rows, *width, indices),
+            },
+            Self::Real { width, values } => Self::Real {
+                width: *width,
+                values: gather(values, *width, indices),
+            },
+        }
+    }
+
+    /// The target of one example.
+    ///
+    /// # Panics
+    /// Where `index` is outside of a labelled set.
+    pub fn row(&self, index: usize) -> TargetRow<'_> {
+        match self {
+            Self::None => TargetRow::None,
+            Self::Class(ids) => TargetRow::Class(ids[index]),
+            Self::Classes { width, rows } => TargetRow::Classes(&rows[index * width..][..*width]),
+            Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
+        }
+    }
+
+    /// Class ids, `[N]`; empty where the targets are not classes.
+    pub fn class_ids(&self) -> &[u32] {
+        match self {
+            Self::Class(ids) => ids,
+            _ => &[],
+        }
+    }
+
+    /// Class ids as a tensor holds them, `[N]`; empty where the targets are not classes.
+    pub fn to_i32(&self) -> Vec<i32> {
+        // A class id is below the number of classes, which fits in 31 bits.
+        self.class_ids().iter().map(|&id| id as i32).collect()
+    }
+
+    /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
+    /// as they are, the ids of classes.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Class(ids) => ids.iter().map(|&id| id as f32).collect(),
+            Self::Classes { rows, .. } => rows.iter().map(|&on| f32::from(u8::from(on))).collect(),
+            Self::Real { values, .. } => values.clone(),
+        }
+    }
+}
+
+fn gather<T: Copy>(values: &[T], width: usize, indices: &[usize]) -> Vec<T> {
+    let rows = indices.iter().map(|&i| &values[i * width..][..width]);
+    rows.flatten().copied().collect()
+}
+
+/// Names of the numbers that are learned, one a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealTargets {
+    names: Vec<String>,
+}
+
+impl RealTargets {
+    /// The numbers by the names of their columns.
+    ///
+    /// # Errors
+    /// [`DataError::EmptyLabels`] for an empty list.
+    pub fn from_names(names: Vec<String>) -> Result<Self, DataError> {
+        match names.is_empty() {
+            true => Err(DataError::EmptyLabels),
+            false => Ok(Self { names }),
+        }
+    }
+
+    /// Names of the columns.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The numbers of one row, `[K]`.
+    ///
+    /// # Errors
+    /// [`DataError::BadExample`] for what is no finite number, [`DataError::TargetWidth`] for more or fewer numbers.
+    pub fn encode(&self, target: &RawTarget, place: &Place) -> Result<Vec<f32>, DataError> {
+        if target.0.len() != self.names.len() {
+            return Err(DataError::TargetWidth {
+                place: place.clone(),
+                expected: self.names.clone(),
+                found: target.0.len(),
+            });
+        }
+        let values = target.0.iter().zip(&self.names);
+        values
+            .map(|(value, name)| {
+                canonical::number(value, name).map_err(|reason| DataError::BadExample {
+                    place: place.clone(),
+                    reason,
+                })
+            })
+            // Checked to be in the range of f32.
+            .map(|number| number.map(|number| number as f32))
+            .collect()
+    }
+}
+
+/// From raw targets to [`Targets`], with the names of what a model puts out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetEncoder {
+    /// One class of these.
+    Class(LabelMap),
+    /// Any of these labels.
+    Classes(LabelSet),
+    /// These numbers.
+    Real(RealTargets),
+}
+
+impl From<LabelMap> for TargetEncoder {
+    fn from(labels: LabelMap) -> Self {
+        Self::Class(labels)
+    }
+}
+
+impl TargetEncoder {
+    /// The encoder for a training file as it was read: classes and labels sorted by name (by value where all are
+    /// integers), numbers in the order of their columns.
+    ///
+    /// # Errors
+    /// As [`fit_examples`](Self::fit_examples).
+    pub fn fit(kind: TargetKind, read: &ReadOutcome) -> Result<Self, DataError> {
+        Self::fit_examples(kind, &read.examples, &read.label_names)
+    }
+
+    /// The encoder for training examples. `names` are [`ReadOutcome::label_names`].
+    ///
+    /// # Errors
+    /// [`DataError::NoLabels`] or [`DataError::Unlabelled`] where labels are missing, [`DataError::OneClass`] for
+    /// nothing to tell apart.
+    pub fn fit_examples(
+        kind: TargetKind,
+        examples: &[Example],
+        names: &[String],
+    ) -> Result<Self, DataError> {
+        if kind == TargetKind::Class {
+            return Ok(Self::Class(LabelMap::from_examples(examples)?));
+        }
+        if examples.is_empty() {
+            return Err(DataError::EmptyLabels);
+        }
+        if examples.iter().all(|example| example.label.is_none()) {
+            return Err(DataError::NoLabels {
+                path: file_of(examples),
+                examples: examples.len(),
+            });
+        }
+        let encoder = Self::from_names(kind, names.to_vec())?;
+        // The rows' own labels must be among the names, or an error names the first that is not.
+        encoder.encode_all(examples)?;
+        Ok(encoder)
+    }
+
+    /// The encoder of a saved model, by its names in their order.
+    ///
+    /// # Errors
+    /// [`DataError::EmptyLabels`] or [`DataError::DuplicateLabel`].
+    pub fn from_names(kind: TargetKind, names: Vec<String>) -> Result<Self, DataError> {
+        Ok(match kind {
+            TargetKind::Class => Self::Class(LabelMap::from_names(names)?),
+            TargetKind::Classes => Self::Classes(LabelSet::from_names(names)?),
+            TargetKind::Real => Self::Real(RealTargets::from_names(names)?),
+        })
+    }
+
+    /// What kind of targets it makes.
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::Class(_) => TargetKind::Class,
+            Self::Classes(_) => TargetKind::Classes,
+            Self::Real(_) => TargetKind::Real,
+        }
+    }
+
+    /// Names of the classes, the labels or the numbers, in the order of a model's outputs.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Class(labels) => labels.names(),
+            Self::Classes(labels) => labels.names(),
+            Self::Real(numbers) => numbers.names(),
+        }
+    }
+
+    /// Number of a model's outputs: C classes, L labels or K numbers.
+    pub fn outputs(&self) -> usize {
+        self.names().len()
+    }
+
+    /// The targets of all examples.
+    ///
+    /// # Errors
+    /// As [`encode_rows`](Self::encode_rows).
+    pub fn encode_all(&self, examples: &[Example]) -> Result<Targets, DataError> {
+        self.encode_rows(
+            examples
+                .iter()
+                .map(|example| (example.label.as_ref(), &example.place)),
+        )
+    }
+
+    /// The targets of rows with their places.
+    ///
+    /// # Errors
+    /// [`DataError::Unlabelled`] for a row without a target, [`DataError::UnknownLabel`] for a label that is not among
+    /// the names, [`DataError::BadExample`] for what is no number; each with its place.
+    pub fn encode_rows<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (Option<&'a RawTarget>, &'a Place)>,
+    ) -> Result<Targets, DataError> {
+        let mut targets = match self {
+            Self::Class(_) => Targets::Class(Vec::new()),
+            Self::Classes(_) => Targets::Classes {
+                width: self.outputs(),
+                rows: Vec::new(),
+            },
+            Self::Real(_) => Targets::Real {
+                width: self.outputs(),
+                values: Vec::new(),
+            },
+        };
+        for (target, place) in rows {
+            let target = target.ok_or_else(|| DataError::Unlabelled {
+                place: place.clone(),
+            })?;
+            match (self, &mut targets) {
+                (Self::Class(labels), Targets::Class(ids)) => {
+                    let value = target.0.first().unwrap_or(&RawValue::Missing);
+                    ids.push(labels.encode(value, place)?);
+                }
+                (Self::Classes(labels), Targets::Classes { rows, .. }) => {
+                    rows.extend(labels.encode(target, place)?);
+                }
+                (Self::Real(numbers), Targets::Real { values, .. }) => {
+                    values.extend(numbers.encode(target, place)?);
+                }
+                _ => unreachable!("the targets were made for this encoder"),
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// The error of a row that has no label where one is needed.
+fn missing(column: &str) -> BadReason {
+    BadReason::MissingLabel {
+        column: column.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::path::Path;
+
+    fn place() -> Place {
+        Place {
+            path: Path::new("a.csv").into(),
+            line: 3,
+        }
+    }
+
+    fn list(names: &[&str]) -> RawTarget {
+        RawTarget(vec![RawValue::List(
+            names.iter().map(|&name| name.to_owned()).collect(),
+        )])
+    }
+
+    fn encoder(kind: TargetKind, names: &[&str]) -> TargetEncoder {
+        TargetEncoder::from_names(kind, names.iter().map(|&name| name.to_owned()).collect())
+            .unwrap()
+    }
+
+    fn encode(encoder: &TargetEncoder, raw: &[RawTarget]) -> Result<Targets, String> {
+        let place = place();
+        encoder
+            .encode_rows(raw.iter().map(|raw| (Some(raw), &place)))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_kind_is_encoded_and_cut_into_batches() {
+        let classes = encode(
+            &encoder(TargetKind::Class, &["b", "a"]),
+            &["a", "b", "a"].map(RawTarget::from),
+        )
+        .unwrap();
+        assert_eq!(classes, Targets::Class(vec![1, 0, 1]));
+        let sets = encode(
+            &encoder(TargetKind::Classes, &["x", "y", "z"]),
+            &[list(&["z", "x", "z"]), list(&[]), list(&["y"])],
+        )
+        .unwrap();
+        assert_eq!(sets.to_f32(), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let numbers = encode(
+            &encoder(TargetKind::Real, &["p", "q"]),
+            &[
+                RawTarget(vec![RawValue::Real(0.5), RawValue::Int(-1)]),
+                RawTarget(vec![RawValue::from("2e2"), RawValue::Real(0.0)]),
+                RawTarget(vec![RawValue::Real(1.0), RawValue::Real(2.0)]),
+            ],
+        )
+        .unwrap();
+        assert_eq!(numbers.to_f32(), [0.5, -1.0, 200.0, 0.0, 1.0, 2.0]);
+
+        for (targets, width, kind) in [
+            (&classes, 1, TargetKind::Class),
+            (&sets, 3, TargetKind::Classes),
+            (&numbers, 2, TargetKind::Real),
+        ] {
+            assert_eq!(
+                (targets.len(), targets.width(), targets.kind()),
+                (3, width, Some(kind))
+            );
+            let batch = targets.subset(&[2, 0, 2]);
+            for (row, from) in [2, 0, 2].into_iter().enumerate() {
+                assert_eq!(batch.row(row), targets.row(from));
+            }
+            assert!(targets.subset(&[]).is_empty());
+        }
+        assert_eq!(classes.to_i32(), [1, 0, 1]);
+        assert_eq!(sets.class_ids(), [0u32; 0]);
+        assert_eq!(Targets::None.subset(&[5]), Targets::None);
+        assert_eq!(Targets::None.row(7), TargetRow::None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let sets = encoder(TargetKind::Classes, &["comedy", "drama"]);
+        let numbers = encoder(TargetKind::Real, &["p", "q"]);
+        for (encoder, raw, expect) in [
+            (
+                &sets,
+                list(&["drama", "comdy"]),
+                "a.csv:3: unknown label `comdy`; expected one of `comedy` and `drama`\nhint: did you mean `comedy`?",
+            ),
+            (
+                &sets,
+                RawTarget::from("drama"),
+                "a.csv:3: the example has no label\nhint: label or remove the row",
+            ),
+            (
+                &numbers,
+                RawTarget(vec![RawValue::Real(1.0)]),
+                "a.csv:3: expected the numbers `p` and `q`, found 1\nhint: name as many label columns",
+            ),
+            (
+                &numbers,
+                RawTarget(vec![RawValue::Real(1.0), RawValue::Real(f64::INFINITY)]),
+                "a.csv:3: expected a finite number in `q`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or set on_bad_example = \"skip\"",
+            ),
+        ] {
+            assert_eq!(encode(encoder, &[raw]).unwrap_err(), expect);
+        }
+        let none = sets.encode_rows([(None, &place())]).unwrap_err();
+        assert_eq!(
+            none.to_string(),
+            "a.csv:3: the example has no label\nhint: label or remove the row"
+        );
+        assert!(TargetEncoder::from_names(TargetKind::Real, Vec::new()).is_err());
+    }
+}

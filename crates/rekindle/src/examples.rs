@@ -1,0 +1,329 @@
+//! The examples of a run, as files have them: found, read, limited and split. Texts and pictures go the same way.
+
+use crate::{
+    Error, Observer, RunConfig,
+    config::{self, DataSource},
+    task::Modality,
+    tasks,
+};
+use rekindle_data::{
+    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
+    ResolvedColumn, TargetEncoder, TargetHint, TargetKind,
+    image::{ImageSet, image_parts, read_images},
+    read_examples,
+};
+use rekindle_hub::{Columns, DatasetKind, Hub};
+use std::path::{Path, PathBuf};
+
+/// The sets of a run.
+pub(crate) struct Splits<S> {
+    pub train: S,
+    pub validation: Option<S>,
+    pub test: Option<S>,
+    /// The dataset's name, for titles.
+    pub name: String,
+    /// Labels as written to targets, by the training file.
+    pub encoder: TargetEncoder,
+    /// What was left out or guessed, a line each.
+    pub notes: Vec<String>,
+}
+
+/// A set with what its file shows.
+pub(crate) struct Read<S> {
+    pub set: S,
+    pub hint: TargetHint,
+    pub label_names: Vec<String>,
+    /// The label columns of a table.
+    pub columns: Vec<ResolvedColumn>,
+    pub notes: Vec<String>,
+}
+
+/// Examples of one modality.
+pub(crate) trait Source: Examples {
+    const MODALITY: Modality;
+    const INPUT: Input;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error>;
+    fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error>;
+}
+
+impl Source for Vec<Example> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        const NAMED: usize = 5;
+        let outcome = read_examples(path, options)?;
+        let mut notes = Vec::new();
+        if !outcome.skipped.is_empty() {
+            let skipped = outcome.skipped.iter().take(NAMED);
+            let named: Vec<String> = skipped.map(ToString::to_string).collect();
+            let more = match outcome.skipped.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            notes.push(format!(
+                "{} rows left out: {}{more}",
+                outcome.skipped.len(),
+                named.join("; ")
+            ));
+        }
+        Ok(Read {
+            set: outcome.examples,
+            hint: outcome.hint,
+            label_names: outcome.label_names,
+            columns: outcome.columns.labels,
+            notes,
+        })
+    }
+
+    fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::fit_examples(
+            kind,
+            &read.set,
+            &read.label_names,
+        )?)
+    }
+}
+
+impl Source for ImageSet {
+    const MODALITY: Modality = Modality::Images;
+    const INPUT: Input = Input::Image;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let read = read_images(path, options)?;
+        Ok(Read {
+            set: read.set,
+            hint: read.hint,
+            label_names: read.label_names,
+            columns: read.columns,
+            notes: read.notes,
+        })
+    }
+
+    fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(read.set.encoder(kind, &read.label_names)?)
+    }
+}
+
+/// Where the sets lie.
+struct Files {
+    name: String,
+    columns: Columns,
+    train: PathBuf,
+    validation: Option<PathBuf>,
+    test: Option<PathBuf>,
+}
+
+fn files(
+    config: &RunConfig,
+    modality: Modality,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Files, Error> {
+    match config.data_source() {
+        DataSource::Files {
+            train,
+            validation,
+            test,
+        } => {
+            let name = train
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let (validation, test) = (validation.map(Path::to_owned), test.map(Path::to_owned));
+            let columns = Columns::default();
+            Ok(match modality {
+                Modality::Text => Files {
+                    name,
+                    columns,
+                    train: train.to_owned(),
+                    validation,
+                    test,
+                },
+                Modality::Images => {
+                    let parts = image_parts(train);
+                    Files {
+                        name,
+                        columns,
+                        train: parts.train,
+                        validation: validation.or(parts.validation),
+                        test: test.or(parts.test),
+                    }
+                }
+            })
+        }
+        DataSource::Dataset(name) => {
+            let found = hub.dataset(name, observer.downloads())?;
+            let (holds, fits) = match found.card.kind {
+                DatasetKind::Images => ("pictures", Modality::Images),
+                _ => ("texts", Modality::Text),
+            };
+            if fits != modality {
+                let task = crate::task::Task::of(config.task.kind(), fits);
+                return Err(Error::Setting {
+                    reason: format!(
+                        "the dataset `{name}` holds {holds}, the task is \"{}\"",
+                        config.task
+                    ),
+                    hint: match task {
+                        Some(task) => format!("set task = \"{task}\", or name another dataset"),
+                        None => "name another dataset".into(),
+                    },
+                });
+            }
+            let part = |part: &str| found.files.get(part).cloned();
+            let Some(train) = part("train") else {
+                return Err(Error::Setting {
+                    reason: format!("the dataset card of `{name}` names no `train` file"),
+                    hint: "add one to its [files]".into(),
+                });
+            };
+            Ok(Files {
+                name: name.to_owned(),
+                train,
+                validation: part("validation"),
+                test: part("test"),
+                columns: found.card.columns,
+            })
+        }
+    }
+}
+
+/// Reads every set that there is, and splits off what was not given.
+pub(crate) fn read_splits<S: Source>(
+    config: &RunConfig,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Splits<S>, Error> {
+    let files = files(config, S::MODALITY, hub, observer)?;
+    let mut notes = Vec::new();
+    let mut read = |path: &Path, limit: Option<usize>| -> Result<Read<S>, Error> {
+        let options = read_options(config, &files.columns, limit);
+        let mut read = S::read(path, &options)?;
+        read.notes.iter().for_each(|note| observer.note(note));
+        notes.append(&mut read.notes);
+        Ok(read)
+    };
+    let data = &config.data;
+    let train = read(&files.train, data.train_limit)?;
+    let given = |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
+    let mut optional = |part: Option<(PathBuf, Option<usize>)>| {
+        part.map(|(path, limit)| read(&path, limit).map(|read| read.set))
+            .transpose()
+    };
+    let validation = optional(given(&files.validation, data.validation_limit))?;
+    let test = optional(given(&files.test, data.test_limit))?;
+
+    let kind = tasks::targets_of(config.task.kind());
+    if kind == TargetKind::Class {
+        let columns = &train.columns;
+        train.hint.check_classes(&files.train, columns, S::INPUT)?;
+    }
+    let encoder = S::encoder(&train, kind)?;
+    let share = |given: &Option<S>, fraction| if given.is_some() { 0.0 } else { fraction };
+    let fractions = Fractions {
+        validation: share(&validation, data.validation_fraction),
+        test: share(&test, data.test_fraction),
+    };
+    let (train, of_validation, of_test) = if fractions.validation + fractions.test > 0.0 {
+        let parts = train.set.split(fractions, data.stratify, config.seed)?;
+        (parts.train, Some(parts.validation), Some(parts.test))
+    } else {
+        (train.set, None, None)
+    };
+    let split_off = |set: Option<S>, limit: Option<usize>| {
+        let limit = limit.map(|n| limit_of(config, n));
+        set.map(|set| set.limited(limit.as_ref()))
+            .filter(|set| set.count() > 0)
+    };
+    Ok(Splits {
+        train,
+        validation: validation.or_else(|| split_off(of_validation, data.validation_limit)),
+        test: test.or_else(|| split_off(of_test, data.test_limit)),
+        name: files.name,
+        encoder,
+        notes,
+    })
+}
+
+/// Reads one file or folder for an evaluation (`labelled`) or for predictions.
+pub(crate) fn read_set<S: Source>(
+    path: &Path,
+    config: &RunConfig,
+    labelled: bool,
+) -> Result<Read<S>, Error> {
+    let options = ReadOptions {
+        require_label: labelled,
+        ..read_options(config, &Columns::default(), None)
+    };
+    S::read(path, &options)
+}
+
+fn limit_of(config: &RunConfig, examples: usize) -> Limit {
+    Limit {
+        examples,
+        stratify: config.data.stratify,
+        seed: config.seed,
+    }
+}
+
+/// The configuration's options, with a card's columns where the configuration names none.
+pub(crate) fn read_options(
+    config: &RunConfig,
+    card: &Columns,
+    limit: Option<usize>,
+) -> ReadOptions {
+    let data = &config.data;
+    let column = |set: &config::Column| match set {
+        config::Column::Name(name) => Column::Name(name.clone()),
+        config::Column::Index(index) => Column::Index(*index),
+    };
+    let or_card = |set: &Option<config::Column>, card: &Option<String>| {
+        set.as_ref()
+            .map(column)
+            .or_else(|| card.clone().map(Column::Name))
+    };
+    ReadOptions {
+        format: data.format.map(|format| match format {
+            config::FileFormat::Csv => Format::Csv,
+            config::FileFormat::Tsv => Format::Tsv,
+            config::FileFormat::Jsonl => Format::Jsonl,
+            config::FileFormat::Parquet => Format::Parquet,
+        }),
+        text: or_card(&data.text, &card.text),
+        text_pair: or_card(&data.text_pair, &card.text_pair),
+        labels: or_card(&data.label, &card.label).into_iter().collect(),
+        target: tasks::targets_of(config.task.kind()),
+        separator: None,
+        header: data.header,
+        // The configuration has checked that it is one ASCII character.
+        delimiter: data.delimiter.map(|c| c as u8),
+        quoting: data.quoting,
+        on_bad_example: on_bad(config),
+        limit: limit.map(|n| limit_of(config, n)),
+        require_label: true,
+    }
+}
+
+/// What to do with an example that cannot be used.
+pub(crate) fn on_bad(config: &RunConfig) -> OnBad {
+    match config.data.on_bad_example {
+        config::OnBadExample::Error => OnBad::Error,
+        config::OnBadExample::Skip => OnBad::Skip,
+    }
+}
+
+/// The encoder with the model's order of labels, where the model has the same ones.
+pub(crate) fn in_order_of(
+    encoder: TargetEncoder,
+    labels: &[String],
+) -> Result<TargetEncoder, Error> {
+    let (mut of_model, mut names) = (labels.to_vec(), encoder.names().to_vec());
+    of_model.sort();
+    names.sort();
+    match of_model == names && encoder.kind() != TargetKind::Real {
+        true => Ok(TargetEncoder::from_names(encoder.kind(), labels.to_vec())?),
+        false => Ok(encoder),
+    }
+}

@@ -1,0 +1,214 @@
+//! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
+//! both show. Every task fills the same places.
+
+use rekindle_metrics::ClassificationReport;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// Where a scalar is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shown {
+    /// Wherever figures are summed up in a line.
+    Always,
+    /// In an evaluation's own output.
+    InFull,
+    /// In an evaluation's own output, behind its sections.
+    Behind,
+    /// In files only.
+    Never,
+}
+
+/// A figure with its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scalar {
+    /// Its name in files and settings: `macro_f1`.
+    pub key: String,
+    /// Its name for people: `macro F1`.
+    pub name: String,
+    /// The value; `null` in JSON where it is not a number.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub value: f64,
+    /// Where it is shown.
+    pub shown: Shown,
+}
+
+impl Scalar {
+    /// A scalar of this key; `name` is what people read.
+    #[must_use]
+    pub fn new(key: &str, name: &str, value: f64, shown: Shown) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            value,
+            shown,
+        }
+    }
+}
+
+/// A figure that is watched during training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Its key in an evaluation.
+    pub key: String,
+    /// Its name for people.
+    pub name: String,
+    /// Whether it is a share of 1.
+    pub share: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(key: &str, name: &str, share: bool) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            share,
+        }
+    }
+}
+
+/// A headline figure as the report shows it, with a remark below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tile {
+    /// What it is, such as `macro F1`.
+    pub name: String,
+    /// The value with its unit.
+    pub value: String,
+    /// The remark; may be empty.
+    pub detail: String,
+}
+
+impl Tile {
+    /// A tile of these texts.
+    #[must_use]
+    pub fn new(name: &str, value: String, detail: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            detail,
+        }
+    }
+}
+
+/// A part of an evaluation, by what it shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Section {
+    /// Precision, recall and F1 of each class, and which classes are taken for which.
+    Classes {
+        /// The figures.
+        report: ClassificationReport,
+        /// Class names by id.
+        labels: Vec<String>,
+    },
+}
+
+/// The figures of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Number of examples.
+    pub n: u64,
+    /// Key of the scalar that sums it up.
+    pub headline: String,
+    /// All scalars.
+    pub scalars: Vec<Scalar>,
+    /// Headline figures for the report, the first one leading.
+    pub tiles: Vec<Tile>,
+    /// What a reader must know before trusting the figures.
+    pub warnings: Vec<String>,
+    /// Tables and charts.
+    pub sections: Vec<Section>,
+}
+
+impl Figures {
+    /// A scalar by key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<f64> {
+        let scalar = self.scalars.iter().find(|scalar| scalar.key == key)?;
+        Some(scalar.value)
+    }
+
+    /// Everything as one JSON object: the number of examples, each scalar by its key, each section.
+    #[must_use]
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("n".into(), self.n.into());
+        for scalar in &self.scalars {
+            object.insert(scalar.key.clone(), json!(scalar.value));
+        }
+        for section in &self.sections {
+            match section {
+                Section::Classes { report, labels } => {
+                    object.insert("labels".into(), json!(labels));
+                    object.insert("per_class".into(), json!(report.per_class));
+                    object.insert("confusion".into(), json!(report.confusion));
+                }
+            }
+        }
+        object
+    }
+
+    /// The scalars that are summed up in a line.
+    fn line(&self, shown: impl Fn(Shown) -> bool) -> String {
+        let scalars = self.scalars.iter().filter(|scalar| shown(scalar.shown));
+        let parts: Vec<String> = scalars
+            .map(|scalar| format!("{} {:.4}", scalar.name, scalar.value))
+            .collect();
+        parts.join("  ")
+    }
+
+    /// One line: the main scalars and the number of examples.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let scalars = self.line(|shown| shown == Shown::Always);
+        format!("{scalars}  ({} examples)", self.n)
+    }
+
+    /// Everything as text for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let first = self.line(|shown| matches!(shown, Shown::Always | Shown::InFull));
+        let mut out = format!("{first}  ({} examples)\n\n", self.n);
+        for section in &self.sections {
+            out += &section.text();
+        }
+        let behind = self.line(|shown| shown == Shown::Behind);
+        if !behind.is_empty() {
+            out += &format!("\n{behind}\n");
+        }
+        out
+    }
+}
+
+impl Section {
+    /// The section as text for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Classes { report, labels } => classes(report, labels),
+        }
+    }
+}
+
+/// A table of classes, the worst first.
+fn classes(report: &ClassificationReport, labels: &[String]) -> String {
+    let mut out = String::new();
+    let width = labels.iter().map(|label| label.chars().count()).max();
+    let width = width.unwrap_or(0).max(5);
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        out,
+        "{:<width$}  precision  recall      F1  support",
+        "label"
+    );
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by(|&a, &b| report.per_class[a].f1.total_cmp(&report.per_class[b].f1));
+    for i in order {
+        let c = &report.per_class[i];
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}",
+            labels[i], c.precision, c.recall, c.f1, c.support
+        );
+    }
+    out
+}

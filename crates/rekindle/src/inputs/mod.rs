@@ -1,0 +1,167 @@
+//! One set of examples as the model takes them: made into batches on the host, moved to a device. The one place that tells
+//! texts from pictures; everything above it is the same for both.
+
+mod images;
+mod text;
+
+pub(crate) use images::{Pictures, preprocess};
+pub(crate) use text::{Texts, encoder};
+
+use crate::{Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::Modality};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rekindle_data::{
+    DataError, TargetEncoder, Targets, TextBatch,
+    image::{ImageBatch, Mixed},
+};
+use rekindle_hub::Hub;
+use rekindle_models::{Input, Pretrained, TextInput};
+use rekindle_nn::Sequences;
+use std::sync::Arc;
+
+/// What is random about a training batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draw {
+    /// Which random view of each example: an epoch, or the number of a fixed view.
+    pub view: u64,
+    pub epoch: u64,
+    /// Number of the batch in its epoch.
+    pub batch: u64,
+}
+
+/// A set of examples of any modality.
+pub(crate) trait Inputs: Send + Sync {
+    /// Number of examples.
+    fn len(&self) -> usize;
+    /// Length of each example in tokens; `None` where all are alike.
+    fn lengths(&self) -> Option<Vec<u32>>;
+    /// What is to be learned of each.
+    fn targets(&self) -> &Targets;
+    /// These examples, as they are evaluated, or as they are trained on. Examples that cannot be read may be missing.
+    ///
+    /// # Errors
+    /// An example that cannot be read, unless such are skipped.
+    fn batch(&self, examples: &[usize], draw: Option<Draw>) -> Result<HostBatch, DataError>;
+    /// Batches made ahead of the loop: few where they are large.
+    fn ahead(&self) -> usize;
+    /// Where an example stands, for messages.
+    fn place(&self, example: usize) -> String;
+    /// The same for a reader who does not know the set.
+    fn full_place(&self, example: usize) -> String {
+        self.place(example)
+    }
+    /// An example as the report shows it.
+    fn show(&self, example: usize) -> ShownExample;
+    /// What was left out while reading, a line each.
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Adds what a resumed run must find unchanged.
+    fn add_to(&self, fingerprint: &mut Fingerprint);
+}
+
+/// An example as people see it.
+pub(crate) struct ShownExample {
+    pub text: String,
+    pub text_pair: Option<String>,
+    /// A small JPEG.
+    pub picture: Option<Vec<u8>>,
+}
+
+/// A batch on the host.
+pub(crate) struct HostBatch {
+    /// Indices of the examples in their set, `[N]`.
+    pub examples: Vec<usize>,
+    pub targets: Targets,
+    /// What was mixed in.
+    pub mixed: Option<Mixed>,
+    /// `None` where what becomes of it is in the cache.
+    pub input: Option<HostInput>,
+}
+
+/// What a model takes, on the host.
+pub(crate) enum HostInput {
+    Text(TextBatch),
+    Images(ImageBatch),
+}
+
+impl HostBatch {
+    /// A batch whose input is not needed.
+    pub(crate) fn without_input(set: &dyn Inputs, examples: &[usize]) -> Self {
+        Self {
+            examples: examples.to_vec(),
+            targets: set.targets().subset(examples),
+            mixed: None,
+            input: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.examples.len()
+    }
+}
+
+impl HostInput {
+    /// Moves it to a device.
+    pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> Input<B> {
+        match self {
+            Self::Text(batch) => Input::Text(TextInput::new(
+                batch.ids.clone(),
+                batch.type_ids.clone(),
+                Sequences::new(batch.offsets.clone()),
+                device,
+            )),
+            Self::Images(batch) => {
+                let shape = [batch.indices.len(), batch.size, batch.size, 3];
+                let data = TensorData::new(batch.pixels.clone(), shape);
+                Input::Images(Tensor::from_data(data, device))
+            }
+        }
+    }
+}
+
+/// The sets of a run, ready for a model.
+pub(crate) struct Prepared {
+    /// The dataset's name.
+    pub name: String,
+    pub train: Arc<dyn Inputs>,
+    pub validation: Option<Arc<dyn Inputs>>,
+    pub test: Option<Arc<dyn Inputs>>,
+    pub encoder: TargetEncoder,
+    /// Whether training examples come again as they were, so that what a frozen part makes of them can be kept.
+    pub repeats: bool,
+    /// The examples' size, in words.
+    pub sizes: String,
+    /// One example in words: "text", "picture".
+    pub noun: &'static str,
+    pub footprint: Footprint,
+    pub notes: Vec<String>,
+    /// Texts are cut to this many tokens; 0 for pictures.
+    pub max_length: usize,
+    /// Side of the pictures and share of the middle that is cut out, where the run says so.
+    pub picture_size: Option<(usize, f64)>,
+}
+
+/// Reads, limits, splits and encodes the examples of a run for a model.
+///
+/// # Errors
+/// Any mistake in the data, or data that the model cannot take.
+pub(crate) fn prepare(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Prepared, Error> {
+    let prepared = match config.task.modality() {
+        Modality::Text => text::prepare(config, pretrained, hub, observer),
+        Modality::Images => images::prepare(config, pretrained, hub, observer),
+    }?;
+    if prepared.validation.is_none() && config.eval.every != crate::config::EvalEvery::Never {
+        return Err(Error::Setting {
+            reason: format!("there are no validation {}s to evaluate on", prepared.noun),
+            hint:
+                "set data.validation, data.validation_fraction above 0, or eval.every = \"never\""
+                    .into(),
+        });
+    }
+    Ok(prepared)
+}

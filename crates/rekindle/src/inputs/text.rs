@@ -1,0 +1,192 @@
+//! Texts and pairs of texts, as packed tokens.
+
+use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
+use crate::{
+    Error, Observer, RunConfig, config,
+    examples::{Splits, in_order_of, read_splits},
+    fingerprint::Fingerprint,
+    plan::Footprint,
+};
+use rekindle_base::thousands;
+use rekindle_data::{
+    DataError, EncodedSet, Example, Place, Sampler, TargetEncoder, Targets, TextBatch, TextEncoder,
+};
+use rekindle_hub::Hub;
+use rekindle_models::{Pretrained, TextLimits};
+use std::{
+    path::Path,
+    sync::Arc,
+};
+
+/// Batches made ahead of the loop.
+const AHEAD: usize = 8;
+
+/// A set of texts with their tokens.
+pub(crate) struct Texts {
+    examples: Vec<Example>,
+    set: EncodedSet,
+}
+
+impl Texts {
+    /// Encodes examples; with an encoder of targets their targets too.
+    pub(crate) fn encode(
+        examples: Vec<Example>,
+        encoder: &TextEncoder,
+        targets: Option<&TargetEncoder>,
+    ) -> Result<Self, Error> {
+        let set = encoder.encode_examples(&examples, targets)?;
+        Ok(Self { examples, set })
+    }
+
+    /// Texts that stand in no file.
+    pub(crate) fn of<S: AsRef<str>>(texts: &[S], encoder: &TextEncoder) -> Result<Self, Error> {
+        let path: Arc<Path> = Path::new("").into();
+        let example = |(line, text): (u64, &S)| Example {
+            text: text.as_ref().to_owned(),
+            text_pair: None,
+            label: None,
+            place: Place {
+                path: Arc::clone(&path),
+                line,
+            },
+        };
+        Self::encode((1..).zip(texts).map(example).collect(), encoder, None)
+    }
+
+    pub(crate) fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+}
+
+impl Inputs for Texts {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn lengths(&self) -> Option<Vec<u32>> {
+        Some(self.set.lengths())
+    }
+
+    fn targets(&self) -> &Targets {
+        &self.set.targets
+    }
+
+    fn batch(&self, examples: &[usize], _: Option<Draw>) -> Result<HostBatch, DataError> {
+        let mut batch = TextBatch::pack(&self.set, examples);
+        Ok(HostBatch {
+            examples: std::mem::take(&mut batch.indices),
+            targets: std::mem::take(&mut batch.targets),
+            mixed: None,
+            input: Some(HostInput::Text(batch)),
+        })
+    }
+
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+
+    fn place(&self, example: usize) -> String {
+        self.examples[example].place.to_string()
+    }
+
+    fn show(&self, example: usize) -> ShownExample {
+        let example = &self.examples[example];
+        ShownExample {
+            text: example.text.clone(),
+            text_pair: example.text_pair.clone(),
+            picture: None,
+        }
+    }
+
+    fn add_to(&self, fingerprint: &mut Fingerprint) {
+        for item in &self.set.items {
+            fingerprint.add_numbers(&item.ids);
+        }
+        fingerprint.add_targets(&self.set.targets);
+    }
+}
+
+/// Reads and encodes the texts of a run.
+pub(super) fn prepare(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Prepared, Error> {
+    let model = pretrained.config();
+    let limits = text_limits(pretrained)?;
+    let splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
+    let mut notes = splits.notes;
+    let targets = in_order_of(splits.encoder, &model.labels)?;
+    let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
+    notes.extend(note);
+    if config.model.pooling == config::Pooling::Mean {
+        notes.push("pooling = \"mean\": transformers' classes for sequence classification read the first token, so they will not give the same answers".into());
+    }
+    let encode = |examples: Vec<Example>| Texts::encode(examples, &encoder, Some(&targets));
+    let train = encode(splits.train)?;
+    let part = |examples: Option<Vec<Example>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
+        let texts = examples.map(encode).transpose()?;
+        Ok(texts.map(|texts| Arc::new(texts) as Arc<dyn Inputs>))
+    };
+    let (validation, test) = (part(splits.validation)?, part(splits.test)?);
+
+    let lengths = train.set.lengths();
+    let batches = sampler(config).epoch(&lengths, 0);
+    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let all: usize = lengths.iter().map(|&l| l as usize).sum();
+    let max_length = encoder.max_length().unwrap_or(config.data.max_length);
+    let cut = match train.set.truncated() {
+        0 => String::new(),
+        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
+    };
+    Ok(Prepared {
+        name: splits.name,
+        sizes: format!("{:.1} tokens each{cut}", all as f64 / train.len().max(1) as f64),
+        noun: "text",
+        footprint: Footprint::of_texts(
+            limits,
+            batches.iter().map(tokens).max().unwrap_or(0),
+            longest,
+        ),
+        train: Arc::new(train),
+        validation,
+        test,
+        encoder: targets,
+        repeats: true,
+        notes,
+        max_length,
+        picture_size: None,
+    })
+}
+
+/// How an epoch of texts is cut into batches.
+fn sampler(config: &RunConfig) -> Sampler {
+    crate::recipe::sampler(config, true)
+}
+
+fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+    let config = pretrained.config();
+    config.text.as_ref().ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!("this is a model for pictures ({}), not for texts", config.family),
+        hint: "name a text model, or set task = \"image-classification\"".into(),
+    })
+}
+
+/// The tokenizer of a model directory at the configured length, checked against the model's tables; and a note where that
+/// length was too much for the model.
+pub(crate) fn encoder(
+    dir: &Path,
+    max_length: usize,
+    limits: &TextLimits,
+) -> Result<(TextEncoder, Option<String>), Error> {
+    let positions = limits.positions;
+    let length = max_length.min(positions);
+    let mut encoder = TextEncoder::from_dir(dir, Some(length))?;
+    encoder.check_model(limits.vocab_size, limits.type_vocab_size)?;
+    let note = (length < max_length)
+        .then(|| format!("data.max_length is {max_length}, but the model has {positions} positions: texts are cut to {length} tokens"));
+    Ok((encoder, note))
+}

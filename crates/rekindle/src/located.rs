@@ -1,0 +1,244 @@
+//! The parts of a saved model: found and looked into, but not loaded.
+
+use crate::{
+    Error, Observer,
+    saved::Saved,
+    task::{Kind, Modality, Task},
+};
+use rekindle_hub::Hub;
+use rekindle_models::{HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads};
+use rekindle_nn::TuneBackend;
+use rekindle_weights::WeightFiles;
+use std::path::{Path, PathBuf};
+
+/// Texts are cut here where nothing says how long they may be.
+const DEFAULT_LENGTH: usize = 512;
+
+/// A saved model.
+pub(crate) struct Located {
+    /// The model's directory; of an adapter, its base model's.
+    pub pretrained: Pretrained,
+    /// The adapter's directory, if it is one.
+    pub adapter: Option<PathBuf>,
+    /// Where tokenizer files lie.
+    pub tokenizer: PathBuf,
+    pub task: Task,
+    /// Names of what it answers.
+    pub labels: Vec<String>,
+    /// Whether they are numbers for want of names.
+    pub nameless: bool,
+    pub max_length: usize,
+    /// What the head reads, where we saved the model.
+    pub reads: Option<Reads>,
+}
+
+/// The directory of a saved model (or its file of weights): of a run, what it ended with.
+fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    if !path.is_dir() {
+        let name = path.to_string_lossy();
+        return Ok(Hub::from_env().model(&name, observer.downloads())?.dir);
+    }
+    let last = path.join("final");
+    if path.join("config.toml").is_file() && !last.is_dir() {
+        return Err(Error::ModelDir {
+            path: path.to_owned(),
+            reason: "the run is not finished: it has no final/ yet".into(),
+            hint: format!("continue it: rekindle finetune --resume {}", path.display()),
+        });
+    }
+    Ok(if last.is_dir() { last } else { path.to_owned() })
+}
+
+/// Finds what belongs to a saved model.
+pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
+    let dir = find(path, observer)?;
+    let saved = match dir.is_dir() {
+        true => Saved::read(&dir)?,
+        false => None,
+    };
+    match dir.join("adapter_config.json").is_file() {
+        true => locate_adapter(dir, saved, observer),
+        false => locate_model(dir, saved),
+    }
+}
+
+fn locate_adapter(
+    dir: PathBuf,
+    saved: Option<Saved>,
+    observer: &dyn Observer,
+) -> Result<Located, Error> {
+    let adapter = rekindle_peft::read_config(&dir)?;
+    let weights = dir.join("adapter_model.safetensors");
+    if !weights.is_file() {
+        return Err(Error::ModelDir {
+            path: dir,
+            reason: "the adapter's tensors are missing: expected adapter_model.safetensors".into(),
+            hint: "copy the whole adapter directory; a .bin file becomes safetensors by PEFT's save_pretrained".into(),
+        });
+    }
+    let name = saved
+        .as_ref()
+        .and_then(|s| s.base_model.clone())
+        .or(adapter.base_model_name_or_path)
+        .ok_or_else(|| Error::ModelDir {
+            path: dir.clone(),
+            reason: "the adapter does not say which base model it is for".into(),
+            hint: "write base_model_name_or_path into its adapter_config.json".into(),
+        })?;
+    let base = Hub::from_env().model(&name, observer.downloads())?.dir;
+    let pretrained = Pretrained::open(&base)?;
+    let config = pretrained.config();
+    let labels = match &saved {
+        Some(saved) => saved.labels.clone(),
+        None => {
+            let files = WeightFiles::open(&weights)?;
+            let tensor = format!("base_model.model.{}.weight", config.output_module());
+            match files.shape(&tensor).and_then(|shape| shape.first()) {
+                Some(&outputs) => labels_of(config, outputs),
+                None if config.outputs > 0 => labels_of(config, config.outputs),
+                None => return Err(no_head(&dir, &tensor)),
+            }
+        }
+    };
+    let tokenizer = match has_tokenizer(&dir) {
+        true => dir.clone(),
+        false => base,
+    };
+    Ok(Located {
+        task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        tokenizer,
+        labels,
+        nameless: false,
+        max_length: max_length(saved.as_ref()),
+        reads: reads(saved.as_ref()),
+        adapter: Some(dir),
+        pretrained,
+    })
+}
+
+fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
+    let pretrained = Pretrained::open(&dir)?;
+    let config = pretrained.config();
+    if config.outputs == 0 {
+        let tensor = format!("{}.weight", config.output_module());
+        return Err(no_head(&dir, &tensor));
+    }
+    let nameless = config.labels.is_empty() && config.modality == Modality::Images;
+    let labels = match nameless {
+        true => (0..config.outputs).map(|i| i.to_string()).collect(),
+        false => labels_of(config, config.outputs),
+    };
+    Ok(Located {
+        task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        adapter: None,
+        tokenizer: dir.clone(),
+        labels,
+        nameless,
+        max_length: max_length(saved.as_ref()),
+        reads: reads(saved.as_ref()),
+        pretrained,
+    })
+}
+
+fn no_head(dir: &Path, tensor: &str) -> Error {
+    Error::ModelDir {
+        path: dir.to_owned(),
+        reason: format!("there is no classification head: tensor `{tensor}` is missing"),
+        hint: "this is a base model; tune it first: rekindle finetune --set model.name=...".into(),
+    }
+}
+
+/// The names of a head's outputs: the configuration's if their number fits, else `LABEL_0` and so on, as transformers
+/// names them.
+fn labels_of(config: &ModelConfig, outputs: usize) -> Vec<String> {
+    match config.labels.len() == outputs {
+        true => config.labels.clone(),
+        false => (0..outputs).map(|i| format!("LABEL_{i}")).collect(),
+    }
+}
+
+fn max_length(saved: Option<&Saved>) -> usize {
+    saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
+}
+
+fn reads(saved: Option<&Saved>) -> Option<Reads> {
+    saved.map(|saved| match saved.pooling.as_str() {
+        "mean" => Reads::Mean,
+        _ => Reads::First,
+    })
+}
+
+/// What a model was tuned to do: what we saved of it, else what its configuration says, as transformers reads it.
+fn task_of(
+    dir: &Path,
+    saved: Option<&Saved>,
+    config: &ModelConfig,
+    outputs: usize,
+) -> Result<Task, Error> {
+    if let Some(saved) = saved {
+        return Task::named(&saved.task).ok_or_else(|| Error::ModelDir {
+            path: dir.to_owned(),
+            reason: format!("it was tuned for the task \"{}\", which this version does not know", saved.task),
+            hint: format!("use the version of rekindle that saved it, {} or later", saved.rekindle),
+        });
+    }
+    let problem = config.problem.unwrap_or(match outputs {
+        1 => Problem::Regression,
+        _ => Problem::SingleLabel,
+    });
+    let kind = Kind::ALL.iter().find(|kind| kind.problem() == problem);
+    kind.and_then(|&kind| Task::of(kind, config.modality))
+        .ok_or_else(|| Error::ModelDir {
+            path: dir.to_owned(),
+            reason: format!("its head answers a problem of the type {}, which cannot be predicted with here", problem.name()),
+            hint: "name a model for single-label classification".into(),
+        })
+}
+
+fn has_tokenizer(dir: &Path) -> bool {
+    let files = ["tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model"];
+    files.iter().any(|name| dir.join(name).is_file())
+}
+
+impl Located {
+    /// Loads the model onto a device, its adapter put in.
+    pub(crate) fn load<B: TuneBackend>(&self, device: &B::Device) -> Result<Model<B>, Error> {
+        let head = self.head();
+        let (model, report) = Model::<B>::from_pretrained(&self.pretrained, &head, device)?;
+        let Some(adapter) = &self.adapter else {
+            return Ok(model);
+        };
+        let heads = model.head_modules();
+        let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+        let names = model.names();
+        let (model, config) = rekindle_peft::load(model, adapter, &heads, names, device)?;
+        // What the base lacks, the adapter must have brought.
+        if let Some((name, _)) = report
+            .initialised
+            .iter()
+            .find(|(name, _)| !rekindle_peft::is_saved(name, &config))
+        {
+            return Err(Error::ModelDir {
+                path: adapter.clone(),
+                reason: format!("neither the base model nor the adapter holds `{name}`"),
+                hint: "the adapter was saved without its head; save it with modules_to_save = [\"classifier\"]".into(),
+            });
+        }
+        Ok(model)
+    }
+
+    /// The head as it was saved.
+    pub(crate) fn head(&self) -> HeadSpec {
+        HeadSpec {
+            outputs: self.labels.len(),
+            labels: self.labels.clone(),
+            problem: self.task.kind().problem(),
+            reads: self.reads,
+            seed: 0,
+            require: self.adapter.is_none(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Who hears of the loop's events: `metrics.jsonl`, the observer, and `log.txt`, which people read.
+
+use crate::{Error, observer::Watching};
+use rekindle_train::{Event, Metrics, Sink};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::Path,
+};
+
+/// Everything that hears of the loop's events.
+pub(crate) struct Sinks<'a> {
+    pub metrics: Metrics,
+    pub log: Log,
+    pub observer: Watching<'a>,
+}
+
+impl Sink for Sinks<'_> {
+    fn event(&mut self, event: &Event) {
+        self.metrics.event(event);
+        self.log.event(event);
+        self.observer.event(event);
+    }
+}
+
+/// `log.txt`: what happened, a line each, for people.
+pub(crate) struct Log {
+    file: File,
+    every: u64,
+}
+
+impl Log {
+    pub(crate) fn open(path: &Path, every: u64) -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(Error::io(path))?;
+        Ok(Self {
+            file,
+            every: every.max(1),
+        })
+    }
+
+    pub(crate) fn line(&mut self, text: &str) {
+        // A full disk must not end a run that can still train.
+        let _ = writeln!(self.file, "{}", text.trim_end());
+    }
+}
+
+impl Sink for Log {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { step, total_steps } => {
+                self.line(&format!("training: steps {} to {total_steps}", step + 1))
+            }
+            Event::Step {
+                step,
+                loss,
+                learning_rate,
+                grad_norm,
+                seconds,
+                ..
+            } if *step == 1 || step.is_multiple_of(self.every) => {
+                self.line(&format!("step {step}: loss {loss:.6}, learning rate {learning_rate:.3e}, gradient norm {grad_norm:.4}, {seconds:.3} s"));
+            }
+            Event::Evaluated {
+                step,
+                evaluation,
+                best,
+                ..
+            } => {
+                let figures: Vec<String> = evaluation
+                    .metrics
+                    .iter()
+                    .map(|(name, value)| format!("{name} {value:.4}"))
+                    .collect();
+                self.line(&format!(
+                    "step {step}: validation {}{}",
+                    figures.join(", "),
+                    if *best { " (best)" } else { "" }
+                ));
+            }
+            Event::Checkpointed { step, path } => {
+                self.line(&format!("step {step}: wrote {}", path.display()))
+            }
+            Event::Warning { message } => self.line(&format!("warning: {message}")),
+            _ => {}
+        }
+    }
+}
+

@@ -1,0 +1,267 @@
+//! A tuned model, loaded back to predict and to be evaluated: from a run directory, a directory that transformers, timm or
+//! PEFT wrote, or a hub name.
+
+use crate::{
+    Error, Observer, Prediction, RunConfig,
+    backend::{OnBackend, on_device},
+    config::{Device, ImagesConfig},
+    evaluation::{Logits, Scored, score_with},
+    examples::{on_bad, read_set},
+    figures::Figures,
+    inputs::{self, Inputs, Pictures, Texts, preprocess},
+    located::{Located, locate},
+    report::Mistake,
+    task::{Modality, Task},
+    tasks::{self, Objective},
+};
+use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use rekindle_data::{
+    Example, OnBad, TargetEncoder, Targets, TextEncoder,
+    image::{ImageSet, Preprocess},
+};
+use rekindle_models::Model;
+use rekindle_nn::{TuneAutodiff, TuneBackend};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Examples predicted together.
+const BATCH: usize = 64;
+
+/// An evaluation on a labelled file or folder.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// All figures.
+    pub figures: Figures,
+    /// The answers with the highest loss.
+    pub mistakes: Vec<Mistake>,
+    /// Rows left out and the like.
+    pub notes: Vec<String>,
+}
+
+/// A model with what makes its input and what reads its output, on a device.
+pub struct Predictor {
+    model: Box<dyn Forward>,
+    task: Task,
+    objective: Box<dyn Objective>,
+    input: Input,
+    /// Whether the labels are numbers for want of names.
+    nameless: bool,
+    /// Examples predicted together.
+    batch_size: usize,
+}
+
+/// What makes a model's input.
+enum Input {
+    Texts(Box<TextEncoder>),
+    Pictures(Preprocess),
+}
+
+/// A model of any backend.
+trait Forward {
+    fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error>;
+}
+
+struct OnDevice<B: TuneBackend> {
+    model: Model<B>,
+    device: B::Device,
+}
+
+impl<B: TuneBackend> Forward for OnDevice<B> {
+    fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error> {
+        score_with(&self.model, set, batch_size, &self.device)
+    }
+}
+
+struct Load<'a>(&'a Located);
+
+impl OnBackend for Load<'_> {
+    type Output = Box<dyn Forward>;
+
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error> {
+        let model = self.0.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let device = device.clone();
+        Ok(Box::new(OnDevice { model, device }))
+    }
+}
+
+impl Predictor {
+    /// Loads a run directory, a model directory or file of weights, a PEFT adapter directory, or a hub name.
+    ///
+    /// # Errors
+    /// When something is missing or does not fit; the message names it.
+    pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
+        let located = locate(path, observer)?;
+        let config = located.pretrained.config();
+        let input = match (&config.text, &config.pictures) {
+            (Some(limits), _) => {
+                // A default length above the model's own is nothing to report.
+                let (encoder, _) =
+                    inputs::encoder(&located.tokenizer, located.max_length, limits)?;
+                Input::Texts(Box::new(encoder))
+            }
+            (None, Some(pictures)) => {
+                Input::Pictures(preprocess(pictures, &ImagesConfig::default()))
+            }
+            (None, None) => {
+                return Err(Error::Internal("a model without a kind of input".into()));
+            }
+        };
+        let kind = tasks::targets_of(located.task.kind());
+        let encoder = TargetEncoder::from_names(kind, located.labels.clone())?;
+        Ok(Self {
+            model: on_device(device, Load(&located))?,
+            task: located.task,
+            objective: tasks::restore(located.task.kind(), encoder)?,
+            input,
+            nameless: located.nameless,
+            batch_size: BATCH,
+        })
+    }
+
+    /// What the model was tuned to do.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// Whether it takes pictures rather than texts.
+    #[must_use]
+    pub fn takes_pictures(&self) -> bool {
+        self.task.modality() == Modality::Images
+    }
+
+    /// Names of what it answers, such as labels by id.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        self.objective.encoder().names()
+    }
+
+    /// Answers about texts.
+    ///
+    /// # Errors
+    /// When a text cannot be encoded, and when the model is for pictures.
+    pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
+        self.answers(Arc::new(Texts::of(texts, self.text_encoder()?)?))
+    }
+
+    /// Answers about a file's examples, by the columns that the configuration's `[data]` names. Returns the examples too,
+    /// in the same order.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and when the model is for pictures.
+    pub fn predict_file(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<(Vec<Example>, Vec<Prediction>), Error> {
+        let encoder = self.text_encoder()?;
+        let read = read_set::<Vec<Example>>(path, &self.with_task(config), false)?;
+        read.notes.iter().for_each(|note| observer.note(note));
+        let texts = Arc::new(Texts::encode(read.set, encoder, None)?);
+        let answers = self.answers(texts.clone())?;
+        Ok((texts.examples().to_vec(), answers))
+    }
+
+    /// Answers about pictures, by their files.
+    ///
+    /// # Errors
+    /// When a file is no picture, and when the model is for texts.
+    pub fn predict_pictures(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>, Error> {
+        let preprocess = self.preprocess()?;
+        let set = ImageSet::of_files(paths)?;
+        let pictures = Pictures::to_evaluate(set, Targets::None, preprocess, OnBad::Error);
+        self.answers(Arc::new(pictures))
+    }
+
+    fn answers(&self, set: Arc<dyn Inputs>) -> Result<Vec<Prediction>, Error> {
+        let logits: Logits = self.model.score(&set, self.batch_size)?.logits;
+        let rows = 0..logits.len();
+        Ok(rows
+            .map(|row| self.objective.answer(logits.row(row)))
+            .collect())
+    }
+
+    /// Evaluates on a labelled file, or on a folder or table of pictures, by the columns that the configuration's `[data]`
+    /// names.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds a label that the model does not know.
+    pub fn evaluate(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Evaluated, Error> {
+        let config = &self.with_task(config);
+        let of_classes;
+        let mut objective = self.objective.as_ref();
+        let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
+            Input::Texts(encoder) => {
+                let read = read_set::<Vec<Example>>(path, config, true)?;
+                let targets = Some(objective.encoder());
+                (
+                    Arc::new(Texts::encode(read.set, encoder, targets)?),
+                    read.notes,
+                )
+            }
+            Input::Pictures(preprocess) => {
+                let read = read_set::<ImageSet>(path, config, true)?;
+                // A model that does not name its classes has them in the order of their names, as image folders do.
+                let names = read.set.classes();
+                if self.nameless && names.len() == self.labels().len() {
+                    let kind = objective.encoder().kind();
+                    let encoder = TargetEncoder::from_names(kind, names.to_vec())?;
+                    of_classes = tasks::restore(self.task.kind(), encoder)?;
+                    objective = of_classes.as_ref();
+                }
+                let targets = read.set.targets(objective.encoder())?;
+                let pictures =
+                    Pictures::to_evaluate(read.set, targets, preprocess, on_bad(config));
+                (Arc::new(pictures), read.notes)
+            }
+        };
+        notes.iter().for_each(|note| observer.note(note));
+        let scored = self.model.score(&set, config.eval.batch_size)?;
+        let targets = scored.targets(set.as_ref());
+        let most = config.report.mistakes;
+        Ok(Evaluated {
+            figures: objective.figures(&scored.logits, &targets),
+            mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
+            notes,
+        })
+    }
+
+    /// The configuration with the model's own task.
+    fn with_task(&self, config: &RunConfig) -> RunConfig {
+        RunConfig {
+            task: self.task,
+            ..config.clone()
+        }
+    }
+
+    fn text_encoder(&self) -> Result<&TextEncoder, Error> {
+        match &self.input {
+            Input::Texts(encoder) => Ok(encoder),
+            Input::Pictures(_) => Err(Error::Setting {
+                reason: "this model is for pictures, not for texts".into(),
+                hint: "name files or folders of pictures".into(),
+            }),
+        }
+    }
+
+    fn preprocess(&self) -> Result<&Preprocess, Error> {
+        match &self.input {
+            Input::Pictures(preprocess) => Ok(preprocess),
+            Input::Texts(_) => Err(Error::Setting {
+                reason: "this model is for texts, not for pictures".into(),
+                hint: "name a model that was tuned on pictures".into(),
+            }),
+        }
+    }
+}

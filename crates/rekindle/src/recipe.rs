@@ -1,0 +1,549 @@
+//! The recipe of every run: a backbone's activations, through a head, against a target. It is the loop's job, whatever the
+//! task and the model. What is frozen at the beginning of the model is computed once, where nothing before it is random.
+
+use crate::{
+    Error, RunConfig, balance,
+    evaluation::{Scored, score},
+    feature_cache::{AS_EVALUATED, FeatureCache},
+    figures::Figures,
+    inputs::{Draw, HostBatch, Inputs, Prepared},
+    report::Mistake,
+    tasks::{Loss, Objective},
+    tuning::only_last,
+};
+use burn::{
+    module::AutodiffModule,
+    tensor::{
+        Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+use rekindle_data::{Sampler, prefetch};
+use rekindle_models::{Activations, Input, Model};
+use rekindle_nn::{
+    Pass, TuneAutodiff, TuneBackend, host,
+    ops::Precision,
+    params::{self, NameMap, ParamRef},
+};
+use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+type Inner<B> = <B as AutodiffBackend>::InnerBackend;
+
+/// A run as the loop sees it.
+pub(crate) struct Recipe<B: TuneAutodiff> {
+    config: RunConfig,
+    sets: Sets,
+    objective: Box<dyn Loss<B>>,
+    names: NameMap,
+    /// Of the encoder's products in training.
+    precision: Precision,
+    /// Field paths of what trains in the end.
+    trains: BTreeSet<String>,
+    /// Their published names.
+    trains_by_name: BTreeSet<String>,
+    frozen: RefCell<Frozen<B>>,
+    cache: Cache,
+    /// Validation logits of the model that was evaluated last.
+    last: RefCell<Option<Scored>>,
+    /// Side of the pictures, in pixels.
+    picture_size: usize,
+    /// Factor of each parameter's learning rate, by published name, where it is not 1.
+    rates: BTreeMap<String, f64>,
+    device: B::Device,
+}
+
+/// The sets of a run.
+struct Sets {
+    train: Arc<dyn Inputs>,
+    validation: Option<Arc<dyn Inputs>>,
+    test: Option<Arc<dyn Inputs>>,
+    noun: &'static str,
+}
+
+/// The frozen beginning of the model.
+struct Frozen<B: TuneAutodiff> {
+    /// So many units.
+    units: usize,
+    model: Option<Model<Inner<B>>>,
+}
+
+/// What the frozen beginning puts out, for training and for validation examples, and what it cost.
+struct Cache {
+    keeps_training: bool,
+    keeps_validation: bool,
+    training: Arc<Mutex<FeatureCache>>,
+    validation: Arc<Mutex<FeatureCache>>,
+    /// Examples that went through the frozen beginning, and the seconds they took.
+    cost: Mutex<(u64, f64)>,
+}
+
+/// What a finished model is worth.
+pub(crate) struct FinalEvaluation {
+    /// The set that the figures are of: "test", "validation" or "train".
+    pub split: &'static str,
+    pub figures: Figures,
+    pub mistakes: Vec<Mistake>,
+}
+
+/// How an epoch is cut into batches.
+pub(crate) fn sampler(config: &RunConfig, of_unequal_lengths: bool) -> Sampler {
+    Sampler {
+        seed: config.seed,
+        shuffle: config.train.shuffle,
+        group_by_length: of_unequal_lengths && config.train.group_by_length,
+        batch_size: config.train.batch_size,
+        drop_last: false,
+    }
+}
+
+/// The factor of each parameter's learning rate that is not 1, by published name.
+fn rates<B: TuneAutodiff>(config: &RunConfig, model: &Model<B>) -> BTreeMap<String, f64> {
+    let train = &config.train;
+    let names = model.names();
+    let mut rates = BTreeMap::new();
+    params::visit(model, &mut |param: ParamRef<'_, B>| {
+        let name = names.published(param.path);
+        let factor = match (model.is_head(&name), model.unit_of(&name)) {
+            (true, _) => train
+                .head_learning_rate
+                .map(|rate| rate / config.learning_rate()),
+            (false, Some(unit)) => train
+                .layer_decay
+                .map(|decay| decay.powi((model.units() - unit) as i32)),
+            (false, None) => None,
+        };
+        if let Some(factor) = factor {
+            rates.insert(name, factor);
+        }
+    });
+    rates
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Logits `[N, C]` of what the first `units` units put out.
+fn finished<T: TuneBackend>(
+    model: &Model<T>,
+    x: Activations<T>,
+    units: usize,
+    pass: Pass,
+) -> Result<Tensor<T, 2>, Error> {
+    match model.finish(x, units, pass) {
+        Activations::Pooled(pooled) => Ok(model.head(pooled, pass)),
+        _ => Err(Error::Internal("a backbone that pools nothing".into())),
+    }
+}
+
+/// An error of the recipe as the loop reports it.
+fn boxed<E: std::error::Error + Send + Sync + 'static>(error: E) -> TrainError {
+    TrainError::Job(Box::new(error))
+}
+
+impl<B: TuneAutodiff> Recipe<B> {
+    pub(crate) fn new(
+        config: &RunConfig,
+        prepared: &Prepared,
+        objective: Box<dyn Loss<B>>,
+        model: &Model<B>,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Self {
+        let names = model.names();
+        let mut trains = BTreeSet::new();
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            if param.trainable {
+                trains.insert(param.path.to_owned());
+            }
+        });
+        let dir = config.output_dir.clone().unwrap_or_default();
+        let cache = |name: &str| {
+            let budget = (config.train.cache_features_mb << 20) / 2;
+            Arc::new(Mutex::new(FeatureCache::new(budget, &dir.join(name))))
+        };
+        Self {
+            config: config.clone(),
+            sets: Sets {
+                train: Arc::clone(&prepared.train),
+                validation: prepared.validation.clone(),
+                test: prepared.test.clone(),
+                noun: prepared.noun,
+            },
+            objective,
+            names,
+            precision,
+            trains_by_name: trains.iter().map(|path| names.published(path)).collect(),
+            trains,
+            frozen: RefCell::new(Frozen {
+                units: 0,
+                model: None,
+            }),
+            cache: Cache {
+                keeps_training: config.train.cache_features && prepared.repeats,
+                keeps_validation: config.train.cache_features,
+                training: cache(".features"),
+                validation: cache(".features-validation"),
+                cost: Mutex::default(),
+            },
+            last: RefCell::default(),
+            picture_size: prepared.picture_size.map_or(0, |(size, _)| size),
+            rates: rates(config, model),
+            device: device.clone(),
+        }
+    }
+
+    pub(crate) fn objective(&self) -> &dyn Loss<B> {
+        self.objective.as_ref()
+    }
+
+    /// The random view of an epoch.
+    fn view(&self, epoch: u64) -> u64 {
+        match self.config.images.views {
+            Some(views) => epoch % views as u64,
+            None if self.cache.keeps_training => 0,
+            None => epoch,
+        }
+    }
+
+    /// The order of an epoch's examples, in batches.
+    fn order(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let lengths = self.sets.train.lengths();
+        let sampler = sampler(&self.config, lengths.is_some());
+        let n = self.sets.train.len();
+        if !self.config.train.weighted_sampling {
+            return sampler.epoch(&lengths.unwrap_or_else(|| vec![1; n]), epoch);
+        }
+        let classes = self.objective.encoder().outputs();
+        let ids = self.sets.train.targets().class_ids();
+        let drawn = balance::drawn(ids, classes, self.config.seed, epoch);
+        match lengths {
+            None => drawn.chunks(sampler.batch_size.max(1)).map(<[usize]>::to_vec).collect(),
+            Some(lengths) => {
+                let lengths: Vec<u32> = drawn.iter().map(|&i| lengths[i]).collect();
+                let batches = sampler.epoch(&lengths, epoch).into_iter();
+                let examples = |batch: Vec<usize>| batch.into_iter().map(|at| drawn[at]).collect();
+                batches.map(examples).collect()
+            }
+        }
+    }
+
+    /// What the frozen beginning puts out for a batch, from the cache or computed.
+    fn begin(
+        &self,
+        set: &Arc<dyn Inputs>,
+        batch: &HostBatch,
+        draw: Option<Draw>,
+        model: &Model<Inner<B>>,
+        cached: Option<&Mutex<FeatureCache>>,
+        pass: Pass,
+    ) -> Result<Activations<Inner<B>>, Error> {
+        let view = draw.map_or(AS_EVALUATED, |draw| draw.view);
+        let units = self.frozen.borrow().units;
+        let n = batch.len();
+        // A cache file that cannot be read or written costs time, no more.
+        if let Some(cache) = cached
+            && let Ok(Some(rows)) = lock(cache).get(view, &batch.examples)
+        {
+            return Ok(self.from_rows(model, units, rows, n));
+        }
+        let clock = Instant::now();
+        let input = match &batch.input {
+            Some(_) => self.input(batch)?,
+            None => self.input(&set.batch(&batch.examples, draw)?)?,
+        };
+        let output = model.begin(input, units, pass);
+        if let Some(cache) = cached {
+            let rows = match &output {
+                Activations::Map(maps) => host::values(maps.clone())?,
+                Activations::Pooled(pooled) => host::values(pooled.clone())?,
+                Activations::Text(_) | Activations::Tokens(..) => return Ok(output),
+            };
+            let mut cost = lock(&self.cache.cost);
+            cost.0 += n as u64;
+            cost.1 += clock.elapsed().as_secs_f64();
+            let _ = lock(cache).put(view, &batch.examples, &rows);
+        }
+        Ok(output)
+    }
+
+    /// A batch's input on the device.
+    fn input<T: Backend<Device = B::Device>>(&self, batch: &HostBatch) -> Result<Input<T>, Error> {
+        match &batch.input {
+            Some(input) => Ok(input.to_device(&self.device)),
+            None => Err(Error::Internal("a batch without its input".into())),
+        }
+    }
+
+    /// Kept rows as the activations they were.
+    fn from_rows(
+        &self,
+        model: &Model<Inner<B>>,
+        units: usize,
+        rows: Vec<f32>,
+        n: usize,
+    ) -> Activations<Inner<B>> {
+        let width = rows.len() / n.max(1);
+        if units == model.units() {
+            let data = TensorData::new(rows, [n, width]);
+            return Activations::Pooled(Tensor::from_data(data, &self.device));
+        }
+        let side = model.side_after(units, self.picture_size);
+        let data = TensorData::new(rows, [n, side, side, width / (side * side).max(1)]);
+        Activations::Map(Tensor::from_data(data, &self.device))
+    }
+
+    /// Logits of a set. `cached`: where what the frozen beginning puts out is kept.
+    fn score(
+        &self,
+        model: &Model<Inner<B>>,
+        set: &Arc<dyn Inputs>,
+        cached: Option<&Arc<Mutex<FeatureCache>>>,
+    ) -> Result<Scored, Error> {
+        let units = self.frozen.borrow().units;
+        let cached = cached.filter(|_| units > 0);
+        let held = cached.map(Arc::clone);
+        let needed = move |examples: &[usize]| {
+            held.as_ref()
+                .is_none_or(|cache| !lock(cache).holds(AS_EVALUATED, examples))
+        };
+        let batch_size = self.config.eval.batch_size;
+        let outputs = model.outputs();
+        score(set, batch_size, outputs, needed, |batch| {
+            let pass = Pass::evaluation();
+            if units == 0 {
+                return Ok(model.forward(self.input(batch)?, pass));
+            }
+            let cached = cached.map(|cache| cache.as_ref());
+            let x = self.begin(set, batch, None, model, cached, pass)?;
+            finished(model, x, units, pass)
+        })
+    }
+
+    /// The set that the final figures are of.
+    fn final_set(&self) -> (&'static str, &Arc<dyn Inputs>) {
+        match (&self.sets.test, &self.sets.validation) {
+            (Some(test), _) => ("test", test),
+            (None, Some(validation)) => ("validation", validation),
+            (None, None) => ("train", &self.sets.train),
+        }
+    }
+
+    /// The final figures of a model, and its worst mistakes. `evaluated`: the model is the one that [`Job::evaluate`] saw
+    /// last, so that its validation logits need not be computed again.
+    pub(crate) fn evaluate_finally(
+        &mut self,
+        model: &Model<Inner<B>>,
+        evaluated: bool,
+    ) -> Result<FinalEvaluation, Error> {
+        let known = self.last.take().filter(|_| evaluated);
+        let (split, _) = self.final_set();
+        let fits = self.objective.fits();
+        let of_validation = match self.sets.validation.clone() {
+            Some(set) if fits || split == "validation" => {
+                let keeps = self.cache.keeps_validation;
+                let cached = keeps.then(|| Arc::clone(&self.cache.validation));
+                let scored = match known {
+                    Some(scored) => scored,
+                    None => self.score(model, &set, cached.as_ref())?,
+                };
+                if fits {
+                    let targets = scored.targets(set.as_ref());
+                    self.objective.fit(&scored.logits, &targets);
+                }
+                Some(scored)
+            }
+            _ => None,
+        };
+        let (split, set) = self.final_set();
+        let scored = match of_validation.filter(|_| split == "validation") {
+            Some(scored) => scored,
+            None => self.score(model, set, None)?,
+        };
+        let targets = scored.targets(set.as_ref());
+        let objective: &dyn Objective = self.objective.as_ref();
+        let most = self.config.report.mistakes;
+        Ok(FinalEvaluation {
+            split,
+            figures: objective.figures(&scored.logits, &targets),
+            mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
+        })
+    }
+
+    /// What is worth saying after training.
+    pub(crate) fn remarks(&self, units: usize) -> Vec<String> {
+        let sets = [
+            Some(&self.sets.train),
+            self.sets.validation.as_ref(),
+            self.sets.test.as_ref(),
+        ];
+        let mut remarks: Vec<String> = sets
+            .into_iter()
+            .flatten()
+            .flat_map(|set| set.left_out())
+            .collect();
+        let (computed, seconds) = *lock(&self.cache.cost);
+        let (mut rows, mut bytes, mut hits) = (0, 0u64, 0);
+        for cache in [&self.cache.training, &self.cache.validation] {
+            let cache = lock(cache);
+            let (n, memory, file) = cache.size();
+            (rows, bytes, hits) = (rows + n, bytes + memory as u64 + file, hits + cache.hits);
+        }
+        if hits > 0 {
+            let each = seconds / computed.max(1) as f64;
+            remarks.push(format!(
+                "the frozen part ({} of {units} stages) was computed once for {rows} {}s and kept in {:.1} MB; that saved {hits} passes, about {:.0} s",
+                self.frozen.borrow().units,
+                self.sets.noun,
+                bytes as f64 / 1e6,
+                each * hits as f64
+            ));
+        }
+        remarks
+    }
+}
+
+impl<B: TuneAutodiff> Job<B> for Recipe<B> {
+    type Model = Model<B>;
+    type Batch = (HostBatch, Draw);
+
+    fn names(&self) -> NameMap {
+        self.names
+    }
+
+    fn batches(&self, _: u64) -> usize {
+        sampler(&self.config, false).batches(self.sets.train.len())
+    }
+
+    fn stream(
+        &self,
+        epoch: u64,
+        start: usize,
+    ) -> Result<BatchStream<'_, (HostBatch, Draw)>, TrainError> {
+        let order = self.order(epoch);
+        let batches = order.len();
+        let view = self.view(epoch);
+        let set = Arc::clone(&self.sets.train);
+        let keeps = self.cache.keeps_training && self.frozen.borrow().units > 0;
+        let cache = keeps.then(|| Arc::clone(&self.cache.training));
+        let ahead = set.ahead();
+        let make = move |i: usize| {
+            let (examples, batch) = (&order[i], i as u64);
+            let draw = Draw { view, epoch, batch };
+            let held = cache.as_ref().is_some_and(|c| lock(c).holds(view, examples));
+            let batch = match held {
+                true => HostBatch::without_input(set.as_ref(), examples),
+                false => set.batch(examples, Some(draw))?,
+            };
+            Ok((batch, draw))
+        };
+        let batches = prefetch(ahead, start, batches, make).map_err(boxed)?;
+        Ok(Box::new(batches.map(|batch| match batch {
+            Ok(Ok(batch)) => Ok(batch),
+            Ok(Err(error)) | Err(error) => Err(boxed::<rekindle_data::DataError>(error)),
+        })))
+    }
+
+    fn rate(&self, name: &str) -> f64 {
+        self.rates.get(name).copied().unwrap_or(1.0)
+    }
+
+    fn at_epoch(&self, model: Model<B>, epoch: u64) -> Model<B> {
+        let model = match self.config.peft.unfreeze_every {
+            None => model,
+            Some(every) => {
+                let all = params::set_trainable(model, &mut |path| self.trains.contains(path));
+                only_last(all, usize::try_from(epoch).unwrap_or(usize::MAX) / every)
+            }
+        };
+        let units = model.cuttable_units();
+        let mut frozen = self.frozen.borrow_mut();
+        if frozen.model.is_none() || frozen.units != units {
+            lock(&self.cache.training).clear();
+            lock(&self.cache.validation).clear();
+            *frozen = Frozen {
+                units,
+                model: (units > 0).then(|| model.valid()),
+            };
+        }
+        model
+    }
+
+    fn will_train(&self, name: &str) -> bool {
+        self.trains_by_name.contains(name)
+    }
+
+    fn count(&self, (batch, _): &(HostBatch, Draw)) -> usize {
+        batch.len()
+    }
+
+    fn describe(&self, (batch, _): &(HostBatch, Draw)) -> String {
+        const NAMED: usize = 4;
+        let named = batch.examples.iter().take(NAMED);
+        let places: Vec<String> = named.map(|&i| self.sets.train.place(i)).collect();
+        let places = places.join(", ");
+        match batch.len().saturating_sub(NAMED) {
+            0 => places,
+            more => format!("{places} and {more} more"),
+        }
+    }
+
+    fn loss(
+        &self,
+        model: &Model<B>,
+        (batch, draw): &(HostBatch, Draw),
+        pass: Pass,
+    ) -> Result<Tensor<B, 1>, TrainError> {
+        if batch.examples.is_empty() {
+            // Every example of it was broken and is skipped: a loss of nothing, with gradients of zero.
+            return Ok(model.output_weight().sum() * 0.0);
+        }
+        let (units, beginning) = {
+            let frozen = self.frozen.borrow();
+            (frozen.units, frozen.model.clone())
+        };
+        let pass = pass.with_precision(self.precision);
+        let logits = match beginning {
+            None => model.forward(self.input(batch).map_err(boxed)?, pass),
+            Some(frozen) => {
+                let keeps = self.cache.keeps_training;
+                let cached = keeps.then_some(self.cache.training.as_ref());
+                let once = Pass::evaluation().with_precision(self.precision);
+                let set = &self.sets.train;
+                let x = self
+                    .begin(set, batch, Some(*draw), &frozen, cached, once)
+                    .map_err(boxed)?;
+                finished(model, Activations::from_inner(x), units, pass).map_err(boxed)?
+            }
+        };
+        let losses = |targets| self.objective.losses(logits.clone(), targets).sum();
+        Ok(match &batch.mixed {
+            None => losses(&batch.targets),
+            Some(mixed) => {
+                losses(&batch.targets) * mixed.share + losses(&mixed.targets) * (1.0 - mixed.share)
+            }
+        })
+    }
+
+    fn evaluate(&self, model: &Model<Inner<B>>) -> Result<Evaluation, TrainError> {
+        let Some(validation) = &self.sets.validation else {
+            return Ok(Evaluation::default());
+        };
+        let keeps = self.cache.keeps_validation;
+        let cached = keeps.then_some(&self.cache.validation);
+        let scored = self.score(model, validation, cached).map_err(boxed)?;
+        let targets = scored.targets(validation.as_ref());
+        let figures = self.objective.figures(&scored.logits, &targets);
+        *self.last.borrow_mut() = Some(scored);
+        let scalars = figures.scalars.into_iter();
+        Ok(Evaluation {
+            metrics: scalars.map(|scalar| (scalar.key, scalar.value)).collect(),
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
+
+mod classification;
+
+pub use prediction::Prediction;
+
+mod prediction;
+
+use crate::{Error, RunConfig, evaluation::Logits, figures::{Figures, Watched}, task::Kind};
+use burn::tensor::Tensor;
+use rekindle_data::{TargetEncoder, TargetKind, Targets};
+use rekindle_nn::TuneBackend;
+
+use classification::Classification;
+
+/// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
+pub(crate) trait Objective: Send + Sync {
+    /// Labels as written to targets; also the names of what is answered and their number.
+    fn encoder(&self) -> &TargetEncoder;
+    /// What is answered: its name in the plan, and its names or their number.
+    fn described_as(&self) -> &'static str;
+    /// The figures that sum up an evaluation during training, the loss first.
+    fn watched(&self) -> Vec<Watched>;
+    /// The figures of predictions `[N][C]` against their targets.
+    fn figures(&self, logits: &Logits, targets: &Targets) -> Figures;
+    /// The worst answers, the worst first.
+    fn worst(&self, logits: &Logits, targets: &Targets, most: usize) -> Vec<Wrong>;
+    /// The answer of one example's logits `[C]`.
+    fn answer(&self, logits: &[f32]) -> Prediction;
+    /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
+    fn fit(&mut self, _logits: &Logits, _targets: &Targets) {}
+    /// Whether [`fit`](Self::fit) chooses anything.
+    fn fits(&self) -> bool {
+        false
+    }
+}
+
+/// The loss of an objective on a backend.
+pub(crate) trait Loss<B: TuneBackend>: Objective {
+    /// One loss an example `[N]`, of logits `[N, C]`.
+    fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1>;
+}
+
+/// A wrong answer.
+pub(crate) struct Wrong {
+    /// Row of the logits.
+    pub row: usize,
+    /// What was right.
+    pub right: String,
+    /// What the model said.
+    pub said: String,
+    /// The probability it gave to that, where it gives any.
+    pub probability: Option<f64>,
+    /// Loss of the example.
+    pub loss: f64,
+}
+
+/// The targets that a kind of task learns.
+pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
+    match kind {
+        Kind::Classification => TargetKind::Class,
+    }
+}
+
+/// The objective of a run, by its training targets.
+pub(crate) fn train<B: TuneBackend>(
+    config: &RunConfig,
+    encoder: TargetEncoder,
+    targets: &Targets,
+) -> Box<dyn Loss<B>> {
+    match config.task.kind() {
+        Kind::Classification => Box::new(Classification::train(config, encoder, targets)),
+    }
+}
+
+/// The objective of a saved model, by what it answers.
+pub(crate) fn restore(kind: Kind, encoder: TargetEncoder) -> Result<Box<dyn Objective>, Error> {
+    Ok(match kind {
+        Kind::Classification => Box::new(Classification::restore(encoder)),
+    })
+}

@@ -1,0 +1,219 @@
+//! The model of a run: loaded, with a head for the task, with adapters, and with what trains set.
+
+use crate::{Error, RunConfig, config, config::Method, tasks::Objective};
+use rekindle_hub::{Resolved, Source};
+use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Reads};
+use rekindle_nn::{
+    TuneAutodiff,
+    params::{self, ParamRef},
+};
+use rekindle_peft::{LoraConfig, TargetModules, Trainable};
+
+/// A model that is ready to train.
+pub(crate) struct Tuned<B: TuneAutodiff> {
+    pub model: Model<B>,
+    pub loaded: LoadReport,
+    /// Its head, as it was asked for.
+    pub head: HeadSpec,
+    /// The adapter and its layers; `None` where the model's own parameters change.
+    pub adapter: Option<(LoraConfig, Vec<String>)>,
+    /// The method with its settings, in a line.
+    pub method: String,
+}
+
+/// Loads the model and decides what trains.
+///
+/// # Errors
+/// A model that cannot be loaded, or settings that do not fit it.
+pub(crate) fn load<B: TuneAutodiff>(
+    config: &RunConfig,
+    base: &Resolved,
+    pretrained: &Pretrained,
+    objective: &dyn Objective,
+    device: &B::Device,
+) -> Result<Tuned<B>, Error> {
+    let head = HeadSpec {
+        outputs: objective.encoder().outputs(),
+        labels: objective.encoder().names().to_vec(),
+        problem: config.task.kind().problem(),
+        reads: match config.model.pooling {
+            config::Pooling::Auto => None,
+            config::Pooling::Cls => Some(Reads::First),
+            config::Pooling::Mean => Some(Reads::Mean),
+        },
+        seed: config.seed,
+        require: false,
+    };
+    let (model, loaded) = Model::<B>::from_pretrained(pretrained, &head, device)?;
+    let model = match config.model.dropout {
+        Some(rate) => model.with_dropout(rate),
+        None => model,
+    };
+    // What is new must train, whatever the method.
+    let whole = new_modules(&model, &loaded);
+    let peft = &config.peft;
+    let rule = match peft.method {
+        Method::Full => Trainable::All,
+        Method::Head => Trainable::Head,
+        Method::Bitfit => Trainable::Biases,
+        Method::Lora => Trainable::AsIs,
+    };
+    let names = model.names();
+    let (model, adapter) = match peft.method {
+        Method::Lora => {
+            let lora = lora(config, base, &whole);
+            let (model, layers) = rekindle_peft::inject(model, &lora, names, config.seed, device)?;
+            (model, Some((lora, layers)))
+        }
+        _ => (model, None),
+    };
+    let model =
+        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, names)?;
+    if let Some((lora, _)) = &adapter {
+        check_saved(&model, lora)?;
+    }
+    let model = match peft.train_last {
+        None => model,
+        Some(last) if last > model.units() => {
+            return Err(Error::Setting {
+                reason: format!(
+                    "peft.train_last = {last}, but the model has {} stages",
+                    model.units()
+                ),
+                hint: "name fewer, or leave it out to train everything".into(),
+            });
+        }
+        Some(last) => only_last(model, last),
+    };
+    let method = described(config, &model, adapter.as_ref());
+    Ok(Tuned {
+        model,
+        loaded,
+        head,
+        adapter,
+        method,
+    })
+}
+
+/// The head's modules, and others that were newly initialised.
+fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<String> {
+    let mut whole = model.head_modules();
+    for (name, _) in &loaded.initialised {
+        let module = name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module);
+        let covered = |known: &String| {
+            module == known || module.strip_prefix(known.as_str()).is_some_and(|r| r.starts_with('.'))
+        };
+        if !whole.iter().any(covered) {
+            whole.push(module.to_owned());
+        }
+    }
+    whole
+}
+
+fn lora(config: &RunConfig, base: &Resolved, whole: &[String]) -> LoraConfig {
+    let peft = &config.peft;
+    let mut saved = whole.to_vec();
+    for module in &peft.modules_to_save {
+        if !saved.contains(module) {
+            saved.push(module.clone());
+        }
+    }
+    LoraConfig {
+        r: peft.r,
+        lora_alpha: peft.lora_alpha,
+        lora_dropout: peft.lora_dropout,
+        use_rslora: peft.use_rslora,
+        target_modules: match &peft.target_modules {
+            config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
+            config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
+            config::TargetModules::AllLinear => TargetModules::AllLinear,
+        },
+        layers_to_transform: peft.layers_to_transform.clone(),
+        modules_to_save: saved,
+        base_model_name_or_path: Some(python_name(base)),
+        task_type: Some("SEQ_CLS".into()),
+    }
+}
+
+/// What Python can load the base model by.
+fn python_name(base: &Resolved) -> String {
+    match &base.source {
+        Source::Path => base.dir.display().to_string(),
+        _ => base.name.clone(),
+    }
+}
+
+/// Checks that everything that trains is saved with the adapter.
+fn check_saved<B: TuneAutodiff>(model: &Model<B>, lora: &LoraConfig) -> Result<(), Error> {
+    let names = model.names();
+    let mut lost = Vec::new();
+    params::visit(model, &mut |param: ParamRef<'_, B>| {
+        let path = names.published(param.path);
+        if param.trainable && !rekindle_peft::is_saved(&path, lora) {
+            lost.push(path);
+        }
+    });
+    match lost.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Setting {
+            reason: format!("peft.unfreeze trains `{first}` ({} parameters in all), which an adapter's file cannot hold", lost.len()),
+            hint: "name its module in peft.modules_to_save, or use peft.method = \"full\" with peft.freeze".into(),
+        }),
+    }
+}
+
+/// Of what trains, leaves the head and the last so many units.
+pub(crate) fn only_last<B: TuneAutodiff>(model: Model<B>, last: usize) -> Model<B> {
+    let first = model.units().saturating_sub(last);
+    let names = model.names();
+    let early: Vec<String> = {
+        let mut early = Vec::new();
+        params::visit(&model, &mut |param: ParamRef<'_, B>| {
+            let unit = model.unit_of(&names.published(param.path));
+            if unit.is_some_and(|unit| unit < first) {
+                early.push(param.path.to_owned());
+            }
+        });
+        early
+    };
+    params::map(model, &mut |param: ParamRef<'_, B>| params::Mapped {
+        trainable: param.trainable && !early.iter().any(|path| path == param.path),
+        value: param.value,
+    })
+}
+
+fn described<B: TuneAutodiff>(
+    config: &RunConfig,
+    model: &Model<B>,
+    adapter: Option<&(LoraConfig, Vec<String>)>,
+) -> String {
+    let mut method = match (config.peft.method, adapter) {
+        (_, Some((lora, layers))) => format!(
+            "LoRA r {}, alpha {}{}, dropout {} on {} layers; the head in full",
+            lora.r,
+            lora.lora_alpha,
+            if lora.use_rslora {
+                " (rank-stabilised)"
+            } else {
+                ""
+            },
+            lora.lora_dropout,
+            layers.len()
+        ),
+        (Method::Head, None) => "head only".to_owned(),
+        (Method::Bitfit, None) => "BitFit: biases, and the head in full".to_owned(),
+        (_, None) => "full fine-tuning".to_owned(),
+    };
+    if let Some(last) = config.peft.train_last {
+        method = format!("the last {last} of {} stages and the head", model.units());
+    }
+    if let Some(every) = config.peft.unfreeze_every {
+        method.push_str(&format!(
+            "; unfrozen from the head on, one more stage every {every} epochs"
+        ));
+    }
+    if let Some(decay) = config.train.layer_decay {
+        method.push_str(&format!("; each stage's rate {decay} of the next one's"));
+    }
+    method
+}
