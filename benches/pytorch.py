@@ -2,10 +2,12 @@
 
     python pytorch.py JOB [MODEL_DIR]      a step job: prints `ready`, then for every line on standard input does one round
                                            and prints its seconds; at the end of the input, the peak memory in bytes
-    python pytorch.py text METHOD BATCHES TRAIN VALIDATION TEXT LABEL ROWS MODEL_DIR OUT
-                                           a whole run with transformers' Trainer (and PEFT where METHOD is lora): one
-                                           epoch over the first ROWS rows, an evaluation, the model saved. BATCHES is
-                                           padded (the Trainer's way) or grouped (by length)
+    python pytorch.py text TASK METHOD BATCHES TRAIN VALIDATION TEXT TARGET ROWS EPOCHS MODEL_DIR OUT
+                                           a whole run with transformers' Trainer (and PEFT where METHOD is lora):
+                                           EPOCHS over the first ROWS rows, an evaluation, the model saved. TASK is
+                                           text-classification, text-regression or text-multi-label; BATCHES is padded
+                                           (the Trainer's way) or grouped (by length). TRAIN and VALIDATION are TSV, or
+                                           JSONL with a list of labels; TEXT and TARGET are columns
     python pytorch.py head DATA WEIGHTS OUT
                                            epochs of a new head on a frozen EfficientNet-Lite0 (its directory is WEIGHTS)
                                            over a folder of pictures with train and val
@@ -126,8 +128,62 @@ def steps(model, logits, labels, autocast):
     return step
 
 
-def run_text(method, batches, train, validation, text, label, rows, model_dir, out):
+def read_table(path, text, target, limit):
+    """Texts and targets as written, of TSV (columns by name, or by place where there is no header) or JSONL."""
     import csv
+    import json
+
+    with open(path, newline="", encoding="utf-8") as file:
+        if path.endswith(".jsonl"):
+            rows = [json.loads(line) for line in file if line.strip()]
+            return [row[text] for row in rows[:limit]], [row[target] for row in rows[:limit]]
+        lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if text.isdigit():
+        at = [int(text), int(target)]
+    else:
+        at = [lines[0].index(text), lines[0].index(target)]
+        lines = lines[1:]
+    lines = lines[:limit]
+    return [row[at[0]] for row in lines], [row[at[1]] for row in lines]
+
+
+def micro_f1(logits, targets):
+    """At a threshold of 0.5."""
+    found, targets = logits > 0, targets > 0.5
+    return 2 * float((found & targets).sum()) / max(float(found.sum() + targets.sum()), 1.0)
+
+
+def pearson(outputs, targets):
+    import numpy
+
+    return float(numpy.corrcoef(outputs[:, 0], targets)[0, 1])
+
+
+class Task:
+    """What differs between tasks: outputs, `problem_type`, targets as numbers, and the figure."""
+
+    def __init__(self, name, targets):
+        if name == "text-classification":
+            names = sorted(set(targets))
+            self.outputs, self.problem = len(names), "single_label_classification"
+            self.encode = names.index
+            self.figure = ("accuracy", lambda p: float((p[0].argmax(-1) == p[1]).mean()))
+        elif name == "text-regression":
+            self.outputs, self.problem = 1, "regression"
+            self.encode = float
+            self.figure = ("pearson", lambda p: pearson(p[0], p[1]))
+        elif name == "text-multi-label":
+            names = sorted({label for labels in targets for label in labels})
+            self.outputs, self.problem = len(names), "multi_label_classification"
+            self.encode = lambda labels: [float(name in labels) for name in names]
+            self.figure = ("micro_f1", lambda p: micro_f1(p[0], p[1]))
+        else:
+            raise SystemExit(f"no task {name}")
+
+
+def run_text(
+    task, method, batches, train, validation, text, target, rows, epochs, model_dir, out
+):
     import json
 
     from transformers import (
@@ -138,36 +194,25 @@ def run_text(method, batches, train, validation, text, label, rows, model_dir, o
         TrainingArguments,
     )
 
-    def column(name):
-        return int(name) if name.isdigit() else None
-
-    def read(path, limit):
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-        at = [column(text), column(label)]
-        if None in at:
-            at = [lines[0].index(text), lines[0].index(label)]
-            lines = lines[1:]
-        lines = lines[:limit]
-        return [row[at[0]] for row in lines], [row[at[1]] for row in lines]
-
-    texts, labels = read(train, int(rows))
-    names = sorted(set(labels))
+    texts, targets = read_table(train, text, target, int(rows))
+    task = Task(task, targets)
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
 
-    def encoded(texts, labels):
+    def encoded(texts, targets):
         tokens = tokenizer(texts, truncation=True, max_length=128)
         return [
             dict(
                 input_ids=tokens["input_ids"][i],
                 attention_mask=tokens["attention_mask"][i],
                 length=len(tokens["input_ids"][i]),
-                labels=names.index(labels[i]),
+                labels=task.encode(targets[i]),
             )
-            for i in range(len(labels))
+            for i in range(len(targets))
         ]
 
-    model = BertForSequenceClassification.from_pretrained(model_dir, num_labels=len(names))
+    model = BertForSequenceClassification.from_pretrained(
+        model_dir, num_labels=task.outputs, problem_type=task.problem
+    )
     rate = 5e-5
     if method == "lora":
         from peft import LoraConfig, get_peft_model
@@ -186,7 +231,7 @@ def run_text(method, batches, train, validation, text, label, rows, model_dir, o
     sampling = {"train_sampling_strategy": "group_by_length"} if batches == "grouped" else {}
     arguments = TrainingArguments(
         output_dir=out,
-        num_train_epochs=1,
+        num_train_epochs=int(epochs),
         per_device_train_batch_size=32,
         per_device_eval_batch_size=32,
         learning_rate=rate,
@@ -200,20 +245,21 @@ def run_text(method, batches, train, validation, text, label, rows, model_dir, o
         logging_strategy="no",
         **sampling,
     )
+    figure, compute = task.figure
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=encoded(texts, labels),
-        eval_dataset=encoded(*read(validation, None)),
+        train_dataset=encoded(texts, targets),
+        eval_dataset=encoded(*read_table(validation, text, target, None)),
         processing_class=tokenizer,
-        compute_metrics=lambda p: {"accuracy": float((p[0].argmax(-1) == p[1]).mean())},
+        compute_metrics=lambda p: {figure: compute(p)},
         callbacks=[First()],
     )
     trainer.train()
-    accuracy = trainer.evaluate()["eval_accuracy"]
+    value = trainer.evaluate()[f"eval_{figure}"]
     trainer.save_model(out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"accuracy": accuracy, "peak": peak}), flush=True)
+    print(json.dumps({figure: value, "peak": peak}), flush=True)
 
 
 def run_head(data, weights, out):
