@@ -7,8 +7,8 @@ use crate::{
     tasks,
 };
 use rekindle_data::{
-    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
-    ResolvedColumn, TargetEncoder, TargetHint, TargetKind,
+    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions, ResolvedColumn,
+    TargetEncoder, TargetHint, TargetKind,
     image::{ImageSet, image_parts, read_images},
     read_examples,
 };
@@ -207,7 +207,8 @@ pub(crate) fn read_splits<S: Source>(
     };
     let data = &config.data;
     let train = read(&files.train, data.train_limit)?;
-    let given = |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
+    let given =
+        |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
     let mut optional = |part: Option<(PathBuf, Option<usize>)>| {
         part.map(|(path, limit)| read(&path, limit).map(|read| read.set))
             .transpose()

@@ -23,8 +23,8 @@ use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
-    BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig, Outcome,
-    RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
+    BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig,
+    Outcome, RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
 use serde_json::json;
 use std::{

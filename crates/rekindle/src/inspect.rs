@@ -67,7 +67,11 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     line(
         out,
         "tensors",
-        &format!("{}, {} values", files.names().count(), thousands(total as u64)),
+        &format!(
+            "{}, {} values",
+            files.names().count(),
+            thousands(total as u64)
+        ),
     );
     if all {
         for name in files.names() {
@@ -178,8 +182,10 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
 
 /// The loss and every other figure, in a line.
 fn figures_of(evaluation: &Evaluation) -> String {
-    let (loss, others): (Vec<_>, Vec<_>) =
-        evaluation.metrics.iter().partition(|(key, _)| *key == "loss");
+    let (loss, others): (Vec<_>, Vec<_>) = evaluation
+        .metrics
+        .iter()
+        .partition(|(key, _)| *key == "loss");
     let all = loss.into_iter().chain(others);
     let figures: Vec<String> = all
         .map(|(key, value)| format!("{key} {value:.4}"))

@@ -181,8 +181,14 @@ fn task_of(
     if let Some(saved) = saved {
         return Task::named(&saved.task).ok_or_else(|| Error::ModelDir {
             path: dir.to_owned(),
-            reason: format!("it was tuned for the task \"{}\", which this version does not know", saved.task),
-            hint: format!("use the version of rekindle that saved it, {} or later", saved.rekindle),
+            reason: format!(
+                "it was tuned for the task \"{}\", which this version does not know",
+                saved.task
+            ),
+            hint: format!(
+                "use the version of rekindle that saved it, {} or later",
+                saved.rekindle
+            ),
         });
     }
     let problem = config.problem.unwrap_or(match outputs {
@@ -193,13 +199,21 @@ fn task_of(
     kind.and_then(|&kind| Task::of(kind, config.modality))
         .ok_or_else(|| Error::ModelDir {
             path: dir.to_owned(),
-            reason: format!("its head answers a problem of the type {}, which cannot be predicted with here", problem.name()),
+            reason: format!(
+                "its head answers a problem of the type {}, which cannot be predicted with here",
+                problem.name()
+            ),
             hint: "name a model for single-label classification".into(),
         })
 }
 
 fn has_tokenizer(dir: &Path) -> bool {
-    let files = ["tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model"];
+    let files = [
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "sentencepiece.bpe.model",
+    ];
     files.iter().any(|name| dir.join(name).is_file())
 }
 

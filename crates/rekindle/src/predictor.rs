@@ -83,7 +83,9 @@ impl OnBackend for Load<'_> {
         self,
         device: &<B as BackendTypes>::Device,
     ) -> Result<Self::Output, Error> {
-        let model = self.0.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let model = self
+            .0
+            .load::<<B as AutodiffBackend>::InnerBackend>(device)?;
         let device = device.clone();
         Ok(Box::new(OnDevice { model, device }))
     }
@@ -100,8 +102,7 @@ impl Predictor {
         let input = match (&config.text, &config.pictures) {
             (Some(limits), _) => {
                 // A default length above the model's own is nothing to report.
-                let (encoder, _) =
-                    inputs::encoder(&located.tokenizer, located.max_length, limits)?;
+                let (encoder, _) = inputs::encoder(&located.tokenizer, located.max_length, limits)?;
                 Input::Texts(Box::new(encoder))
             }
             (None, Some(pictures)) => {
@@ -221,8 +222,7 @@ impl Predictor {
                     objective = of_classes.as_ref();
                 }
                 let targets = read.set.targets(objective.encoder())?;
-                let pictures =
-                    Pictures::to_evaluate(read.set, targets, preprocess, on_bad(config));
+                let pictures = Pictures::to_evaluate(read.set, targets, preprocess, on_bad(config));
                 (Arc::new(pictures), read.notes)
             }
         };

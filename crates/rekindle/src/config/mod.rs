@@ -44,8 +44,8 @@ pub use value::{
 };
 pub use write::{commented, reference};
 
-pub use crate::task::Task;
 use crate::task::Modality;
+pub use crate::task::Task;
 
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";
@@ -155,10 +155,12 @@ impl RunConfig {
                 validation: self.data.validation.as_deref(),
                 test: self.data.test.as_deref(),
             },
-            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(match self.task.modality() {
-                Modality::Text => DEFAULT_DATASET,
-                Modality::Images => DEFAULT_IMAGES,
-            })),
+            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(
+                match self.task.modality() {
+                    Modality::Text => DEFAULT_DATASET,
+                    Modality::Images => DEFAULT_IMAGES,
+                },
+            )),
         }
     }
 

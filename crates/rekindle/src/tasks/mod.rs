@@ -6,7 +6,12 @@ pub use prediction::Prediction;
 
 mod prediction;
 
-use crate::{Error, RunConfig, evaluation::Logits, figures::{Figures, Watched}, task::Kind};
+use crate::{
+    Error, RunConfig,
+    evaluation::Logits,
+    figures::{Figures, Watched},
+    task::Kind,
+};
 use burn::tensor::Tensor;
 use rekindle_data::{TargetEncoder, TargetKind, Targets};
 use rekindle_nn::TuneBackend;
