@@ -294,7 +294,10 @@ pub(crate) fn read_options(
         }),
         text: or_card(&data.text, &card.text),
         text_pair: or_card(&data.text_pair, &card.text_pair),
-        labels: or_card(&data.label, &card.label).into_iter().collect(),
+        labels: match &data.label {
+            Some(labels) => labels.0.iter().map(column).collect(),
+            None => card.label.clone().map(Column::Name).into_iter().collect(),
+        },
         target: tasks::targets_of(config.task.kind()),
         separator: None,
         header: data.header,

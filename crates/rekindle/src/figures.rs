@@ -1,7 +1,7 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
-use rekindle_metrics::ClassificationReport;
+use rekindle_metrics::{ClassificationReport, RegressionFigures, RegressionReport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -100,6 +100,13 @@ pub enum Section {
         /// Class names by id.
         labels: Vec<String>,
     },
+    /// Errors and correlations of each number, and predicted against right numbers.
+    Numbers {
+        /// The figures.
+        report: RegressionReport,
+        /// Names of the numbers.
+        names: Vec<String>,
+    },
 }
 
 /// The figures of one evaluation.
@@ -141,6 +148,10 @@ impl Figures {
                     object.insert("labels".into(), json!(labels));
                     object.insert("per_class".into(), json!(report.per_class));
                     object.insert("confusion".into(), json!(report.confusion));
+                }
+                Section::Numbers { report, names } => {
+                    object.insert("names".into(), json!(names));
+                    object.insert("per_target".into(), json!(report.per_target));
                 }
             }
         }
@@ -185,6 +196,7 @@ impl Section {
     pub fn text(&self) -> String {
         match self {
             Self::Classes { report, labels } => classes(report, labels),
+            Self::Numbers { report, names } => numbers(report, names),
         }
     }
 }
@@ -208,6 +220,33 @@ fn classes(report: &ClassificationReport, labels: &[String]) -> String {
             out,
             "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}",
             labels[i], c.precision, c.recall, c.f1, c.support
+        );
+    }
+    out
+}
+
+/// A table of numbers with their errors.
+fn numbers(report: &RegressionReport, names: &[String]) -> String {
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or(0).max(6);
+    let mut out = format!(
+        "{:<width$}   Pearson  Spearman        R²         MAE        RMSE      spread\n",
+        "number"
+    );
+    for (name, f) in names.iter().zip(&report.per_target) {
+        let RegressionFigures {
+            pearson,
+            spearman,
+            r2,
+            mae,
+            rmse,
+            target_std,
+            ..
+        } = f;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{name:<width$}  {pearson:>8.4}  {spearman:>8.4}  {r2:>8.4}  {mae:>10.4}  {rmse:>10.4}  {target_std:>10.4}"
         );
     }
     out

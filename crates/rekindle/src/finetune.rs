@@ -357,6 +357,14 @@ impl Run<'_> {
         final_dir: &Path,
     ) -> Result<(), Error> {
         let aside = self.dir.join(".final");
+        let scaled;
+        let model = match opened.recipe.objective().scale() {
+            None => model,
+            Some(scale) => {
+                scaled = model.clone().with_scaled_output(&scale.factors, &scale.offsets);
+                &scaled
+            }
+        };
         let what = SavedModel {
             config: opened.pretrained.config(),
             dir: opened.pretrained.dir(),

@@ -11,17 +11,20 @@ pub use rekindle_models::Modality;
 pub enum Kind {
     /// One of several classes.
     Classification,
+    /// One or several numbers.
+    Regression,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Classification];
+    pub const ALL: &'static [Self] = &[Self::Classification, Self::Regression];
 
     /// How transformers calls the problem.
     #[must_use]
     pub const fn problem(self) -> Problem {
         match self {
             Self::Classification => Problem::SingleLabel,
+            Self::Regression => Problem::Regression,
         }
     }
 }
@@ -71,6 +74,8 @@ macro_rules! tasks {
 tasks! {
     /// One label for a text or a pair of texts.
     TextClassification = "text-classification": Classification of Text,
+    /// One or several numbers for a text or a pair of texts.
+    TextRegression = "text-regression": Regression of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
 }

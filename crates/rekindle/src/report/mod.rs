@@ -7,6 +7,7 @@ mod chart;
 mod classes;
 mod confusion;
 mod mistakes;
+mod numbers;
 pub(crate) mod text;
 mod training;
 
@@ -157,6 +158,9 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
             ("Classes", classes::html(report, labels)),
             ("Confusion", confusion::html(report, labels)),
         ],
+        Section::Numbers { report, names } => {
+            vec![("Predictions", numbers::html(report, names))]
+        }
     }
 }
 

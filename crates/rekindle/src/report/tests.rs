@@ -84,8 +84,10 @@ fn figures(metrics: &Classification, classes: u32) -> Figures {
 
 /// Class names, to change them.
 fn labels(report: &mut Report) -> &mut Vec<String> {
-    let Section::Classes { labels, .. } = &mut report.figures.sections[0];
-    labels
+    match &mut report.figures.sections[0] {
+        Section::Classes { labels, .. } => labels,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn mistake(text: &str) -> Mistake {

@@ -1,6 +1,7 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
 mod classification;
+mod regression;
 
 pub use prediction::Prediction;
 
@@ -17,6 +18,7 @@ use rekindle_data::{TargetEncoder, TargetKind, Targets};
 use rekindle_nn::TuneBackend;
 
 use classification::Classification;
+use regression::Regression;
 
 /// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
 pub(crate) trait Objective: Send + Sync {
@@ -37,6 +39,27 @@ pub(crate) trait Objective: Send + Sync {
     /// Whether [`fit`](Self::fit) chooses anything.
     fn fits(&self) -> bool {
         false
+    }
+    /// What the outputs are multiplied by and what is added, which is folded into the head that is saved.
+    fn scale(&self) -> Option<&Scale> {
+        None
+    }
+}
+
+/// From a model's outputs to numbers: factor and offset of each output.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scale {
+    pub factors: Vec<f64>,
+    pub offsets: Vec<f64>,
+}
+
+impl Scale {
+    /// The outputs are the numbers.
+    fn identity(outputs: usize) -> Self {
+        Self {
+            factors: vec![1.0; outputs],
+            offsets: vec![0.0; outputs],
+        }
     }
 }
 
@@ -64,6 +87,7 @@ pub(crate) struct Wrong {
 pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
     match kind {
         Kind::Classification => TargetKind::Class,
+        Kind::Regression => TargetKind::Real,
     }
 }
 
@@ -75,6 +99,7 @@ pub(crate) fn train<B: TuneBackend>(
 ) -> Box<dyn Loss<B>> {
     match config.task.kind() {
         Kind::Classification => Box::new(Classification::train(config, encoder, targets)),
+        Kind::Regression => Box::new(Regression::train(config, encoder, targets)),
     }
 }
 
@@ -82,5 +107,6 @@ pub(crate) fn train<B: TuneBackend>(
 pub(crate) fn restore(kind: Kind, encoder: TargetEncoder) -> Result<Box<dyn Objective>, Error> {
     Ok(match kind {
         Kind::Classification => Box::new(Classification::restore(encoder)),
+        Kind::Regression => Box::new(Regression::restore(encoder)),
     })
 }
