@@ -299,7 +299,7 @@ pub(crate) fn read_options(
             None => card.label.clone().map(Column::Name).into_iter().collect(),
         },
         target: tasks::targets_of(config.task.kind()),
-        separator: None,
+        separator: data.label_separator,
         header: data.header,
         // The configuration has checked that it is one ASCII character.
         delimiter: data.delimiter.map(|c| c as u8),

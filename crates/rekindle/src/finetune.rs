@@ -379,6 +379,7 @@ impl Run<'_> {
             labels: opened.head.labels.clone(),
             max_length: opened.prepared.max_length,
             pooling: crate::saved::pooling_name(model.reads()),
+            thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
         };
         let written = clear(&aside)

@@ -28,6 +28,8 @@ pub(crate) struct Located {
     /// Whether they are numbers for want of names.
     pub nameless: bool,
     pub max_length: usize,
+    /// Least probability of each label that is given; empty where nothing says.
+    pub thresholds: Vec<f64>,
     /// What the head reads, where we saved the model.
     pub reads: Option<Reads>,
 }
@@ -113,6 +115,7 @@ fn locate_adapter(
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref()),
+        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -138,6 +141,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         labels,
         nameless,
         max_length: max_length(saved.as_ref()),
+        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -162,6 +166,10 @@ fn labels_of(config: &ModelConfig, outputs: usize) -> Vec<String> {
 
 fn max_length(saved: Option<&Saved>) -> usize {
     saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
+}
+
+fn thresholds(saved: Option<&Saved>) -> Vec<f64> {
+    saved.map_or_else(Vec::new, |saved| saved.thresholds.clone())
 }
 
 fn reads(saved: Option<&Saved>) -> Option<Reads> {

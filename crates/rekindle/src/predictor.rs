@@ -117,7 +117,7 @@ impl Predictor {
         Ok(Self {
             model: on_device(device, Load(&located))?,
             task: located.task,
-            objective: tasks::restore(located.task.kind(), encoder)?,
+            objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
             input,
             nameless: located.nameless,
             batch_size: BATCH,
@@ -218,7 +218,7 @@ impl Predictor {
                 if self.nameless && names.len() == self.labels().len() {
                     let kind = objective.encoder().kind();
                     let encoder = TargetEncoder::from_names(kind, names.to_vec())?;
-                    of_classes = tasks::restore(self.task.kind(), encoder)?;
+                    of_classes = tasks::restore(self.task.kind(), encoder, &[]);
                     objective = of_classes.as_ref();
                 }
                 let targets = read.set.targets(objective.encoder())?;

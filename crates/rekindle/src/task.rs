@@ -13,11 +13,13 @@ pub enum Kind {
     Classification,
     /// One or several numbers.
     Regression,
+    /// Any number of labels.
+    MultiLabel,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Classification, Self::Regression];
+    pub const ALL: &'static [Self] = &[Self::Classification, Self::Regression, Self::MultiLabel];
 
     /// How transformers calls the problem.
     #[must_use]
@@ -25,6 +27,7 @@ impl Kind {
         match self {
             Self::Classification => Problem::SingleLabel,
             Self::Regression => Problem::Regression,
+            Self::MultiLabel => Problem::MultiLabel,
         }
     }
 }
@@ -76,8 +79,12 @@ tasks! {
     TextClassification = "text-classification": Classification of Text,
     /// One or several numbers for a text or a pair of texts.
     TextRegression = "text-regression": Regression of Text,
+    /// Any number of labels for a text or a pair of texts.
+    TextMultiLabel = "text-multi-label": MultiLabel of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
+    /// Any number of labels for a picture.
+    ImageMultiLabel = "image-multi-label": MultiLabel of Images,
 }
 
 impl Task {

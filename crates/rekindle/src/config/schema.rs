@@ -40,12 +40,14 @@ impl Applies {
             Self::To(Modality::Images) => "images",
             Self::Learning(Kind::Classification) => "classification",
             Self::Learning(Kind::Regression) => "regression",
+            Self::Learning(Kind::MultiLabel) => "multi-label classification",
         }
     }
 }
 
 const TEXT: Applies = Applies::To(Modality::Text);
 const IMAGES: Applies = Applies::To(Modality::Images);
+const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 
@@ -257,8 +259,10 @@ settings! {
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
     /// The column of the second text, where examples are pairs.
     text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies TEXT;
-    /// The column of the label, by name or place; a list for several numbers. Unset: the card's, or found by its usual name.
+    /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
     label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
+    /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
+    label_separator: Option<char> = None, example "\"|\"", aka ["label_delimiter"], applies LABELS;
     /// How the files are written. Unset: by their extension.
     format: Option<FileFormat> = None, example "\"csv\"", aka ["file_format"];
     /// Whether the first line of a delimited file names the columns. Unset: told from that line.
@@ -429,7 +433,7 @@ settings! {
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
-    /// regression.
+    /// regression, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];

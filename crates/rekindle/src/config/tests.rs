@@ -37,6 +37,7 @@ fn nothing_default() -> RunConfig {
             text: Some(Column::Index(0)),
             text_pair: Some(Column::Index(1)),
             label: Some(Columns(vec![Column::Index(2), Column::Index(3)])),
+            label_separator: Some('|'),
             format: Some(FileFormat::Tsv),
             header: Some(false),
             delimiter: Some('\t'),
@@ -141,6 +142,9 @@ fn configurations() -> Vec<RunConfig> {
 fn of_task(task: Task) -> RunConfig {
     let (default, mut config) = (RunConfig::default(), nothing_default());
     config.task = task;
+    if task.kind() != Kind::MultiLabel {
+        config.data.label_separator = default.data.label_separator;
+    }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;
     }

@@ -651,6 +651,12 @@ choices! {
         Mcc = "mcc",
         /// The mean loss; less is better.
         Loss = "loss",
+        /// Mean average precision over labels, at any threshold.
+        Map = "map",
+        /// F1 over all decisions, at a probability of 0.5.
+        MicroF1 = "micro_f1",
+        /// The share of examples whose labels are all right.
+        Exact = "exact",
         /// Mean squared error; less is better.
         Mse = "mse",
         /// Mean absolute error; less is better.
@@ -680,6 +686,13 @@ impl Metric {
                 Self::MacroF1,
                 Self::WeightedF1,
                 Self::Mcc,
+                Self::Loss,
+            ],
+            Kind::MultiLabel => &[
+                Self::Map,
+                Self::MicroF1,
+                Self::MacroF1,
+                Self::Exact,
                 Self::Loss,
             ],
             Kind::Regression => &[

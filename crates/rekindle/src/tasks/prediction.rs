@@ -15,6 +15,13 @@ pub enum Prediction {
         /// Every label's probability, in the order of the model's labels.
         probabilities: Vec<(String, f64)>,
     },
+    /// Any number of labels.
+    Labels {
+        /// Those whose probability reaches their threshold.
+        labels: Vec<String>,
+        /// Every label's probability, in the order of the model's labels.
+        probabilities: Vec<(String, f64)>,
+    },
     /// One or several numbers, by name.
     Numbers {
         /// Names and numbers, in the order of the model's outputs.
@@ -28,7 +35,7 @@ impl Prediction {
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Class { label, .. } => Some(label),
-            Self::Numbers { .. } => None,
+            Self::Labels { .. } | Self::Numbers { .. } => None,
         }
     }
 
@@ -44,6 +51,13 @@ impl Prediction {
             } => {
                 object.insert("label".into(), label.as_str().into());
                 object.insert("probability".into(), json!(probability));
+                object.insert("probabilities".into(), by_name(probabilities));
+            }
+            Self::Labels {
+                labels,
+                probabilities,
+            } => {
+                object.insert("labels".into(), json!(labels));
                 object.insert("probabilities".into(), by_name(probabilities));
             }
             Self::Numbers { values } => {
@@ -62,6 +76,7 @@ impl Prediction {
             Self::Class {
                 label, probability, ..
             } => format!("{label}\t{probability:.4}"),
+            Self::Labels { labels, .. } => labels.join(","),
             Self::Numbers { values } => {
                 let values: Vec<String> = values.iter().map(|(_, v)| format!("{v:.4}")).collect();
                 values.join("\t")
