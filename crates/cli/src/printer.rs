@@ -108,9 +108,9 @@ impl Observer for Printer {
             }
             Event::Evaluated { step, epoch, evaluation, best, seconds } => self.say(&format!(
                 "epoch {epoch:<5.2} step {step:<6} validation loss {:.4}  accuracy {:.4}  macro F1 {:.4}  ({seconds:.1} s){}",
-                evaluation.get("loss"),
-                evaluation.get("accuracy"),
-                evaluation.get("macro_f1"),
+                evaluation.get("loss").unwrap_or(f64::NAN),
+                evaluation.get("accuracy").unwrap_or(f64::NAN),
+                evaluation.get("macro_f1").unwrap_or(f64::NAN),
                 if *best { "  best so far" } else { "" }
             )),
             Event::Warning { message } => self.say(&format!("warning: {message}")),

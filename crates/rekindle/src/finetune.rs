@@ -15,8 +15,8 @@ use rekindle_hub::Source;
 use rekindle_metrics::{CalibrationReport, ClassificationReport};
 use rekindle_nn::{TuneAutodiff, params};
 use rekindle_train::{
-    BestMetric, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig, RunDir,
-    Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
+    BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Metrics, OptimizerConfig,
+    RunDir, Schedule, Sink, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
 use std::{
     fs::{File, OpenOptions},
@@ -40,8 +40,10 @@ pub struct FinishedRun {
     pub report: ClassificationReport,
     /// `test`, or `validation` where there is no test set, or `train` where there is neither.
     pub split: String,
-    /// The step of the best checkpoint.
+    /// The step whose model was the best and is saved; `None` without evaluations.
     pub best_step: Option<u64>,
+    /// The step of a better model that is not saved, because its checkpoint could not be written or is gone.
+    pub lost_best: Option<u64>,
     /// Steps done.
     pub steps: u64,
     /// Whether it ended early for want of improvement.
@@ -94,10 +96,11 @@ pub fn plan(config: &RunConfig, observer: &dyn Observer) -> Result<(), Error> {
     .map(drop)
 }
 
-/// Continues a run from its newest checkpoint, as if it had never stopped.
+/// Continues a run from its newest checkpoint, or from its start if it was stopped before the first, as if it had never
+/// stopped.
 ///
 /// # Errors
-/// As [`finetune`]; and when there is no checkpoint, or data or model are not what they were.
+/// As [`finetune`]; and when all checkpoints are broken, or data or model are not what they were.
 pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error> {
     let path = dir.join("config.toml");
     if !path.is_file() {
@@ -176,7 +179,7 @@ impl OnBackend for Run<'_> {
             }
             (false, true) => {
                 let run = RunDir::open(self.dir)?;
-                let checkpoint = Checkpoint::latest(&run)?;
+                let checkpoint = Checkpoint::find(&run)?;
                 Some((run, checkpoint))
             }
             (false, false) => {
@@ -203,7 +206,7 @@ impl Run<'_> {
         self,
         job: &T,
         model: T::Model,
-        held: Option<(RunDir, Checkpoint)>,
+        held: Option<(RunDir, Option<Checkpoint>)>,
         started: Instant,
         device: &B::Device,
     ) -> Result<Option<FinishedRun>, Error> {
@@ -230,23 +233,34 @@ impl Run<'_> {
             return Ok(None);
         }
 
+        let resumed = held.is_some();
         let (run, checkpoint) = match held {
-            Some((run, checkpoint)) => (run, Some(checkpoint)),
+            Some(held) => held,
             None => (RunDir::create(dir)?, None),
         };
         if let Some(checkpoint) = &checkpoint {
             checkpoint.belongs_to(&train_config)?;
-            truncate_metrics(&run.metrics(), checkpoint.state.step)?;
+            for broken in &checkpoint.passed_over {
+                observer.note(&format!("passed over a broken checkpoint: {broken}"));
+            }
             observer.note(&format!(
                 "resuming after step {} of {}",
                 checkpoint.state.step, checkpoint.state.total_steps
             ));
         } else {
-            write_text(&run.config(), &config.to_toml())?;
+            if resumed {
+                observer.note(
+                    "the run was stopped before its first checkpoint: starting from its first step",
+                );
+            } else {
+                write_text(&run.config(), &config.to_toml())?;
+            }
             let json =
                 serde_json::to_string_pretty(&plan).map_err(|e| Error::Internal(e.to_string()))?;
             write_text(&dir.join("plan.json"), &json)?;
         }
+        let done = checkpoint.as_ref().map_or(0, |c| c.state.step);
+        truncate_metrics(&run.metrics(), done)?;
 
         let clock = Instant::now();
         let mut sinks = Sinks {
@@ -278,20 +292,15 @@ impl Run<'_> {
         ));
 
         let clock = Instant::now();
-        let best_step = outcome.state.best.map(|(step, _)| step);
-        let earlier = best_step
-            .filter(|&step| step != outcome.state.step)
-            .map(|step| run.checkpoints().join(format!("step-{step:08}")))
-            // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
-            .filter(|path| path.is_dir());
+        let best_step = outcome.state.best.map(|best| best.step);
         // The last step ended with an evaluation, and it was the best.
         let evaluated = best_step == Some(outcome.state.step);
-        let model = match (earlier, &outcome.average) {
-            (Some(path), _) => {
-                rekindle_train::restore_best(outcome.model, &path, job.names(), device)?.valid()
+        let model = match (&outcome.best, &outcome.average) {
+            (BestModel::Checkpoint { path, .. }, _) => {
+                rekindle_train::restore_best(outcome.model, path, job.names(), device)?.valid()
             }
-            (None, Some(average)) => average.model(&outcome.model, job.names()),
-            (None, None) => outcome.model.valid(),
+            (BestModel::Last { .. }, Some(average)) => average.model(&outcome.model, job.names()),
+            (BestModel::Last { .. }, None) => outcome.model.valid(),
         };
         observer.note("evaluating the best checkpoint");
         let Judged {
@@ -330,6 +339,7 @@ impl Run<'_> {
             report: figures,
             split: split.to_owned(),
             best_step,
+            lost_best: outcome.state.lost.map(|best| best.step),
             steps: outcome.state.step,
             stopped_early: outcome.stopped == Stopped::Early,
             seconds: started.elapsed().as_secs_f64(),
@@ -467,6 +477,7 @@ fn make_report(
     let mut train = Vec::new();
     let mut evaluations = Vec::new();
     let mut warnings = Vec::new();
+    let mut resumed_at = Vec::new();
     for event in read_metrics(&run.metrics())? {
         match event {
             Event::Step {
@@ -494,14 +505,16 @@ fn make_report(
                 step,
                 epoch,
                 split: "validation".into(),
-                loss: evaluation.get("loss"),
-                accuracy: evaluation.get("accuracy"),
-                macro_f1: evaluation.get("macro_f1"),
+                loss: evaluation.get("loss").unwrap_or(f64::NAN),
+                accuracy: evaluation.get("accuracy").unwrap_or(f64::NAN),
+                macro_f1: evaluation.get("macro_f1").unwrap_or(f64::NAN),
             }),
+            Event::Resumed { step } => resumed_at.push(step),
             Event::Warning { message } => warnings.push(message),
             _ => {}
         }
     }
+    resumed_at.dedup();
     let mut environment = vec![
         ("rekindle".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("device".into(), config.device.to_string()),
@@ -536,7 +549,7 @@ fn make_report(
         train,
         evaluations,
         best_step: finished.best_step,
-        resumed_at: Vec::new(),
+        resumed_at,
         labels: plan.labels.clone(),
         final_split: finished.split.clone(),
         final_report: finished.report.clone(),

@@ -193,8 +193,12 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             state.epoch + 1
         ),
     );
-    if let Some((step, value)) = state.best {
-        line(out, "best", &format!("{value:.4} at step {step}"));
+    if let Some(best) = state.best {
+        line(
+            out,
+            "best",
+            &format!("{:.4} at step {}", best.value, best.step),
+        );
     }
     tensors(
         out,
@@ -221,8 +225,8 @@ fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
                 &format!("step {step}"),
                 &format!(
                     "validation loss {:.4}, accuracy {:.4}{mark}",
-                    evaluation.get("loss"),
-                    evaluation.get("accuracy")
+                    evaluation.get("loss").unwrap_or(f64::NAN),
+                    evaluation.get("accuracy").unwrap_or(f64::NAN)
                 ),
             );
         }
