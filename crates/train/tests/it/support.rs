@@ -256,9 +256,12 @@ pub fn config() -> TrainConfig {
     }
 }
 
-/// A run in a fresh directory.
+/// A run in a fresh directory: in memory where the system has such a place, since these runs write thousands of
+/// checkpoints and wait for the disk with each.
 pub fn fresh() -> (tempfile::TempDir, RunDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let run = RunDir::create(&folder.path().join("run")).unwrap();
     (folder, run)
 }
