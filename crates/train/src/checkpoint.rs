@@ -36,6 +36,9 @@ pub(crate) const AVERAGE: &str = "average.safetensors";
 /// Tensors by name, as a file of a checkpoint holds them.
 pub(crate) type Tensors = Vec<(String, HostTensor)>;
 
+/// A file of tensors that is to be written: its name, and what makes its tensors.
+pub(crate) type FileToWrite<'a> = (&'a str, &'a dyn Fn() -> Result<Tensors, ReadError>);
+
 /// A checkpoint on disk, every byte of which has been checked.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -134,11 +137,11 @@ impl Checkpoint {
             .map_err(|reason| broken(&self.path.join(STATE), reason))
     }
 
-    /// Writes a checkpoint: the state, and files of tensors, each with what makes them, so that only one file's are in memory.
+    /// Writes a checkpoint: the state, and files of tensors, one at a time, so that only one's tensors are in memory.
     pub(crate) fn write(
         run: &RunDir,
         state: &TrainState,
-        files: &[(&str, &dyn Fn() -> Result<Tensors, ReadError>)],
+        files: &[FileToWrite<'_>],
     ) -> Result<PathBuf, TrainError> {
         let folder = run.checkpoints();
         fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
@@ -210,7 +213,7 @@ impl Checkpoint {
 fn write_into(
     folder: &Path,
     state: &TrainState,
-    files: &[(&str, &dyn Fn() -> Result<Tensors, ReadError>)],
+    files: &[FileToWrite<'_>],
 ) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     for (name, tensors) in files {

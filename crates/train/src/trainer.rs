@@ -3,11 +3,11 @@
 use crate::{
     Average, BatchStream, Best, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig,
     RunDir, Schedule, Sink, TrainError, TrainState, Warmup,
-    checkpoint::{self, AVERAGE, OPTIMIZER, TRAINABLE, Tensors},
+    checkpoint::{self, AVERAGE, FileToWrite, OPTIMIZER, TRAINABLE, Tensors},
     optimizer::scalar,
 };
 use burn::module::AutodiffModule;
-use rekindle_nn::{Pass, TuneAutodiff, host::ReadError};
+use rekindle_nn::{Pass, TuneAutodiff};
 use std::{path::PathBuf, time::Instant};
 
 /// When to evaluate.
@@ -505,9 +505,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             Some(average) => average.state(),
             None => Ok(Tensors::new()),
         };
-        type MakeTensors<'m> = &'m dyn Fn() -> Result<Tensors, ReadError>;
-        let mut files: Vec<(&str, MakeTensors<'_>)> =
-            vec![(TRAINABLE, &trainable), (OPTIMIZER, &moments)];
+        let mut files: Vec<FileToWrite<'_>> = vec![(TRAINABLE, &trainable), (OPTIMIZER, &moments)];
         if self.average.is_some() {
             files.push((AVERAGE, &average));
         }

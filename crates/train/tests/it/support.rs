@@ -184,10 +184,15 @@ impl Job<Tuning> for Points {
         format!("{batch:?}")
     }
 
-    fn loss(&self, model: &Self::Model, batch: &Vec<usize>, pass: Pass) -> Tensor<Tuning, 1> {
+    fn loss(
+        &self,
+        model: &Self::Model,
+        batch: &Vec<usize>,
+        pass: Pass,
+    ) -> Result<Tensor<Tuning, 1>, TrainError> {
         let (xs, classes) = self.tensors(batch);
         let settings = ops::CrossEntropy::default();
-        ops::cross_entropy(logits(model, xs, pass), classes, &settings).sum()
+        Ok(ops::cross_entropy(logits(model, xs, pass), classes, &settings).sum())
     }
 
     fn evaluate(&self, model: &Classifier<Flex>) -> Result<Evaluation, TrainError> {
@@ -256,9 +261,12 @@ pub fn config() -> TrainConfig {
     }
 }
 
-/// A run in a fresh directory.
+/// A run in a fresh directory: in memory where the system has such a place, since these runs write thousands of
+/// checkpoints and wait for the disk with each.
 pub fn fresh() -> (tempfile::TempDir, RunDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let run = RunDir::create(&folder.path().join("run")).unwrap();
     (folder, run)
 }
