@@ -13,9 +13,9 @@ use rekindle_train::{
 };
 
 use crate::support::{
-    Cpu, Texts, Tuning, assert_close, assert_same_bits, class_targets, classifier, golden, gradient, gradients,
-    head, json, logits_alone, norm, packed, pooled, run, run_in, set, state, steps,
-    tiny_classifier, tiny_names, train_config, trainable, values,
+    Cpu, Texts, Tuning, assert_close, assert_same_bits, class_targets, classifier, golden,
+    gradient, gradients, head, json, logits_alone, norm, packed, pooled, run, run_in, set, state,
+    steps, tiny_classifier, tiny_names, train_config, trainable, values,
 };
 
 /// Absolute, on logits: `x W + s (x A) B` and `x (W + s A B)` round differently.

@@ -70,7 +70,7 @@ pub fn numbers(value: &Value) -> Vec<f32> {
 }
 
 /// A list of whole numbers.
-fn ids(value: &Value) -> Vec<u32> {
+pub fn ids(value: &Value) -> Vec<u32> {
     let list = value.as_array().unwrap().iter();
     list.map(|id| id.as_u64().unwrap() as u32).collect()
 }
@@ -454,7 +454,12 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         format!("examples {:?}", batch.indices)
     }
 
-    fn loss(&self, model: &Model<B>, batch: &TextBatch, pass: Pass) -> Result<Tensor<B, 1>, TrainError> {
+    fn loss(
+        &self,
+        model: &Model<B>,
+        batch: &TextBatch,
+        pass: Pass,
+    ) -> Result<Tensor<B, 1>, TrainError> {
         let input = input(&self.set, &batch.indices, &self.device);
         let loss = loss_sum(model, &input, batch.targets.class_ids(), pass);
         Ok(match self.nan_at {

@@ -16,8 +16,8 @@ use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Tuning, assert_close, difference, efficientnet, gradient, head, json, labels, norm, numbers, relative,
-    values,
+    Cpu, Tuning, assert_close, difference, efficientnet, gradient, head, json, labels, norm,
+    numbers, relative, values,
 };
 
 fn formula(name: &str, count: usize) -> Vec<f32> {
