@@ -3,6 +3,8 @@
 #[cfg(feature = "cpu")]
 mod bert;
 #[cfg(feature = "cpu")]
+mod families;
+#[cfg(feature = "cpu")]
 mod laws;
 #[cfg(feature = "cpu")]
 mod losses;

@@ -70,7 +70,7 @@ pub fn numbers(value: &Value) -> Vec<f32> {
 }
 
 /// A list of whole numbers.
-fn ids(value: &Value) -> Vec<u32> {
+pub fn ids(value: &Value) -> Vec<u32> {
     let list = value.as_array().unwrap().iter();
     list.map(|id| id.as_u64().unwrap() as u32).collect()
 }
