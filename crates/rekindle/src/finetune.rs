@@ -361,7 +361,9 @@ impl Run<'_> {
         let model = match opened.recipe.objective().scale() {
             None => model,
             Some(scale) => {
-                scaled = model.clone().with_scaled_output(&scale.factors, &scale.offsets);
+                scaled = model
+                    .clone()
+                    .with_scaled_output(&scale.factors, &scale.offsets);
                 &scaled
             }
         };

@@ -111,7 +111,9 @@ pub(super) const CHECKS: &[Check] = &[
             let data = &config.data;
             let named = |column: &&Column| matches!(column, Column::Name(_));
             let labels = data.label.as_ref();
-            let label = labels.and_then(|labels| labels.0.iter().find(named)).cloned();
+            let label = labels
+                .and_then(|labels| labels.0.iter().find(named))
+                .cloned();
             let columns = [
                 ("text", &data.text),
                 ("text_pair", &data.text_pair),

@@ -9,8 +9,8 @@ use toml::Value;
 
 use super::schema::SECTIONS;
 use super::value::toml_text;
-use crate::task::{Kind, Modality};
 use super::*;
+use crate::task::{Kind, Modality};
 
 fn parse(text: &str, sets: &[&str]) -> Result<RunConfig, ConfigErrors> {
     let overrides: Vec<_> = sets.iter().map(|set| Override::set(set)).collect();
@@ -129,13 +129,10 @@ fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![
-        RunConfig::default(),
-        all_linear,
-    ]
-    .into_iter()
-    .chain(Task::ALL.iter().copied().map(of_task))
-    .collect()
+    vec![RunConfig::default(), all_linear]
+        .into_iter()
+        .chain(Task::ALL.iter().copied().map(of_task))
+        .collect()
 }
 
 /// Nothing default but what the task has no use for.

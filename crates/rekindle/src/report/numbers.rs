@@ -51,7 +51,10 @@ fn plot(name: &str, points: &[[f64; 2]]) -> String {
         let at = axis.place(tick);
         let label = tick_label(tick, &axis.ticks);
         let (x, y) = (at * 1000.0, (1.0 - at) * 1000.0);
-        let _ = write!(svg, "<path class=\"grid\" d=\"M0 {y:.1}H1000M{x:.1} 0V1000\"/>");
+        let _ = write!(
+            svg,
+            "<path class=\"grid\" d=\"M0 {y:.1}H1000M{x:.1} 0V1000\"/>"
+        );
         let _ = write!(
             labels,
             "<span class=\"y\" style=\"top:{:.2}%\">{label}</span><span class=\"x\" style=\"left:{:.2}%\">{label}</span>",
@@ -82,7 +85,10 @@ fn table(report: &RegressionReport, names: &[String]) -> String {
             .into_iter()
             .map(|value| format!("<td class=\"number\">{}</td>", figure(value)))
             .collect();
-        format!("<tr><th scope=\"row\"><bdi>{}</bdi></th>{cells}</tr>", escape(name))
+        format!(
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th>{cells}</tr>",
+            escape(name)
+        )
     };
     let columns = report.per_target.iter().enumerate();
     let rows: String = columns

@@ -177,7 +177,9 @@ impl Objective for MultiLabel {
     fn worst(&self, logits: &Logits, targets: &Targets, most: usize) -> Vec<Wrong> {
         let wrong = |row: &usize| {
             let probabilities = probabilities(logits.row(*row));
-            !self.given(&probabilities).eq(truth_of(targets, *row).iter().copied())
+            !self
+                .given(&probabilities)
+                .eq(truth_of(targets, *row).iter().copied())
         };
         let mut losses: Vec<(usize, f64)> = (0..targets.len())
             .filter(wrong)

@@ -47,7 +47,10 @@ impl Regression {
 
     /// The numbers that outputs `[K]` stand for.
     fn numbers(&self, outputs: &[f32]) -> Vec<f64> {
-        let scaled = outputs.iter().zip(&self.scale.factors).zip(&self.scale.offsets);
+        let scaled = outputs
+            .iter()
+            .zip(&self.scale.factors)
+            .zip(&self.scale.offsets);
         scaled
             .map(|((&output, factor), offset)| f64::from(output) * factor + offset)
             .collect()
@@ -56,7 +59,9 @@ impl Regression {
     /// Mean of the squared errors of one example, in the scale that is learned.
     fn loss(&self, predicted: &[f64], target: &[f64]) -> f64 {
         let pairs = predicted.iter().zip(target).zip(&self.scale.factors);
-        let squares: f64 = pairs.map(|((p, t), factor)| ((p - t) / factor).powi(2)).sum();
+        let squares: f64 = pairs
+            .map(|((p, t), factor)| ((p - t) / factor).powi(2))
+            .sum();
         squares / target.len().max(1) as f64
     }
 }
@@ -243,7 +248,9 @@ impl<B: TuneBackend> Loss<B> for Regression {
             .collect();
         let data = TensorData::new(values, [n, width]);
         let difference = logits.clone() - Tensor::from_data(data, &logits.device());
-        (difference.clone() * difference).mean_dim(1).squeeze_dim::<1>(1)
+        (difference.clone() * difference)
+            .mean_dim(1)
+            .squeeze_dim::<1>(1)
     }
 }
 
