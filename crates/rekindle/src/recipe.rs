@@ -254,7 +254,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         if let Some(cache) = cached
             && let Ok(Some(rows)) = lock(cache).get(view, &batch.examples)
         {
-            return Ok(self.from_rows(model, units, rows, n));
+            return Ok(self.restored(model, units, rows, n));
         }
         let clock = Instant::now();
         let input = match &batch.input {
@@ -285,7 +285,7 @@ impl<B: TuneAutodiff> Recipe<B> {
     }
 
     /// Kept rows as the activations they were.
-    fn from_rows(
+    fn restored(
         &self,
         model: &Model<Inner<B>>,
         units: usize,
