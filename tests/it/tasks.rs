@@ -162,7 +162,7 @@ fn whole_runs_have_the_losses_of_transformers() {
              [data]\ntrain = {:?}\nvalidation = {:?}\nlabel = {:?}\nmax_length = {}\n\
              [peft]\nmethod = \"full\"\n\
              [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
-             learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n",
+             learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n{}",
             case.task,
             dir.join("run"),
             case.model_dir(),
@@ -174,6 +174,11 @@ fn whole_runs_have_the_losses_of_transformers() {
             number("weight_decay"),
             number("max_grad_norm"),
             number("warmup_steps"),
+            // transformers learns the numbers as they are.
+            match case.problem {
+                Problem::Regression => "standardize_targets = false\n",
+                _ => "",
+            },
         );
         std::fs::write(dir.join("run.toml"), run_file).unwrap();
         let config = RunConfig::load(Some(&dir.join("run.toml")), &[]).unwrap();

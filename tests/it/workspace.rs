@@ -265,7 +265,7 @@ fn sources_keep_the_rules() {
 #[test]
 fn broken_rules_are_seen() {
     let elsewhere = "crates/data/src/lib.rs";
-    let cases: [(&str, String, &[usize]); 10] = [
+    let cases: [(&str, String, &[usize]); 12] = [
         (elsewhere, "//! Purpose.\nfn f() {}\n".into(), &[]),
         (elsewhere, "use a::b;\n//! Purpose.\n".into(), &[1]),
         (elsewhere, String::new(), &[1]),
@@ -275,6 +275,8 @@ fn broken_rules_are_seen() {
         ("crates/nn/src/ops/flex/gemm.rs", concat!("//! P.\nlet x = un", "safe { y };\n").into(), &[]),
         ("crates/nn/src/ops/gelu.rs", concat!("//! P.\nun", "safe fn f() {}\n").into(), &[2]),
         (elsewhere, concat!("//! P.\n#[un", "safe(no_mangle)]\n").into(), &[2]),
+        (elsewhere, concat!("//! P.\nprintln!(\"skip", "ped: it is not here\");\n").into(), &[2]),
+        (elsewhere, concat!("//! P.\n#[test]\n#[ig", "nore]\nfn f() {}\n").into(), &[3]),
         (elsewhere, "//! No unsafe code.\n#![deny(unsafe_code)]\nlet s = \"an unsafe entry\"; // unsafe {\n".into(), &[]),
     ];
     for (path, text, lines) in cases {
@@ -363,10 +365,15 @@ fn source_faults(path: &str, text: &str) -> Vec<(usize, String)> {
             "a source file opens with `//!` and its purpose".to_owned(),
         ));
     }
+    let uncounted = [concat!("println!(\"skip", "ped"), concat!("#[ig", "nore]")];
     let may_be_unsafe = UNSAFE_IN.iter().any(|place| path.starts_with(place));
     for (line, number) in text.lines().zip(1..) {
         if let Some(word) = unfinished.iter().find(|word| line.contains(**word)) {
             faults.push((number, format!("`{word}`: finish it, or leave it out")));
+        }
+        if uncounted.iter().any(|words| line.contains(words)) {
+            let rule = "a test that may not run is `#[ignore = \"needs ...\"]` and asks with `rekindle_tests::need`";
+            faults.push((number, rule.to_owned()));
         }
         if !may_be_unsafe && has_unsafe(line) {
             faults.push((

@@ -103,18 +103,31 @@ impl Observer for Printer {
         match event {
             Event::Started { step, total_steps } => {
                 let style = "{bar:24} {pos}/{len} {msg} {elapsed} < {eta}";
-                let bar = self.bars.add(ProgressBar::new(*total_steps).with_style(style_of(style)));
+                let bar = self
+                    .bars
+                    .add(ProgressBar::new(*total_steps).with_style(style_of(style)));
                 bar.set_position(*step);
                 bar.reset_eta();
                 *self.training() = Some(bar);
             }
-            Event::Step { step, epoch, loss, learning_rate, examples, seconds, .. } => {
+            Event::Step {
+                step,
+                epoch,
+                loss,
+                learning_rate,
+                examples,
+                seconds,
+                ..
+            } => {
                 let rate = *examples as f64 / seconds.max(1e-9);
                 if let Some(bar) = &*self.training() {
                     bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
                     bar.set_position(*step);
                     if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
-                        eprintln!("step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s", bar.length().unwrap_or(0));
+                        eprintln!(
+                            "step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s",
+                            bar.length().unwrap_or(0)
+                        );
                     }
                 }
             }
@@ -123,7 +136,13 @@ impl Observer for Printer {
                     bar.set_message("evaluating");
                 }
             }
-            Event::Evaluated { step, epoch, evaluation, best, seconds } => {
+            Event::Evaluated {
+                step,
+                epoch,
+                evaluation,
+                best,
+                seconds,
+            } => {
                 let figures = self.watched(evaluation);
                 let best = if *best { "  best so far" } else { "" };
                 self.say(&format!(
@@ -221,6 +240,12 @@ pub fn finished(run: &FinishedRun) -> String {
         "{} steps in {:.1} s{memory}{best}{early}",
         run.steps, run.seconds
     );
+    if let (Some(lost), Some(saved)) = (run.lost_best, run.best_step) {
+        let _ = writeln!(
+            out,
+            "warning: step {lost} was better than step {saved}, which is saved: its checkpoint could not be kept"
+        );
+    }
     let _ = writeln!(out, "model   {}", run.final_dir.display());
     let _ = writeln!(out, "report  {}", run.report_html.display());
     let example = match run.task.modality() {

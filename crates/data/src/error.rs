@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::example::Place;
-use rekindle_base::near::{did_you_mean_or, quoted_list};
 use crate::tables::Role;
 use crate::targets::TargetKind;
+use rekindle_base::near::{did_you_mean_or, quoted_list};
 
 /// How many labels or columns a message names before it says "and N more".
 const LISTED: usize = 20;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::example::file_of;
-use rekindle_base::rng::{self, Stream};
 use crate::{DataError, Example, RawTarget};
+use rekindle_base::rng::{self, Stream};
 
 /// The shares of validation and test, each in `[0, 1)`; train gets the rest, which must not be nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]

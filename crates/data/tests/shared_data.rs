@@ -25,7 +25,8 @@ fn real_files_are_read_whole_without_a_word_of_configuration() {
             require_label: true,
             ..ReadOptions::default()
         };
-        let outcome = read_examples(&folder.join(file), &options).unwrap();
+        let path = folder.join(file);
+        let outcome = read_examples(&path, &options).unwrap();
         assert_eq!(outcome.examples.len(), rows, "{file}");
         assert_eq!(outcome.examples[0].place.line, first_line, "{file}");
         assert_eq!(

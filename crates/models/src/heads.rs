@@ -2,7 +2,7 @@
 
 use crate::encoder::within;
 use burn::{
-    module::Module,
+    module::{Module, Param},
     tensor::{Tensor, activation, backend::Backend},
 };
 use rekindle_base::rng;
@@ -148,6 +148,26 @@ impl<B: Backend> Head<B> {
     #[must_use]
     pub fn with_dropout(mut self, rate: f64) -> Self {
         self.dropout = rate;
+        self
+    }
+
+    /// Multiplies output `i` by `factors[i]` and adds `offsets[i]`.
+    #[must_use]
+    pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
+        let weight = self.out.weight.val();
+        let device = weight.device();
+        let row = |values: &[f64]| -> Tensor<B, 1> {
+            let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+            Tensor::from_data(values.as_slice(), &device)
+        };
+        let (factors, offsets) = (row(factors), row(offsets));
+        let weight = weight * factors.clone().unsqueeze_dim::<2>(1);
+        let bias = match &self.out.bias {
+            Some(bias) => bias.val() * factors + offsets,
+            None => offsets,
+        };
+        self.out.weight = Param::from_tensor(weight);
+        self.out.bias = Some(Param::from_tensor(bias));
         self
     }
 

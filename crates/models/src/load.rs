@@ -70,14 +70,22 @@ impl LoadReport {
     }
 }
 
-/// Which tensor is which parameter (by published name), and which tensors are not needed.
+/// A checkpoint's tensors, sorted.
+pub(crate) struct Sorted {
+    /// Parameters, by published name, with the tensor of each.
+    pub wanted: BTreeMap<String, String>,
+    /// Tensors that are not needed, with the reason.
+    pub ignored: Vec<(String, String)>,
+}
+
+/// Sorts the tensors of a checkpoint into parameters and what is not needed.
 ///
 /// # Errors
 /// When two tensors are one parameter.
 pub(crate) fn sort_tensors(
     files: &WeightFiles,
     rule: &dyn Fn(&str) -> Rule,
-) -> Result<(BTreeMap<String, String>, Vec<(String, String)>), ModelError> {
+) -> Result<Sorted, ModelError> {
     let mut wanted = BTreeMap::new();
     let mut ignored = Vec::new();
     for tensor in files.names() {
@@ -98,7 +106,7 @@ pub(crate) fn sort_tensors(
     for (entry, what) in files.ignored() {
         ignored.push((entry.clone(), format!("not a tensor but {what}")));
     }
-    Ok((wanted, ignored))
+    Ok(Sorted { wanted, ignored })
 }
 
 /// Fills a module's parameters. Those that are newly initialised are drawn as a new module would draw them.
@@ -111,7 +119,10 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     rules: &Rules<'_>,
     device: &B::Device,
 ) -> Result<(M, LoadReport), ModelError> {
-    let (mut wanted, ignored) = sort_tensors(files, rules.rule)?;
+    let Sorted {
+        mut wanted,
+        ignored,
+    } = sort_tensors(files, rules.rule)?;
     let mut report = LoadReport {
         ignored,
         ..LoadReport::default()

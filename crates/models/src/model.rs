@@ -223,6 +223,14 @@ impl<B: Backend> Model<B> {
         self.head.output_weight()
     }
 
+    /// The model whose output `i` is `factors[i]` times what it was, plus `offsets[i]`: the head's last linear map takes both
+    /// up. As many of each as there are outputs.
+    #[must_use]
+    pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
+        self.head = self.head.with_scaled_output(factors, offsets);
+        self
+    }
+
     /// Number of units of the backbone.
     pub fn units(&self) -> usize {
         self.backbone.units()

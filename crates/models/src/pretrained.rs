@@ -122,9 +122,10 @@ impl Pretrained {
                 .any(|name| name.ends_with("pooler.dense.weight")),
         };
         let family = family(&found)?;
-        let (wanted, _) = sort_tensors(&files, &|tensor| (family.rule)(&found, bare(tensor)))?;
+        let sorted = sort_tensors(&files, &|tensor| (family.rule)(&found, bare(tensor)))?;
         let by_bare_name = std::mem::take(&mut found.shapes);
-        found.shapes = wanted
+        found.shapes = sorted
+            .wanted
             .iter()
             .map(|(name, tensor)| (name.clone(), shape(tensor)))
             .collect();

@@ -353,7 +353,8 @@ fn begun_and_finished_is_the_whole() {
         };
         load(&pretrained, &head).unwrap().0.with_dropout(0.3)
     };
-    let cases: [(Model<Flex>, &dyn Fn() -> Input<Flex>, usize); 4] = [
+    type Make<'a> = &'a dyn Fn() -> Input<Flex>;
+    let cases: [(Model<Flex>, Make<'_>, usize); 4] = [
         (of_text(Reads::First), &text, 3),
         (of_text(Reads::Mean), &text, 3),
         (pictures(small_resnet()).0, &picture, 3),

@@ -1,6 +1,6 @@
 //! Fine-tune MiniLM on a file of yours and use the result: `cargo run --release -p rekindle --example tickets -- tickets.csv`.
 
-use rekindle::{Classifier, RunConfig, Silent};
+use rekindle::{Predictor, RunConfig, Silent};
 
 fn main() -> Result<(), rekindle::Error> {
     let mut config = RunConfig::default(); // LoRA on MiniLM
@@ -8,13 +8,13 @@ fn main() -> Result<(), rekindle::Error> {
     config.train.epochs = 5.0;
     let run = rekindle::finetune(&config, &Silent)?;
     println!(
-        "accuracy {:.4}, model in {}",
-        run.report.accuracy,
+        "{}, model in {}",
+        run.figures.summary(),
         run.final_dir.display()
     );
 
-    let classifier = Classifier::open(&run.final_dir, config.device, &Silent)?;
-    let answer = &classifier.predict(&["my parcel never arrived"])?[0];
-    println!("{} ({:.0} %)", answer.label, 100.0 * answer.probability);
+    let predictor = Predictor::open(&run.final_dir, config.device, &Silent)?;
+    let answer = &predictor.predict(&["my parcel never arrived"])?[0];
+    println!("{:?}", answer.label());
     Ok(())
 }

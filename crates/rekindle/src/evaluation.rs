@@ -145,9 +145,15 @@ pub(crate) fn score_with<B: TuneBackend>(
     batch_size: usize,
     device: &B::Device,
 ) -> Result<Scored, Error> {
-    score(set, batch_size, model.outputs(), |_| true, |batch| {
-        let input = batch.input.as_ref();
-        let input = input.ok_or_else(|| Error::Internal("a batch without its input".into()))?;
-        Ok(model.forward(input.to_device(device), Pass::evaluation()))
-    })
+    score(
+        set,
+        batch_size,
+        model.outputs(),
+        |_| true,
+        |batch| {
+            let input = batch.input.as_ref();
+            let input = input.ok_or_else(|| Error::Internal("a batch without its input".into()))?;
+            Ok(model.forward(input.to_device(device), Pass::evaluation()))
+        },
+    )
 }

@@ -7,8 +7,8 @@ use crate::{
     tasks,
 };
 use rekindle_data::{
-    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
-    ResolvedColumn, TargetEncoder, TargetHint, TargetKind,
+    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions, ResolvedColumn,
+    TargetEncoder, TargetHint, TargetKind,
     image::{ImageSet, image_parts, read_images},
     read_examples,
 };
@@ -207,7 +207,8 @@ pub(crate) fn read_splits<S: Source>(
     };
     let data = &config.data;
     let train = read(&files.train, data.train_limit)?;
-    let given = |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
+    let given =
+        |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
     let mut optional = |part: Option<(PathBuf, Option<usize>)>| {
         part.map(|(path, limit)| read(&path, limit).map(|read| read.set))
             .transpose()
@@ -293,9 +294,12 @@ pub(crate) fn read_options(
         }),
         text: or_card(&data.text, &card.text),
         text_pair: or_card(&data.text_pair, &card.text_pair),
-        labels: or_card(&data.label, &card.label).into_iter().collect(),
+        labels: match &data.label {
+            Some(labels) => labels.0.iter().map(column).collect(),
+            None => card.label.clone().map(Column::Name).into_iter().collect(),
+        },
         target: tasks::targets_of(config.task.kind()),
-        separator: None,
+        separator: data.label_separator,
         header: data.header,
         // The configuration has checked that it is one ASCII character.
         delimiter: data.delimiter.map(|c| c as u8),

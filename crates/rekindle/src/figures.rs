@@ -1,7 +1,9 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
-use rekindle_metrics::ClassificationReport;
+use rekindle_metrics::{
+    ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -100,6 +102,20 @@ pub enum Section {
         /// Class names by id.
         labels: Vec<String>,
     },
+    /// Precision, recall, F1 and threshold of each label.
+    Labels {
+        /// The figures.
+        report: MultiLabelReport,
+        /// Label names by id.
+        labels: Vec<String>,
+    },
+    /// Errors and correlations of each number, and predicted against right numbers.
+    Numbers {
+        /// The figures.
+        report: RegressionReport,
+        /// Names of the numbers.
+        names: Vec<String>,
+    },
 }
 
 /// The figures of one evaluation.
@@ -120,6 +136,18 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// The figures of nothing.
+    pub(crate) fn none() -> Self {
+        Self {
+            n: 0,
+            headline: String::new(),
+            scalars: Vec::new(),
+            tiles: Vec::new(),
+            warnings: Vec::new(),
+            sections: Vec::new(),
+        }
+    }
+
     /// A scalar by key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<f64> {
@@ -141,6 +169,14 @@ impl Figures {
                     object.insert("labels".into(), json!(labels));
                     object.insert("per_class".into(), json!(report.per_class));
                     object.insert("confusion".into(), json!(report.confusion));
+                }
+                Section::Labels { report, labels } => {
+                    object.insert("labels".into(), json!(labels));
+                    object.insert("per_label".into(), json!(report.per_label));
+                }
+                Section::Numbers { report, names } => {
+                    object.insert("names".into(), json!(names));
+                    object.insert("per_target".into(), json!(report.per_target));
                 }
             }
         }
@@ -185,6 +221,8 @@ impl Section {
     pub fn text(&self) -> String {
         match self {
             Self::Classes { report, labels } => classes(report, labels),
+            Self::Labels { report, labels } => labels_of(report, labels),
+            Self::Numbers { report, names } => numbers(report, names),
         }
     }
 }
@@ -208,6 +246,55 @@ fn classes(report: &ClassificationReport, labels: &[String]) -> String {
             out,
             "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>7}",
             labels[i], c.precision, c.recall, c.f1, c.support
+        );
+    }
+    out
+}
+
+/// A table of labels, the worst first.
+fn labels_of(report: &MultiLabelReport, labels: &[String]) -> String {
+    let width = labels.iter().map(|label| label.chars().count()).max();
+    let width = width.unwrap_or(0).max(5);
+    let mut out = format!(
+        "{:<width$}  precision  recall      F1      AP  threshold  support\n",
+        "label"
+    );
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by(|&a, &b| report.per_label[a].f1.total_cmp(&report.per_label[b].f1));
+    for i in order {
+        let l = &report.per_label[i];
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>6.4}  {:>9.4}  {:>7}",
+            labels[i], l.precision, l.recall, l.f1, l.average_precision, l.threshold, l.support
+        );
+    }
+    out
+}
+
+/// A table of numbers with their errors.
+fn numbers(report: &RegressionReport, names: &[String]) -> String {
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or(0).max(6);
+    let mut out = format!(
+        "{:<width$}   Pearson  Spearman        R²         MAE        RMSE      spread\n",
+        "number"
+    );
+    for (name, f) in names.iter().zip(&report.per_target) {
+        let RegressionFigures {
+            pearson,
+            spearman,
+            r2,
+            mae,
+            rmse,
+            target_std,
+            ..
+        } = f;
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{name:<width$}  {pearson:>8.4}  {spearman:>8.4}  {r2:>8.4}  {mae:>10.4}  {rmse:>10.4}  {target_std:>10.4}"
         );
     }
     out

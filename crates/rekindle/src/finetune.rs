@@ -23,8 +23,8 @@ use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
-    BestMetric, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig, Outcome,
-    RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
+    BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig,
+    Outcome, RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
 };
 use serde_json::json;
 use std::{
@@ -47,8 +47,10 @@ pub struct FinishedRun {
     pub figures: Figures,
     /// `test`, or `validation` where there is no test set, or `train` where there is neither.
     pub split: String,
-    /// The step of the best checkpoint.
+    /// The step whose model was the best and is saved; `None` without evaluations.
     pub best_step: Option<u64>,
+    /// The step of a better model that is not saved, because its checkpoint could not be written or is gone.
+    pub lost_best: Option<u64>,
     /// Steps done.
     pub steps: u64,
     /// Whether it ended early for want of improvement.
@@ -93,10 +95,11 @@ fn start(
     on_device(config.device, run)
 }
 
-/// Continues a run from its newest checkpoint, as if it had never stopped.
+/// Continues a run from its newest checkpoint, or from its start if it was stopped before the first, as if it had never
+/// stopped.
 ///
 /// # Errors
-/// As [`finetune`]; and when data or model are not what they were.
+/// As [`finetune`]; and when all checkpoints are broken, or data or model are not what they were.
 pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error> {
     let path = dir.join("config.toml");
     if !path.is_file() {
@@ -229,8 +232,8 @@ impl Run<'_> {
             Mode::New => Ok(RunDir::check_vacant(self.dir).map(|()| None)?),
             Mode::Resumed => {
                 let run = RunDir::open(self.dir)?;
-                let checkpoint = Checkpoint::latest(&run)?;
-                Ok(Some((run, Some(checkpoint))))
+                let checkpoint = Checkpoint::find(&run)?;
+                Ok(Some((run, checkpoint)))
             }
         }
     }
@@ -243,17 +246,27 @@ impl Run<'_> {
         plan: &Plan,
         train_config: &TrainConfig,
     ) -> Result<(), Error> {
+        let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
         if let Some(checkpoint) = checkpoint {
             checkpoint.belongs_to(train_config)?;
-            truncate_metrics(&run.metrics(), checkpoint.state.step)?;
+            for broken in &checkpoint.passed_over {
+                let passed_over = format!("passed over a broken checkpoint: {broken}");
+                self.observer.note(&passed_over);
+            }
             self.observer.note(&format!(
-                "resuming after step {} of {}",
-                checkpoint.state.step, checkpoint.state.total_steps
+                "resuming after step {done} of {}",
+                checkpoint.state.total_steps
             ));
-            return Ok(());
+        } else {
+            match self.mode {
+                Mode::Resumed => self.observer.note(
+                    "the run was stopped before its first checkpoint: starting from its first step",
+                ),
+                _ => write_text(&run.config(), &self.config.to_toml())?,
+            }
+            write_json(&self.dir.join("plan.json"), plan)?;
         }
-        write_text(&run.config(), &self.config.to_toml())?;
-        write_json(&self.dir.join("plan.json"), plan)
+        Ok(truncate_metrics(&run.metrics(), done)?)
     }
 
     /// Trains, evaluates, saves, reports.
@@ -296,8 +309,9 @@ impl Run<'_> {
 
         let clock = Instant::now();
         let (steps, stopped) = (outcome.state.step, outcome.stopped);
-        let best_step = outcome.state.best.map(|(step, _)| step);
-        let model = best_model(outcome, &opened.recipe, run, device)?;
+        let best_step = outcome.state.best.map(|best| best.step);
+        let lost_best = outcome.state.lost.map(|best| best.step);
+        let model = best_model(outcome, &opened.recipe, device)?;
         observer.note("evaluating the best checkpoint");
         let evaluated = best_step == Some(steps);
         let FinalEvaluation {
@@ -322,6 +336,7 @@ impl Run<'_> {
             figures,
             split: split.to_owned(),
             best_step,
+            lost_best,
             steps,
             stopped_early: stopped == Stopped::Early,
             seconds: started.elapsed().as_secs_f64(),
@@ -342,6 +357,16 @@ impl Run<'_> {
         final_dir: &Path,
     ) -> Result<(), Error> {
         let aside = self.dir.join(".final");
+        let scaled;
+        let model = match opened.recipe.objective().scale() {
+            None => model,
+            Some(scale) => {
+                scaled = model
+                    .clone()
+                    .with_scaled_output(&scale.factors, &scale.offsets);
+                &scaled
+            }
+        };
         let what = SavedModel {
             config: opened.pretrained.config(),
             dir: opened.pretrained.dir(),
@@ -356,6 +381,7 @@ impl Run<'_> {
             labels: opened.head.labels.clone(),
             max_length: opened.prepared.max_length,
             pooling: crate::saved::pooling_name(model.reads()),
+            thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
         };
         let written = clear(&aside)
@@ -379,24 +405,15 @@ fn seconds(clock: Instant) -> f64 {
 fn best_model<B: TuneAutodiff>(
     outcome: Outcome<B, Model<B>>,
     recipe: &Recipe<B>,
-    run: &RunDir,
     device: &B::Device,
 ) -> Result<Model<B::InnerBackend>, Error> {
     let names = recipe.names();
-    let earlier = outcome
-        .state
-        .best
-        .map(|(step, _)| step)
-        .filter(|&step| step != outcome.state.step)
-        .map(|step| run.checkpoints().join(format!("step-{step:08}")))
-        // A best checkpoint that could not be written was warned about; the last step's model is then what there is.
-        .filter(|path| path.is_dir());
-    Ok(match (earlier, &outcome.average) {
-        (Some(path), _) => {
-            rekindle_train::restore_best(outcome.model, &path, names, device)?.valid()
+    Ok(match (&outcome.best, &outcome.average) {
+        (BestModel::Checkpoint { path, .. }, _) => {
+            rekindle_train::restore_best(outcome.model, path, names, device)?.valid()
         }
-        (None, Some(average)) => average.model(&outcome.model, names),
-        (None, None) => outcome.model.valid(),
+        (BestModel::Last { .. }, Some(average)) => average.model(&outcome.model, names),
+        (BestModel::Last { .. }, None) => outcome.model.valid(),
     })
 }
 
@@ -634,6 +651,7 @@ struct History {
     train: Vec<TrainPoint>,
     evaluations: Vec<EvalPoint>,
     warnings: Vec<String>,
+    resumed_at: Vec<u64>,
 }
 
 fn history(run: &RunDir) -> Result<History, Error> {
@@ -668,9 +686,11 @@ fn history(run: &RunDir) -> Result<History, Error> {
                 figures: evaluation.metrics,
             }),
             Event::Warning { message } => history.warnings.push(message),
+            Event::Resumed { step } => history.resumed_at.push(step),
             _ => {}
         }
     }
+    history.resumed_at.dedup();
     Ok(history)
 }
 
@@ -707,7 +727,7 @@ fn make_report(
         train: history.train,
         evaluations: history.evaluations,
         best_step: finished.best_step,
-        resumed_at: Vec::new(),
+        resumed_at: history.resumed_at,
         watched: plan.watched.clone(),
         final_split: finished.split.clone(),
         figures: finished.figures.clone(),
@@ -732,6 +752,7 @@ fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
         "headline": run.figures.headline,
         "figures": scalars,
         "best_step": run.best_step,
+        "lost_best_step": run.lost_best,
         "steps": run.steps,
         "stopped_early": run.stopped_early,
         "seconds": run.seconds,

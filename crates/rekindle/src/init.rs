@@ -42,7 +42,8 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     };
     config.data.text = Some(column(&columns.text));
     config.data.text_pair = columns.text_pair.as_ref().map(column);
-    config.data.label = columns.labels.first().map(column);
+    let labels: Vec<config::Column> = columns.labels.iter().map(column).collect();
+    config.data.label = (!labels.is_empty()).then_some(config::Columns(labels));
     if matches!(
         sniffed.format,
         rekindle_data::Format::Csv | rekindle_data::Format::Tsv

@@ -67,7 +67,11 @@ fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
     line(
         out,
         "tensors",
-        &format!("{}, {} values", files.names().count(), thousands(total as u64)),
+        &format!(
+            "{}, {} values",
+            files.names().count(),
+            thousands(total as u64)
+        ),
     );
     if all {
         for name in files.names() {
@@ -164,8 +168,9 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             state.epoch + 1
         ),
     );
-    if let Some((step, value)) = state.best {
-        line(out, "best", &format!("{value:.4} at step {step}"));
+    if let Some(best) = state.best {
+        let found = format!("{:.4} at step {}", best.value, best.step);
+        line(out, "best", &found);
     }
     tensors(
         out,
@@ -177,8 +182,10 @@ fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
 
 /// The loss and every other figure, in a line.
 fn figures_of(evaluation: &Evaluation) -> String {
-    let (loss, others): (Vec<_>, Vec<_>) =
-        evaluation.metrics.iter().partition(|(key, _)| *key == "loss");
+    let (loss, others): (Vec<_>, Vec<_>) = evaluation
+        .metrics
+        .iter()
+        .partition(|(key, _)| *key == "loss");
     let all = loss.into_iter().chain(others);
     let figures: Vec<String> = all
         .map(|(key, value)| format!("{key} {value:.4}"))

@@ -28,6 +28,8 @@ pub(crate) struct Located {
     /// Whether they are numbers for want of names.
     pub nameless: bool,
     pub max_length: usize,
+    /// Least probability of each label that is given; empty where nothing says.
+    pub thresholds: Vec<f64>,
     /// What the head reads, where we saved the model.
     pub reads: Option<Reads>,
 }
@@ -113,6 +115,7 @@ fn locate_adapter(
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref()),
+        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -138,6 +141,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         labels,
         nameless,
         max_length: max_length(saved.as_ref()),
+        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -164,6 +168,10 @@ fn max_length(saved: Option<&Saved>) -> usize {
     saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
 }
 
+fn thresholds(saved: Option<&Saved>) -> Vec<f64> {
+    saved.map_or_else(Vec::new, |saved| saved.thresholds.clone())
+}
+
 fn reads(saved: Option<&Saved>) -> Option<Reads> {
     saved.map(|saved| match saved.pooling.as_str() {
         "mean" => Reads::Mean,
@@ -181,8 +189,14 @@ fn task_of(
     if let Some(saved) = saved {
         return Task::named(&saved.task).ok_or_else(|| Error::ModelDir {
             path: dir.to_owned(),
-            reason: format!("it was tuned for the task \"{}\", which this version does not know", saved.task),
-            hint: format!("use the version of rekindle that saved it, {} or later", saved.rekindle),
+            reason: format!(
+                "it was tuned for the task \"{}\", which this version does not know",
+                saved.task
+            ),
+            hint: format!(
+                "use the version of rekindle that saved it, {} or later",
+                saved.rekindle
+            ),
         });
     }
     let problem = config.problem.unwrap_or(match outputs {
@@ -193,13 +207,21 @@ fn task_of(
     kind.and_then(|&kind| Task::of(kind, config.modality))
         .ok_or_else(|| Error::ModelDir {
             path: dir.to_owned(),
-            reason: format!("its head answers a problem of the type {}, which cannot be predicted with here", problem.name()),
+            reason: format!(
+                "its head answers a problem of the type {}, which cannot be predicted with here",
+                problem.name()
+            ),
             hint: "name a model for single-label classification".into(),
         })
 }
 
 fn has_tokenizer(dir: &Path) -> bool {
-    let files = ["tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model"];
+    let files = [
+        "tokenizer.json",
+        "vocab.txt",
+        "vocab.json",
+        "sentencepiece.bpe.model",
+    ];
     files.iter().any(|name| dir.join(name).is_file())
 }
 

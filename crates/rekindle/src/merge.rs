@@ -138,6 +138,7 @@ impl OnBackend for Merge<'_> {
             labels: located.labels.clone(),
             max_length: located.max_length,
             pooling: pooling_name(model.reads()),
+            thresholds: located.thresholds.clone(),
             base_model: None,
         };
         saved.write(self.to)?;

@@ -86,10 +86,7 @@ impl fmt::Display for Plan {
                     self.inputs
                 ),
             ),
-            (
-                self.answers,
-                format!("{}: {labels}", self.labels.len()),
-            ),
+            (self.answers, format!("{}: {labels}", self.labels.len())),
             (
                 "steps",
                 format!(

@@ -83,7 +83,9 @@ impl OnBackend for Load<'_> {
         self,
         device: &<B as BackendTypes>::Device,
     ) -> Result<Self::Output, Error> {
-        let model = self.0.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let model = self
+            .0
+            .load::<<B as AutodiffBackend>::InnerBackend>(device)?;
         let device = device.clone();
         Ok(Box::new(OnDevice { model, device }))
     }
@@ -100,8 +102,7 @@ impl Predictor {
         let input = match (&config.text, &config.pictures) {
             (Some(limits), _) => {
                 // A default length above the model's own is nothing to report.
-                let (encoder, _) =
-                    inputs::encoder(&located.tokenizer, located.max_length, limits)?;
+                let (encoder, _) = inputs::encoder(&located.tokenizer, located.max_length, limits)?;
                 Input::Texts(Box::new(encoder))
             }
             (None, Some(pictures)) => {
@@ -116,7 +117,7 @@ impl Predictor {
         Ok(Self {
             model: on_device(device, Load(&located))?,
             task: located.task,
-            objective: tasks::restore(located.task.kind(), encoder)?,
+            objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
             input,
             nameless: located.nameless,
             batch_size: BATCH,
@@ -217,12 +218,11 @@ impl Predictor {
                 if self.nameless && names.len() == self.labels().len() {
                     let kind = objective.encoder().kind();
                     let encoder = TargetEncoder::from_names(kind, names.to_vec())?;
-                    of_classes = tasks::restore(self.task.kind(), encoder)?;
+                    of_classes = tasks::restore(self.task.kind(), encoder, &[]);
                     objective = of_classes.as_ref();
                 }
                 let targets = read.set.targets(objective.encoder())?;
-                let pictures =
-                    Pictures::to_evaluate(read.set, targets, preprocess, on_bad(config));
+                let pictures = Pictures::to_evaluate(read.set, targets, preprocess, on_bad(config));
                 (Arc::new(pictures), read.notes)
             }
         };

@@ -224,7 +224,10 @@ impl<B: TuneAutodiff> Recipe<B> {
         let ids = self.sets.train.targets().class_ids();
         let drawn = balance::drawn(ids, classes, self.config.seed, epoch);
         match lengths {
-            None => drawn.chunks(sampler.batch_size.max(1)).map(<[usize]>::to_vec).collect(),
+            None => drawn
+                .chunks(sampler.batch_size.max(1))
+                .map(<[usize]>::to_vec)
+                .collect(),
             Some(lengths) => {
                 let lengths: Vec<u32> = drawn.iter().map(|&i| lengths[i]).collect();
                 let batches = sampler.epoch(&lengths, epoch).into_iter();
@@ -251,7 +254,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         if let Some(cache) = cached
             && let Ok(Some(rows)) = lock(cache).get(view, &batch.examples)
         {
-            return Ok(self.from_rows(model, units, rows, n));
+            return Ok(self.restored(model, units, rows, n));
         }
         let clock = Instant::now();
         let input = match &batch.input {
@@ -282,7 +285,7 @@ impl<B: TuneAutodiff> Recipe<B> {
     }
 
     /// Kept rows as the activations they were.
-    fn from_rows(
+    fn restored(
         &self,
         model: &Model<Inner<B>>,
         units: usize,
@@ -436,7 +439,9 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let make = move |i: usize| {
             let (examples, batch) = (&order[i], i as u64);
             let draw = Draw { view, epoch, batch };
-            let held = cache.as_ref().is_some_and(|c| lock(c).holds(view, examples));
+            let held = cache
+                .as_ref()
+                .is_some_and(|c| lock(c).holds(view, examples));
             let batch = match held {
                 true => HostBatch::without_input(set.as_ref(), examples),
                 false => set.batch(examples, Some(draw))?,

@@ -25,6 +25,9 @@ pub(crate) struct Saved {
     pub max_length: usize,
     /// `cls` or `mean`.
     pub pooling: String,
+    /// Least probability of each label that is given, of a multi-label model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<f64>,
     /// For an adapter: the base model as the run named it.
     pub base_model: Option<String>,
 }

@@ -11,17 +11,23 @@ pub use rekindle_models::Modality;
 pub enum Kind {
     /// One of several classes.
     Classification,
+    /// One or several numbers.
+    Regression,
+    /// Any number of labels.
+    MultiLabel,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Classification];
+    pub const ALL: &'static [Self] = &[Self::Classification, Self::Regression, Self::MultiLabel];
 
     /// How transformers calls the problem.
     #[must_use]
     pub const fn problem(self) -> Problem {
         match self {
             Self::Classification => Problem::SingleLabel,
+            Self::Regression => Problem::Regression,
+            Self::MultiLabel => Problem::MultiLabel,
         }
     }
 }
@@ -71,8 +77,14 @@ macro_rules! tasks {
 tasks! {
     /// One label for a text or a pair of texts.
     TextClassification = "text-classification": Classification of Text,
+    /// One or several numbers for a text or a pair of texts.
+    TextRegression = "text-regression": Regression of Text,
+    /// Any number of labels for a text or a pair of texts.
+    TextMultiLabel = "text-multi-label": MultiLabel of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
+    /// Any number of labels for a picture.
+    ImageMultiLabel = "image-multi-label": MultiLabel of Images,
 }
 
 impl Task {

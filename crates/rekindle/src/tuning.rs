@@ -99,9 +99,14 @@ pub(crate) fn load<B: TuneAutodiff>(
 fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<String> {
     let mut whole = model.head_modules();
     for (name, _) in &loaded.initialised {
-        let module = name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module);
+        let module = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(module, _)| module);
         let covered = |known: &String| {
-            module == known || module.strip_prefix(known.as_str()).is_some_and(|r| r.starts_with('.'))
+            module == known
+                || module
+                    .strip_prefix(known.as_str())
+                    .is_some_and(|r| r.starts_with('.'))
         };
         if !whole.iter().any(covered) {
             whole.push(module.to_owned());

@@ -75,15 +75,44 @@ impl<B: TuneAutodiff> Average<B> {
             .collect()
     }
 
-    pub(crate) fn from_state(
+    /// Takes up saved values. `model` has the parameters trainable that the last step trained.
+    ///
+    /// # Errors
+    /// The tensor that is missing, has no parameter, or another shape.
+    pub(crate) fn from_state<M: Module<B>>(
         decay: f64,
-        state: BTreeMap<String, HostTensor>,
+        mut state: BTreeMap<String, HostTensor>,
+        model: &M,
+        names: NameMap,
         device: &B::Device,
-    ) -> Self {
-        let values = state
-            .into_iter()
-            .map(|(name, host)| (name, from_host::<Inner<B>>(host, device)))
-            .collect();
-        Self { decay, values }
+    ) -> Result<Self, String> {
+        let mut values = BTreeMap::new();
+        let mut fail = None;
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            let name = names.published(param.path);
+            match state.remove(&name) {
+                Some(host) if host.shape == param.shape.as_slice() => {
+                    values.insert(name, from_host::<Inner<B>>(host, device));
+                }
+                Some(host) => {
+                    fail = Some(format!(
+                        "tensor `{name}` has shape {:?}, expected {:?}",
+                        host.shape,
+                        param.shape.as_slice()
+                    ));
+                }
+                None if param.trainable || params::is_buffer(param.path) => {
+                    fail = Some(format!("the average of `{name}` is missing"));
+                }
+                None => {}
+            }
+        });
+        if let Some(name) = state.keys().next() {
+            fail = Some(format!("tensor `{name}` has no place in the model"));
+        }
+        match fail {
+            Some(reason) => Err(reason),
+            None => Ok(Self { decay, values }),
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! Checkpoints: what a run needs to go on as if it had never stopped. Written aside, fsynced, renamed: complete or absent.
 //!
 //! `checkpoints/step-00000400/`: `trainable.safetensors` (what training changed), `optimizer.safetensors` (its moments),
-//! `average.safetensors` (where an average of the weights is kept), `state.json`. Frozen parameters are not repeated: they are the base model's.
+//! `average.safetensors` (where an average of the weights is kept), `state.json`, and `SHA256SUMS` over all of them, which is
+//! checked before anything is believed. Frozen parameters are not repeated: they are the base model's.
 
-use crate::{Average, Optimizer, RunDir, TrainConfig, TrainError};
+use crate::{
+    Average, Optimizer, RunDir, TrainConfig, TrainError, TrainState,
+    checksums::{self, broken},
+    run_dir::{DELETING, WRITING},
+};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
@@ -12,79 +17,97 @@ use rekindle_nn::{
     params::{self, Mapped, NameMap, ParamRef},
 };
 use rekindle_weights::{self as weights, WeightFiles};
-use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-/// Where a run stands; with the trainable parameters and the optimizer's moments, all there is to it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct TrainState {
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Forward passes done, which number the dropout masks.
-    pub passes: u64,
-    /// The current epoch, from 0.
-    pub epoch: u64,
-    /// Micro-batches of it done.
-    pub batch: usize,
-    /// Steps in all, as planned at the start.
-    pub total_steps: u64,
-    /// The best evaluation so far: its step and value.
-    pub best: Option<(u64, f64)>,
-    /// Evaluations since the best one.
-    pub without_improvement: u32,
-    /// The step of the newest evaluation.
-    pub evaluated_at: Option<u64>,
-    /// What must be the same for the run to go on: a digest of configuration, data and model.
-    pub fingerprint: String,
-}
+/// Where a run stands.
+pub(crate) const STATE: &str = "state.json";
+/// The parameters that training changed.
+pub(crate) const TRAINABLE: &str = "trainable.safetensors";
+/// The optimizer's moments.
+pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
+/// The averaged weights.
+pub(crate) const AVERAGE: &str = "average.safetensors";
 
-/// A checkpoint on disk.
+/// Tensors by name, as a file of a checkpoint holds them.
+pub(crate) type Tensors = Vec<(String, HostTensor)>;
+
+/// A file of tensors that is to be written: its name, and what makes its tensors.
+pub(crate) type FileToWrite<'a> = (&'a str, &'a dyn Fn() -> Result<Tensors, ReadError>);
+
+/// A checkpoint on disk, every byte of which has been checked.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Its directory.
     pub path: PathBuf,
     /// Where the run stood.
     pub state: TrainState,
+    /// What is wrong with the newer checkpoints that [`Checkpoint::latest`] passed over, newest first.
+    pub passed_over: Vec<String>,
 }
 
 impl Checkpoint {
-    /// The newest complete checkpoint of a run.
+    /// The newest complete checkpoint of a run; newer ones that are broken are passed over, which it says.
     ///
     /// # Errors
     /// When there is none, or the folder cannot be read.
     pub fn latest(run: &RunDir) -> Result<Self, TrainError> {
-        let folder = run.checkpoints();
-        steps(&folder)?
-            .into_iter()
-            .rev()
-            .find_map(|path| Self::read(&path).ok())
-            .ok_or_else(|| TrainError::Checkpoint {
-                path: folder,
-                reason: "the run has no complete checkpoint to resume from".into(),
-                hint: "start it again in a new directory",
-            })
+        Self::find(run)?.ok_or_else(|| TrainError::Checkpoint {
+            path: run.checkpoints(),
+            reason: "the run has no checkpoint".into(),
+            hint: "start it again from its first step, or in a new directory",
+        })
     }
 
-    /// Reads a checkpoint's state.
+    /// As [`Checkpoint::latest`]; `None` for a run that was stopped before its first checkpoint.
     ///
     /// # Errors
-    /// When it is incomplete.
+    /// When all checkpoints are broken, or the folder cannot be read.
+    pub fn find(run: &RunDir) -> Result<Option<Self>, TrainError> {
+        let mut errors = Vec::new();
+        for path in steps(&run.checkpoints())?.into_iter().rev() {
+            match Self::read(&path) {
+                Ok(mut checkpoint) => {
+                    checkpoint.passed_over = errors.iter().map(TrainError::to_string).collect();
+                    return Ok(Some(checkpoint));
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.into_iter().next() {
+            Some(newest) => Err(newest),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a checkpoint's state, and checks every byte of its files.
+    ///
+    /// # Errors
+    /// When a file is missing or not what was written; the message names it.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
-        let file = path.join("state.json");
-        let text = fs::read_to_string(&file).map_err(TrainError::io(&file))?;
-        let state = serde_json::from_str(&text).map_err(|e| TrainError::Checkpoint {
-            path: file,
-            reason: format!("not a checkpoint's state: {e}"),
-            hint: "delete this checkpoint's folder; the run then resumes from the one before",
-        })?;
+        checksums::check(path, &[STATE, TRAINABLE, OPTIMIZER], &[AVERAGE])?;
+        let file = path.join(STATE);
+        let text = fs::read(&file).map_err(TrainError::io(&file))?;
+        let state: TrainState = serde_json::from_slice(&text)
+            .map_err(|e| broken(&file, format!("not a checkpoint's state: {e}")))?;
+        if path.file_name() != Some(folder_name(state.step).as_ref()) {
+            let reason = format!("the state is that of step {}", state.step);
+            return Err(broken(&file, reason));
+        }
         Ok(Self {
             path: path.to_owned(),
             state,
+            passed_over: Vec::new(),
         })
+    }
+
+    /// Reads the checkpoint of a step, whatever its state says of the run.
+    pub(crate) fn of_step(run: &RunDir, step: u64) -> Result<Self, TrainError> {
+        Self::read(&run.checkpoints().join(folder_name(step)))
     }
 
     /// Checks that the run still is what it was started as.
@@ -103,103 +126,174 @@ impl Checkpoint {
         })
     }
 
-    /// Writes a checkpoint, points `best` to it if it is the best, and deletes old ones but the newest `keep` and the best.
-    #[allow(clippy::too_many_arguments)] // each is one part of what is kept
-    pub(crate) fn write<B: TuneAutodiff, M: Module<B>>(
+    /// Checks that the state is one that the run can be in; `batches` is the number of micro-batches in an epoch.
+    pub(crate) fn check_state(
+        &self,
+        config: &TrainConfig,
+        batches: impl Fn(u64) -> usize,
+    ) -> Result<(), TrainError> {
+        self.state
+            .check(config, batches)
+            .map_err(|reason| broken(&self.path.join(STATE), reason))
+    }
+
+    /// Writes a checkpoint: the state, and files of tensors, one at a time, so that only one's tensors are in memory.
+    pub(crate) fn write(
         run: &RunDir,
         state: &TrainState,
-        model: &M,
-        optimizer: &Optimizer<B>,
-        average: Option<&Average<B>>,
-        will_train: &dyn Fn(&str) -> bool,
-        names: NameMap,
-        keep: usize,
-    ) -> Result<Self, TrainError> {
+        files: &[FileToWrite<'_>],
+    ) -> Result<PathBuf, TrainError> {
         let folder = run.checkpoints();
         fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
-        let path = folder.join(format!("step-{:08}", state.step));
-        let aside = folder.join(format!(".writing-{:08}", state.step));
+        let path = folder.join(folder_name(state.step));
+        let aside = folder.join(format!("{WRITING}{:08}", state.step));
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(TrainError::io(&aside))?;
         }
-        let written = fs::create_dir_all(&aside)
-            .map_err(TrainError::io(&aside))
-            .and_then(|()| {
-                let write = |name: &str, tensors: Vec<(String, HostTensor)>| {
-                    weights::write(
-                        &aside.join(name),
-                        tensors.iter().map(|(n, t)| (n.as_str(), t)),
-                        &[],
-                    )
-                };
-                write(
-                    "trainable.safetensors",
-                    trainable(model, will_train, names)?,
-                )?;
-                if let Some(average) = average {
-                    write(AVERAGE, average.state()?)?;
-                }
-                write("optimizer.safetensors", optimizer.state()?)?;
-                let json = serde_json::to_string_pretty(state)
-                    .map_err(|e| TrainError::io(&aside)(e.into()))?;
-                write_atomically(&aside.join("state.json"), json.as_bytes())
-                    .map_err(TrainError::io(&aside))?;
-                if path.exists() {
-                    fs::remove_dir_all(&path).map_err(TrainError::io(&path))?;
-                }
-                sync(&aside);
-                fs::rename(&aside, &path).map_err(TrainError::io(&path))
-            });
+        let written = write_into(&aside, state, files)
+            .and_then(|()| delete(&path))
+            .and_then(|()| fs::rename(&aside, &path).map_err(TrainError::io(&path)));
         if let Err(error) = written {
             // Give back the room that the half-written checkpoint takes.
             let _ = fs::remove_dir_all(&aside);
             return Err(error);
         }
         sync(&folder);
-        if state.best.is_some_and(|(step, _)| step == state.step) {
-            link_best(run, &path)?;
-        }
-        prune(&folder, keep, state.best.map(|(step, _)| step))?;
-        Ok(Self {
-            path,
-            state: state.clone(),
-        })
+        Ok(path)
     }
 
-    /// Puts the checkpoint's parameters and moments into a model and an optimizer.
+    /// Puts the checkpoint's parameters into a model with the same trainable ones.
     ///
     /// # Errors
-    /// When they do not fit.
-    pub fn load<B: TuneAutodiff, M: Module<B>>(
+    /// As [`restore`].
+    pub(crate) fn model<B: Backend, M: Module<B>>(
         &self,
         model: M,
-        optimizer: &mut Optimizer<B>,
         names: NameMap,
         device: &B::Device,
     ) -> Result<M, TrainError> {
-        let model = restore(model, &self.path, names, device)?;
-        let state = read_all(&self.path.join("optimizer.safetensors"))?;
-        optimizer.load_state(self.state.step, state, device);
-        Ok(model)
+        restore(model, &self.path, names, device)
     }
 
-    /// The average of the weights that the checkpoint keeps.
-    pub(crate) fn average<B: TuneAutodiff>(
+    /// Puts the checkpoint's moments into an optimizer. `model` is the one restored, with the parameters trainable that
+    /// the last step trained.
+    ///
+    /// # Errors
+    /// On moments that are missing, have no parameter, or another shape.
+    pub(crate) fn moments<B: TuneAutodiff, M: Module<B>>(
+        &self,
+        optimizer: &mut Optimizer<B>,
+        model: &M,
+        names: NameMap,
+        device: &B::Device,
+    ) -> Result<(), TrainError> {
+        let path = self.path.join(OPTIMIZER);
+        let tensors = read_all(&path)?;
+        optimizer
+            .load_state(self.state.step, tensors, model, names, device)
+            .map_err(|reason| mismatch(&path, reason))
+    }
+
+    /// The average of the weights that the checkpoint keeps; `model` as for [`Checkpoint::moments`].
+    pub(crate) fn average<B: TuneAutodiff, M: Module<B>>(
         &self,
         decay: f64,
+        model: &M,
+        names: NameMap,
         device: &B::Device,
     ) -> Result<Average<B>, TrainError> {
-        let values = read_all(&self.path.join(AVERAGE))?;
-        Ok(Average::from_state(decay, values, device))
+        let path = self.path.join(AVERAGE);
+        let values = read_all(&path)?;
+        Average::from_state(decay, values, model, names, device)
+            .map_err(|reason| mismatch(&path, reason))
+    }
+}
+
+/// All files of a checkpoint; the checksums last.
+fn write_into(
+    folder: &Path,
+    state: &TrainState,
+    files: &[FileToWrite<'_>],
+) -> Result<(), TrainError> {
+    fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+    for (name, tensors) in files {
+        let tensors = tensors()?;
+        let by_name = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        weights::write(&folder.join(name), by_name, &[])?;
+    }
+    let path = folder.join(STATE);
+    let json = serde_json::to_string_pretty(state).map_err(|e| TrainError::io(&path)(e.into()))?;
+    write_atomically(&path, json.as_bytes()).map_err(TrainError::io(&path))?;
+    let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    names.push(STATE);
+    checksums::write(folder, &names)?;
+    sync(folder);
+    Ok(())
+}
+
+/// After a checkpoint of `step` was written: `best` links to the best one, and old ones are deleted but the newest `keep`
+/// and what each of them calls best, so that losing the newest loses nothing else.
+pub(crate) fn tidy(
+    run: &RunDir,
+    step: u64,
+    best: Option<u64>,
+    keep: usize,
+) -> Result<(), TrainError> {
+    link_best(run, best)?;
+    let folder = run.checkpoints();
+    // Of later steps are only broken ones that the run has passed over; they say nothing about what is old.
+    let newest = folder.join(folder_name(step));
+    let mut old = steps(&folder)?;
+    old.retain(|path| *path <= newest);
+    let kept = old.split_off(old.len().saturating_sub(keep.max(1)));
+    let wanted: BTreeSet<PathBuf> = kept
+        .iter()
+        .filter_map(|path| best_of(path))
+        .chain(best)
+        .map(|step| folder.join(folder_name(step)))
+        .collect();
+    old.iter()
+        .filter(|path| !wanted.contains(*path))
+        .try_for_each(|path| delete(path))
+}
+
+/// The step that a checkpoint calls best.
+fn best_of(path: &Path) -> Option<u64> {
+    let state: TrainState = serde_json::from_slice(&fs::read(path.join(STATE)).ok()?).ok()?;
+    Some(state.best?.step)
+}
+
+/// Deletes a checkpoint, if it is there: renamed first, so that a kill leaves no half of it under its name.
+fn delete(path: &Path) -> Result<(), TrainError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{DELETING}{name}"));
+    if path.exists() {
+        fs::rename(path, &aside).map_err(TrainError::io(path))?;
+        fs::remove_dir_all(&aside).map_err(TrainError::io(&aside))?;
+    }
+    Ok(())
+}
+
+/// The name of a step's folder.
+fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// Tensors that do not fit the model.
+fn mismatch(path: &Path, reason: String) -> TrainError {
+    TrainError::Checkpoint {
+        path: path.to_owned(),
+        reason,
+        hint: "the checkpoint belongs to a run with another model or method; resume with that run's own config.toml",
     }
 }
 
 /// The parameters that train or will, and the buffers, by published name.
-fn trainable<B: Backend, M: Module<B>>(
+pub(crate) fn trainable<B: Backend, M: Module<B>>(
     model: &M,
     will_train: &dyn Fn(&str) -> bool,
     names: NameMap,
-) -> Result<Vec<(String, HostTensor)>, ReadError> {
+) -> Result<Tensors, ReadError> {
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = names.published(param.path);
@@ -209,9 +303,6 @@ fn trainable<B: Backend, M: Module<B>>(
     });
     tensors.into_iter().collect()
 }
-
-/// The file of averaged weights.
-const AVERAGE: &str = "average.safetensors";
 
 /// Puts a checkpoint's model into one with the same trainable parameters: the average of the weights where one was kept,
 /// else the weights themselves.
@@ -230,7 +321,7 @@ pub fn restore_best<B: Backend, M: Module<B>>(
         return Ok(model);
     }
     let mut average = read_all(&path)?;
-    Ok(params::map(model, &mut |param| {
+    let model = params::map(model, &mut |param| {
         let value = match average.remove(&names.published(param.path)) {
             Some(host) => from_host::<B>(host, device),
             None => param.value,
@@ -239,7 +330,14 @@ pub fn restore_best<B: Backend, M: Module<B>>(
             value,
             trainable: param.trainable,
         }
-    }))
+    });
+    match average.keys().next() {
+        Some(name) => Err(mismatch(
+            &path,
+            format!("tensor `{name}` has no place in the model"),
+        )),
+        None => Ok(model),
+    }
 }
 
 /// All tensors of a file.
@@ -264,12 +362,7 @@ pub fn restore<B: Backend, M: Module<B>>(
     names: NameMap,
     device: &B::Device,
 ) -> Result<M, TrainError> {
-    let path = checkpoint.join("trainable.safetensors");
-    let mismatch = |reason: String| TrainError::Checkpoint {
-        path: path.clone(),
-        reason,
-        hint: "the checkpoint belongs to a run with another model or method; resume with that run's own config.toml",
-    };
+    let path = checkpoint.join(TRAINABLE);
     let mut values = read_all(&path)?;
     let mut fail = None;
     let model = params::map(model, &mut |param| {
@@ -300,7 +393,7 @@ pub fn restore<B: Backend, M: Module<B>>(
         fail = Some(format!("tensor `{name}` has no place in the model"));
     }
     match fail {
-        Some(reason) => Err(mismatch(reason)),
+        Some(reason) => Err(mismatch(&path, reason)),
         None => Ok(model),
     }
 }
@@ -308,7 +401,9 @@ pub fn restore<B: Backend, M: Module<B>>(
 /// All checkpoints of a folder, oldest first.
 fn steps(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         other => other.map_err(TrainError::io(folder))?,
     };
     let mut paths: Vec<PathBuf> = entries
@@ -323,23 +418,21 @@ fn steps(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     Ok(paths)
 }
 
-fn prune(folder: &Path, keep: usize, best: Option<u64>) -> Result<(), TrainError> {
-    let all = steps(folder)?;
-    let best = best.map(|step| folder.join(format!("step-{step:08}")));
-    for old in &all[..all.len().saturating_sub(keep.max(1))] {
-        if Some(old) != best.as_ref() {
-            fs::remove_dir_all(old).map_err(TrainError::io(old))?;
-        }
-    }
-    Ok(())
-}
-
-/// `best -> checkpoints/step-...`, replaced in one rename.
-fn link_best(run: &RunDir, checkpoint: &Path) -> Result<(), TrainError> {
-    let target = Path::new("checkpoints").join(checkpoint.file_name().unwrap_or_default());
+/// `best -> checkpoints/step-...`, replaced in one rename; no link where no checkpoint is the best.
+pub(crate) fn link_best(run: &RunDir, best: Option<u64>) -> Result<(), TrainError> {
     let link = run.best();
+    let Some(step) = best else {
+        return match fs::remove_file(&link) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::io(&link)(e)),
+            _ => Ok(()),
+        };
+    };
+    let target = Path::new("checkpoints").join(folder_name(step));
     #[cfg(unix)]
     {
+        if fs::read_link(&link).is_ok_and(|now| now == target) {
+            return Ok(());
+        }
         let aside = run.path().join(".best");
         let _ = fs::remove_file(&aside);
         std::os::unix::fs::symlink(&target, &aside).map_err(TrainError::io(&aside))?;
@@ -348,11 +441,7 @@ fn link_best(run: &RunDir, checkpoint: &Path) -> Result<(), TrainError> {
     #[cfg(not(unix))]
     {
         // Where links need rights, a file that names the checkpoint.
-        write_atomically(
-            &link.with_extension("txt"),
-            target.to_string_lossy().as_bytes(),
-        )
-        .map_err(TrainError::io(&link))
+        write_atomically(&link, target.to_string_lossy().as_bytes()).map_err(TrainError::io(&link))
     }
 }
 

@@ -50,6 +50,31 @@ pub enum TrainError {
         /// The run directory.
         path: PathBuf,
     },
+    /// A job whose epoch has no micro-batches, or fewer than it said.
+    #[error("epoch {epoch}: {}\nhint: give it training examples; a batch that cannot be made is an error in its place, not the end of the stream",
+        match expected {
+            0 => "the job has no batches".to_owned(),
+            _ => format!("expected {expected} micro-batches, but their stream ended after {found}"),
+        })]
+    Batches {
+        /// The epoch, from 0.
+        epoch: u64,
+        /// Micro-batches that the job said the epoch has.
+        expected: usize,
+        /// Micro-batches that came.
+        found: usize,
+    },
+    /// The figure that is to say what is best is not among those of the evaluation.
+    #[error(
+        "the evaluation has no figure `{name}`; it has {}\nhint: set eval.metric to one of them",
+        rekindle_base::near::quoted_list(known, 20)
+    )]
+    Metric {
+        /// The name asked for.
+        name: String,
+        /// The evaluation's figures.
+        known: Vec<String>,
+    },
     /// The loss or a gradient is no longer a number.
     #[error(
         "step {step}: the {what} is {value}; training stopped, checkpoints up to step {last_checkpoint} are kept\nhint: lower train.learning_rate (now {learning_rate:e}), raise train.warmup_ratio, or look for broken examples in {batch}"

@@ -20,6 +20,11 @@ pub enum Event {
         /// Steps in all.
         total_steps: u64,
     },
+    /// The loop goes on from a checkpoint.
+    Resumed {
+        /// Steps done.
+        step: u64,
+    },
     /// One optimizer step.
     Step {
         /// From 1.
@@ -27,10 +32,13 @@ pub enum Event {
         /// Epochs done, with the fraction of the current one.
         epoch: f64,
         /// Mean loss over the step's examples.
+        #[serde(with = "crate::number")]
         loss: f64,
         /// This step's rate.
+        #[serde(with = "crate::number")]
         learning_rate: f64,
         /// Global norm before clipping.
+        #[serde(with = "crate::number")]
         grad_norm: f64,
         /// Examples in the step.
         examples: usize,
@@ -87,7 +95,8 @@ impl<S: Sink + ?Sized> Sink for &mut S {
     }
 }
 
-/// Writes `metrics.jsonl`: every evaluation, every `every`-th step, the first and the last.
+/// Writes `metrics.jsonl`: every evaluation, every `every`-th step, the first and the last, where the run was resumed, and
+/// warnings.
 pub struct Metrics {
     file: File,
     every: u64,
@@ -122,7 +131,7 @@ impl Sink for Metrics {
             Event::Step { step, .. } => {
                 *step == 1 || *step == self.total_steps || step.is_multiple_of(self.every)
             }
-            Event::Evaluated { .. } | Event::Warning { .. } => true,
+            Event::Evaluated { .. } | Event::Resumed { .. } | Event::Warning { .. } => true,
             _ => false,
         };
         if keep && let Ok(mut line) = serde_json::to_string(event) {
@@ -138,28 +147,36 @@ impl Sink for Metrics {
 /// # Errors
 /// When the file cannot be read.
 pub fn read_metrics(path: &Path) -> Result<Vec<Event>, TrainError> {
-    let text = match std::fs::read_to_string(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(TrainError::io(path))?,
-    };
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
+    Ok(lines(&read(path)?).map(|(_, event)| event).collect())
 }
 
-/// Drops what `metrics.jsonl` says of steps after `step`: a resumed run takes them again.
+/// Drops what `metrics.jsonl` says of steps after `step`: a resumed run takes them again. What is kept keeps its bytes.
 ///
 /// # Errors
 /// When the file cannot be read or written.
 pub fn truncate_metrics(path: &Path, step: u64) -> Result<(), TrainError> {
-    let kept: String = read_metrics(path)?
-        .into_iter()
-        .filter(|event| match event {
-            Event::Step { step: s, .. } | Event::Evaluated { step: s, .. } => *s <= step,
+    let text = read(path)?;
+    let kept: Vec<&[u8]> = lines(&text)
+        .filter(|(_, event)| match event {
+            Event::Step { step: s, .. }
+            | Event::Evaluated { step: s, .. }
+            | Event::Resumed { step: s } => *s <= step,
             _ => true,
         })
-        .filter_map(|event| Some(serde_json::to_string(&event).ok()? + "\n"))
+        .flat_map(|(line, _)| [line, b"\n"])
         .collect();
-    write_atomically(path, kept.as_bytes()).map_err(TrainError::io(path))
+    write_atomically(path, &kept.concat()).map_err(TrainError::io(path))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(TrainError::io(path)),
+    }
+}
+
+/// The lines that are whole, each with its event.
+fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], Event)> {
+    text.split(|&byte| byte == b'\n')
+        .filter_map(|line| Some((line, serde_json::from_slice(line).ok()?)))
 }

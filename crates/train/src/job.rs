@@ -29,7 +29,7 @@ pub trait Job<B: TuneAutodiff> {
     fn rate(&self, _name: &str) -> f64 {
         1.0
     }
-    /// The model as an epoch trains it: which parameters are free. A pure function of the epoch.
+    /// The model as an epoch trains it: which parameters are trainable. A pure function of the epoch.
     fn at_epoch(&self, model: Self::Model, _epoch: u64) -> Self::Model {
         model
     }
@@ -65,6 +65,7 @@ pub trait Job<B: TuneAutodiff> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Name to value.
+    #[serde(with = "crate::number::by_name")]
     pub metrics: BTreeMap<String, f64>,
 }
 

@@ -6,20 +6,26 @@
 
 mod average;
 mod checkpoint;
+mod checksums;
 mod error;
 mod events;
 mod job;
+mod number;
 mod optimizer;
 mod run_dir;
 mod schedule;
+mod state;
 mod trainer;
 
 pub use average::Average;
-pub use checkpoint::{Checkpoint, TrainState, restore, restore_best};
+pub use checkpoint::{Checkpoint, restore, restore_best};
 pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
 pub use job::{BatchStream, Evaluation, Job};
 pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};
-pub use trainer::{BestMetric, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train};
+pub use state::{Best, TrainState};
+pub use trainer::{
+    BestMetric, BestModel, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
+};

@@ -182,11 +182,20 @@ impl<B: TuneAutodiff> Optimizer<B> {
         })
     }
 
-    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late.
-    ///
-    /// # Errors
-    /// When the device does not give it back.
-    pub fn state(&self) -> Result<Vec<(String, HostTensor)>, ReadError> {
+    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late. A
+    /// parameter that trains but never had a gradient has `.joined` alone: it would come after all steps so far.
+    pub(crate) fn state<M: Module<B>>(
+        &self,
+        model: &M,
+        names: NameMap,
+    ) -> Result<Vec<(String, HostTensor)>, ReadError> {
+        let mut joined = self.joined.clone();
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            let name = names.published(param.path);
+            if param.trainable && !self.moments.contains_key(&name) {
+                joined.insert(name, self.steps);
+            }
+        });
         self.moments
             .iter()
             .flat_map(|(name, (m, v))| {
@@ -195,47 +204,107 @@ impl<B: TuneAutodiff> Optimizer<B> {
                     Ok((format!("{name}.{part}"), tensor))
                 })
             })
-            .chain(self.joined.iter().map(|(name, &steps)| {
-                let count = HostTensor {
-                    shape: vec![1],
-                    values: vec![steps as f32],
-                };
-                Ok((format!("{name}.joined"), count))
-            }))
+            .chain(
+                joined
+                    .into_iter()
+                    .map(|(name, steps)| Ok((format!("{name}.joined"), count_to_tensor(steps)))),
+            )
             .collect()
     }
 
-    /// Takes up a saved state after `steps` steps.
-    pub fn load_state(
+    /// Takes up a saved state after `steps` steps. `model` has the parameters trainable that the last step trained.
+    ///
+    /// # Errors
+    /// The tensor that is missing, has no parameter, or another shape.
+    pub(crate) fn load_state<M: Module<B>>(
         &mut self,
         steps: u64,
-        state: BTreeMap<String, HostTensor>,
+        mut state: BTreeMap<String, HostTensor>,
+        model: &M,
+        names: NameMap,
         device: &B::Device,
-    ) {
+    ) -> Result<(), String> {
+        *self = Self::new(self.config);
         self.steps = steps;
-        let mut second: BTreeMap<String, HostTensor> = BTreeMap::new();
-        let mut first = Vec::new();
-        for (name, tensor) in state {
-            match name.rsplit_once('.') {
-                Some((parameter, "m")) => first.push((parameter.to_owned(), tensor)),
-                Some((parameter, "v")) => drop(second.insert(parameter.to_owned(), tensor)),
-                Some((parameter, "joined")) => {
-                    let steps = tensor.values.first().copied().unwrap_or(0.0);
-                    self.joined.insert(parameter.to_owned(), steps as u64);
-                }
-                _ => {}
+        let mut done = Ok(());
+        params::visit(model, &mut |param: ParamRef<'_, B>| {
+            if done.is_ok() {
+                let name = names.published(param.path);
+                done = self.load_moments(name, &param, &mut state, device);
             }
-        }
-        for (parameter, m) in first {
-            if let Some(v) = second.remove(&parameter) {
-                let moments = (
-                    from_host::<B::InnerBackend>(m, device),
-                    from_host::<B::InnerBackend>(v, device),
-                );
-                self.moments.insert(parameter, moments);
-            }
+        });
+        done?;
+        match state.keys().next() {
+            Some(name) => Err(format!("tensor `{name}` belongs to no parameter")),
+            None => Ok(()),
         }
     }
+
+    /// Takes one parameter's moments out of a saved state.
+    fn load_moments(
+        &mut self,
+        name: String,
+        param: &ParamRef<'_, B>,
+        state: &mut BTreeMap<String, HostTensor>,
+        device: &B::Device,
+    ) -> Result<(), String> {
+        let mut take = |part: &str| state.remove(&format!("{name}.{part}"));
+        let joined = match take("joined") {
+            Some(tensor) => Some(count_of_tensor(&tensor).ok_or_else(|| {
+                format!("tensor `{name}.joined` is {tensor:?}, expected a number of steps")
+            })?),
+            None => None,
+        };
+        let (m, v) = match (take("m"), take("v")) {
+            (Some(m), Some(v)) => (m, v),
+            // Nothing so far, and said so; or not trained.
+            (None, None) if joined == Some(self.steps) => return Ok(()),
+            (None, None) if joined.is_none() && !param.trainable => return Ok(()),
+            (Some(_), None) => return Err(format!("tensor `{name}.v` is missing")),
+            (None, _) => return Err(format!("tensor `{name}.m` is missing")),
+        };
+        for (part, tensor) in [("m", &m), ("v", &v)] {
+            if tensor.shape != param.shape.as_slice() {
+                return Err(format!(
+                    "tensor `{name}.{part}` has shape {:?}, expected {:?}",
+                    tensor.shape,
+                    param.shape.as_slice()
+                ));
+            }
+        }
+        if let Some(joined) = joined {
+            if joined >= self.steps {
+                return Err(format!(
+                    "tensor `{name}.joined` is {joined}, expected less than the {} steps done",
+                    self.steps
+                ));
+            }
+            self.joined.insert(name.clone(), joined);
+        }
+        let [m, v] = [m, v].map(|tensor| from_host::<B::InnerBackend>(tensor, device));
+        self.moments.insert(name, (m, v));
+        Ok(())
+    }
+}
+
+/// Counts up to this are exact in an f32.
+const EXACT: u64 = 1 << 24;
+
+/// A count of steps as a tensor `[2]`: its upper and its lower part, since an f32 alone is not exact from 2^24 on.
+fn count_to_tensor(count: u64) -> HostTensor {
+    HostTensor {
+        shape: vec![2],
+        values: vec![(count / EXACT) as f32, (count % EXACT) as f32],
+    }
+}
+
+/// The count, if the tensor is one.
+fn count_of_tensor(tensor: &HostTensor) -> Option<u64> {
+    let &[upper, lower] = tensor.values.as_slice() else {
+        return None;
+    };
+    let whole = |v: f32| (v >= 0.0 && v < EXACT as f32 && v.fract() == 0.0).then_some(v as u64);
+    Some(whole(upper)? * EXACT + whole(lower)?)
 }
 
 /// A scalar tensor's value.

@@ -3,8 +3,14 @@
 use crate::TrainError;
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
+
+/// How the name of a checkpoint's folder begins while it is written.
+pub(crate) const WRITING: &str = ".writing-";
+/// How the name of a checkpoint's folder begins while it is deleted.
+pub(crate) const DELETING: &str = ".deleting-";
 
 /// A run directory held by this process.
 #[derive(Debug)]
@@ -42,10 +48,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// Holds an existing run directory, to resume it.
+    /// Holds an existing run directory, to resume it, and removes the half-written files that a kill left in it.
     ///
     /// # Errors
-    /// When it is no run directory, or another process holds it.
+    /// When it is no run directory, another process holds it, or what a kill left cannot be removed.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         if !path.join("config.toml").is_file() {
             return Err(TrainError::Checkpoint {
@@ -54,7 +60,16 @@ impl RunDir {
                 hint: "name the directory that `rekindle finetune` printed, runs/<name>",
             });
         }
-        Self::hold(path)
+        let dir = Self::hold(path)?;
+        // Half-written files of `write_atomically`.
+        remove_all(path, &[".tmp"])?;
+        dir.clear_checkpoints()?;
+        Ok(dir)
+    }
+
+    /// Removes folders of checkpoints that a kill left half-written or half-deleted.
+    pub(crate) fn clear_checkpoints(&self) -> Result<(), TrainError> {
+        remove_all(&self.checkpoints(), &[WRITING, DELETING])
     }
 
     fn hold(path: &Path) -> Result<Self, TrainError> {
@@ -116,4 +131,26 @@ impl RunDir {
     pub fn final_dir(&self) -> PathBuf {
         self.path.join("final")
     }
+}
+
+/// Removes what lies in a folder under names that begin so; a folder that is not there holds nothing.
+fn remove_all(folder: &Path, beginnings: &[&str]) -> Result<(), TrainError> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        other => other.map_err(TrainError::io(folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(TrainError::io(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| beginnings.iter().any(|b| name.starts_with(b))) {
+            match path.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            }
+            .map_err(TrainError::io(&path))?;
+        }
+    }
+    Ok(())
 }

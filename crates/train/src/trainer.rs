@@ -1,12 +1,14 @@
 //! The loop.
 
 use crate::{
-    Average, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig, RunDir, Schedule, Sink,
-    TrainError, TrainState, Warmup, optimizer::scalar,
+    Average, BatchStream, Best, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig,
+    RunDir, Schedule, Sink, TrainError, TrainState, Warmup,
+    checkpoint::{self, AVERAGE, FileToWrite, OPTIMIZER, TRAINABLE, Tensors},
+    optimizer::scalar,
 };
 use burn::module::AutodiffModule;
 use rekindle_nn::{Pass, TuneAutodiff};
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 /// When to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub struct TrainConfig {
     pub evaluate: Every,
     /// Write a checkpoint after so many steps too, besides those with an evaluation.
     pub checkpoint_every: Option<u64>,
-    /// Newest checkpoints to keep, besides the best.
+    /// Newest checkpoints to keep, besides what is best to each of them.
     pub keep: usize,
     /// What is best.
     pub best: BestMetric,
@@ -96,12 +98,42 @@ pub enum Stopped {
     Interrupted,
 }
 
+/// Where the best model of a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BestModel {
+    /// In memory: it is the one of the last step, or of the average there.
+    Last {
+        /// That step.
+        step: u64,
+    },
+    /// In a checkpoint, whose every byte has been checked.
+    Checkpoint {
+        /// Its step.
+        step: u64,
+        /// Its directory, for [`crate::restore_best`].
+        path: PathBuf,
+    },
+}
+
+impl BestModel {
+    /// The step that the model is from.
+    #[must_use]
+    pub const fn step(&self) -> u64 {
+        match self {
+            Self::Last { step } | Self::Checkpoint { step, .. } => *step,
+        }
+    }
+}
+
 /// What the loop leaves.
 pub struct Outcome<B: TuneAutodiff, M> {
-    /// The model after the last step (the best one is in `best`).
+    /// The model after the last step.
     pub model: M,
     /// The average of its weights, where one was kept.
     pub average: Option<Average<B>>,
+    /// The model to save. Without evaluations it is that of the last step. Where a better one is gone,
+    /// [`TrainState::lost`] says so.
+    pub best: BestModel,
     /// Where it ended.
     pub state: TrainState,
     /// Why.
@@ -111,235 +143,452 @@ pub struct Outcome<B: TuneAutodiff, M> {
 /// Trains `job` from `model`, or from `resume` on. `stop` is asked after every step.
 ///
 /// # Errors
-/// A loss or gradient that is not finite, a failed evaluation, a checkpoint that cannot be read. A checkpoint that cannot
-/// be written is a warning while training goes on, and an error only at an interrupt, when it would lose the run.
+/// A loss or gradient that is not finite, a failed evaluation, a checkpoint that cannot be read or is not of this run, a job
+/// without batches. A checkpoint that cannot be written is a warning while training goes on, and an error only at an
+/// interrupt, when it would lose the run.
 #[allow(clippy::too_many_arguments)] // each is one thing the loop needs; a struct of them would have no meaning
 pub fn train<B: TuneAutodiff, J: Job<B>>(
     job: &J,
-    mut model: J::Model,
+    model: J::Model,
     config: &TrainConfig,
-    run: &RunDir,
+    dir: &RunDir,
     resume: Option<&Checkpoint>,
     sink: &mut dyn Sink,
     stop: &dyn Fn() -> bool,
     device: &B::Device,
 ) -> Result<Outcome<B, J::Model>, TrainError> {
-    let mut optimizer = Optimizer::<B>::new(config.optimizer);
-    let mut state = TrainState {
-        total_steps: config.total_steps(job.batches(0)),
-        fingerprint: config.fingerprint.clone(),
-        ..TrainState::default()
-    };
-    if let Some(checkpoint) = resume {
-        checkpoint.belongs_to(config)?;
-        model = checkpoint.load(model, &mut optimizer, job.names(), device)?;
-        state = checkpoint.state.clone();
-    }
-    let mut average = match (config.average_decay, resume) {
-        (Some(decay), Some(checkpoint)) => Some(checkpoint.average(decay, device)?),
-        (Some(decay), None) => Some(Average::new(decay)),
-        (None, _) => None,
-    };
-    let warmup = config.warmup.steps(state.total_steps);
-    let mut saved_at = state.step;
-    sink.event(&Event::Started {
-        step: state.step,
-        total_steps: state.total_steps,
-    });
-
-    while state.step < state.total_steps {
-        model = job.at_epoch(model, state.epoch);
-        let batches = job.batches(state.epoch);
-        let mut stream = job.stream(state.epoch, state.batch)?;
-        while state.batch < batches && state.step < state.total_steps {
-            let started = Instant::now();
-            let window: Vec<J::Batch> = stream
-                .by_ref()
-                .take(config.gradient_accumulation_steps.max(1))
-                .collect::<Result<_, _>>()?;
-            if window.is_empty() {
-                break;
+    let mut run = Run::<B, J>::new(job, config, dir, sink)?;
+    let mut model = run.begin(model, resume, device)?;
+    while !run.is_over() {
+        model = job.at_epoch(model, run.state.epoch);
+        let mut batches = job.stream(run.state.epoch, run.state.batch)?;
+        loop {
+            model = run.step(model, &mut batches)?;
+            if run.evaluation_is_due() {
+                run.evaluate(&model)?;
             }
-            let learning_rate = config.learning_rate
-                * config
-                    .schedule
-                    .factor(state.step, warmup, state.total_steps);
-            let not_finite = |what, value| TrainError::NotFinite {
-                step: state.step + 1,
-                what,
-                value,
-                last_checkpoint: saved_at,
-                learning_rate,
-                batch: window
-                    .iter()
-                    .map(|b| job.describe(b))
-                    .collect::<Vec<_>>()
-                    .join("; "),
-            };
-
-            // The mean over all examples of the window, whatever the sizes of its micro-batches.
-            let examples: usize = window.iter().map(|batch| job.count(batch)).sum();
-            let mut grads = Gradients::<B>::default();
-            let mut loss = 0.0;
-            for (i, batch) in window.iter().enumerate() {
-                let pass = Pass::training(config.seed, state.passes + i as u64);
-                let part = job.loss(&model, batch, pass)? / examples.max(1) as f64;
-                loss += scalar(part.clone().inner())?;
-                if !loss.is_finite() {
-                    return Err(not_finite("loss", loss));
-                }
-                grads.backward(&part, &model, job.names());
+            let interrupted = stop() && !run.is_finished();
+            if run.checkpoint_is_due() || interrupted {
+                run.write_checkpoint(&model, interrupted)?;
             }
-            let grad_norm = grads.norm()?;
-            if !grad_norm.is_finite() {
-                return Err(not_finite("gradient norm", grad_norm));
+            if interrupted {
+                return Ok(run.end(model, Stopped::Interrupted));
             }
-            let clip = match config.max_grad_norm > 0.0 {
-                true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
-                false => 1.0,
-            };
-            let rate = |name: &str| job.rate(name);
-            model = optimizer.step(model, grads, learning_rate, clip, &rate, job.names());
-
-            state.step += 1;
-            if let Some(average) = &mut average {
-                average.update(&model, state.step, job.names());
-            }
-            state.passes += window.len() as u64;
-            state.batch += window.len();
-            let epoch = state.epoch as f64 + state.batch as f64 / batches as f64;
-            let seconds = started.elapsed().as_secs_f64();
-            sink.event(&Event::Step {
-                step: state.step,
-                epoch,
-                loss,
-                learning_rate,
-                grad_norm,
-                examples,
-                seconds,
-            });
-
-            let epoch_ends = state.batch >= batches;
-            let run_ends = state.step >= state.total_steps;
-            let evaluate = match config.evaluate {
-                Every::Never => false,
-                Every::Epoch => epoch_ends || run_ends,
-                Every::Steps(n) => state.step.is_multiple_of(n.max(1)) || run_ends,
-            };
-            if epoch_ends {
-                // The place after the last batch is the next epoch's first, so that a resumed run starts there.
-                state.epoch += 1;
-                state.batch = 0;
-            }
-            if evaluate {
-                let model = match &average {
-                    Some(average) => average.model(&model, job.names()),
-                    None => model.valid(),
-                };
-                self::evaluate(job, &model, config, &mut state, epoch, sink)?;
-            }
-            let interrupted = stop();
-            let due = config
-                .checkpoint_every
-                .is_some_and(|n| state.step.is_multiple_of(n.max(1)));
-            if evaluate || due || interrupted || run_ends {
-                let written = Checkpoint::write(
-                    run,
-                    &state,
-                    &model,
-                    &optimizer,
-                    average.as_ref(),
-                    &|name| job.will_train(name),
-                    job.names(),
-                    config.keep,
-                );
-                match written {
-                    Ok(checkpoint) => {
-                        saved_at = state.step;
-                        sink.event(&Event::Checkpointed {
-                            step: state.step,
-                            path: checkpoint.path,
-                        });
-                    }
-                    Err(error) if interrupted => return Err(error),
-                    Err(error) => sink.event(&Event::Warning {
-                        message: format!(
-                            "the checkpoint of step {} was not written: {error}",
-                            state.step
-                        ),
-                    }),
-                }
-            }
-            let gave_up = config
-                .early_stopping
-                .is_some_and(|e| state.without_improvement >= e.patience);
-            if interrupted && !run_ends {
-                return Ok(Outcome {
-                    model,
-                    average,
-                    state,
-                    stopped: Stopped::Interrupted,
-                });
-            }
-            if gave_up && !run_ends {
-                return Ok(Outcome {
-                    model,
-                    average,
-                    state,
-                    stopped: Stopped::Early,
-                });
-            }
-            if epoch_ends {
+            if run.is_over() || run.at_start_of_epoch() {
                 break;
             }
         }
     }
-    Ok(Outcome {
-        model,
-        average,
-        state,
-        stopped: Stopped::Finished,
-    })
+    let stopped = match run.is_finished() {
+        true => Stopped::Finished,
+        false => Stopped::Early,
+    };
+    Ok(run.end(model, stopped))
 }
 
-/// One evaluation, and what it says about best and patience.
-fn evaluate<B: TuneAutodiff, J: Job<B>>(
-    job: &J,
-    model: &<J::Model as AutodiffModule<B>>::InnerModule,
-    config: &TrainConfig,
-    state: &mut TrainState,
-    epoch: f64,
-    sink: &mut dyn Sink,
-) -> Result<(), TrainError> {
-    sink.event(&Event::Evaluating { step: state.step });
-    let started = Instant::now();
-    let evaluation = job.evaluate(model)?;
-    let value = evaluation.get(&config.best.name).unwrap_or(f64::NAN);
-    let sign = if config.best.higher_is_better {
-        1.0
-    } else {
-        -1.0
-    };
-    let delta = config.early_stopping.map_or(0.0, |e| e.min_delta);
-    let gain = state
-        .best
-        .map_or(f64::INFINITY, |(_, best)| sign * (value - best));
-    let best = gain > 0.0;
-    state.without_improvement = if gain > delta {
-        0
-    } else {
-        state.without_improvement + 1
-    };
-    if best {
-        state.best = Some((state.step, value));
+/// A run on its way: all but the model, which the steps hand on.
+struct Run<'a, B: TuneAutodiff, J: Job<B>> {
+    job: &'a J,
+    config: &'a TrainConfig,
+    dir: &'a RunDir,
+    sink: &'a mut dyn Sink,
+    optimizer: Optimizer<B>,
+    average: Option<Average<B>>,
+    state: TrainState,
+    /// The best evaluation whose checkpoint is on disk.
+    best_on_disk: Option<Best>,
+    /// The step of the newest checkpoint, 0 if none.
+    saved_at: u64,
+}
+
+impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
+    fn new(
+        job: &'a J,
+        config: &'a TrainConfig,
+        dir: &'a RunDir,
+        sink: &'a mut dyn Sink,
+    ) -> Result<Self, TrainError> {
+        let batches = job.batches(0);
+        if batches == 0 {
+            return Err(TrainError::Batches {
+                epoch: 0,
+                expected: 0,
+                found: 0,
+            });
+        }
+        Ok(Self {
+            job,
+            config,
+            dir,
+            sink,
+            optimizer: Optimizer::new(config.optimizer),
+            average: config.average_decay.map(Average::new),
+            state: TrainState {
+                total_steps: config.total_steps(batches),
+                fingerprint: config.fingerprint.clone(),
+                ..TrainState::default()
+            },
+            best_on_disk: None,
+            saved_at: 0,
+        })
     }
-    state.evaluated_at = Some(state.step);
-    sink.event(&Event::Evaluated {
-        step: state.step,
-        epoch,
-        evaluation,
-        best,
-        seconds: started.elapsed().as_secs_f64(),
-    });
-    Ok(())
+
+    /// Clears away what a kill left, and takes up the checkpoint, if there is one.
+    fn begin(
+        &mut self,
+        mut model: J::Model,
+        resume: Option<&Checkpoint>,
+        device: &B::Device,
+    ) -> Result<J::Model, TrainError> {
+        self.dir.clear_checkpoints()?;
+        if let Some(checkpoint) = resume {
+            model = self.take_up(checkpoint, model, device)?;
+        }
+        self.sink.event(&Event::Started {
+            step: self.state.step,
+            total_steps: self.state.total_steps,
+        });
+        if let Some(checkpoint) = resume {
+            self.sink.event(&Event::Resumed {
+                step: checkpoint.state.step,
+            });
+            self.find_best();
+        }
+        self.tidy();
+        Ok(model)
+    }
+
+    fn take_up(
+        &mut self,
+        checkpoint: &Checkpoint,
+        model: J::Model,
+        device: &B::Device,
+    ) -> Result<J::Model, TrainError> {
+        let (job, names) = (self.job, self.job.names());
+        checkpoint.belongs_to(self.config)?;
+        checkpoint.check_state(self.config, |epoch| job.batches(epoch))?;
+        let state = checkpoint.state.clone();
+        let model = checkpoint.model(model, names, device)?;
+        let model = job.at_epoch(model, state.epoch_of_last_step());
+        checkpoint.moments(&mut self.optimizer, &model, names, device)?;
+        if let Some(decay) = self.config.average_decay {
+            self.average = Some(checkpoint.average(decay, &model, names, device)?);
+        }
+        self.saved_at = state.step;
+        self.state = state;
+        Ok(model)
+    }
+
+    /// After resuming: the best checkpoint must still be there and whole.
+    fn find_best(&mut self) {
+        self.best_on_disk = self.state.best;
+        if let Some(best) = self.state.best.filter(|best| best.step != self.state.step)
+            && let Err(error) = Checkpoint::of_step(self.dir, best.step)
+        {
+            self.best_on_disk = None;
+            self.lose(best, &error.to_string());
+        }
+    }
+
+    /// The micro-batches of the next step.
+    fn window(&self, batches: &mut BatchStream<'_, J::Batch>) -> Result<Vec<J::Batch>, TrainError> {
+        let left = self.job.batches(self.state.epoch) - self.state.batch;
+        let size = self.config.gradient_accumulation_steps.max(1).min(left);
+        let window: Vec<J::Batch> = batches.take(size).collect::<Result<_, _>>()?;
+        match window.len() == size && size > 0 {
+            true => Ok(window),
+            false => Err(TrainError::Batches {
+                epoch: self.state.epoch,
+                expected: self.state.batch + left,
+                found: self.state.batch + window.len(),
+            }),
+        }
+    }
+
+    /// One optimizer step.
+    fn step(
+        &mut self,
+        model: J::Model,
+        batches: &mut BatchStream<'_, J::Batch>,
+    ) -> Result<J::Model, TrainError> {
+        self.leave_last_evaluation();
+        let (job, config, started) = (self.job, self.config, Instant::now());
+        let window = self.window(batches)?;
+        let learning_rate = self.learning_rate();
+        let (grads, loss, examples) = self.gradients(&model, &window)?;
+        let grad_norm = grads.norm()?;
+        if !grad_norm.is_finite() {
+            return Err(self.not_finite("gradient norm", grad_norm, &window));
+        }
+        let clip = match config.max_grad_norm > 0.0 {
+            true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
+            false => 1.0,
+        };
+        let rate = |name: &str| job.rate(name);
+        let model = self
+            .optimizer
+            .step(model, grads, learning_rate, clip, &rate, job.names());
+        self.advance(window.len());
+        if let Some(average) = &mut self.average {
+            average.update(&model, self.state.step, job.names());
+        }
+        self.sink.event(&Event::Step {
+            step: self.state.step,
+            epoch: self.epochs_done(),
+            loss,
+            learning_rate,
+            grad_norm,
+            examples,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        Ok(model)
+    }
+
+    /// Gradients of the mean loss over all examples of a window, whatever the sizes of its micro-batches; that loss; and
+    /// the number of examples.
+    fn gradients(
+        &self,
+        model: &J::Model,
+        window: &[J::Batch],
+    ) -> Result<(Gradients<B>, f64, usize), TrainError> {
+        let job = self.job;
+        let examples: usize = window.iter().map(|batch| job.count(batch)).sum();
+        let mut grads = Gradients::<B>::default();
+        let mut loss = 0.0;
+        for (batch, forward) in window.iter().zip(self.state.passes..) {
+            let pass = Pass::training(self.config.seed, forward);
+            let part = job.loss(model, batch, pass)? / examples.max(1) as f64;
+            loss += scalar(part.clone().inner())?;
+            if !loss.is_finite() {
+                return Err(self.not_finite("loss", loss, window));
+            }
+            grads.backward(&part, model, job.names());
+        }
+        Ok((grads, loss, examples))
+    }
+
+    /// The rate of the next step.
+    fn learning_rate(&self) -> f64 {
+        let total = self.state.total_steps;
+        let warmup = self.config.warmup.steps(total);
+        self.config.learning_rate * self.config.schedule.factor(self.state.step, warmup, total)
+    }
+
+    fn not_finite(&self, what: &'static str, value: f64, window: &[J::Batch]) -> TrainError {
+        let batch: Vec<String> = window.iter().map(|b| self.job.describe(b)).collect();
+        TrainError::NotFinite {
+            step: self.state.step + 1,
+            what,
+            value,
+            last_checkpoint: self.saved_at,
+            learning_rate: self.learning_rate(),
+            batch: batch.join("; "),
+        }
+    }
+
+    /// Counts a step of so many micro-batches. The place after an epoch's last batch is the next epoch's first, so that a
+    /// resumed run starts there.
+    fn advance(&mut self, micro_batches: usize) {
+        let state = &mut self.state;
+        state.step += 1;
+        state.passes += micro_batches as u64;
+        state.batch += micro_batches;
+        if state.batch >= self.job.batches(state.epoch) {
+            state.epoch += 1;
+            state.batch = 0;
+        }
+    }
+
+    /// Epochs done, with the fraction of the current one.
+    fn epochs_done(&self) -> f64 {
+        let of = self.job.batches(self.state.epoch).max(1);
+        self.state.epoch as f64 + self.state.batch as f64 / of as f64
+    }
+
+    fn at_start_of_epoch(&self) -> bool {
+        self.state.batch == 0
+    }
+
+    /// Whether all steps are done.
+    fn is_finished(&self) -> bool {
+        self.state.step >= self.state.total_steps
+    }
+
+    /// Whether all steps are done, or nothing has improved for long enough.
+    fn is_over(&self) -> bool {
+        let without = self.state.without_improvement;
+        let patience = self.config.early_stopping.map(|e| e.patience.max(1));
+        self.is_finished() || patience.is_some_and(|patience| without >= patience)
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        match self.config.evaluate {
+            Every::Never => false,
+            Every::Epoch => self.at_start_of_epoch() || self.is_finished(),
+            Every::Steps(n) => self.state.step.is_multiple_of(n.max(1)) || self.is_finished(),
+        }
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let step = self.state.step;
+        let every = self.config.checkpoint_every;
+        self.is_finished()
+            || self.state.evaluated_at == Some(step)
+            || every.is_some_and(|n| step.is_multiple_of(n.max(1)))
+    }
+
+    /// One evaluation, and what it says about best and patience.
+    fn evaluate(&mut self, model: &J::Model) -> Result<(), TrainError> {
+        let step = self.state.step;
+        self.sink.event(&Event::Evaluating { step });
+        let started = Instant::now();
+        let model = match &self.average {
+            Some(average) => average.model(model, self.job.names()),
+            None => model.valid(),
+        };
+        let evaluation = self.job.evaluate(&model)?;
+        let metric = &self.config.best;
+        let value = evaluation
+            .get(&metric.name)
+            .ok_or_else(|| TrainError::Metric {
+                name: metric.name.clone(),
+                known: evaluation.metrics.keys().cloned().collect(),
+            })?;
+        let found = Best {
+            step,
+            value,
+            loss: evaluation.get("loss").filter(|loss| loss.is_finite()),
+        };
+        let best = self.judge(found);
+        self.state.evaluated_at = Some(step);
+        self.sink.event(&Event::Evaluated {
+            step,
+            epoch: self.epochs_done(),
+            evaluation,
+            best,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    /// Holds an evaluation against the best so far: whether it is the best, and whether patience begins anew. A figure
+    /// that is not finite is neither.
+    fn judge(&mut self, found: Best) -> bool {
+        let higher_is_better = self.config.best.higher_is_better;
+        let state = &mut self.state;
+        let sign = if higher_is_better { 1.0 } else { -1.0 };
+        let delta = self.config.early_stopping.map_or(0.0, |e| e.min_delta);
+        let finite = found.value.is_finite();
+        let improved = finite
+            && state
+                .best
+                .is_none_or(|best| sign * (found.value - best.value) > delta);
+        state.without_improvement = match improved {
+            true => 0,
+            false => state.without_improvement + 1,
+        };
+        let beats = |other: Best| found.beats(&other, higher_is_better);
+        let is_best = finite && state.best.is_none_or(beats);
+        if is_best {
+            state.best = Some(found);
+            state.lost = state.lost.filter(|&lost| !beats(lost));
+        }
+        is_best
+    }
+
+    /// Writes a checkpoint. A failure is a warning, unless the run ends here and would be lost.
+    fn write_checkpoint(&mut self, model: &J::Model, must: bool) -> Result<(), TrainError> {
+        let (job, names, step) = (self.job, self.job.names(), self.state.step);
+        let trainable = || checkpoint::trainable(model, &|name| job.will_train(name), names);
+        let moments = || self.optimizer.state(model, names);
+        let average = || match &self.average {
+            Some(average) => average.state(),
+            None => Ok(Tensors::new()),
+        };
+        let mut files: Vec<FileToWrite<'_>> = vec![(TRAINABLE, &trainable), (OPTIMIZER, &moments)];
+        if self.average.is_some() {
+            files.push((AVERAGE, &average));
+        }
+        match Checkpoint::write(self.dir, &self.state, &files) {
+            Ok(path) => {
+                self.saved_at = step;
+                self.best_on_disk = self.state.best;
+                self.sink.event(&Event::Checkpointed { step, path });
+                self.tidy();
+            }
+            Err(error) if must => return Err(error),
+            Err(error) => self.warn(format!(
+                "the checkpoint of step {step} was not written: {error}"
+            )),
+        }
+        Ok(())
+    }
+
+    /// Sets the link to the best checkpoint and deletes old ones.
+    fn tidy(&mut self) {
+        let best = self.best_on_disk.map(|best| best.step);
+        if let Err(error) = checkpoint::tidy(self.dir, self.saved_at, best, self.config.keep) {
+            self.warn(format!("checkpoints could not be tidied up: {error}"));
+        }
+    }
+
+    /// Training goes on from the model of the last evaluation: if that was the best and is not on disk, it is lost.
+    fn leave_last_evaluation(&mut self) {
+        if let Some(best) = self.state.best
+            && self.state.best != self.best_on_disk
+        {
+            self.lose(best, "its checkpoint could not be written");
+        }
+    }
+
+    /// The best model is gone; what is best on disk takes its place.
+    fn lose(&mut self, best: Best, reason: &str) {
+        let higher_is_better = self.config.best.higher_is_better;
+        let lost_before = self.state.lost;
+        if lost_before.is_none_or(|lost| best.beats(&lost, higher_is_better)) {
+            self.state.lost = Some(best);
+        }
+        self.state.best = self.best_on_disk;
+        let instead = match self.state.best {
+            Some(other) => format!("step {} is the best that is left", other.step),
+            None if self.is_over() => "the model of the last step takes its place".to_owned(),
+            None => "the next evaluation takes its place".to_owned(),
+        };
+        self.warn(format!(
+            "step {} was the best ({} {:.4}), but its model is lost: {reason}; {instead}",
+            best.step, self.config.best.name, best.value
+        ));
+    }
+
+    fn warn(&mut self, message: String) {
+        self.sink.event(&Event::Warning { message });
+    }
+
+    /// The end: where the best model is, checked to the byte if it is on disk.
+    fn end(mut self, model: J::Model, stopped: Stopped) -> Outcome<B, J::Model> {
+        let step = self.state.step;
+        let mut best = BestModel::Last { step };
+        if let Some(earlier) = self.state.best.filter(|best| best.step != step) {
+            match Checkpoint::of_step(self.dir, earlier.step) {
+                Ok(checkpoint) => {
+                    best = BestModel::Checkpoint {
+                        step: earlier.step,
+                        path: checkpoint.path,
+                    };
+                }
+                Err(error) => {
+                    self.best_on_disk = None;
+                    self.lose(earlier, &error.to_string());
+                    self.tidy();
+                }
+            }
+        }
+        Outcome {
+            model,
+            average: self.average,
+            best,
+            state: self.state,
+            stopped,
+        }
+    }
 }

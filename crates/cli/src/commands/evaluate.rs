@@ -48,7 +48,10 @@ impl Evaluate {
         let evaluated = predictor.evaluate(&self.data, &config, &printer)?;
         printer.clear();
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&evaluated.figures.to_json())?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&evaluated.figures.to_json())?
+            );
         } else {
             print!("{}", evaluated.figures.text());
             print!("{}", mistakes(&evaluated.mistakes));

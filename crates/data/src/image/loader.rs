@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::decode::{Picture, read_picture};
 use super::set::ImageSet;
 use super::transforms::{Augment, Draw, Preprocess, resize_shorter};
-use rekindle_base::rng::{self, Stream};
 use crate::{DataError, OnBad, Targets};
+use rekindle_base::rng::{self, Stream};
 
 /// A batch of pictures.
 #[derive(Debug, Clone, PartialEq)]

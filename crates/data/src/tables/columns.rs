@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Cell, Format, ReadOptions, Table, raw_value};
-use rekindle_base::near::near_misses;
 use crate::targets::canonical::{flag, number};
 use crate::{DataError, TargetKind};
+use rekindle_base::near::near_misses;
 
 /// A column, by name or by its number counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,13 +15,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rekindle_base::near::near_misses;
 use crate::targets::canonical::{self, SetForm};
 use crate::targets::{Looker, by_value};
 use crate::{
     BadReason, DataError, Example, Examples, Limit, Place, RawTarget, RawValue, TargetHint,
     TargetKind,
 };
+use rekindle_base::near::near_misses;
 
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use sniff::{Sniffed, sniff};

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::example::file_of;
 use crate::example::number_name;
-use rekindle_base::near::near_misses;
 use crate::{DataError, Example, Place, RawTarget, RawValue};
+use rekindle_base::near::near_misses;
 
 /// The classes of a task: id to name and name to id.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -156,8 +156,8 @@ pub(super) fn read(
         if let Some([_, _, size]) = numbers(cfg.get("input_size")) {
             pictures.size = size as usize;
         }
-        let number = |key: &str, default| cfg.get(key).and_then(Value::as_f64).unwrap_or(default);
-        pictures.crop = number("crop_pct", pictures.crop);
+        let crop = cfg.get("crop_pct").and_then(Value::as_f64);
+        pictures.crop = crop.unwrap_or(pictures.crop);
         if let Some(name) = cfg.get("interpolation").and_then(Value::as_str) {
             pictures.interpolation = name.to_owned();
         }

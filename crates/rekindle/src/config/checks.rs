@@ -94,7 +94,11 @@ pub(super) const CHECKS: &[Check] = &[
             data.label.as_ref()?;
             let text = [("text", &data.text), ("text_pair", &data.text_pair)]
                 .into_iter()
-                .find_map(|(name, column)| (*column == data.label).then_some(name))?;
+                .find_map(|(name, column)| {
+                    let labels = data.label.as_ref().map(|labels| &labels.0)?;
+                    column.as_ref().filter(|column| labels.contains(column))?;
+                    Some(name)
+                })?;
             Some((
                 format!("`data.label` is the same column as `data.{text}`"),
                 "name the column that holds the label",
@@ -105,10 +109,15 @@ pub(super) const CHECKS: &[Check] = &[
         keys: &["data.header", "data.text", "data.text_pair", "data.label"],
         find: |config| {
             let data = &config.data;
+            let named = |column: &&Column| matches!(column, Column::Name(_));
+            let labels = data.label.as_ref();
+            let label = labels
+                .and_then(|labels| labels.0.iter().find(named))
+                .cloned();
             let columns = [
                 ("text", &data.text),
                 ("text_pair", &data.text_pair),
-                ("label", &data.label),
+                ("label", &label),
             ];
             let named = columns.into_iter().find_map(|(key, column)| match column {
                 Some(Column::Name(name)) => Some((key, name)),

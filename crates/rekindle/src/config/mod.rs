@@ -39,13 +39,13 @@ pub use schema::{
     ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Precision, Schedule, TargetModules,
+    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample,
+    Pooling, Precision, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 
-pub use crate::task::Task;
 use crate::task::Modality;
+pub use crate::task::Task;
 
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";
@@ -155,10 +155,12 @@ impl RunConfig {
                 validation: self.data.validation.as_deref(),
                 test: self.data.test.as_deref(),
             },
-            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(match self.task.modality() {
-                Modality::Text => DEFAULT_DATASET,
-                Modality::Images => DEFAULT_IMAGES,
-            })),
+            None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(
+                match self.task.modality() {
+                    Modality::Text => DEFAULT_DATASET,
+                    Modality::Images => DEFAULT_IMAGES,
+                },
+            )),
         }
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Augmentation, Column, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample, Pooling,
-    Precision, Range, Schedule, Setting, TargetModules,
+    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample,
+    Pooling, Precision, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 
@@ -39,12 +39,16 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::Learning(Kind::Classification) => "classification",
+            Self::Learning(Kind::Regression) => "regression",
+            Self::Learning(Kind::MultiLabel) => "multi-label classification",
         }
     }
 }
 
 const TEXT: Applies = Applies::To(Modality::Text);
 const IMAGES: Applies = Applies::To(Modality::Images);
+const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
+const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 
 /// One setting, as run files and messages know it.
@@ -255,8 +259,10 @@ settings! {
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
     /// The column of the second text, where examples are pairs.
     text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies TEXT;
-    /// The column of the label, by name or place. Unset: the card's, or found by its usual name.
-    label: Option<Column> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
+    /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
+    label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
+    /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
+    label_separator: Option<char> = None, example "\"|\"", aka ["label_delimiter"], applies LABELS;
     /// How the files are written. Unset: by their extension.
     format: Option<FileFormat> = None, example "\"csv\"", aka ["file_format"];
     /// Whether the first line of a delimited file names the columns. Unset: told from that line.
@@ -396,6 +402,8 @@ settings! {
     label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"], applies CLASSES;
     /// Weigh each label's loss by how rare it is, so that all labels count the same.
     class_weights: bool = false, aka ["balanced", "class_weight"], applies CLASSES;
+    /// For regression: learn numbers with mean 0 and deviation 1, and fold the scale into the head that is saved.
+    standardize_targets: bool = true, aka ["normalize_targets", "scale_targets"], applies NUMBERS;
     /// Draw examples so that all labels come equally often.
     weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"], applies CLASSES;
     /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
@@ -424,7 +432,8 @@ settings! {
         aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval"];
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
-    /// What makes a checkpoint the best. Unset: "accuracy" for classification.
+    /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
+    /// regression, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];

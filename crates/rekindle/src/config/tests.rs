@@ -10,6 +10,7 @@ use toml::Value;
 use super::schema::SECTIONS;
 use super::value::toml_text;
 use super::*;
+use crate::task::{Kind, Modality};
 
 fn parse(text: &str, sets: &[&str]) -> Result<RunConfig, ConfigErrors> {
     let overrides: Vec<_> = sets.iter().map(|set| Override::set(set)).collect();
@@ -35,7 +36,8 @@ fn nothing_default() -> RunConfig {
             test: Some(PathBuf::from("test.txt")),
             text: Some(Column::Index(0)),
             text_pair: Some(Column::Index(1)),
-            label: Some(Column::Index(2)),
+            label: Some(Columns(vec![Column::Index(2), Column::Index(3)])),
+            label_separator: Some('|'),
             format: Some(FileFormat::Tsv),
             header: Some(false),
             delimiter: Some('\t'),
@@ -99,6 +101,7 @@ fn nothing_default() -> RunConfig {
             label_smoothing: 0.1,
             class_weights: true,
             weighted_sampling: true,
+            standardize_targets: false,
             precision: Precision::Bf16,
             ema_decay: Some(0.99),
             cache_features: false,
@@ -110,7 +113,7 @@ fn nothing_default() -> RunConfig {
         eval: EvalConfig {
             every: EvalEvery::Steps(50),
             batch_size: 12,
-            metric: Metric::Loss,
+            metric: Some(Metric::Loss),
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
         },
@@ -126,20 +129,29 @@ fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![
-        RunConfig::default(),
-        all_linear,
-        of_task(Task::TextClassification),
-        of_task(Task::ImageClassification),
-    ]
+    vec![RunConfig::default(), all_linear]
+        .into_iter()
+        .chain(Task::ALL.iter().copied().map(of_task))
+        .collect()
 }
 
 /// Nothing default but what the task has no use for.
 fn of_task(task: Task) -> RunConfig {
     let (default, mut config) = (RunConfig::default(), nothing_default());
     config.task = task;
-    match task {
-        Task::TextClassification => {
+    if task.kind() != Kind::MultiLabel {
+        config.data.label_separator = default.data.label_separator;
+    }
+    if task.kind() != Kind::Regression {
+        config.train.standardize_targets = default.train.standardize_targets;
+    }
+    if task.kind() != Kind::Classification {
+        config.train.label_smoothing = default.train.label_smoothing;
+        config.train.class_weights = default.train.class_weights;
+        config.train.weighted_sampling = default.train.weighted_sampling;
+    }
+    match task.modality() {
+        Modality::Text => {
             config.images = default.images;
             config.peft.train_last = None;
             config.peft.unfreeze_every = None;
@@ -147,7 +159,7 @@ fn of_task(task: Task) -> RunConfig {
             // bf16 is for the CPU.
             config.device = default.device;
         }
-        Task::ImageClassification => {
+        Modality::Images => {
             config.model.pooling = default.model.pooling;
             config.data.text_pair = None;
             config.data.max_length = default.data.max_length;
@@ -173,7 +185,7 @@ fn writing_then_reading_is_identity() {
 #[test]
 fn the_round_trip_covers_every_setting() {
     let default = RunConfig::default();
-    let tasks = [Task::TextClassification, Task::ImageClassification].map(of_task);
+    let tasks: Vec<RunConfig> = Task::ALL.iter().copied().map(of_task).collect();
     let same: Vec<_> = keys()
         .filter(|key| tasks.iter().all(|t| key.write(t) == key.write(&default)))
         .map(Key::path)
@@ -258,7 +270,8 @@ fn overrides_go_over_the_file_and_need_no_quotes() {
     assert_eq!(config.train.epochs, 4.0);
     assert_eq!(config.model.name, "1234");
     assert_eq!(config.data.text, Some(Column::Index(3)));
-    assert_eq!(config.data.label, Some(Column::Name("3".to_owned())));
+    let label = Columns(vec![Column::Name("3".to_owned())]);
+    assert_eq!(config.data.label, Some(label));
     assert_eq!(config.data.delimiter, Some(';'));
     let expected = TargetModules::Suffixes(vec!["query".to_owned(), "key".to_owned()]);
     assert_eq!(config.peft.target_modules, expected);

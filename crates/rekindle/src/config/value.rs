@@ -310,6 +310,38 @@ impl Setting for Column {
     }
 }
 
+/// One column, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Columns(pub Vec<Column>);
+
+impl Setting for Columns {
+    fn expected(range: &Range) -> String {
+        format!("{}, or a list of such", Column::expected(range))
+    }
+
+    fn read(value: &Value, range: &Range) -> Option<Self> {
+        match value.as_array() {
+            None => Column::read(value, range).map(|column| Self(vec![column])),
+            Some(items) if items.is_empty() => None,
+            Some(items) => {
+                let columns = items.iter().map(|item| Column::read(item, range));
+                columns.collect::<Option<_>>().map(Self)
+            }
+        }
+    }
+
+    fn write(&self) -> Option<Value> {
+        match &self.0[..] {
+            [only] => only.write(),
+            several => {
+                let columns = several.iter().map(Setting::write);
+                columns.collect::<Option<_>>().map(Value::Array)
+            }
+        }
+    }
+}
+
 /// The layers that get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -619,6 +651,22 @@ choices! {
         Mcc = "mcc",
         /// The mean loss; less is better.
         Loss = "loss",
+        /// Mean average precision over labels, at any threshold.
+        Map = "map",
+        /// F1 over all decisions, at a probability of 0.5.
+        MicroF1 = "micro_f1",
+        /// The share of examples whose labels are all right.
+        Exact = "exact",
+        /// Mean squared error; less is better.
+        Mse = "mse",
+        /// Mean absolute error; less is better.
+        Mae = "mae",
+        /// Pearson's correlation.
+        Pearson = "pearson",
+        /// Spearman's rank correlation.
+        Spearman = "spearman",
+        /// The share of the variance that is explained.
+        R2 = "r2",
     }
 }
 
@@ -626,7 +674,7 @@ impl Metric {
     /// Whether more is better.
     #[must_use]
     pub const fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Loss)
+        !matches!(self, Self::Loss | Self::Mse | Self::Mae)
     }
 
     /// The figures that an evaluation of this kind of task has; the first is the usual one.
@@ -639,6 +687,21 @@ impl Metric {
                 Self::WeightedF1,
                 Self::Mcc,
                 Self::Loss,
+            ],
+            Kind::MultiLabel => &[
+                Self::Map,
+                Self::MicroF1,
+                Self::MacroF1,
+                Self::Exact,
+                Self::Loss,
+            ],
+            Kind::Regression => &[
+                Self::Loss,
+                Self::Mse,
+                Self::Mae,
+                Self::Pearson,
+                Self::Spearman,
+                Self::R2,
             ],
         }
     }

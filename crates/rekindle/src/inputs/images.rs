@@ -133,7 +133,10 @@ pub(super) fn prepare(
     let Some(pictures) = &model.pictures else {
         return Err(Error::ModelDir {
             path: pretrained.dir().to_owned(),
-            reason: format!("this is a model for texts ({}), not for pictures", model.family),
+            reason: format!(
+                "this is a model for texts ({}), not for pictures",
+                model.family
+            ),
             hint: "name an image model, or set task = \"text-classification\"".into(),
         });
     };
@@ -148,8 +151,15 @@ pub(super) fn prepare(
     let load = |set: ImageSet, augment: Augment, budget: usize| -> Result<Pictures, Error> {
         let targets = set.targets(&encoder)?;
         let (on_bad, seed) = (on_bad(config), config.seed);
-        let loader =
-            ImageLoader::new(set, targets, preprocess.clone(), augment, on_bad, seed, budget);
+        let loader = ImageLoader::new(
+            set,
+            targets,
+            preprocess.clone(),
+            augment,
+            on_bad,
+            seed,
+            budget,
+        );
         Ok(Pictures { loader, mix, seed })
     };
     let fixed = augment.is_none() || config.images.views.is_some();

@@ -7,7 +7,9 @@ mod text;
 pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder};
 
-use crate::{Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::Modality};
+use crate::{
+    Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::Modality,
+};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rekindle_data::{
     DataError, TargetEncoder, Targets, TextBatch,

@@ -13,10 +13,7 @@ use rekindle_data::{
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
-use std::{
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
@@ -143,7 +140,10 @@ pub(super) fn prepare(
     };
     Ok(Prepared {
         name: splits.name,
-        sizes: format!("{:.1} tokens each{cut}", all as f64 / train.len().max(1) as f64),
+        sizes: format!(
+            "{:.1} tokens each{cut}",
+            all as f64 / train.len().max(1) as f64
+        ),
         noun: "text",
         footprint: Footprint::of_texts(
             limits,
@@ -170,7 +170,10 @@ fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
     let config = pretrained.config();
     config.text.as_ref().ok_or_else(|| Error::ModelDir {
         path: pretrained.dir().to_owned(),
-        reason: format!("this is a model for pictures ({}), not for texts", config.family),
+        reason: format!(
+            "this is a model for pictures ({}), not for texts",
+            config.family
+        ),
         hint: "name a text model, or set task = \"image-classification\"".into(),
     })
 }
@@ -182,6 +185,13 @@ pub(crate) fn encoder(
     max_length: usize,
     limits: &TextLimits,
 ) -> Result<(TextEncoder, Option<String>), Error> {
+    if dir.is_file() {
+        return Err(Error::ModelDir {
+            path: dir.to_owned(),
+            reason: "is a file of weights; a model for texts is a directory with config.json, weights and tokenizer".into(),
+            hint: "pass the directory that holds it".into(),
+        });
+    }
     let positions = limits.positions;
     let length = max_length.min(positions);
     let mut encoder = TextEncoder::from_dir(dir, Some(length))?;

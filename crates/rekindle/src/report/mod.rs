@@ -6,7 +6,9 @@
 mod chart;
 mod classes;
 mod confusion;
+mod labels;
 mod mistakes;
+mod numbers;
 pub(crate) mod text;
 mod training;
 
@@ -157,6 +159,10 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
             ("Classes", classes::html(report, labels)),
             ("Confusion", confusion::html(report, labels)),
         ],
+        Section::Labels { report, labels } => vec![("Labels", labels::html(report, labels))],
+        Section::Numbers { report, names } => {
+            vec![("Predictions", numbers::html(report, names))]
+        }
     }
 }
 

@@ -84,8 +84,10 @@ fn figures(metrics: &Classification, classes: u32) -> Figures {
 
 /// Class names, to change them.
 fn labels(report: &mut Report) -> &mut Vec<String> {
-    let Section::Classes { labels, .. } = &mut report.figures.sections[0];
-    labels
+    match &mut report.figures.sections[0] {
+        Section::Classes { labels, .. } => labels,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn mistake(text: &str) -> Mistake {
@@ -169,7 +171,10 @@ fn user_data_cannot_leave_its_place() {
     (report.command, report.final_split, report.config_toml) = (attack(), attack(), attack());
     report.figures.tiles = vec![Tile::new(&attack(), attack(), attack())];
     report.figures.warnings = vec![attack()];
-    report.watched.iter_mut().for_each(|figure| figure.name = attack());
+    report
+        .watched
+        .iter_mut()
+        .for_each(|figure| figure.name = attack());
     report.environment = vec![(attack(), attack())];
     report.timings = vec![(attack(), 1.0)];
     report.warnings = vec![attack()];
@@ -278,7 +283,9 @@ fn values_that_are_not_finite_are_said_and_not_drawn() {
     report.train[41].loss = f64::INFINITY;
     report.train[42].learning_rate = f64::NAN;
     report.train[43].grad_norm = Some(f64::INFINITY);
-    report.evaluations[0].figures.insert("loss".into(), f64::NAN);
+    report.evaluations[0]
+        .figures
+        .insert("loss".into(), f64::NAN);
     report.figures.warnings = vec!["The loss was not finite in 2 of 42 examples.".into()];
     report.mistakes[0].loss = f64::NEG_INFINITY;
     report.mistakes[0].probability = Some(f64::NAN);

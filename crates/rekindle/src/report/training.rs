@@ -115,10 +115,16 @@ fn figures(
     };
     let mut lines = Vec::new();
     for figure in others {
-        let dashed = splits.iter().map(|&(split, (_, class))| line(split, class, figure));
+        let dashed = splits
+            .iter()
+            .map(|&(split, (_, class))| line(split, class, figure));
         lines.extend(dashed);
     }
-    lines.extend(splits.iter().map(|&(split, (class, _))| line(split, class, first)));
+    lines.extend(
+        splits
+            .iter()
+            .map(|&(split, (class, _))| line(split, class, first)),
+    );
     let dots = splits.iter().map(|&(split, (class, _))| Dots {
         name: String::new(),
         class,

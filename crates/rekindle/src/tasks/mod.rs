@@ -1,17 +1,26 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
 mod classification;
+mod multi_label;
+mod regression;
 
 pub use prediction::Prediction;
 
 mod prediction;
 
-use crate::{Error, RunConfig, evaluation::Logits, figures::{Figures, Watched}, task::Kind};
+use crate::{
+    RunConfig,
+    evaluation::Logits,
+    figures::{Figures, Watched},
+    task::Kind,
+};
 use burn::tensor::Tensor;
 use rekindle_data::{TargetEncoder, TargetKind, Targets};
 use rekindle_nn::TuneBackend;
 
 use classification::Classification;
+use multi_label::MultiLabel;
+use regression::Regression;
 
 /// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
 pub(crate) trait Objective: Send + Sync {
@@ -32,6 +41,31 @@ pub(crate) trait Objective: Send + Sync {
     /// Whether [`fit`](Self::fit) chooses anything.
     fn fits(&self) -> bool {
         false
+    }
+    /// Least probabilities of labels, chosen by [`fit`](Self::fit).
+    fn thresholds(&self) -> &[f64] {
+        &[]
+    }
+    /// What the outputs are multiplied by and what is added, which is folded into the head that is saved.
+    fn scale(&self) -> Option<&Scale> {
+        None
+    }
+}
+
+/// From a model's outputs to numbers: factor and offset of each output.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scale {
+    pub factors: Vec<f64>,
+    pub offsets: Vec<f64>,
+}
+
+impl Scale {
+    /// The outputs are the numbers.
+    fn identity(outputs: usize) -> Self {
+        Self {
+            factors: vec![1.0; outputs],
+            offsets: vec![0.0; outputs],
+        }
     }
 }
 
@@ -59,6 +93,8 @@ pub(crate) struct Wrong {
 pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
     match kind {
         Kind::Classification => TargetKind::Class,
+        Kind::Regression => TargetKind::Real,
+        Kind::MultiLabel => TargetKind::Classes,
     }
 }
 
@@ -70,12 +106,20 @@ pub(crate) fn train<B: TuneBackend>(
 ) -> Box<dyn Loss<B>> {
     match config.task.kind() {
         Kind::Classification => Box::new(Classification::train(config, encoder, targets)),
+        Kind::Regression => Box::new(Regression::train(config, encoder, targets)),
+        Kind::MultiLabel => Box::new(MultiLabel::train(encoder)),
     }
 }
 
-/// The objective of a saved model, by what it answers.
-pub(crate) fn restore(kind: Kind, encoder: TargetEncoder) -> Result<Box<dyn Objective>, Error> {
-    Ok(match kind {
+/// The objective of a saved model, by what it answers and the thresholds that were kept.
+pub(crate) fn restore(
+    kind: Kind,
+    encoder: TargetEncoder,
+    thresholds: &[f64],
+) -> Box<dyn Objective> {
+    match kind {
         Kind::Classification => Box::new(Classification::restore(encoder)),
-    })
+        Kind::Regression => Box::new(Regression::restore(encoder)),
+        Kind::MultiLabel => Box::new(MultiLabel::restore(encoder, thresholds.to_vec())),
+    }
 }

@@ -15,6 +15,18 @@ pub enum Prediction {
         /// Every label's probability, in the order of the model's labels.
         probabilities: Vec<(String, f64)>,
     },
+    /// Any number of labels.
+    Labels {
+        /// Those whose probability reaches their threshold.
+        labels: Vec<String>,
+        /// Every label's probability, in the order of the model's labels.
+        probabilities: Vec<(String, f64)>,
+    },
+    /// One or several numbers, by name.
+    Numbers {
+        /// Names and numbers, in the order of the model's outputs.
+        values: Vec<(String, f64)>,
+    },
 }
 
 impl Prediction {
@@ -23,6 +35,7 @@ impl Prediction {
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Class { label, .. } => Some(label),
+            Self::Labels { .. } | Self::Numbers { .. } => None,
         }
     }
 
@@ -40,6 +53,18 @@ impl Prediction {
                 object.insert("probability".into(), json!(probability));
                 object.insert("probabilities".into(), by_name(probabilities));
             }
+            Self::Labels {
+                labels,
+                probabilities,
+            } => {
+                object.insert("labels".into(), json!(labels));
+                object.insert("probabilities".into(), by_name(probabilities));
+            }
+            Self::Numbers { values } => {
+                for (name, value) in values {
+                    object.insert(name.clone(), json!(value));
+                }
+            }
         }
         object
     }
@@ -51,6 +76,11 @@ impl Prediction {
             Self::Class {
                 label, probability, ..
             } => format!("{label}\t{probability:.4}"),
+            Self::Labels { labels, .. } => labels.join(","),
+            Self::Numbers { values } => {
+                let values: Vec<String> = values.iter().map(|(_, v)| format!("{v:.4}")).collect();
+                values.join("\t")
+            }
         }
     }
 }
