@@ -117,6 +117,7 @@ def train(model: PreTrainedModel, cases: list[dict], targets: torch.Tensor, batc
               {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=BETAS, eps=EPSILON)
     schedule = get_linear_schedule_with_warmup(optimizer, settings["warmup_steps"], settings["steps"])
+    optimizer.zero_grad()  # of what was computed before
     steps = []
     for step, batch in enumerate(batches):
         loss = model(**inputs(model, [cases[index] for index in batch]), labels=targets[batch]).loss

@@ -239,13 +239,7 @@ fn training_steps() {
         let job = Texts::<Tuning>::in_order(in_steps(&cases, &fixture["steps"]), 4);
         let (model, steps) = run(&job, model, &config);
         let apart = run_difference(&steps, &fixture["steps"]);
-        for (s, e) in steps.iter().zip(fixture["steps"].as_array().unwrap()) {
-            println!("DBG {family} {s:?} {e}");
-        }
         println!("{family}: {apart}");
-        if family != "xlm-roberta" {
-            continue;
-        }
         assert!(apart.loss <= LOSS, "{family}: {apart:?}");
         assert!(apart.learning_rate <= LEARNING_RATE, "{family}: {apart:?}");
         assert!(apart.grad_norm <= GRAD_NORM, "{family}: {apart:?}");

@@ -11,6 +11,8 @@ mod losses;
 #[cfg(feature = "cpu")]
 mod support;
 #[cfg(feature = "cpu")]
+mod tasks;
+#[cfg(feature = "cpu")]
 mod tiny;
 #[cfg(feature = "cpu")]
 mod tokens;
