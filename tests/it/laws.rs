@@ -429,7 +429,7 @@ fn a_checkpoint_that_cannot_be_written_is_a_warning() {
     let warnings: Vec<&String> = events
         .iter()
         .filter_map(|event| match event {
-            Event::Warning { message } => Some(message),
+            Event::Warning { message } if message.contains("was not written") => Some(message),
             _ => None,
         })
         .collect();

@@ -94,7 +94,9 @@ impl Checkpoint {
         let text = fs::read(&file).map_err(TrainError::io(&file))?;
         let state: TrainState = serde_json::from_slice(&text)
             .map_err(|e| broken(&file, format!("not a checkpoint's state: {e}")))?;
-        if path.file_name() != Some(folder_name(state.step).as_ref()) {
+        // The path may be the link `best`.
+        let folder = fs::canonicalize(path).map_err(TrainError::io(path))?;
+        if folder.file_name() != Some(folder_name(state.step).as_ref()) {
             let reason = format!("the state is that of step {}", state.step);
             return Err(broken(&file, reason));
         }

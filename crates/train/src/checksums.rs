@@ -64,10 +64,9 @@ pub fn check(folder: &Path, required: &[&str], optional: &[&str]) -> Result<(), 
             _ => TrainError::io(&path)(e),
         })?;
         if found != expected {
-            let reason = format!(
-                "the file has changed since it was written: its SHA-256 is {found}, expected {expected}"
-            );
-            return Err(broken(&path, reason));
+            let reason =
+                "the file has changed since it was written: its SHA-256 is not the recorded one";
+            return Err(broken(&path, reason.into()));
         }
     }
     Ok(())

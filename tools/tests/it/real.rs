@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use rekindle_hub::{Hub, NoProgress};
+use rekindle_tests::{Need, need};
 
 #[test]
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
 fn icons_are_made_to_the_cards_digest() {
-    if std::env::var_os("REKINDLE_TEST_PIP").is_none() {
-        println!("skipped: REKINDLE_TEST_PIP is not set");
+    if need(Need::Python, rekindle_tests::asked_for("REKINDLE_TEST_PIP")).is_none() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -188,7 +188,7 @@ pub(crate) fn encoder(
     if dir.is_file() {
         return Err(Error::ModelDir {
             path: dir.to_owned(),
-            reason: "is a file of weights; a model for texts is a directory with config.json, weights and tokenizer".into(),
+            reason: "a file of weights; a model for texts is a directory with config.json, weights and tokenizer".into(),
             hint: "pass the directory that holds it".into(),
         });
     }
