@@ -1,6 +1,6 @@
 """What the golden scripts of tiny seeded models share: random weights, cases of token ids, and a reference in float64.
 
-Imported by the `make.py` of tiny_distilbert, tiny_roberta, tiny_xlm_roberta, bert_variants and tiny_tasks; not a case itself.
+Imported by the `make.py` of tiny_distilbert, tiny_roberta, tiny_xlm_roberta, tiny_bert_variants and tiny_tasks; not a case itself.
 """
 
 import shutil

@@ -333,7 +333,7 @@ fn checkpoints_of_other_heads_and_versions() {
 #[test]
 fn bert_checkpoints_of_other_heads() {
     let device = Default::default();
-    let fixture = json("bert_variants/expected.json");
+    let fixture = json("tiny_bert_variants/expected.json");
     let of_tiny = json("tiny_bert/expected.json");
     let cases = set(&of_tiny["cases"]);
     let states: Vec<f32> = of_tiny["cases"]
@@ -342,7 +342,7 @@ fn bert_checkpoints_of_other_heads() {
         .iter()
         .flat_map(|case| numbers(&case["hidden_states"][1]))
         .collect();
-    for (name, dir) in variants("bert_variants") {
+    for (name, dir) in variants("tiny_bert_variants") {
         let expected = &fixture["variants"][&name];
         let model = check_variant(&name, &dir, 3, expected, &cases, &states);
         // As in transformers, a pooler that is missing is made and trained.
@@ -363,7 +363,7 @@ fn bert_checkpoints_of_other_heads() {
 #[test]
 fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
     let device = Default::default();
-    for folder in ["bert_variants", "tiny_distilbert", "tiny_roberta"] {
+    for folder in ["tiny_bert_variants", "tiny_distilbert", "tiny_roberta"] {
         let dir = golden(folder).join("variants/token_classification");
         let pretrained = Pretrained::open(&dir).unwrap();
         assert_eq!(pretrained.config().outputs, 0, "{folder}: no sequence head");

@@ -1,4 +1,4 @@
-"""Regression and multi-label classification on tiny models: logits, losses, gradients and 20 training steps.
+"""Regression and multi-label classification on tiny models: logits and 20 training steps.
 
     regression             tiny_bert, one number: MSELoss of [N] and [N]
     regression_three       tiny_bert, three numbers of different ranges: MSELoss of [N, 3] and [N, 3]
@@ -14,10 +14,9 @@ batches of four and not shuffled, gives the 20 steps.
 Command:  python3 tests/golden/tiny_tasks/make.py (after tiny_bert/make.py and tiny_distilbert/make.py)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, safetensors 0.8.0
 Seed:     50 (heads), 51 (texts), 52 (order of batches), 53 (targets)
-Writes:   <task>/model/ (a complete model directory with its `problem_type`), <task>/expected.json (texts, token ids, targets, logits;
-          the loss and the gradient's norm of all cases as one batch, and of each batch of the first epoch before any step),
-          <task>/gradients.safetensors (of the loss of all cases as one batch), <task>/training.json (20 steps; each names its
-          cases). Everything expected is computed in float64.
+Writes:   <task>/model/ (a complete model directory with its `problem_type`), <task>/expected.json (texts, token ids, targets,
+          logits), <task>/training.json (20 steps, each with its cases, loss and the gradient's norm before clipping; the logits
+          after them). Everything expected is computed in float64.
 """
 
 import sys
@@ -79,17 +78,11 @@ def write_task(name: str, family: str, problem: str, names: dict[int, str], targ
     cases = write_cases(tokenizer)
     batches = tiny.draw_batches(len(cases), seed=52)
     labels = targets[:, 0] if targets.shape[1] == 1 else targets
-    loss, grads = tiny.gradients(model, cases, labels)
-    tiny.write_tensors(folder / "gradients.safetensors", grads)
-    first_epoch = []
-    for batch in batches[:len(cases) // tiny.BATCH]:
-        of_batch, its_gradients = tiny.gradients(model, [cases[index] for index in batch], labels[batch])
-        first_epoch.append({"batch": batch, "loss": tiny.digits(of_batch), "gradient_norm": tiny.digits(tiny.norm(its_gradients))})
     before = tiny.logits(model, cases)
     rows = [{**case, "targets": [tiny.digits(value) for value in row.tolist()], "logits": found}
             for case, row, found in zip(cases, targets, before)]
-    write_json(folder / "expected.json", {"versions": versions(), "problem_type": problem, "mean": MEAN, "max_length": tiny.LONGEST, "loss": tiny.digits(loss),
-                                          "gradient_norm": tiny.digits(tiny.norm(grads)), "first_epoch": first_epoch, "cases": rows}, rows="cases")
+    write_json(folder / "expected.json", {"versions": versions(), "problem_type": problem, "mean": MEAN, "max_length": tiny.LONGEST,
+                                          "cases": rows}, rows="cases")
     tiny.write_training(folder / "training.json", name, TRAINING, tiny.train(model, cases, labels, batches, TRAINING))
 
 

@@ -8,7 +8,7 @@ Their last hidden state is `hidden_states` 1 of tiny_bert/expected.json; their o
     token_classification  BertForTokenClassification with five tags: no pooler, and a `classifier` of tokens
     question_answering    BertForQuestionAnswering: no pooler
 
-Command:  python3 tests/golden/bert_variants/make.py (after tiny_bert/make.py)
+Command:  python3 tests/golden/tiny_bert_variants/make.py (after tiny_bert/make.py)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, safetensors 0.8.0
 Seed:     40 (heads)
 Writes:   variants/<name>/, expected.json (what transformers initialises and ignores of each as BertForSequenceClassification)
