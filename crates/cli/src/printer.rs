@@ -1,5 +1,6 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
+use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     CalibrationReport, ClassificationReport, Event, FinishedRun, Observer, Plan, Progress,
@@ -7,8 +8,8 @@ use rekindle::{
 };
 use std::{
     collections::HashMap,
-    fmt::Write,
-    io::IsTerminal,
+    fmt::Write as _,
+    io::{IsTerminal, Write as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,14 +36,21 @@ impl Printer {
         }
     }
 
-    /// The first Ctrl-C asks the run to stop after its step; the second ends the program at once.
-    pub fn stop_on_ctrl_c(&self) -> anyhow::Result<()> {
+    /// The first signal asks the run to stop after its step; a second Ctrl-C ends the program at once. Where no terminal is
+    /// left, a second signal is not somebody's wish but part of the first: a shell that closes sends SIGHUP twice.
+    pub fn stop_on_signals(&self) -> anyhow::Result<()> {
         let stop = Arc::clone(&self.stop);
-        ctrlc::set_handler(move || {
-            if stop.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+        signals::on_stop(move || {
+            let asked_before = stop.swap(true, Ordering::SeqCst);
+            let terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+            match (asked_before, terminal) {
+                (true, true) => std::process::exit(130),
+                (true, false) => {}
+                (false, true) => to_stderr(
+                    "\nfinishing this step, then saving; press Ctrl-C again to stop at once",
+                ),
+                (false, false) => to_stderr("\nfinishing this step, then saving"),
             }
-            eprintln!("\nfinishing this step, then saving; press Ctrl-C again to stop at once");
         })?;
         Ok(())
     }
@@ -53,7 +61,7 @@ impl Printer {
             // A terminal that is gone is no reason to stop.
             let _ = self.bars.println(line);
         } else {
-            eprintln!("{line}");
+            to_stderr(line);
         }
     }
 
@@ -97,7 +105,7 @@ impl Observer for Printer {
                     bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
                     bar.set_position(*step);
                     if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
-                        eprintln!("step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s", bar.length().unwrap_or(0));
+                        to_stderr(&format!("step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s", bar.length().unwrap_or(0)));
                     }
                 }
             }
@@ -142,7 +150,7 @@ impl Progress for Printer {
             old.finish_and_clear();
         }
         if !self.terminal {
-            eprintln!("fetching {what}");
+            to_stderr(&format!("fetching {what}"));
         }
     }
 
@@ -169,6 +177,11 @@ fn style_of(template: &str) -> ProgressStyle {
         .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
+/// A line on standard error. That it is gone, as after a SIGHUP, is no reason to stop before the run is saved.
+fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// An error: what it says, then causes that it does not name itself, its hints on lines of their own.
 pub fn error(error: &anyhow::Error) {
     let mut text = error.to_string();
@@ -178,7 +191,7 @@ pub fn error(error: &anyhow::Error) {
             text.insert_str(end, &format!(": {cause}"));
         }
     }
-    eprintln!("error: {text}");
+    to_stderr(&format!("error: {text}"));
 }
 
 /// The end of a run, as the person who waited for it reads it.

@@ -520,14 +520,6 @@ fn run_directories() {
                 "finetune --resume rnu",
                 nothing,
             ),
-            Case(
-                "resuming without a checkpoint",
-                "finetune --resume run",
-                |d| {
-                    run(d);
-                    d.remove("run/checkpoints");
-                },
-            ),
             Case("resuming with other data", "finetune --resume run", |d| {
                 run(d);
                 d.write("train.csv", examples().replace("thanks", "hello"));
