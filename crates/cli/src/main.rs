@@ -1,11 +1,12 @@
 //! The binary `rekindle`: arguments, printing, exit codes. Logic lives in the libraries.
 //!
-//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C.
+//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C, SIGTERM or SIGHUP.
 #![recursion_limit = "256"]
 
 mod commands;
 mod memory;
 mod printer;
+mod signals;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,13 +1,14 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
+use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     Evaluation, Event, FinishedRun, Modality, Observer, Plan, Progress, Watched, report::Mistake,
 };
 use std::{
     collections::HashMap,
-    fmt::Write,
-    io::IsTerminal,
+    fmt::Write as _,
+    io::{IsTerminal, Write as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -37,14 +38,21 @@ impl Printer {
         }
     }
 
-    /// The first Ctrl-C asks the run to stop after its step; the second ends the program at once.
-    pub fn stop_on_ctrl_c(&self) -> anyhow::Result<()> {
+    /// The first signal asks the run to stop after its step; a second Ctrl-C ends the program at once. Where no terminal is
+    /// left, a second signal is not somebody's wish but part of the first: a shell that closes sends SIGHUP twice.
+    pub fn stop_on_signals(&self) -> anyhow::Result<()> {
         let stop = Arc::clone(&self.stop);
-        ctrlc::set_handler(move || {
-            if stop.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+        signals::on_stop(move || {
+            let asked_before = stop.swap(true, Ordering::SeqCst);
+            let terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+            match (asked_before, terminal) {
+                (true, true) => std::process::exit(130),
+                (true, false) => {}
+                (false, true) => to_stderr(
+                    "\nfinishing this step, then saving; press Ctrl-C again to stop at once",
+                ),
+                (false, false) => to_stderr("\nfinishing this step, then saving"),
             }
-            eprintln!("\nfinishing this step, then saving; press Ctrl-C again to stop at once");
         })?;
         Ok(())
     }
@@ -55,7 +63,7 @@ impl Printer {
             // A terminal that is gone is no reason to stop.
             let _ = self.bars.println(line);
         } else {
-            eprintln!("{line}");
+            to_stderr(line);
         }
     }
 
@@ -124,10 +132,10 @@ impl Observer for Printer {
                     bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
                     bar.set_position(*step);
                     if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
-                        eprintln!(
+                        to_stderr(&format!(
                             "step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s",
                             bar.length().unwrap_or(0)
-                        );
+                        ));
                     }
                 }
             }
@@ -178,7 +186,7 @@ impl Progress for Printer {
             old.finish_and_clear();
         }
         if !self.terminal {
-            eprintln!("fetching {what}");
+            to_stderr(&format!("fetching {what}"));
         }
     }
 
@@ -205,6 +213,11 @@ fn style_of(template: &str) -> ProgressStyle {
         .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
+/// A line on standard error. That it is gone, as after a SIGHUP, is no reason to stop before the run is saved.
+fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// An error: what it says, then causes that it does not name itself, its hints on lines of their own.
 pub fn error(error: &anyhow::Error) {
     let mut text = error.to_string();
@@ -214,7 +227,7 @@ pub fn error(error: &anyhow::Error) {
             text.insert_str(end, &format!(": {cause}"));
         }
     }
-    eprintln!("error: {text}");
+    to_stderr(&format!("error: {text}"));
 }
 
 /// The end of a run, as the person who waited for it reads it.

@@ -7,7 +7,9 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    ops::ControlFlow,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 use support::Dir;
 
@@ -149,7 +151,40 @@ fn a_run_in_bf16_is_repeatable_or_refused() {
     assert!(weights("run") == weights("again"), "a run is not repeated");
 }
 
-/// Ctrl-C after the first step: a checkpoint, how to go on, and in the end the bytes of a run that was never stopped.
+/// Starts a run, and calls `then` on each line it says, until `then` has had enough; what it said.
+#[cfg(unix)]
+fn watch(
+    dir: &Dir,
+    arguments: &str,
+    mut then: impl FnMut(&mut Child, &str) -> ControlFlow<()>,
+) -> (Child, String) {
+    let mut child = dir
+        .command(env!("CARGO_BIN_EXE_rekindle"))
+        .args(arguments.split_whitespace())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        said += &format!("{line}\n");
+        if then(&mut child, &line).is_break() {
+            break;
+        }
+    }
+    (child, said)
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args([name, &id]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Ctrl-C, SIGTERM or SIGHUP after the first step: a checkpoint, how to go on, and in the end the bytes of a run that was
+/// never stopped. With the terminal that hangs up goes standard error, and the signal comes twice.
 #[test]
 #[cfg(unix)]
 fn a_stopped_run_resumes_to_the_same_bytes() {
@@ -158,10 +193,58 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
         "{TUNE} --set train.batch_size=2 --set train.max_steps=1000 --set eval.every=500 --set peft.lora_dropout=0.1"
     );
     dir.ok(&format!("{tune} -o whole"));
+    let weights =
+        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
+    for (name, hangs_up) in [
+        ("-INT", false),
+        ("-TERM", false),
+        ("-HUP", false),
+        ("-HUP", true),
+    ] {
+        let run = format!("stopped{name}{hangs_up}");
+        let (mut child, said) = watch(&dir, &format!("{tune} -o {run}"), |child, line| {
+            if !line.starts_with("step 1/") {
+                return ControlFlow::Continue(());
+            }
+            signal(child, name);
+            match hangs_up {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        if hangs_up {
+            signal(&child, name);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{name}: {said}");
+        let told = format!("continue with: rekindle finetune --resume {run}");
+        assert!(hangs_up || said.contains(&told), "{name}: {said}");
+        assert!(!dir.path(&run).join("final").exists());
 
+        dir.ok(&format!("finetune --resume {run}"));
+        assert!(
+            weights("whole") == weights(&run),
+            "{name}: the resumed run's weights differ"
+        );
+        // The report says where.
+        let report = fs::read_to_string(dir.path(&run).join("report.html")).unwrap();
+        assert!(report.contains("resumed"), "{name}");
+    }
+}
+
+/// Under `nohup` a run outlives its terminal.
+#[test]
+#[cfg(unix)]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let dir = Dir::new();
+    let tune = format!("{TUNE} --set train.batch_size=2 --set train.max_steps=200 -o run");
     let mut child = dir
-        .command(env!("CARGO_BIN_EXE_rekindle"))
-        .args(format!("{tune} -o stopped").split_whitespace())
+        .command("sh")
+        .args([
+            "-c",
+            "trap '' HUP; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_rekindle"),
+        ])
+        .args(tune.split_whitespace())
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -170,30 +253,96 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
         let line = line.unwrap();
         if line.starts_with("step 1/") {
+            signal(&child, "-HUP");
+        }
+        said += &format!("{line}\n");
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+}
+
+/// Killed outright, at several moments, again and again: the weights, the best checkpoint and the figures of a run that was
+/// never stopped. Accuracy on six examples ties often. The first kill comes before the first checkpoint.
+#[test]
+#[cfg(unix)]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let dir = Dir::new();
+    let rows = support::examples();
+    let (header, rows) = rows.split_once('\n').unwrap();
+    let validation: Vec<&str> = rows.lines().take(6).collect();
+    dir.write(
+        "validation.csv",
+        format!("{header}\n{}\n", validation.join("\n")),
+    );
+    let tune = format!(
+        "{TUNE} --validation validation.csv --method full --set train.batch_size=2 --set train.max_steps=100 --set train.learning_rate=5e-3 --set eval.every=5 --set eval.metric=accuracy"
+    );
+    dir.ok(&format!("{tune} -o whole"));
+
+    let start = format!("{tune} -o killed");
+    let resume = "finetune --resume killed";
+    let mut evaluations = 0;
+    for (life, (arguments, line_of_death, lines)) in [
+        (start.as_str(), "step 1/", 1),
+        (resume, "epoch ", 3),
+        (resume, "epoch ", 1),
+        (resume, "epoch ", 4),
+        (resume, "epoch ", 5),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut left = lines;
+        let (mut child, said) = watch(&dir, arguments, |child, line| {
+            left -= usize::from(line.starts_with(line_of_death));
+            if left > 0 {
+                return ControlFlow::Continue(());
+            }
+            // While the checkpoint is written, or some steps later.
+            std::thread::sleep(Duration::from_millis(3 * life as u64));
+            child.kill().unwrap();
+            ControlFlow::Break(())
+        });
+        assert!(
+            !child.wait().unwrap().success(),
+            "life {life} was not cut short: {said}"
+        );
+        evaluations += said.matches("validation loss").count();
+        if life == 1 {
             assert!(
-                Command::new("kill")
-                    .args(["-INT", &child.id().to_string()])
-                    .status()
-                    .unwrap()
-                    .success()
+                said.contains("stopped before its first checkpoint"),
+                "{said}"
             );
         }
-        said += &(line + "\n");
     }
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    assert!(
-        said.contains("continue with: rekindle finetune --resume stopped"),
-        "{said}"
-    );
-    assert!(!dir.path("stopped/final").exists());
+    assert!(evaluations > 5);
+    dir.ok(resume);
 
-    dir.ok("finetune --resume stopped");
-    let weights =
-        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
-    assert!(
-        weights("whole") == weights("stopped"),
-        "the resumed run's weights differ"
-    );
+    let bytes = |run: &str| fs::read(dir.path(run).join("final/model.safetensors")).unwrap();
+    assert!(bytes("whole") == bytes("killed"), "the weights differ");
+    let best = |run: &str| fs::read_link(dir.path(run).join("best")).unwrap();
+    assert_eq!(best("killed"), best("whole"));
+    let figures = |run: &str| {
+        let text = fs::read_to_string(dir.path(run).join("metrics.jsonl")).unwrap();
+        let events = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut kept: Vec<Value> = events.filter(|event| event["kind"] != "resumed").collect();
+        kept.iter_mut()
+            .for_each(|event| event["seconds"] = Value::Null);
+        kept
+    };
+    let (found, expected) = (figures("killed"), figures("whole"));
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+    let left: Vec<_> = fs::read_dir(dir.path("killed"))
+        .unwrap()
+        .chain(fs::read_dir(dir.path("killed/checkpoints")).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.') && name != ".lock")
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 const TUNE_PICTURES: &str = "finetune --model resnet --train pictures";

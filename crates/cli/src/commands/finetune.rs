@@ -55,7 +55,7 @@ pub struct Finetune {
 impl Finetune {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
-        printer.stop_on_ctrl_c()?;
+        printer.stop_on_signals()?;
         let run = match &self.resume {
             Some(dir) => rekindle::resume(dir, &printer)?,
             None => {
