@@ -177,7 +177,7 @@ fn whole_runs_have_the_losses_of_transformers() {
              [data]\ntrain = {:?}\nvalidation = {:?}\nlabel = {:?}\nmax_length = {}\n\
              [peft]\nmethod = \"full\"\n\
              [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
-             learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n{}",
+             learning_rate = {}\nhead_learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n{}",
             case.task,
             dir.join("run"),
             case.model_dir(),
@@ -185,6 +185,7 @@ fn whole_runs_have_the_losses_of_transformers() {
             dir.join("validation.tsv"),
             case.columns,
             expected["max_length"],
+            number("learning_rate"),
             number("learning_rate"),
             number("weight_decay"),
             number("max_grad_norm"),

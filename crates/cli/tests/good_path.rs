@@ -439,3 +439,78 @@ fn a_stopped_image_run_resumes_to_the_same_bytes() {
         assert!(weights(name) == weights(&cut), "{name}: the weights differ");
     }
 }
+
+/// Numbers and sets of labels go the way of classes: `init` chooses the task, the run reports its own figures, and what is
+/// saved answers as the run did.
+#[test]
+fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
+    let dir = Dir::new();
+    let rows = support::examples();
+    let texts: Vec<&str> = rows
+        .lines()
+        .skip(1)
+        .map(|row| row.rsplit_once(',').unwrap().0)
+        .collect();
+    let lines = |label: fn(usize) -> String| -> String {
+        let row = |(i, text): (usize, &&str)| format!("{text},{}\n", label(i));
+        texts.iter().enumerate().map(row).collect()
+    };
+    let scores = lines(|i| format!("{}.{}", 100_000 + 1000 * i, i % 7));
+    dir.write("scores.csv", format!("text,score\n{scores}"));
+    let tags = lines(|i| ["late|broken", "late", "broken", ""][i % 4].to_owned());
+    dir.write("tags.csv", format!("text,tags\n{tags}"));
+
+    for (file, task, figure) in [
+        ("scores.csv", "text-regression", "Pearson"),
+        ("tags.csv", "text-multi-label", "micro F1"),
+    ] {
+        let run_file = dir.ok(&format!("init {file} -o -"));
+        assert!(
+            run_file.contains(&format!("\ntask = \"{task}\"\n")),
+            "{run_file}"
+        );
+        let run = format!("run-{task}");
+        let said = dir.ok(&format!(
+            "finetune --model model --train {file} --task {task} --epochs 2 -o {run}"
+        ));
+        assert!(said.contains(figure), "{said}");
+        let results = fs::read_to_string(dir.path(&run).join("results.json")).unwrap();
+        let results: Value = serde_json::from_str(&results).unwrap();
+        assert_eq!(results["task"], task);
+        assert!(results["figures"]["loss"].as_f64().unwrap().is_finite());
+        let config = dir.ok(&format!("inspect {run}"));
+        assert!(config.contains(task), "{config}");
+    }
+
+    let line = dir.ok("predict run-text-regression thanks");
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    let score = answer["score"].as_f64().unwrap();
+    assert!((90_000.0..140_000.0).contains(&score), "{answer}");
+    let evaluated = dir.ok("evaluate run-text-regression scores.csv --json");
+    let evaluated: Value = serde_json::from_str(&evaluated).unwrap();
+    assert_eq!(evaluated["n"], 30);
+    assert!(evaluated["mae"].as_f64().unwrap() < 30_000.0, "{evaluated}");
+
+    let line = dir.ok("predict run-text-multi-label thanks");
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    let labels = answer["labels"].as_array().unwrap();
+    let saved = fs::read_to_string(dir.path("run-text-multi-label/final/rekindle.json")).unwrap();
+    let saved: Value = serde_json::from_str(&saved).unwrap();
+    for (label, threshold) in [("broken", 0), ("late", 1)] {
+        let probability = answer["probabilities"][label].as_f64().unwrap();
+        let given = labels.iter().any(|given| given == label);
+        let threshold = saved["thresholds"][threshold].as_f64().unwrap();
+        assert_eq!(given, probability >= threshold, "{label} {answer} {saved}");
+    }
+    let said = dir.ok("evaluate run-text-multi-label tags.csv");
+    assert!(said.contains("threshold"), "{said}");
+
+    // A column that does not fit the task is refused with the one that does.
+    let refused = dir.rekindle("finetune --model model --train scores.csv --label score -o no");
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.contains("looks like a number to predict")
+            && refused.contains("task = \"text-regression\""),
+        "{refused}"
+    );
+}

@@ -4,7 +4,8 @@ use crate::{
     Error, RunConfig,
     config::{self, commented},
     examples::read_options,
-    task::Modality,
+    task::{Kind, Modality, Task},
+    tasks::targets_of,
 };
 use rekindle_data::{
     OnBad, ReadOptions,
@@ -16,15 +17,52 @@ use std::{collections::BTreeMap, path::Path};
 const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
 /// A commented run file for a file of examples, from what `config` says already (its columns, header and quoting guide
-/// the reading). Keys that were guessed or set are active, all others stand as comments.
+/// the reading). Keys that were guessed or set are active, all others stand as comments. With `choose_task` the task is the
+/// one that fits the labels, where they are texts' and no classes.
 ///
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
-pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
+pub fn run_file_for(path: &Path, config: &RunConfig, choose_task: bool) -> Result<String, Error> {
     match config.task.modality() {
+        Modality::Text if choose_task => {
+            let task = fitting_task(path, config)?;
+            for_texts(
+                path,
+                &RunConfig {
+                    task,
+                    ..config.clone()
+                },
+            )
+        }
         Modality::Text => for_texts(path, config),
         Modality::Images => for_pictures(path, config),
     }
+}
+
+/// The task on texts whose targets the label column holds; classification where it is unclear.
+fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
+    let none = rekindle_hub::Columns::default();
+    let tasks = Kind::ALL
+        .iter()
+        .filter_map(|&kind| Task::of(kind, Modality::Text));
+    for task in tasks.clone() {
+        let options = read_options(
+            &RunConfig {
+                task,
+                ..config.clone()
+            },
+            &none,
+            None,
+        );
+        let sniffed = sniff(path, &options)?;
+        if sniffed.columns.is_err() {
+            continue;
+        }
+        let found = sniffed.hint.kind();
+        let fitting = |task: &Task| Some(targets_of(task.kind())) == found;
+        return Ok(tasks.clone().find(fitting).unwrap_or(task));
+    }
+    Ok(config.task)
 }
 
 fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {

@@ -110,8 +110,8 @@ fn rates<B: TuneAutodiff>(config: &RunConfig, model: &Model<B>) -> BTreeMap<Stri
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = names.published(param.path);
         let factor = match (model.is_head(&name), model.unit_of(&name)) {
-            (true, _) => train
-                .head_learning_rate
+            (true, _) => config
+                .head_learning_rate()
                 .map(|rate| rate / config.learning_rate()),
             (false, Some(unit)) => train
                 .layer_decay

@@ -12,6 +12,9 @@ pub struct Finetune {
     /// Run file (TOML); `rekindle init DATA` writes one
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What to learn: text-classification, text-regression, text-multi-label, image-classification, image-multi-label
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
     /// Model name, Hugging Face name or directory
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -45,7 +48,7 @@ pub struct Finetune {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Continue a run from its newest checkpoint
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "output", "device", "set", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "task", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "output", "device", "set", "dry_run"])]
     resume: Option<PathBuf>,
     /// Print the plan and stop
     #[arg(long)]
@@ -102,6 +105,7 @@ impl Finetune {
 
     fn flags(&self) -> Vec<Override> {
         let mut flags: Vec<Override> = [
+            ("--task", "task", &self.task),
             ("--model", "model.name", &self.model),
             ("--dataset", "data.dataset", &self.dataset),
             ("--train", "data.train", &self.train),
@@ -120,7 +124,9 @@ impl Finetune {
         flags.extend(self.columns.overrides());
         // A folder holds pictures; a task that is named all the same goes before this one.
         if let Some(folder) = self.train.as_ref().filter(|path| Path::new(path).is_dir()) {
-            let said = self.config.is_some() || self.set.iter().any(|s| s.starts_with("task"));
+            let said = self.config.is_some()
+                || self.task.is_some()
+                || self.set.iter().any(|s| s.starts_with("task"));
             if !said {
                 let reason = format!("--train {folder}");
                 let task = Task::ImageClassification.name();

@@ -2,7 +2,7 @@
 
 use super::{Columns, configuration};
 use clap::Args;
-use rekindle::{Error, config::Override};
+use rekindle::{Error, Task, config::Override};
 use std::path::PathBuf;
 
 /// Look at a file of examples, or a folder of pictures by label, and write a commented run file for it.
@@ -10,6 +10,9 @@ use std::path::PathBuf;
 pub struct Init {
     /// File of examples (CSV, TSV, JSONL, Parquet), or a folder of pictures
     data: PathBuf,
+    /// The task; by default the one that fits the labels
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
     #[command(flatten)]
     columns: Columns,
     /// Where to write; - for standard output
@@ -28,11 +31,21 @@ impl Init {
         let mut flags = self.columns.overrides();
         let train = self.data.to_string_lossy();
         flags.push(Override::flag("DATA", "data.train", &train));
-        if self.data.is_dir() {
-            flags.push(Override::flag("DATA", "task", "image-classification"));
+        match &self.task {
+            Some(task) => flags.push(Override::flag("--task", "task", task)),
+            None if self.data.is_dir() => {
+                let task = Task::ImageClassification.name();
+                flags.push(Override::flag("DATA", "task", task));
+            }
+            None => {}
         }
+        let said = self
+            .set
+            .iter()
+            .any(|set| set.trim_start().starts_with("task"));
+        let choose_task = self.task.is_none() && !said;
         let config = configuration(None, flags, &self.set)?;
-        let text = rekindle::run_file_for(&self.data, &config)?;
+        let text = rekindle::run_file_for(&self.data, &config, choose_task)?;
         if self.output.as_os_str() == "-" {
             print!("{text}");
             return Ok(());

@@ -44,8 +44,8 @@ pub use value::{
 };
 pub use write::{commented, reference};
 
-use crate::task::Modality;
 pub use crate::task::Task;
+use crate::task::{Kind, Modality};
 
 /// The dataset of a run that names neither a dataset nor a file.
 pub const DEFAULT_DATASET: &str = "intents";
@@ -133,6 +133,13 @@ impl RunConfig {
         self.train.learning_rate.unwrap_or(usual)
     }
 
+    /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
+    /// from where they end. `None`: that of the other parameters.
+    pub fn head_learning_rate(&self) -> Option<f64> {
+        let usual = (self.task.kind() == Kind::MultiLabel).then(|| self.learning_rate().max(1e-2));
+        self.train.head_learning_rate.or(usual)
+    }
+
     /// The figure that says which checkpoint is the best: the one set, or the task's usual one.
     pub fn metric(&self) -> Metric {
         let usual = Metric::of(self.task.kind()).first().copied();
@@ -194,6 +201,7 @@ impl RunConfig {
             resolved.data.dataset = Some(name.to_owned());
         }
         resolved.train.learning_rate = Some(self.learning_rate());
+        resolved.train.head_learning_rate = self.head_learning_rate();
         resolved.eval.metric = Some(self.metric());
         if self.train.warmup_steps.is_none() {
             resolved.train.warmup_ratio =
