@@ -14,7 +14,14 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     memory::keep_pages();
     restore_pipe();
-    let arguments = commands::Arguments::parse();
+    let arguments = match commands::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => {
+            // Help and the version are no mistakes; a closed pipe cannot be told of either.
+            let _ = said.print();
+            return ExitCode::from(u8::from(said.use_stderr()));
+        }
+    };
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

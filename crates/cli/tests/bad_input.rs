@@ -357,6 +357,16 @@ fn settings() {
             ),
             Case("rank 0", "TUNE --set peft.r=0", nothing),
             Case(
+                "a rank beyond every layer",
+                "TUNE --set peft.r=1000000000000000000",
+                nothing,
+            ),
+            Case(
+                "pictures of a size that no memory holds",
+                "finetune --model resnet --task image-classification --train train.csv --set images.size=100000",
+                nothing,
+            ),
+            Case(
                 "LoRA dropout of 1",
                 "TUNE --set peft.lora_dropout=1",
                 nothing,

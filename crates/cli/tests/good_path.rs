@@ -109,6 +109,9 @@ fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
     let before = names();
     dir.ok(&format!("{TUNE} --dry-run"));
     assert_eq!(names(), before);
+    for wrong in ["finetune --nope", "", "finetune --epochs"] {
+        assert_eq!(dir.rekindle(wrong).status.code(), Some(1), "{wrong}");
+    }
     let help = dir.ok("--help");
     for verb in [
         "finetune", "evaluate", "predict", "inspect", "merge", "fetch", "init",

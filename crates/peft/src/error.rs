@@ -18,6 +18,18 @@ pub enum PeftError {
         /// Its range.
         expected: &'static str,
     },
+    /// A rank far beyond the layers it is for.
+    #[error(
+        "r is {r}, but the largest layer with an adapter is {inputs} x {outputs}\nhint: a rank above the smaller of the two adds nothing; 8 to 64 is usual"
+    )]
+    Rank {
+        /// The rank.
+        r: usize,
+        /// Inputs of the largest layer.
+        inputs: usize,
+        /// Its outputs.
+        outputs: usize,
+    },
     /// A pattern that is not a regular expression.
     #[error(
         "target_modules: `{pattern}` is not a regular expression: {reason}\nhint: write `\\(` for a bracket and `\\.` for a dot that stand for themselves; for layers by name give a list"

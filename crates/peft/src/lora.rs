@@ -127,6 +127,7 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
             return Err(no_match("modules_to_save", module, "layer", &layers));
         }
     }
+    check_rank(&mut model, &targets, config.r, names)?;
     model.visit_linears("", &mut |path, layer| {
         let path = names.published(path);
         if targets.contains(&path) {
@@ -140,6 +141,31 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
     });
     let model = params::set_trainable(model, &mut |path| is_saved(&names.published(path), config));
     Ok((model, targets))
+}
+
+/// Refuses a rank far beyond every layer, before anything of its size is made. A rank somewhat beyond a small layer is
+/// wasteful but no mistake: PEFT allows it.
+fn check_rank<B: Backend, M: AdapterSlots<B>>(
+    model: &mut M,
+    targets: &[String],
+    r: usize,
+    names: NameMap,
+) -> Result<(), PeftError> {
+    const BEYOND: usize = 8;
+    let mut largest = (0, 0);
+    model.visit_linears("", &mut |path, layer| {
+        let (inputs, outputs) = layer.dims();
+        if targets.contains(&names.published(path))
+            && inputs.max(outputs) > largest.0.max(largest.1)
+        {
+            largest = (inputs, outputs);
+        }
+    });
+    let (inputs, outputs) = largest;
+    match r <= BEYOND * inputs.max(outputs) {
+        true => Ok(()),
+        false => Err(PeftError::Rank { r, inputs, outputs }),
+    }
 }
 
 /// Whether a parameter (by published path) is saved with the adapter: the adapters', and those of modules saved whole.

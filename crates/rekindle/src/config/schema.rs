@@ -295,7 +295,7 @@ settings! {
     ImagesConfig at config.images;
 
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
-    size: Option<usize> = None, range Range::at_least(8), example "224", aka ["image_size", "input_size", "resolution"], applies IMAGES;
+    size: Option<usize> = None, range Range::at_least(8).at_most(4096), example "224", aka ["image_size", "input_size", "resolution"], applies IMAGES;
     /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
     crop_pct: Option<f64> = None, range Range::above(0).at_most(1), example "0.875", aka ["crop"], applies IMAGES;
     /// What is done at random to training pictures: "standard" (the settings below), "none", or "auto" ("none" where only
@@ -325,7 +325,7 @@ settings! {
     /// CutMix: alpha; 0 for none.
     cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"], applies IMAGES;
     /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
-    cache_mb: usize = 1024, range Range::at_least(0), aka ["cache"], applies IMAGES;
+    cache_mb: usize = 1024, range Range::at_least(0).at_most(1 << 24), aka ["cache"], applies IMAGES;
 }
 
 settings! {
@@ -414,7 +414,7 @@ settings! {
     /// Compute a frozen beginning of the model once and keep its output, where nothing before it is random.
     cache_features: bool = true, aka ["feature_cache", "precompute"];
     /// Memory for such output, in MB; what does not fit goes to a file in the run directory.
-    cache_features_mb: usize = 2048, range Range::at_least(0);
+    cache_features_mb: usize = 2048, range Range::at_least(0).at_most(1 << 24);
     /// Whether examples are shuffled in each epoch.
     shuffle: bool = true;
     /// Whether batches gather examples of like length; they stay shuffled.
