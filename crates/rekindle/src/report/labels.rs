@@ -43,7 +43,7 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
     let heads = [
         "precision",
         "recall",
-        "average precision",
+        "AP",
         "threshold",
         "examples",
     ]

@@ -130,9 +130,13 @@ fn figures(
         class,
         points: evaluated(report, split, &first.key),
     });
-    let mut letters = first.name.chars();
-    let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
-    let title: String = capital.into_iter().chain(letters).collect();
+    // Names with capitals of their own, such as mAP, stay as they are.
+    let mut title = first.name.clone();
+    if title.chars().all(|letter| !letter.is_uppercase()) {
+        let mut letters = title.chars();
+        let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
+        title = capital.into_iter().chain(letters).collect();
+    }
     let unit = if first.share { "share" } else { "" };
     Chart {
         dots: dots.collect(),
