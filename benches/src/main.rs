@@ -2,9 +2,10 @@
 //! prints the seconds it took; at the end of the input, its peak memory in bytes. `pytorch.py` beside this crate speaks the
 //! same protocol, so that the two can be timed in turn.
 //!
-//!     rekindle-bench JOB
+//!     rekindle-bench JOB [DEVICE [MODEL]]
 //!
-//! JOB is `minilm-{forward,full,lora}[-real][-bf16]`, `resnet18-{forward,step}` or `lite0-{forward,step}`.
+//! JOB is `minilm-{forward,full,lora}[-real][-bf16]`, `resnet18-{forward,step}` or `lite0-{forward,step}`. DEVICE is cpu (the
+//! default), wgpu or cuda, where they are compiled in. MODEL is a directory that takes MiniLM's place.
 
 /// The program's own allocator, so that what is timed is what runs.
 #[path = "../../crates/cli/src/memory.rs"]
@@ -14,7 +15,10 @@ use anyhow::{Context, Result, bail};
 use burn::{
     backend::{Autodiff, Flex},
     module::{AutodiffModule, Module},
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{
+        Int, Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
 };
 use rekindle_base::rng;
 use rekindle_hub::{Hub, NoProgress};
@@ -23,7 +27,7 @@ use rekindle_models::{
     image::{Architecture, LiteConfig, Pictures, ResNetConfig},
 };
 use rekindle_nn::{
-    Pass, Sequences,
+    Pass, Sequences, TuneAutodiff,
     ops::{self, CrossEntropy, Precision},
     params::{NameMap, set_trainable},
 };
@@ -31,24 +35,28 @@ use rekindle_peft::LoraConfig;
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 use std::{
     io::{BufRead, Write},
+    path::PathBuf,
     time::Instant,
 };
 
-type Cpu = Autodiff<Flex>;
-type Device = <Flex as burn::tensor::backend::BackendTypes>::Device;
+type Inner<B> = <B as AutodiffBackend>::InnerBackend;
 
 /// One round of a job, forever.
 type Round = Box<dyn FnMut()>;
 
 fn main() -> Result<()> {
     memory::keep_pages();
-    let job = std::env::args()
-        .nth(1)
-        .context("expected the name of a job")?;
-    let mut round = match job.split_once('-') {
-        Some(("minilm", what)) => minilm(what)?,
-        Some((net @ ("resnet18" | "lite0"), what)) => pictures(net, what)?,
-        _ => bail!("no such job: {job}"),
+    let mut args = std::env::args().skip(1);
+    let job = args.next().context("expected the name of a job")?;
+    let device = args.next().unwrap_or_else(|| "cpu".into());
+    let model = args.next().map(PathBuf::from);
+    let mut round = match device.as_str() {
+        "cpu" => job_on::<Autodiff<Flex>>(&job, model)?,
+        #[cfg(feature = "wgpu")]
+        "wgpu" => job_on::<Autodiff<burn::backend::Wgpu<f32, i32, u32>>>(&job, model)?,
+        #[cfg(feature = "cuda")]
+        "cuda" => job_on::<Autodiff<burn::backend::Cuda<f32, i32>>>(&job, model)?,
+        other => bail!("{other} is not compiled in"),
     };
     // The first round allocates, the second is warm.
     round();
@@ -63,6 +71,19 @@ fn main() -> Result<()> {
     }
     println!("{}", peak_bytes().unwrap_or(0));
     Ok(())
+}
+
+/// A job on the first device of a backend.
+fn job_on<B: TuneAutodiff>(job: &str, model: Option<PathBuf>) -> Result<Round>
+where
+    B::Device: Default,
+{
+    let device = B::Device::default();
+    match job.split_once('-') {
+        Some(("minilm", what)) => minilm::<B>(what, model, device),
+        Some((net @ ("resnet18" | "lite0"), what)) => pictures::<B>(net, what, device),
+        _ => bail!("no such job: {job}"),
+    }
 }
 
 fn peak_bytes() -> Option<u64> {
@@ -103,9 +124,12 @@ fn head(outputs: usize) -> HeadSpec {
     }
 }
 
-/// MiniLM with two classes, without dropout.
-fn minilm(what: &str) -> Result<Round> {
-    let device = Device::default();
+/// MiniLM, or the model of another directory, with two classes, without dropout.
+fn minilm<B: TuneAutodiff>(
+    what: &str,
+    model: Option<PathBuf>,
+    device: B::Device,
+) -> Result<Round> {
     let (what, precision) = match what.strip_suffix("-bf16") {
         Some(what) => (what, Precision::Bf16),
         None => (what, Precision::F32),
@@ -114,14 +138,17 @@ fn minilm(what: &str) -> Result<Round> {
         Some(what) => (what, true),
         None => (what, false),
     };
-    let dir = Hub::from_env().model("minilm", &NoProgress)?.dir;
+    let dir = match model {
+        Some(dir) => dir,
+        None => Hub::from_env().model("minilm", &NoProgress)?.dir,
+    };
     let pretrained = Pretrained::open(&dir)?;
-    let (model, _) = Model::<Cpu>::from_pretrained(&pretrained, &head(2), &device)?;
+    let (model, _) = Model::<B>::from_pretrained(&pretrained, &head(2), &device)?;
     let names = model.names();
     let model = model.with_dropout(0.0);
     let lengths = lengths(real);
     if what == "forward" {
-        let (model, input) = (model.valid(), text::<Flex>(&lengths, &device));
+        let (model, input) = (model.valid(), text::<Inner<B>>(&lengths, &device));
         return Ok(Box::new(move || {
             let pass = Pass::evaluation().with_precision(precision);
             read(model.forward(input.clone().into(), pass));
@@ -138,7 +165,7 @@ fn minilm(what: &str) -> Result<Round> {
         }
         _ => bail!("no such job: minilm-{what}"),
     };
-    let input = text::<Cpu>(&lengths, &device);
+    let input = text::<B>(&lengths, &device);
     Ok(steps(
         model,
         names,
@@ -148,8 +175,7 @@ fn minilm(what: &str) -> Result<Round> {
 }
 
 /// An image model with ten classes, on 16 pictures of 224 x 224.
-fn pictures(net: &str, what: &str) -> Result<Round> {
-    let device = Device::default();
+fn pictures<B: TuneAutodiff>(net: &str, what: &str, device: B::Device) -> Result<Round> {
     let architecture = match net {
         "lite0" => Architecture::EfficientNetLite(LiteConfig(0)),
         _ => Architecture::ResNet(ResNetConfig {
@@ -169,7 +195,7 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
         std: [0.5; 3],
     };
     let config = ModelConfig::of_pictures(architecture, pictures);
-    let model = Model::<Cpu>::random(&config, &head(10), &device);
+    let model = Model::<B>::random(&config, &head(10), &device);
     let names = model.names();
     let values: Vec<f32> = (0..16 * 224 * 224 * 3)
         .map(|i| (2.0 * rng::uniform(3, i) - 1.0) as f32)
@@ -177,13 +203,13 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
     let pixels = TensorData::new(values, [16, 224, 224, 3]);
     match what {
         "forward" => {
-            let (model, x) = (model.valid(), Tensor::<Flex, 4>::from_data(pixels, &device));
+            let (model, x) = (model.valid(), Tensor::<Inner<B>, 4>::from_data(pixels, &device));
             Ok(Box::new(move || {
                 read(model.forward(x.clone().into(), Pass::evaluation()));
             }))
         }
         "step" => {
-            let x = Tensor::<Cpu, 4>::from_data(pixels, &device);
+            let x = Tensor::<B, 4>::from_data(pixels, &device);
             let model = set_trainable(model, &mut |_| true);
             Ok(steps(
                 model,
@@ -196,28 +222,28 @@ fn pictures(net: &str, what: &str) -> Result<Round> {
     }
 }
 
-fn classes(count: i32, of: i32, device: &Device) -> Tensor<Cpu, 1, Int> {
+fn classes<B: Backend>(count: i32, of: i32, device: &B::Device) -> Tensor<B, 1, Int> {
     let classes: Vec<i32> = (0..count).map(|i| i % of).collect();
     Tensor::from_data(classes.as_slice(), device)
 }
 
 /// Whole training steps, as the loop does them.
-fn steps<M: Module<Cpu> + 'static>(
+fn steps<B: TuneAutodiff, M: Module<B> + 'static>(
     model: M,
     names: NameMap,
-    classes: Tensor<Cpu, 1, Int>,
-    forward: impl Fn(&M, Pass) -> Tensor<Cpu, 2> + 'static,
+    classes: Tensor<B, 1, Int>,
+    forward: impl Fn(&M, Pass) -> Tensor<B, 2> + 'static,
 ) -> Round {
-    let mut optimizer = Optimizer::<Cpu>::new(OptimizerConfig::default());
+    let mut optimizer = Optimizer::<B>::new(OptimizerConfig::default());
     let (mut model, mut step) = (Some(model), 0);
     Box::new(move || {
         let Some(before) = model.take() else { return };
         let logits = forward(&before, Pass::training(1, step));
-        let loss = ops::cross_entropy(logits, classes.clone(), &CrossEntropy::default()).mean();
-        let mut grads = Gradients::<Cpu>::default();
+        let loss: Tensor<B, 1> = ops::cross_entropy(logits, classes.clone(), &CrossEntropy::default()).mean();
+        let mut grads = Gradients::<B>::default();
         grads.backward(&loss, &before, names);
         read(loss);
-        let clip = (1.0 / grads.norm().expect("a CPU gives its values back")).min(1.0);
+        let clip = (1.0 / grads.norm().expect("the device gives its values back")).min(1.0);
         model = Some(optimizer.step(before, grads, 5e-5, clip, &|_| 1.0, names));
         step += 1;
     })

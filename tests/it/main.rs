@@ -4,6 +4,8 @@
 mod bert;
 #[cfg(feature = "cpu")]
 mod families;
+#[cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
+mod gpu;
 #[cfg(feature = "cpu")]
 mod laws;
 #[cfg(feature = "cpu")]
@@ -18,6 +20,5 @@ mod tiny;
 mod tokens;
 #[cfg(feature = "cpu")]
 mod vision;
-#[cfg(all(feature = "cpu", feature = "wgpu"))]
-mod wgpu;
+
 mod workspace;

@@ -23,17 +23,20 @@ pub enum Need {
     Python,
     /// A graphics adapter, which may be a software one.
     Wgpu,
+    /// An NVIDIA GPU with its driver.
+    Cuda,
     /// Instructions that only some CPUs have.
     Cpu,
 }
 
 impl Need {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
         Self::Shared,
         Self::Python,
         Self::Wgpu,
+        Self::Cuda,
         Self::Cpu,
     ];
 
@@ -46,6 +49,7 @@ impl Need {
             Self::Shared => "shared",
             Self::Python => "python",
             Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
             Self::Cpu => "cpu",
         }
     }
@@ -58,6 +62,7 @@ impl Need {
             Self::Shared => "put the directory `shared` beside the repository",
             Self::Python => "set REKINDLE_TEST_PIP=1 where pip reaches a package index",
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
+            Self::Cuda => "set REKINDLE_TEST_CUDA=1 where there is an NVIDIA GPU",
             Self::Cpu => "run on another CPU",
         }
     }

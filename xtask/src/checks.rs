@@ -24,7 +24,7 @@ pub const STEPS: [&str; 7] = [
 /// What `--quick` keeps.
 const QUICK: [&str; 3] = ["fmt", "clippy", "test"];
 /// The test that trains on wgpu and on the CPU and compares.
-const WGPU_TEST: &str = "wgpu_matches_cpu";
+const WGPU_TEST: &str = "gpu_matches_cpu";
 
 /// How a step ended.
 enum Outcome {

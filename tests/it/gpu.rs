@@ -1,12 +1,13 @@
-//! The same training steps on wgpu as on the CPU. On request only: it needs an adapter, for example Mesa's software
-//! Vulkan, and compiles shaders.
+//! The same training steps on a GPU as on the CPU. On request only: wgpu needs an adapter, for example Mesa's software
+//! Vulkan, and compiles shaders; cuda needs an NVIDIA GPU.
 //!
-//! `REKINDLE_TEST_WGPU=1 cargo test -p rekindle-tests --features wgpu wgpu_matches_cpu -- --ignored --nocapture`
+//! `REKINDLE_TEST_WGPU=1 cargo test -p rekindle-tests --features wgpu gpu_matches_cpu -- --ignored --nocapture`
+//! `REKINDLE_TEST_CUDA=1 cargo test -p rekindle-tests --features cuda gpu_matches_cpu -- --ignored --nocapture`
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
-use burn::backend::{Autodiff, Wgpu};
+use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use rekindle_nn::{Pass, TuneAutodiff, ops};
 use rekindle_peft::LoraConfig;
@@ -21,7 +22,21 @@ use crate::support::{
 /// Relative (see `support::relative`): shaders sum in another order and have their own `exp`, `tanh` and `erf`.
 const ACROSS_BACKENDS: f32 = 1e-3;
 
-type Gpu = Autodiff<Wgpu<f32, i32, u32>>;
+#[cfg(feature = "wgpu")]
+mod backend {
+    pub type Gpu = super::Autodiff<burn::backend::Wgpu<f32, i32, u32>>;
+    pub const NEED: super::Need = super::Need::Wgpu;
+    pub const ASKED_FOR: &str = "REKINDLE_TEST_WGPU";
+}
+
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+mod backend {
+    pub type Gpu = super::Autodiff<burn::backend::Cuda<f32, i32>>;
+    pub const NEED: super::Need = super::Need::Cuda;
+    pub const ASKED_FOR: &str = "REKINDLE_TEST_CUDA";
+}
+
+use backend::Gpu;
 
 /// A loss, and gradients by name.
 type Step = (f32, BTreeMap<String, Vec<f32>>);
@@ -72,13 +87,13 @@ fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     (values(loss)[0], by_name)
 }
 
-fn wgpu_is_asked_for() -> bool {
-    need(Need::Wgpu, rekindle_tests::asked_for("REKINDLE_TEST_WGPU")).is_some()
+fn is_asked_for() -> bool {
+    need(backend::NEED, rekindle_tests::asked_for(backend::ASKED_FOR)).is_some()
 }
 
 fn assert_same(what: &str, (loss, grads): &Step, (expected_loss, expected): &Step) {
     let apart = (loss / expected_loss - 1.0).abs();
-    println!("wgpu, {what}: the loss is within {apart:.1e} of itself");
+    println!("{what}: the loss is within {apart:.1e} of itself");
     assert!(
         apart <= ACROSS_BACKENDS,
         "{what}: loss {loss}, on the CPU {expected_loss}"
@@ -95,15 +110,15 @@ fn assert_same(what: &str, (loss, grads): &Step, (expected_loss, expected): &Ste
         largest = largest.max(apart);
     }
     println!(
-        "wgpu, {what}: {} gradients within {largest:.1e} of themselves",
+        "{what}: {} gradients within {largest:.1e} of themselves",
         expected.len()
     );
 }
 
 #[test]
-#[ignore = "needs a Vulkan driver: cargo xtask test --wgpu"]
-fn wgpu_matches_cpu() {
-    if !wgpu_is_asked_for() {
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --wgpu"]
+fn gpu_matches_cpu() {
+    if !is_asked_for() {
         return;
     }
     let expected = two_steps::<Tuning>();
@@ -116,9 +131,9 @@ fn wgpu_matches_cpu() {
 /// The default bodies of convolution, pooling and batch norm. EfficientNet in evaluation: where ReLU6 bends, the rounding of
 /// a batch's statistics decides which side a value is on.
 #[test]
-#[ignore = "needs a Vulkan driver: cargo xtask test --wgpu"]
-fn wgpu_matches_cpu_on_pictures() {
-    if !wgpu_is_asked_for() {
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --wgpu"]
+fn gpu_matches_cpu_on_pictures() {
+    if !is_asked_for() {
         return;
     }
     for (name, side, pass) in [
