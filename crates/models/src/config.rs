@@ -1,7 +1,7 @@
 //! What a model directory says of its model: `config.json` of transformers or timm, held against the weights.
 
 use crate::{
-    EncoderConfig, HeadSpec, ModelError, Problem, Reads,
+    DecoderConfig, EncoderConfig, HeadSpec, ModelError, Problem, Reads,
     encoder::Activation,
     heads::HeadConfig,
     image::{LiteConfig, Pictures, ResNetConfig},
@@ -69,6 +69,7 @@ pub struct TextLimits {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Sizes {
     Encoder(EncoderConfig),
+    Decoder(DecoderConfig),
     ResNet(ResNetConfig),
     EfficientNet(LiteConfig),
 }
@@ -76,7 +77,7 @@ pub(crate) enum Sizes {
 /// A model directory's description of its model, of any family.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// "bert", "distilbert", "roberta", "xlm-roberta", "resnet" or "efficientnet-lite".
+    /// "bert", "llama", "resnet" and so on: transformers' `model_type`, or our name of a family of timm's.
     pub family: &'static str,
     /// What it takes.
     pub modality: Modality,
@@ -124,7 +125,7 @@ impl ModelConfig {
     #[must_use]
     pub fn architecture(&self) -> String {
         match &self.sizes {
-            Sizes::Encoder(_) => match self.architectures.first() {
+            Sizes::Encoder(_) | Sizes::Decoder(_) => match self.architectures.first() {
                 Some(class) => class.clone(),
                 None => self.family.to_owned(),
             },
@@ -172,8 +173,31 @@ impl ModelConfig {
     pub fn to_json(&self, head: &HeadSpec, reads: Reads) -> Value {
         match &self.pictures {
             Some(pictures) => pictures.to_json(&self.architecture(), self.features(), head),
+            None if self.is_decoder() => self.to_causal_lm(),
             None => self.to_transformers(head, reads),
         }
+    }
+
+    /// Whether it is a language model, which reads from left to right.
+    #[must_use]
+    pub fn is_decoder(&self) -> bool {
+        matches!(self.sizes, Sizes::Decoder(_))
+    }
+
+    /// As transformers writes a language model.
+    fn to_causal_lm(&self) -> Value {
+        let mut raw = self.raw.clone();
+        let class = format!("{}ForCausalLM", self.entry.class);
+        raw.insert("model_type".into(), self.family.into());
+        raw.insert("architectures".into(), vec![class].into());
+        for stale in ["torch_dtype", "quantization_config"] {
+            raw.remove(stale);
+        }
+        raw.insert("dtype".into(), "float32".into());
+        if let Sizes::Decoder(sizes) = &self.sizes {
+            raw.insert("tie_word_embeddings".into(), sizes.tied.into());
+        }
+        Value::Object(raw)
     }
 
     /// As transformers writes it.

@@ -234,9 +234,8 @@ impl<B: TuneBackend> Layer<B> {
             }
         };
         let config = AttentionConfig {
-            heads: self.heads,
-            causal: false,
             dropout: pass.child(0).dropout(self.attention_dropout),
+            ..AttentionConfig::new(self.heads)
         };
         let q = self.query.forward(residual.clone(), pass.child(1));
         let k = self.key.forward(x.clone(), pass.child(2));
@@ -313,11 +312,28 @@ pub(crate) fn mean_by_sequence<B: TuneBackend>(
     x: Tensor<B, 2>,
     sequences: &Sequences,
 ) -> Tensor<B, 2> {
-    // A [B, T] matrix of 1/length, times x: one small product on any backend, and its gradient is another.
+    by_sequence(x, sequences, |length| 1.0 / length.max(1) as f32)
+}
+
+/// Sum of each sequence's rows: `[T, D]` -> `[B, D]`.
+pub(crate) fn sums_by_sequence<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    sequences: &Sequences,
+) -> Tensor<B, 2> {
+    by_sequence(x, sequences, |_| 1.0)
+}
+
+/// Sum of each sequence's rows times its share, by its length: `[T, D]` -> `[B, D]`.
+fn by_sequence<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    sequences: &Sequences,
+    share: impl Fn(usize) -> f32,
+) -> Tensor<B, 2> {
+    // A [B, T] matrix of shares, times x: one small product on any backend, and its gradient is another.
     let (count, tokens) = (sequences.count(), sequences.tokens());
     let mut weights = vec![0f32; count * tokens];
     for (s, range) in sequences.ranges().enumerate() {
-        let share = 1.0 / range.len().max(1) as f32;
+        let share = share(range.len());
         weights[s * tokens..][range].fill(share);
     }
     let weights = Tensor::from_data(TensorData::new(weights, [count, tokens]), &x.device());

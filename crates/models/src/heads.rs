@@ -1,6 +1,7 @@
-//! The head for a whole example: logits of what the backbone puts out for it. BERT's pooler is part of it.
+//! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the next token,
+//! losses of the tokens that count.
 
-use crate::encoder::within;
+use crate::{decoder::DecoderConfig, encoder::within};
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation, backend::Backend},
@@ -8,7 +9,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::Linear,
+    layers::{AdapterSlots, Linear},
     ops::{self, Pass, Precision, TuneBackend},
     params::NameMap,
 };
@@ -22,16 +23,19 @@ pub enum Problem {
     MultiLabel,
     /// Numbers: `regression`.
     Regression,
+    /// The next token, which transformers has no name for: the class says it.
+    NextToken,
 }
 
 impl Problem {
-    /// transformers' name.
+    /// transformers' name, or ours for what it does not name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::SingleLabel => "single_label_classification",
             Self::MultiLabel => "multi_label_classification",
             Self::Regression => "regression",
+            Self::NextToken => "next_token",
         }
     }
 
@@ -98,9 +102,24 @@ pub(crate) enum Dense {
     DroppedTanh,
 }
 
+/// What stands on a backbone.
+#[derive(Module, Debug)]
+pub enum Head<B: Backend> {
+    /// Logits of a whole example.
+    Example(ExampleHead<B>),
+    /// Losses of next tokens.
+    NextToken(NextTokenHead<B>),
+}
+
+/// The map to the vocabulary, where it is not the table of embeddings.
+#[derive(Module, Debug)]
+pub struct NextTokenHead<B: Backend> {
+    pub(crate) out: Option<Linear<B>>,
+}
+
 /// `out(dropout(act(dense(x))))`.
 #[derive(Module, Debug)]
-pub struct Head<B: Backend> {
+pub struct ExampleHead<B: Backend> {
     dense: Option<Linear<B>>,
     out: Linear<B>,
     dropout: f64,
@@ -109,9 +128,39 @@ pub struct Head<B: Backend> {
     kind: Dense,
 }
 
-adapter_slots!(Head { dense, out });
+adapter_slots!(ExampleHead { dense, out });
 
-impl<B: Backend> Head<B> {
+impl<B: Backend> AdapterSlots<B> for Head<B> {
+    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+        match self {
+            Self::Example(head) => head.visit_linears(path, visit),
+            // As PEFT has it: `all-linear` leaves the map to the vocabulary out.
+            Self::NextToken(_) => {}
+        }
+    }
+}
+
+impl<B: Backend> NextTokenHead<B> {
+    /// A map `[V, D]` of its own, or none.
+    pub(crate) fn init(
+        config: &DecoderConfig,
+        root: &str,
+        names: NameMap,
+        seed: u64,
+        device: &B::Device,
+    ) -> Self {
+        let out = (!config.tied).then(|| {
+            let key = rng::named(seed, &names.published(&format!("{root}.out")));
+            let (inputs, outputs) = (config.hidden_size, config.vocab_size);
+            let mut out = Linear::normal(key, inputs, outputs, config.initializer_range, device);
+            out.bias = None;
+            out
+        });
+        Self { out }
+    }
+}
+
+impl<B: Backend> ExampleHead<B> {
     /// New parameters, each from a stream of its published name: `names` takes paths below `root`.
     pub(crate) fn init(
         config: &HeadConfig,
@@ -179,7 +228,7 @@ impl<B: Backend> Head<B> {
     }
 }
 
-impl<B: TuneBackend> Head<B> {
+impl<B: TuneBackend> ExampleHead<B> {
     /// What the last linear map reads, before dropout: `x [B, D]` -> `[B, D]`.
     pub fn features(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let Some(dense) = &self.dense else {

@@ -40,6 +40,35 @@ pub struct TextInput<B: Backend> {
     pub firsts: Tensor<B, 1, Int>,
     /// Where the sequences lie.
     pub sequences: Sequences,
+    /// Which tokens' next tokens are learned; `None` where only hidden states are read.
+    pub next: Option<NextTokens<B>>,
+}
+
+/// The next tokens of a packed batch that count.
+#[derive(Debug, Clone)]
+pub struct NextTokens<B: Backend> {
+    /// The tokens whose next one counts, `[R]`, each below T.
+    pub rows: Tensor<B, 1, Int>,
+    /// The next tokens `[R]`, each below V.
+    pub targets: Tensor<B, 1, Int>,
+    /// Which of them are of which sequence: B of them, R in all.
+    pub sequences: Sequences,
+}
+
+impl<B: Backend> NextTokens<B> {
+    /// From rows and targets (`[R]` each) and how many are each sequence's.
+    pub fn new(
+        rows: &[i32],
+        targets: &[i32],
+        sequences: Sequences,
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            rows: integers(rows, device),
+            targets: integers(targets, device),
+            sequences,
+        }
+    }
 }
 
 impl<B: Backend> TextInput<B> {
@@ -60,7 +89,15 @@ impl<B: Backend> TextInput<B> {
             positions: integers(&positions, device),
             firsts: firsts(&sequences, device),
             sequences,
+            next: None,
         }
+    }
+
+    /// The same batch with the next tokens that count.
+    #[must_use]
+    pub fn with_next(mut self, next: NextTokens<B>) -> Self {
+        self.next = Some(next);
+        self
     }
 }
 
@@ -85,6 +122,8 @@ pub enum Activations<B: Backend> {
     Map(Tensor<B, 4>),
     /// What the head reads, a row for each example: `[B, D]`.
     Pooled(Tensor<B, 2>),
+    /// Hidden states `[R, D]` of the tokens whose next one counts, and which these are.
+    Next(Tensor<B, 2>, NextTokens<B>),
 }
 
 impl<B: AutodiffBackend> Activations<B> {
@@ -98,10 +137,20 @@ impl<B: AutodiffBackend> Activations<B> {
                 positions: Tensor::from_inner(input.positions),
                 firsts: Tensor::from_inner(input.firsts),
                 sequences: input.sequences,
+                next: input.next.map(from_inner),
             }),
+            Activations::Next(x, next) => Self::Next(Tensor::from_inner(x), from_inner(next)),
             Activations::Tokens(x, sequences) => Self::Tokens(Tensor::from_inner(x), sequences),
             Activations::Map(x) => Self::Map(Tensor::from_inner(x)),
             Activations::Pooled(x) => Self::Pooled(Tensor::from_inner(x)),
         }
+    }
+}
+
+fn from_inner<B: AutodiffBackend>(next: NextTokens<B::InnerBackend>) -> NextTokens<B> {
+    NextTokens {
+        rows: Tensor::from_inner(next.rows),
+        targets: Tensor::from_inner(next.targets),
+        sequences: next.sequences,
     }
 }

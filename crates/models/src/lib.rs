@@ -8,6 +8,7 @@
 #![recursion_limit = "256"]
 
 mod config;
+mod decoder;
 mod encoder;
 mod error;
 mod heads;
@@ -19,10 +20,11 @@ mod pretrained;
 mod text;
 
 pub use config::{Modality, ModelConfig, TextLimits, read_config};
+pub use decoder::{Decoder, DecoderConfig, DecoderLayer, KvCache, Positions, Rotary, RotaryScaling};
 pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, Layer};
 pub use error::ModelError;
-pub use heads::{Head, HeadSpec, Problem, Reads};
-pub use input::{Activations, Input, TextInput};
+pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, Problem, Reads};
+pub use input::{Activations, Input, NextTokens, TextInput};
 pub use load::LoadReport;
 pub use model::{Backbone, Model};
 pub use pretrained::Pretrained;

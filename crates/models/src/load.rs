@@ -3,6 +3,7 @@
 
 use crate::ModelError;
 use burn::{module::Module, tensor::backend::Backend};
+use rekindle_base::HostTensor;
 use rekindle_nn::{
     host::from_host,
     params::{self, NameMap},
@@ -30,6 +31,8 @@ pub(crate) struct Rules<'a> {
     pub may_initialise: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a tensor is passed over although the parameter is there (a head for other labels), with the reason.
     pub may_replace: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether a parameter (by published name) is stored transposed.
+    pub transposed: &'a dyn Fn(&str) -> bool,
 }
 
 /// What became of every tensor and every parameter.
@@ -128,7 +131,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         ..LoadReport::default()
     };
     let mut missing = Vec::new();
-    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let mut found: BTreeMap<String, (String, bool)> = BTreeMap::new();
     for (path, shape) in params::shapes(&module) {
         let name = rules.names.published(&path);
         let Some(tensor) = wanted.remove(&name) else {
@@ -142,9 +145,14 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
             report.initialised.push((name, reason));
             continue;
         }
-        check(files, &tensor, shape.as_slice())?;
+        let mut expected = shape.to_vec();
+        let transposed = (rules.transposed)(&name);
+        if transposed {
+            expected.reverse();
+        }
+        check(files, &tensor, &expected)?;
         report.loaded.push(name);
-        found.insert(path, tensor);
+        found.insert(path, (tensor, transposed));
     }
     if !missing.is_empty() {
         return Err(ModelError::Missing {
@@ -160,8 +168,9 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     }
     let mut fail = None;
     let module = params::load(module, &mut |path| {
-        let tensor = found.get(path).filter(|_| fail.is_none())?;
+        let (tensor, transposed) = found.get(path).filter(|_| fail.is_none())?;
         match files.read(tensor) {
+            Ok(host) if *transposed => Some(from_host::<B>(transpose(host?), device)),
             Ok(host) => Some(from_host::<B>(host?, device)),
             Err(error) => {
                 fail = Some(error);
@@ -172,6 +181,21 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     match fail {
         Some(error) => Err(error.into()),
         None => Ok((module, report)),
+    }
+}
+
+/// A matrix the other way round; any other tensor as it is.
+pub(crate) fn transpose(tensor: HostTensor) -> HostTensor {
+    let &[rows, columns] = tensor.shape.as_slice() else {
+        return tensor;
+    };
+    let mut values = Vec::with_capacity(tensor.values.len());
+    for column in 0..columns {
+        values.extend((0..rows).map(|row| tensor.values[row * columns + column]));
+    }
+    HostTensor {
+        shape: vec![columns, rows],
+        values,
     }
 }
 

@@ -4,10 +4,10 @@
 //! convolution), so that a frozen beginning can be computed once and its output kept.
 
 use crate::{
-    Activations, Encoder, Head, HeadSpec, Input, LoadReport, ModelConfig, ModelError, Pretrained,
-    Reads, TextInput,
+    Activations, Decoder, Encoder, ExampleHead, Head, HeadSpec, Input, LoadReport, ModelConfig,
+    ModelError, NextTokenHead, NextTokens, Pretrained, Reads, TextInput,
     config::Sizes,
-    encoder::{Asked, first_tokens, mean_by_sequence},
+    encoder::{Asked, first_tokens, mean_by_sequence, sums_by_sequence},
     heads::Dense,
     image::{EfficientNet, ResNet},
     load,
@@ -35,6 +35,8 @@ const HEAD: &str = "head";
 pub enum Backbone<B: Backend> {
     /// Texts.
     Encoder(Encoder<B>),
+    /// Texts, from left to right.
+    Decoder(Decoder<B>),
     /// Pictures.
     ResNet(ResNet<B>),
     /// Pictures.
@@ -45,6 +47,7 @@ impl<B: Backend> AdapterSlots<B> for Backbone<B> {
     fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
         match self {
             Self::Encoder(encoder) => encoder.visit_linears(path, visit),
+            Self::Decoder(decoder) => decoder.visit_linears(path, visit),
             Self::ResNet(_) | Self::EfficientNet(_) => {}
         }
     }
@@ -59,9 +62,19 @@ impl<B: Backend> Backbone<B> {
         }
     }
 
+    /// The decoder, if it is one.
+    pub fn decoder(&self) -> Option<&Decoder<B>> {
+        match self {
+            Self::Decoder(decoder) => Some(decoder),
+            _ => None,
+        }
+    }
+
     fn units(&self) -> usize {
         match self {
             Self::Encoder(encoder) => 1 + encoder.layers(),
+            // The last norm counts as one.
+            Self::Decoder(decoder) => 2 + decoder.layers(),
             Self::ResNet(net) => net.units(),
             Self::EfficientNet(net) => net.units(),
         }
@@ -72,6 +85,11 @@ impl<B: Backend> Backbone<B> {
         match self {
             Self::Encoder(_) => match path.strip_prefix("layers.") {
                 Some(rest) => Some(1 + rest.split('.').next()?.parse::<usize>().ok()?),
+                None => Some(0),
+            },
+            Self::Decoder(decoder) => match path.strip_prefix("layers.") {
+                Some(rest) => Some(1 + rest.split('.').next()?.parse::<usize>().ok()?),
+                None if path.starts_with("norm") => Some(1 + decoder.layers()),
                 None => Some(0),
             },
             Self::ResNet(_) => crate::image::resnet::unit_of(path),
@@ -112,6 +130,9 @@ impl<B: Backend> Model<B> {
             Sizes::Encoder(sizes) => {
                 Backbone::Encoder(Encoder::init(sizes, BACKBONE, names, seed, device))
             }
+            Sizes::Decoder(sizes) => {
+                Backbone::Decoder(Decoder::init(sizes, BACKBONE, names, seed, device))
+            }
             Sizes::ResNet(sizes) => Backbone::ResNet(ResNet::init(sizes, seed, device)),
             Sizes::EfficientNet(sizes) => {
                 Backbone::EfficientNet(EfficientNet::init(*sizes, seed, device))
@@ -119,7 +140,19 @@ impl<B: Backend> Model<B> {
         };
         Self {
             backbone,
-            head: Head::init(&of_head, head.outputs, HEAD, names, seed, device),
+            head: match &config.sizes {
+                Sizes::Decoder(sizes) => {
+                    Head::NextToken(NextTokenHead::init(sizes, HEAD, names, seed, device))
+                }
+                _ => Head::Example(ExampleHead::init(
+                    &of_head,
+                    head.outputs,
+                    HEAD,
+                    names,
+                    seed,
+                    device,
+                )),
+            },
             reads,
             names,
             head_modules: family.head_modules,
@@ -165,6 +198,7 @@ impl<B: Backend> Model<B> {
                 (is_head(name) && !same)
                     .then(|| "the checkpoint's head is for other labels".to_owned())
             },
+            transposed: &|name| family.is_transposed(name),
         };
         load::load(model, pretrained.files(), &rules, device)
     }
@@ -186,9 +220,12 @@ impl<B: Backend> Model<B> {
         self.reads
     }
 
-    /// C.
+    /// C; of a language model 2, see [`forward`](Self::forward).
     pub fn outputs(&self) -> usize {
-        self.head.outputs()
+        match &self.head {
+            Head::Example(head) => head.outputs(),
+            Head::NextToken(_) => 2,
+        }
     }
 
     /// The backbone.
@@ -196,20 +233,26 @@ impl<B: Backend> Model<B> {
         &self.backbone
     }
 
-    /// Sets every dropout of an encoder and of the head, in [0, 1).
+    /// Sets every dropout of a backbone for texts and of the head, in [0, 1).
     #[must_use]
     pub fn with_dropout(mut self, rate: f64) -> Self {
-        self.head = self.head.with_dropout(rate);
-        if let Backbone::Encoder(encoder) = self.backbone {
-            self.backbone = Backbone::Encoder(encoder.with_dropout(rate));
+        if let Head::Example(head) = self.head {
+            self.head = Head::Example(head.with_dropout(rate));
         }
+        self.backbone = match self.backbone {
+            Backbone::Encoder(encoder) => Backbone::Encoder(encoder.with_dropout(rate)),
+            Backbone::Decoder(decoder) => Backbone::Decoder(decoder.with_dropout(rate)),
+            other => other,
+        };
         self
     }
 
     /// Replaces the head's last linear map by this weight `[C, D]` and bias `[C]`: to start from given values.
     #[must_use]
     pub fn with_output(mut self, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Self {
-        self.head = self.head.with_output(weight, bias);
+        if let Head::Example(head) = self.head {
+            self.head = Head::Example(head.with_output(weight, bias));
+        }
         self
     }
 
@@ -218,16 +261,23 @@ impl<B: Backend> Model<B> {
         self.head_modules.iter().any(|module| below(module, name))
     }
 
-    /// The weight `[C, D]` of the head's last linear map.
+    /// The weight `[C, D]` of the head's last linear map, or `[V, D]`.
     pub fn output_weight(&self) -> Tensor<B, 2> {
-        self.head.output_weight()
+        match (&self.head, &self.backbone) {
+            (Head::Example(head), _) => head.output_weight(),
+            (Head::NextToken(NextTokenHead { out: Some(out) }), _) => out.weight.val(),
+            (Head::NextToken(_), Backbone::Decoder(decoder)) => decoder.table(),
+            (Head::NextToken(_), _) => unreachable!("a head for tokens stands on a decoder"),
+        }
     }
 
     /// The model whose output `i` is `factors[i]` times what it was, plus `offsets[i]`: the head's last linear map takes both
     /// up. As many of each as there are outputs.
     #[must_use]
     pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
-        self.head = self.head.with_scaled_output(factors, offsets);
+        if let Head::Example(head) = self.head {
+            self.head = Head::Example(head.with_scaled_output(factors, offsets));
+        }
         self
     }
 
@@ -260,7 +310,7 @@ impl<B: Backend> Model<B> {
     pub fn cuttable_units(&self) -> usize {
         let frozen = self.frozen_units();
         match &self.sizes {
-            Sizes::Encoder(_) if frozen < self.units() => 0,
+            Sizes::Encoder(_) | Sizes::Decoder(_) if frozen < self.units() => 0,
             _ => frozen,
         }
     }
@@ -268,7 +318,7 @@ impl<B: Backend> Model<B> {
     /// Side of the feature maps after so many units, for square pictures of this side; 0 for texts.
     pub fn side_after(&self, units: usize, side: usize) -> usize {
         match &self.sizes {
-            Sizes::Encoder(_) => 0,
+            Sizes::Encoder(_) | Sizes::Decoder(_) => 0,
             Sizes::ResNet(config) => config.side_after(units, side),
             Sizes::EfficientNet(_) => crate::image::efficientnet::side_after(units, side),
         }
@@ -290,7 +340,12 @@ impl<B: Backend> Model<B> {
             move |source| ModelError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let state = params::state(self, self.names)?;
+        let mut state = params::state(self, self.names)?;
+        for (name, tensor) in &mut state {
+            if config.entry.is_transposed(name) {
+                *tensor = load::transpose(std::mem::take(tensor));
+            }
+        }
         let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
         rekindle_weights::write(&dir.join("model.safetensors"), tensors, &[])?;
         let path = dir.join("config.json");
@@ -338,6 +393,17 @@ impl<B: TuneBackend> Model<B> {
                 let layers = units.start.saturating_sub(1)..units.end.saturating_sub(1);
                 self.layers(encoder, x, sequences, layers, None, pass.child(0))
             }
+            (Backbone::Decoder(decoder), Activations::Text(input)) => {
+                let x = decoder.forward(&input, pass.child(0));
+                match input.next {
+                    None => Activations::Tokens(x, input.sequences),
+                    Some(next) => {
+                        Activations::Next(ops::embedding_rows(x, next.rows.clone()), next)
+                    }
+                }
+            }
+            (_, Activations::Next(x, next)) => Activations::Next(x, next),
+            (Backbone::Decoder(_), x @ Activations::Tokens(..)) => x,
             (Backbone::ResNet(net), Activations::Map(x)) => {
                 let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
                 mapped(x, all)
@@ -346,7 +412,7 @@ impl<B: TuneBackend> Model<B> {
                 let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
                 mapped(x, all)
             }
-            (Backbone::Encoder(_), Activations::Map(_)) => {
+            (Backbone::Encoder(_) | Backbone::Decoder(_), Activations::Map(_)) => {
                 panic!("a model for texts was given pictures")
             }
             (_, Activations::Text(_) | Activations::Tokens(..)) => {
@@ -407,25 +473,52 @@ impl<B: TuneBackend> Model<B> {
         })
     }
 
-    /// Logits `[B, C]` of what the head reads, `[B, D]`.
-    pub fn head(&self, pooled: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
-        self.head.forward(pooled, pass)
+    /// Outputs of what the head reads: see [`forward`](Self::forward).
+    ///
+    /// # Panics
+    /// If it is not what this head reads.
+    pub fn head(&self, x: Activations<B>, pass: Pass) -> Tensor<B, 2> {
+        match (&self.head, x) {
+            (Head::Example(head), Activations::Pooled(x)) => head.forward(x, pass),
+            (Head::NextToken(_), Activations::Next(x, next)) => self.next_tokens(x, &next, pass),
+            _ => panic!("a head was given what it does not read"),
+        }
     }
 
     /// What the head's last linear map reads, before dropout: `[B, D]`.
-    pub fn features(&self, pooled: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
-        self.head.features(pooled, pass)
+    pub fn features(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        match &self.head {
+            Head::Example(head) => head.features(x, pass),
+            Head::NextToken(_) => x,
+        }
     }
 
-    /// Logits `[B, C]`.
+    /// Logits `[B, C]`. Of a language model: for each example the sum of the losses of its tokens that count, `[B, 1]`, and in
+    /// evaluation how many of them the model would have chosen, `[B, 2]`. Logits of the vocabulary are never held.
     ///
     /// # Panics
-    /// If a model for texts is given pictures, or the other way round.
+    /// If a model for texts is given pictures, or the other way round; if a language model is given texts without
+    /// [`NextTokens`](crate::NextTokens).
     pub fn forward(&self, input: Input<B>, pass: Pass) -> Tensor<B, 2> {
-        match self.begin(input, self.units(), pass) {
-            Activations::Pooled(x) => self.head(x, pass),
-            _ => unreachable!("all units were asked for"),
+        self.head(self.begin(input, self.units(), pass), pass)
+    }
+
+    /// Sums by example of the losses of hidden states `[R, D]`, and in evaluation of the tokens that the model would choose.
+    fn next_tokens(&self, x: Tensor<B, 2>, next: &NextTokens<B>, pass: Pass) -> Tensor<B, 2> {
+        let (weight, targets) = (self.output_weight(), next.targets.clone());
+        if pass.is_training() {
+            let losses = ops::next_token_losses(x, weight, targets, None);
+            return sums_by_sequence(losses.unsqueeze_dim(1), &next.sequences);
         }
+        let (losses, best) = ops::next_token_best(x, weight, targets.clone());
+        let right: Tensor<B, 1> = best.equal(targets).float();
+        let columns = Tensor::stack(vec![losses, right], 1);
+        sums_by_sequence(columns, &next.sequences)
+    }
+
+    /// Logits `[R, V]` of hidden states `[R, D]` of a language model: for generation, where R is small.
+    pub fn vocabulary_logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        ops::linear(x, self.output_weight(), None, ops::Precision::F32)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, roberta},
+    text::{bert, distilbert, gpt2, llama, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -16,11 +16,18 @@ use std::{
 };
 
 /// Every family, in the order in which they are asked whether a directory is theirs.
-static FAMILIES: [&Family; 6] = [
+static FAMILIES: [&Family; 13] = [
     &bert::FAMILY,
     &distilbert::FAMILY,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &gpt2::GPT2,
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &llama::QWEN2,
+    &llama::QWEN3,
+    &llama::SMOLLM3,
+    &llama::PHI3,
     &image::EFFICIENTNET_LITE,
     &image::RESNET,
 ];
@@ -39,6 +46,8 @@ pub(crate) struct Family {
     pub head: &'static str,
     /// Published names of what is new with a new head.
     pub head_modules: &'static [&'static str],
+    /// Ends of the published names of weights that are stored `[in, out]`.
+    pub transposed: &'static [&'static str],
     /// Published name of the pooler, where a head may read one.
     pub pooler: Option<&'static str>,
     /// Whether these tensors are its own, where no `model_type` says so.
@@ -58,6 +67,13 @@ pub(crate) struct Found {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Whether there is a pooler, loaded or not: transformers saves one with an encoder, sentence-transformers need not.
     pub has_pooler: bool,
+}
+
+impl Family {
+    /// Whether a parameter, by published name, is stored `[in, out]`.
+    pub fn is_transposed(&self, name: &str) -> bool {
+        self.transposed.iter().any(|end| name.ends_with(end))
+    }
 }
 
 impl Found {

@@ -95,6 +95,7 @@ fn locate_adapter(
     let config = pretrained.config();
     let labels = match &saved {
         Some(saved) => saved.labels.clone(),
+        None if config.is_decoder() => Vec::new(),
         None => {
             let files = WeightFiles::open(&weights)?;
             let tensor = format!("base_model.model.{}.weight", config.output_module());
@@ -125,7 +126,7 @@ fn locate_adapter(
 fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
     let pretrained = Pretrained::open(&dir)?;
     let config = pretrained.config();
-    if config.outputs == 0 {
+    if config.outputs == 0 && !config.is_decoder() {
         let tensor = format!("{}.weight", config.output_module());
         return Err(no_head(&dir, &tensor));
     }
@@ -199,10 +200,12 @@ fn task_of(
             ),
         });
     }
-    let problem = config.problem.unwrap_or(match outputs {
+    let usual = match outputs {
+        _ if config.is_decoder() => Problem::NextToken,
         1 => Problem::Regression,
         _ => Problem::SingleLabel,
-    });
+    };
+    let problem = config.problem.unwrap_or(usual);
     let kind = Kind::ALL.iter().find(|kind| kind.problem() == problem);
     kind.and_then(|&kind| Task::of(kind, config.modality))
         .ok_or_else(|| Error::ModelDir {

@@ -137,7 +137,7 @@ fn finished<T: TuneBackend>(
     pass: Pass,
 ) -> Result<Tensor<T, 2>, Error> {
     match model.finish(x, units, pass) {
-        Activations::Pooled(pooled) => Ok(model.head(pooled, pass)),
+        x @ (Activations::Pooled(_) | Activations::Next(..)) => Ok(model.head(x, pass)),
         _ => Err(Error::Internal("a backbone that pools nothing".into())),
     }
 }
@@ -266,7 +266,9 @@ impl<B: TuneAutodiff> Recipe<B> {
             let rows = match &output {
                 Activations::Map(maps) => host::values(maps.clone())?,
                 Activations::Pooled(pooled) => host::values(pooled.clone())?,
-                Activations::Text(_) | Activations::Tokens(..) => return Ok(output),
+                Activations::Text(_) | Activations::Tokens(..) | Activations::Next(..) => {
+                    return Ok(output);
+                }
             };
             let mut cost = lock(&self.cache.cost);
             cost.0 += n as u64;
@@ -485,7 +487,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     }
 
     fn count(&self, (batch, _): &(HostBatch, Draw)) -> usize {
-        batch.len()
+        batch.weight()
     }
 
     fn describe(&self, (batch, _): &(HostBatch, Draw)) -> String {

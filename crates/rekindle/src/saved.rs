@@ -108,6 +108,8 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
         "merges.txt",
         "added_tokens.json",
         "sentencepiece.bpe.model",
+        "chat_template.jinja",
+        "generation_config.json",
     ] {
         let source = from.join(name);
         if source.is_file() {

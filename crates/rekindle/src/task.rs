@@ -15,11 +15,18 @@ pub enum Kind {
     Regression,
     /// Any number of labels.
     MultiLabel,
+    /// The next token of a text.
+    Generation,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Classification, Self::Regression, Self::MultiLabel];
+    pub const ALL: &'static [Self] = &[
+        Self::Classification,
+        Self::Regression,
+        Self::MultiLabel,
+        Self::Generation,
+    ];
 
     /// How transformers calls the problem.
     #[must_use]
@@ -28,6 +35,7 @@ impl Kind {
             Self::Classification => Problem::SingleLabel,
             Self::Regression => Problem::Regression,
             Self::MultiLabel => Problem::MultiLabel,
+            Self::Generation => Problem::NextToken,
         }
     }
 }
@@ -81,6 +89,8 @@ tasks! {
     TextRegression = "text-regression": Regression of Text,
     /// Any number of labels for a text or a pair of texts.
     TextMultiLabel = "text-multi-label": MultiLabel of Text,
+    /// Answers in words: the next token of conversations and texts.
+    TextGeneration = "text-generation": Generation of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
     /// Any number of labels for a picture.

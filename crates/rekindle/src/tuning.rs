@@ -1,6 +1,6 @@
 //! The model of a run: loaded, with a head for the task, with adapters, and with what trains set.
 
-use crate::{Error, RunConfig, config, config::Method, tasks::Objective};
+use crate::{Error, RunConfig, config, config::Method, task::Kind, tasks::Objective};
 use rekindle_hub::{Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Reads};
 use rekindle_nn::{
@@ -136,7 +136,10 @@ fn lora(config: &RunConfig, base: &Resolved, whole: &[String]) -> LoraConfig {
         layers_to_transform: peft.layers_to_transform.clone(),
         modules_to_save: saved,
         base_model_name_or_path: Some(python_name(base)),
-        task_type: Some("SEQ_CLS".into()),
+        task_type: Some(match config.task.kind() {
+            Kind::Generation => "CAUSAL_LM".into(),
+            _ => "SEQ_CLS".into(),
+        }),
     }
 }
 

@@ -197,7 +197,7 @@ fn read_source(
     let mut label_names = Vec::new();
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Class => {}
+        TargetKind::Class | TargetKind::Next => {}
         TargetKind::Real => label_names = names,
         TargetKind::Classes => {
             let rows = examples.iter().filter_map(|example| example.label.as_ref());

@@ -37,6 +37,8 @@ pub enum TargetKind {
     Classes,
     /// One or several numbers (regression). The label becomes one finite `Real` for each column.
     Real,
+    /// The next token (language models). There is no label: the text is what is learned.
+    Next,
 }
 
 impl fmt::Display for TargetKind {
@@ -45,6 +47,7 @@ impl fmt::Display for TargetKind {
             Self::Class => "classes",
             Self::Classes => "sets of labels",
             Self::Real => "numbers",
+            Self::Next => "next tokens",
         })
     }
 }
@@ -72,6 +75,8 @@ pub enum Targets {
         /// Row by row, `[N, K]`, all finite.
         values: Vec<f32>,
     },
+    /// How many tokens of each example are learned, `[N]`; which they are stands beside the text.
+    Next(Vec<u32>),
 }
 
 /// The target of one example.
@@ -86,6 +91,8 @@ pub enum TargetRow<'a> {
     Classes(&'a [bool]),
     /// Its numbers, `[K]`.
     Real(&'a [f32]),
+    /// How many of its tokens are learned.
+    Next(u32),
 }
 
 impl Targets {
@@ -94,6 +101,7 @@ impl Targets {
         match self {
             Self::None => 0,
             Self::Class(ids) => ids.len(),
+            Self::Next(counts) => counts.len(),
             Self::Classes { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
         }
@@ -111,6 +119,7 @@ impl Targets {
             Self::Class(_) => Some(TargetKind::Class),
             Self::Classes { .. } => Some(TargetKind::Classes),
             Self::Real { .. } => Some(TargetKind::Real),
+            Self::Next(_) => Some(TargetKind::Next),
         }
     }
 
@@ -118,7 +127,7 @@ impl Targets {
     pub fn width(&self) -> usize {
         match self {
             Self::None => 0,
-            Self::Class(_) => 1,
+            Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } => *width,
         }
     }
@@ -131,6 +140,7 @@ impl Targets {
         match self {
             Self::None => Self::None,
             Self::Class(ids) => Self::Class(indices.iter().map(|&i| ids[i]).collect()),
+            Self::Next(counts) => Self::Next(indices.iter().map(|&i| counts[i]).collect()),
             Self::Classes { width, rows } => Self::Classes {
                 width: *width,
                 rows: gather(rows, *width, indices),
@@ -150,6 +160,7 @@ impl Targets {
         match self {
             Self::None => TargetRow::None,
             Self::Class(ids) => TargetRow::Class(ids[index]),
+            Self::Next(counts) => TargetRow::Next(counts[index]),
             Self::Classes { width, rows } => TargetRow::Classes(&rows[index * width..][..*width]),
             Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
         }
@@ -174,7 +185,7 @@ impl Targets {
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
-            Self::Class(ids) => ids.iter().map(|&id| id as f32).collect(),
+            Self::Class(ids) | Self::Next(ids) => ids.iter().map(|&id| id as f32).collect(),
             Self::Classes { rows, .. } => rows.iter().map(|&on| f32::from(u8::from(on))).collect(),
             Self::Real { values, .. } => values.clone(),
         }
@@ -245,6 +256,8 @@ pub enum TargetEncoder {
     Classes(LabelSet),
     /// These numbers.
     Real(RealTargets),
+    /// The next token.
+    Next,
 }
 
 impl From<LabelMap> for TargetEncoder {
@@ -300,6 +313,7 @@ impl TargetEncoder {
             TargetKind::Class => Self::Class(LabelMap::from_names(names)?),
             TargetKind::Classes => Self::Classes(LabelSet::from_names(names)?),
             TargetKind::Real => Self::Real(RealTargets::from_names(names)?),
+            TargetKind::Next => Self::Next,
         })
     }
 
@@ -309,6 +323,7 @@ impl TargetEncoder {
             Self::Class(_) => TargetKind::Class,
             Self::Classes(_) => TargetKind::Classes,
             Self::Real(_) => TargetKind::Real,
+            Self::Next => TargetKind::Next,
         }
     }
 
@@ -318,10 +333,11 @@ impl TargetEncoder {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
+            Self::Next => &[],
         }
     }
 
-    /// Number of a model's outputs: C classes, L labels or K numbers.
+    /// Number of a model's outputs: C classes, L labels or K numbers; 0 for next tokens.
     pub fn outputs(&self) -> usize {
         self.names().len()
     }
@@ -357,6 +373,8 @@ impl TargetEncoder {
                 width: self.outputs(),
                 values: Vec::new(),
             },
+            // Texts have no label; how many of their tokens are learned is known where they are encoded.
+            Self::Next => return Ok(Targets::None),
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {

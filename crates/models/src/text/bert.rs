@@ -53,6 +53,7 @@ pub(crate) static FAMILY: Family = Family {
     names: NAMES,
     head: "classifier",
     head_modules: &["classifier"],
+    transposed: &[],
     pooler: Some("bert.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

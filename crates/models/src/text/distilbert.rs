@@ -87,6 +87,7 @@ pub(crate) static FAMILY: Family = Family {
     names: NAMES,
     head: "classifier",
     head_modules: &["pre_classifier", "classifier"],
+    transposed: &[],
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

@@ -3,12 +3,14 @@
 
 pub(crate) mod bert;
 pub(crate) mod distilbert;
+pub(crate) mod gpt2;
+pub(crate) mod llama;
 pub(crate) mod roberta;
 
 use crate::{
-    EncoderConfig, Modality, ModelConfig, ModelError, TextLimits,
+    DecoderConfig, EncoderConfig, Modality, ModelConfig, ModelError, TextLimits,
     config::{Reader, Sizes},
-    heads::HeadConfig,
+    heads::{Dense, HeadConfig},
     load::Rule,
     pretrained::{Family, Found},
 };
@@ -158,20 +160,7 @@ fn finish(
             });
         }
     }
-    let layers = layers(found, family);
-    if layers != encoder.layers {
-        return Err(ModelError::Size {
-            path: found.path.clone(),
-            key: keys.layers.to_owned(),
-            value: encoder.layers,
-            expected: layers,
-            weights: format!(
-                "there are {} under `{}`",
-                rekindle_base::counted(layers, "layer", "layers"),
-                layer_root(family)
-            ),
-        });
-    }
+    check_layers(found, family, keys.layers, encoder.layers)?;
     if !encoder.hidden_size.is_multiple_of(encoder.heads) {
         return Err(reader.error(format!(
             "{} {} is not a multiple of {} {}",
@@ -211,9 +200,123 @@ fn finish(
     })
 }
 
+/// Whether the weights have no head of their own: then the embeddings are it.
+fn no_head(found: &Found) -> bool {
+    !found.shapes.contains_key("lm_head.weight")
+}
+
+/// What is left to say of a language model whose decoder was read: its sizes held against the weights.
+fn finish_decoder(
+    found: &Found,
+    family: &'static Family,
+    decoder: DecoderConfig,
+) -> Result<ModelConfig, ModelError> {
+    let reader = Reader {
+        raw: &found.raw,
+        path: &found.path,
+    };
+    let weight = |path: &str| format!("{}.weight", family.names.published(path));
+    let of_layer = |name: &str| weight(&format!("backbone.layers.0.{name}"));
+    let (queries, keys) = (
+        decoder.heads.saturating_mul(decoder.head_width),
+        decoder.kv_heads.saturating_mul(decoder.head_width),
+    );
+    let rows = usize::from(!family.transposed.is_empty());
+    let twice = |n: usize| n.saturating_mul(2);
+    let embeddings = weight("backbone.embeddings");
+    for (what, value, tensor, axis) in [
+        ("vocab_size", decoder.vocab_size, &embeddings, 0),
+        ("the hidden size", decoder.hidden_size, &embeddings, 1),
+        ("max_position_embeddings", decoder.max_positions, &weight("backbone.positions"), 0),
+        ("the intermediate size", decoder.intermediate_size, &of_layer("up"), rows),
+        ("twice the intermediate size", twice(decoder.intermediate_size), &of_layer("gate_up"), 0),
+        ("heads times head_dim", queries, &of_layer("query"), 0),
+        ("num_key_value_heads times head_dim", keys, &of_layer("key"), 0),
+        (
+            "heads and key_value_heads times head_dim",
+            queries.saturating_add(twice(keys)),
+            &of_layer("qkv"),
+            rows,
+        ),
+        ("vocab_size", decoder.vocab_size, &weight("head.out"), 0),
+    ] {
+        let there = found.dimension(tensor, axis);
+        if let Some(expected) = there.filter(|there| *there != value) {
+            return Err(ModelError::Size {
+                path: found.path.clone(),
+                key: what.to_owned(),
+                value,
+                expected,
+                weights: format!("tensor `{tensor}` has shape {:?}", found.shapes[tensor]),
+            });
+        }
+    }
+    check_layers(found, family, "num_hidden_layers", decoder.layers)?;
+    if !decoder.heads.is_multiple_of(decoder.kv_heads) {
+        return Err(reader.error(format!(
+            "num_attention_heads {} is not a multiple of num_key_value_heads {}",
+            decoder.heads, decoder.kv_heads
+        )));
+    }
+    Ok(ModelConfig {
+        family: family.name,
+        modality: Modality::Text,
+        labels: Vec::new(),
+        outputs: 0,
+        problem: None,
+        architectures: reader.strings("architectures"),
+        mean_pooling: false,
+        pictures: None,
+        text: Some(TextLimits {
+            positions: decoder.max_positions,
+            vocab_size: decoder.vocab_size,
+            type_vocab_size: 0,
+            hidden_size: decoder.hidden_size,
+            intermediate_size: decoder.intermediate_size,
+            layers: decoder.layers,
+            heads: decoder.heads,
+        }),
+        entry: family,
+        has_pooler: false,
+        head: HeadConfig {
+            width: decoder.hidden_size,
+            dense: Dense::None,
+            dropout: 0.0,
+            std: decoder.initializer_range,
+            stream: HEAD_STREAM,
+        },
+        sizes: Sizes::Decoder(decoder),
+        raw: found.raw.clone(),
+    })
+}
+
+/// Holds the number of layers that `config.json` names against the weights.
+fn check_layers(
+    found: &Found,
+    family: &Family,
+    key: &str,
+    value: usize,
+) -> Result<(), ModelError> {
+    let expected = layers(found, family);
+    if expected == value {
+        return Ok(());
+    }
+    Err(ModelError::Size {
+        path: found.path.clone(),
+        key: key.to_owned(),
+        value,
+        expected,
+        weights: format!(
+            "there are {} under `{}`",
+            rekindle_base::counted(expected, "layer", "layers"),
+            layer_root(family)
+        ),
+    })
+}
+
 /// What stands before the number of a layer in published names: `bert.encoder.layer.`.
 fn layer_root(family: &Family) -> String {
-    let first = family.names.published("backbone.layers.0.query");
+    let first = family.names.published("backbone.layers.0.attention_output");
     first
         .split_once(".0.")
         .map_or_else(String::new, |(root, _)| format!("{root}."))

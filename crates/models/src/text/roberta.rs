@@ -36,6 +36,7 @@ const BASE: Family = Family {
     names: NAMES,
     head: "classifier",
     head_modules: &["classifier"],
+    transposed: &[],
     pooler: None,
     claims: |_| false,
     rule,

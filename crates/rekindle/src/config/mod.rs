@@ -86,6 +86,13 @@ impl RunConfig {
             config.train.schedule = Schedule::Cosine;
             config.eval.batch_size = 16;
         }
+        if task.kind() == Kind::Generation {
+            config.model.name = "smollm2".into();
+            config.data.max_length = 1024;
+            config.train.batch_size = 16;
+            config.peft.target_modules = TargetModules::AllLinear;
+            config.eval.batch_size = 16;
+        }
         config
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample,
+    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric, OnBadExample,
     Pooling, Precision, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
@@ -41,6 +41,7 @@ impl Applies {
             Self::Learning(Kind::Classification) => "classification",
             Self::Learning(Kind::Regression) => "regression",
             Self::Learning(Kind::MultiLabel) => "multi-label classification",
+            Self::Learning(Kind::Generation) => "text generation",
         }
     }
 }
@@ -50,6 +51,7 @@ const IMAGES: Applies = Applies::To(Modality::Images);
 const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
+const CHATS: Applies = Applies::Learning(Kind::Generation);
 
 /// One setting, as run files and messages know it.
 #[derive(Debug)]
@@ -286,6 +288,11 @@ settings! {
     test_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_predict_samples"];
     /// Longer examples are cut to this many tokens, special tokens included.
     max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size"], applies TEXT;
+    /// Which tokens of a conversation are learned: "assistant" (every answer), "last" (the last answer) or "all". Of prompt and
+    /// completion it is the completion, of plain text everything.
+    loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss"], applies CHATS;
+    /// The tokens that windows of a long plain text share.
+    overlap: usize = 0, range Range::at_least(0), aka ["stride", "doc_stride"], applies CHATS;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.
     on_bad_example: OnBadExample = OnBadExample::Error, aka ["on_bad_lines", "errors"];
 }

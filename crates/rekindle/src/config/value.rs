@@ -639,6 +639,16 @@ choices! {
         Constant = "constant",
     }
 
+    /// Which tokens of a conversation are learned.
+    LossOn {
+        /// Every answer of the assistant.
+        Assistant = "assistant",
+        /// The last answer.
+        Last = "last",
+        /// Everything.
+        All = "all",
+    }
+
     /// What decides which checkpoint is the best.
     Metric {
         /// The share of examples whose label is right.
@@ -667,6 +677,10 @@ choices! {
         Spearman = "spearman",
         /// The share of the variance that is explained.
         R2 = "r2",
+        /// e to the mean loss a token; less is better.
+        Perplexity = "perplexity",
+        /// The share of tokens that the model would have chosen.
+        TokenAccuracy = "token_accuracy",
     }
 }
 
@@ -674,7 +688,7 @@ impl Metric {
     /// Whether more is better.
     #[must_use]
     pub const fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Loss | Self::Mse | Self::Mae)
+        !matches!(self, Self::Loss | Self::Mse | Self::Mae | Self::Perplexity)
     }
 
     /// The figures that an evaluation of this kind of task has; the first is the usual one.
@@ -688,6 +702,7 @@ impl Metric {
                 Self::Mcc,
                 Self::Loss,
             ],
+            Kind::Generation => &[Self::Loss, Self::Perplexity, Self::TokenAccuracy],
             Kind::MultiLabel => &[
                 Self::Map,
                 Self::MicroF1,

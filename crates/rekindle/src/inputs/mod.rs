@@ -100,6 +100,14 @@ impl HostBatch {
     pub(crate) fn len(&self) -> usize {
         self.examples.len()
     }
+
+    /// What the mean of the losses is taken over: examples, or the tokens that are learned.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.targets {
+            Targets::Next(tokens) => tokens.iter().map(|&n| n as usize).sum(),
+            _ => self.len(),
+        }
+    }
 }
 
 impl HostInput {

@@ -1,6 +1,7 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
 mod classification;
+mod generation;
 mod multi_label;
 mod regression;
 
@@ -19,6 +20,7 @@ use rekindle_data::{TargetEncoder, TargetKind, Targets};
 use rekindle_nn::TuneBackend;
 
 use classification::Classification;
+use generation::Generation;
 use multi_label::MultiLabel;
 use regression::Regression;
 
@@ -71,7 +73,7 @@ impl Scale {
 
 /// The loss of an objective on a backend.
 pub(crate) trait Loss<B: TuneBackend>: Objective {
-    /// One loss an example `[N]`, of logits `[N, C]`.
+    /// One loss an example `[N]`, of a model's outputs `[N, C]`: logits, or what a language model says of itself.
     fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1>;
 }
 
@@ -95,6 +97,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::Classification => TargetKind::Class,
         Kind::Regression => TargetKind::Real,
         Kind::MultiLabel => TargetKind::Classes,
+        Kind::Generation => TargetKind::Next,
     }
 }
 
@@ -108,6 +111,7 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::Classification => Box::new(Classification::train(config, encoder, targets)),
         Kind::Regression => Box::new(Regression::train(config, encoder, targets)),
         Kind::MultiLabel => Box::new(MultiLabel::train(encoder)),
+        Kind::Generation => Box::new(Generation::new()),
     }
 }
 
@@ -121,5 +125,6 @@ pub(crate) fn restore(
         Kind::Classification => Box::new(Classification::restore(encoder)),
         Kind::Regression => Box::new(Regression::restore(encoder)),
         Kind::MultiLabel => Box::new(MultiLabel::restore(encoder, thresholds.to_vec())),
+        Kind::Generation => Box::new(Generation::new()),
     }
 }

@@ -1,0 +1,630 @@
+//! The decoder of GPT-2 (Radford et al. 2019), Llama (Touvron et al. 2023) and their relatives: blocks with their norms in
+//! front, each token seeing itself and what stands before it. On packed tokens: several texts in one row never see each other.
+//!
+//! One file with switches: what norm, what positions, whether the map to the wide activation is gated, which maps have biases
+//! or are stored as one, how many key heads there are, how far back a layer sees.
+
+use crate::{Activation, TextInput, encoder::within};
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor, TensorData, activation, backend::Backend},
+};
+use rekindle_base::rng;
+use rekindle_nn::{
+    adapter_slots,
+    layers::{Embedding, LayerNorm, Linear, RmsNorm},
+    ops::{self, AttentionConfig, Gate, Pass, Sequences, TuneBackend},
+    params::NameMap,
+};
+
+/// A decoder's sizes and settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecoderConfig {
+    /// V
+    pub vocab_size: usize,
+    /// D
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// H
+    pub heads: usize,
+    /// Heads of keys and values; divides H.
+    pub kv_heads: usize,
+    /// K; even where positions are rotary.
+    pub head_width: usize,
+    /// Width between a layer's two maps.
+    pub intermediate_size: usize,
+    /// Activation between them, and whether another map's output multiplies it.
+    pub activation: Activation,
+    /// See `activation`.
+    pub gated: bool,
+    /// Root mean square norm rather than layer norm.
+    pub rms_norm: bool,
+    /// ε of norms.
+    pub norm_eps: f64,
+    /// How a token knows where it stands.
+    pub positions: Positions,
+    /// Longest sequence.
+    pub max_positions: usize,
+    /// Biases of the maps to queries, keys and values.
+    pub qkv_bias: bool,
+    /// Bias of the map from attention.
+    pub output_bias: bool,
+    /// Biases of the maps to and from the wide activation.
+    pub mlp_bias: bool,
+    /// A norm of each head's queries and keys (Qwen3).
+    pub qk_norm: bool,
+    /// Queries, keys and values are one map (GPT-2, Phi-3).
+    pub joined_qkv: bool,
+    /// Gate and its factor are one map (Phi-3).
+    pub joined_gate: bool,
+    /// So many last tokens are seen, itself included; by layer, `None` for all.
+    pub windows: Vec<Option<usize>>,
+    /// Whether a layer rotates queries and keys (SmolLM3 leaves some alone); by layer.
+    pub rotates: Vec<bool>,
+    /// Dropout after the embeddings, in [0, 1).
+    pub embedding_dropout: f64,
+    /// Dropout after attention and after the second map, in [0, 1).
+    pub hidden_dropout: f64,
+    /// Dropout on attention's probabilities, in [0, 1).
+    pub attention_dropout: f64,
+    /// Whether the embeddings are the language-model head too.
+    pub tied: bool,
+    /// Standard deviation of new weights.
+    pub initializer_range: f64,
+}
+
+/// How a token knows where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Positions {
+    /// A learned table of `max_positions` rows.
+    Learned,
+    /// Rotary (Su et al. 2021).
+    Rotary(Rotary),
+}
+
+/// Settings of rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotary {
+    /// Base of the wavelengths.
+    pub theta: f64,
+    /// Columns of each head that turn; the others stay. Even.
+    pub width: usize,
+    /// How a longer context was made of a shorter one.
+    pub scaling: RotaryScaling,
+}
+
+/// How rotary wavelengths were stretched for a longer context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RotaryScaling {
+    /// Not at all.
+    None,
+    /// Positions divided by a factor.
+    Linear(f64),
+    /// Long wavelengths divided by a factor, short ones left, a slope between (Llama 3.1).
+    Llama3 {
+        /// What long wavelengths are divided by.
+        factor: f64,
+        /// Wavelengths above `original / low` are long.
+        low: f64,
+        /// Wavelengths below `original / high` are short.
+        high: f64,
+        /// The context before.
+        original: f64,
+    },
+}
+
+impl Rotary {
+    /// The angle of each pair of columns at position 1, `[width / 2]`; f32 as transformers computes them.
+    fn frequencies(&self) -> Vec<f32> {
+        let pairs = 0..self.width / 2;
+        let frequency = |pair: usize| {
+            let exponent = (2 * pair) as f32 / self.width as f32;
+            let frequency = 1.0 / (self.theta as f32).powf(exponent);
+            match self.scaling {
+                RotaryScaling::None => frequency,
+                RotaryScaling::Linear(factor) => frequency / factor as f32,
+                RotaryScaling::Llama3 {
+                    factor,
+                    low,
+                    high,
+                    original,
+                } => {
+                    let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
+                    if wavelength > original / low {
+                        return frequency / factor as f32;
+                    }
+                    if wavelength < original / high {
+                        return frequency;
+                    }
+                    let share = (original / wavelength - low) / (high - low);
+                    let frequency = f64::from(frequency);
+                    ((1.0 - share) * frequency / factor + share * frequency) as f32
+                }
+            }
+        };
+        pairs.map(frequency).collect()
+    }
+
+    /// Cosines and sines of the angles of positions `[T]`: `[T, width / 2]` each.
+    fn angles<B: Backend>(&self, positions: &[usize], device: &B::Device) -> Angles<B> {
+        let frequencies = self.frequencies();
+        let table = |of: fn(f64) -> f64| {
+            let rows = positions.iter().flat_map(|&position| {
+                let angles = frequencies.iter();
+                angles.map(move |frequency| of(f64::from(position as f32 * frequency)) as f32)
+            });
+            let data = TensorData::new(rows.collect(), [positions.len(), frequencies.len()]);
+            Tensor::from_data(data, device)
+        };
+        Angles {
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+        }
+    }
+}
+
+/// Cosines and sines `[T, K / 2]`.
+struct Angles<B: Backend> {
+    cos: Tensor<B, 2>,
+    sin: Tensor<B, 2>,
+}
+
+/// The norm in front of a block.
+#[derive(Module, Debug)]
+pub enum Norm<B: Backend> {
+    /// Root mean square.
+    Rms(RmsNorm<B>),
+    /// Mean and variance.
+    Layer(LayerNorm<B>),
+}
+
+impl<B: Backend> Norm<B> {
+    fn new(config: &DecoderConfig, width: usize, device: &B::Device) -> Self {
+        match config.rms_norm {
+            true => Self::Rms(RmsNorm::new(width, config.norm_eps, device)),
+            false => Self::Layer(LayerNorm::new(width, config.norm_eps, device)),
+        }
+    }
+}
+
+impl<B: TuneBackend> Norm<B> {
+    /// `x [T, D]` -> `[T, D]`.
+    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self {
+            Self::Rms(norm) => norm.forward(x),
+            Self::Layer(norm) => norm.forward(x),
+        }
+    }
+
+    /// Of each head of `x [T, H K]` by itself.
+    fn forward_heads(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 2> {
+        let [tokens, width] = x.dims();
+        let rows = x.reshape([tokens * heads, width / heads]);
+        self.forward(rows).reshape([tokens, width])
+    }
+}
+
+/// One block: self-attention, then the wide map and back, each behind its norm and beside its residual.
+#[derive(Module, Debug)]
+pub struct DecoderLayer<B: Backend> {
+    attention_norm: Norm<B>,
+    query: Option<Linear<B>>,
+    key: Option<Linear<B>>,
+    value: Option<Linear<B>>,
+    qkv: Option<Linear<B>>,
+    query_norm: Option<Norm<B>>,
+    key_norm: Option<Norm<B>>,
+    attention_output: Linear<B>,
+    mlp_norm: Norm<B>,
+    gate: Option<Linear<B>>,
+    up: Option<Linear<B>>,
+    gate_up: Option<Linear<B>>,
+    down: Linear<B>,
+    heads: usize,
+    kv_heads: usize,
+    head_width: usize,
+    attention_dropout: f64,
+    hidden_dropout: f64,
+    rotates: bool,
+    #[module(skip)]
+    window: Option<usize>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// Embeddings, blocks and a last norm.
+#[derive(Module, Debug)]
+pub struct Decoder<B: Backend> {
+    embeddings: Embedding<B>,
+    positions: Option<Embedding<B>>,
+    layers: Vec<DecoderLayer<B>>,
+    norm: Norm<B>,
+    embedding_dropout: f64,
+    #[module(skip)]
+    rotary: Option<Rotary>,
+}
+
+adapter_slots!(DecoderLayer {
+    query,
+    key,
+    value,
+    qkv,
+    attention_output,
+    gate,
+    up,
+    gate_up,
+    down
+});
+adapter_slots!(Decoder { layers });
+
+impl<B: Backend> Decoder<B> {
+    /// New parameters: norms 1, biases 0, the rest normal, each from a stream of its published name; `names` takes paths
+    /// below `root`.
+    pub fn init(
+        config: &DecoderConfig,
+        root: &str,
+        names: NameMap,
+        seed: u64,
+        device: &B::Device,
+    ) -> Self {
+        let (width, std) = (config.hidden_size, config.initializer_range);
+        let key = |path: &str| rng::named(seed, &names.published(&format!("{root}.{path}")));
+        let norm = |width| Norm::new(config, width, device);
+        let table = |path: &str, rows| Embedding::normal(key(path), rows, width, std, device);
+        let (queries, keys) = (
+            config.heads * config.head_width,
+            config.kv_heads * config.head_width,
+        );
+        let wide = config.intermediate_size;
+        let layer = |i: usize| {
+            let linear = |name: &str, inputs, outputs, bias: bool| {
+                let key = key(&format!("layers.{i}.{name}"));
+                let mut linear = Linear::normal(key, inputs, outputs, std, device);
+                if !bias {
+                    linear.bias = None;
+                }
+                linear
+            };
+            let apart = |name: &str, outputs| {
+                (!config.joined_qkv).then(|| linear(name, width, outputs, config.qkv_bias))
+            };
+            let (gate, up) = (
+                config.gated && !config.joined_gate,
+                !(config.gated && config.joined_gate),
+            );
+            let mlp = |name: &str, outputs| linear(name, width, outputs, config.mlp_bias);
+            let head_norm = || config.qk_norm.then(|| norm(config.head_width));
+            DecoderLayer {
+                attention_norm: norm(width),
+                query: apart("query", queries),
+                key: apart("key", keys),
+                value: apart("value", keys),
+                qkv: (config.joined_qkv)
+                    .then(|| linear("qkv", width, queries + 2 * keys, config.qkv_bias)),
+                query_norm: head_norm(),
+                key_norm: head_norm(),
+                attention_output: linear("attention_output", queries, width, config.output_bias),
+                mlp_norm: norm(width),
+                gate: gate.then(|| mlp("gate", wide)),
+                up: up.then(|| mlp("up", wide)),
+                gate_up: (!up).then(|| mlp("gate_up", 2 * wide)),
+                down: linear("down", wide, width, config.mlp_bias),
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                head_width: config.head_width,
+                attention_dropout: config.attention_dropout,
+                hidden_dropout: config.hidden_dropout,
+                rotates: config.rotates.get(i).copied().unwrap_or(true),
+                window: config.windows.get(i).copied().flatten(),
+                activation: config.activation,
+            }
+        };
+        let (positions, rotary) = match &config.positions {
+            Positions::Learned => (Some(table("positions", config.max_positions)), None),
+            Positions::Rotary(rotary) => (None, Some(*rotary)),
+        };
+        Self {
+            embeddings: table("embeddings", config.vocab_size),
+            positions,
+            layers: (0..config.layers).map(layer).collect(),
+            norm: norm(width),
+            embedding_dropout: config.embedding_dropout,
+            rotary,
+        }
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The table of embeddings `[V, D]`.
+    pub(crate) fn table(&self) -> Tensor<B, 2> {
+        self.embeddings.weight.val()
+    }
+
+    /// Sets the rate of every dropout, in [0, 1).
+    #[must_use]
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        self.embedding_dropout = rate;
+        for layer in &mut self.layers {
+            layer.attention_dropout = rate;
+            layer.hidden_dropout = rate;
+        }
+        self
+    }
+}
+
+/// Keys and values of the tokens so far, of several sequences, each layer's `[T, H_kv K]`.
+#[derive(Debug, Clone)]
+pub struct KvCache<B: Backend> {
+    layers: Vec<(Tensor<B, 2>, Tensor<B, 2>)>,
+    lengths: Vec<usize>,
+}
+
+impl<B: Backend> KvCache<B> {
+    /// For so many sequences, nothing read yet.
+    #[must_use]
+    pub fn new(sequences: usize) -> Self {
+        Self {
+            layers: Vec::new(),
+            lengths: vec![0; sequences],
+        }
+    }
+
+    /// Tokens read of each sequence.
+    #[must_use]
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Keeps these sequences, in this order, and forgets the others.
+    pub fn keep(&mut self, sequences: &[usize]) {
+        let offsets = Sequences::from_lengths(&self.lengths);
+        let ranges: Vec<_> = offsets.ranges().collect();
+        let rows: Vec<i32> = sequences
+            .iter()
+            .flat_map(|&s| ranges[s].clone().map(|row| row as i32))
+            .collect();
+        for (keys, values) in &mut self.layers {
+            let rows: Tensor<B, 1, Int> =
+                Tensor::from_data(TensorData::from(rows.as_slice()), &keys.device());
+            *keys = keys.clone().select(0, rows.clone());
+            *values = values.clone().select(0, rows);
+        }
+        self.lengths = sequences.iter().map(|&s| self.lengths[s]).collect();
+    }
+}
+
+/// What a cache grows by in one pass.
+struct Growth<B: Backend> {
+    /// All tokens, old and new.
+    sequences: Sequences,
+    /// The places of all tokens among old ones followed by new ones; `None` where they follow in order.
+    order: Option<Tensor<B, 1, Int>>,
+}
+
+impl<B: Backend> Growth<B> {
+    fn new(cache: &KvCache<B>, new: &Sequences, device: &B::Device) -> Self {
+        let old = Sequences::from_lengths(&cache.lengths);
+        let lengths: Vec<usize> = (old.ranges().zip(new.ranges()))
+            .map(|(old, new)| old.len() + new.len())
+            .collect();
+        let sequences = Sequences::from_lengths(&lengths);
+        let in_order = old.count() < 2 || old.tokens() == 0;
+        let order = (!in_order).then(|| {
+            let places: Vec<i32> = (old.ranges().zip(new.ranges()))
+                .flat_map(|(before, after)| {
+                    let after = after.map(|row| old.tokens() + row);
+                    before.chain(after).map(|row| row as i32)
+                })
+                .collect();
+            Tensor::from_data(TensorData::from(places.as_slice()), device)
+        });
+        Self { sequences, order }
+    }
+
+    /// `old` and `new` rows as one.
+    fn join(&self, old: Option<Tensor<B, 2>>, new: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Some(old) = old else { return new };
+        let rows = Tensor::cat(vec![old, new], 0);
+        match &self.order {
+            None => rows,
+            Some(order) => rows.select(0, order.clone()),
+        }
+    }
+}
+
+impl<B: TuneBackend> DecoderLayer<B> {
+    /// Queries, keys and values of `x [T, D]`, normed and turned.
+    fn project(&self, x: Tensor<B, 2>, angles: Option<&Angles<B>>, pass: Pass) -> [Tensor<B, 2>; 3] {
+        let (queries, keys) = (
+            self.heads * self.head_width,
+            self.kv_heads * self.head_width,
+        );
+        let [q, k, v] = match (&self.qkv, &self.query, &self.key, &self.value) {
+            (None, Some(query), Some(key), Some(value)) => [
+                query.forward(x.clone(), pass.child(1)),
+                key.forward(x.clone(), pass.child(2)),
+                value.forward(x, pass.child(3)),
+            ],
+            (Some(qkv), ..) => {
+                let joined = qkv.forward(x, pass.child(1));
+                [
+                    joined.clone().narrow(1, 0, queries),
+                    joined.clone().narrow(1, queries, keys),
+                    joined.narrow(1, queries + keys, keys),
+                ]
+            }
+            _ => unreachable!("a layer has one map or three"),
+        };
+        let normed = |x, norm: &Option<Norm<B>>, heads| match norm {
+            Some(norm) => norm.forward_heads(x, heads),
+            None => x,
+        };
+        let (q, k) = (
+            normed(q, &self.query_norm, self.heads),
+            normed(k, &self.key_norm, self.kv_heads),
+        );
+        match angles.filter(|_| self.rotates) {
+            None => [q, k, v],
+            Some(angles) => {
+                let turned =
+                    |x, heads| ops::rotary(x, angles.cos.clone(), angles.sin.clone(), heads);
+                [turned(q, self.heads), turned(k, self.kv_heads), v]
+            }
+        }
+    }
+
+    /// `x [T, D]` -> `[T, D]`. With a cache, new tokens also see what it holds of this layer, and are added to it.
+    fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        angles: Option<&Angles<B>>,
+        sequences: &Sequences,
+        cached: Option<(&mut KvCache<B>, &Growth<B>, usize)>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        let pass = within(self, pass);
+        let config = AttentionConfig {
+            kv_heads: self.kv_heads,
+            causal: true,
+            window: self.window,
+            dropout: pass.child(0).dropout(self.attention_dropout),
+            ..AttentionConfig::new(self.heads)
+        };
+        let [q, k, v] = self.project(self.attention_norm.forward(x.clone()), angles, pass);
+        let context = match cached {
+            None => ops::attention(q, k, v, (sequences, sequences), config),
+            Some((cache, growth, layer)) => {
+                let old = cache.layers.get(layer).cloned().unzip();
+                let (k, v) = (growth.join(old.0, k), growth.join(old.1, v));
+                match cache.layers.get_mut(layer) {
+                    Some(held) => *held = (k.clone(), v.clone()),
+                    None => cache.layers.push((k.clone(), v.clone())),
+                }
+                ops::attention(q, k, v, (sequences, &growth.sequences), config)
+            }
+        };
+        let attended = pass.child(4);
+        let y = self.attention_output.forward(context, attended.child(0));
+        let x = x + ops::dropout(y, self.hidden_dropout, attended.child(1));
+
+        let y = self.mlp_norm.forward(x.clone());
+        let narrowed = pass.child(7);
+        let y = self.mlp(y, pass, narrowed.child(0));
+        x + ops::dropout(y, self.hidden_dropout, narrowed.child(1))
+    }
+
+    /// The wide map and back.
+    fn mlp(&self, x: Tensor<B, 2>, wide: Pass, narrow: Pass) -> Tensor<B, 2> {
+        let (gate, up) = match (&self.gate, &self.up, &self.gate_up) {
+            (Some(gate), Some(up), _) => (
+                gate.forward(x.clone(), wide.child(5)),
+                up.forward(x, wide.child(6)),
+            ),
+            (None, Some(up), _) => {
+                let up = up.forward(x, wide.child(6));
+                return match self.activation {
+                    Activation::Gelu(kind) => self.down.forward_gelu(up, kind, narrow),
+                    Activation::Relu => self.down.forward(activation::relu(up), narrow),
+                    Activation::Silu => self.down.forward(activation::silu(up), narrow),
+                };
+            }
+            (_, _, Some(gate_up)) => {
+                let joined = gate_up.forward(x, wide.child(5));
+                let half = joined.dims()[1] / 2;
+                (
+                    joined.clone().narrow(1, 0, half),
+                    joined.narrow(1, half, half),
+                )
+            }
+            _ => unreachable!("a layer has a wide map"),
+        };
+        let gated = match self.activation {
+            Activation::Silu => ops::gated(gate, up, Gate::Silu),
+            Activation::Gelu(kind) => ops::gated(gate, up, Gate::Gelu(kind)),
+            Activation::Relu => activation::relu(gate) * up,
+        };
+        self.down.forward(gated, narrow)
+    }
+}
+
+impl<B: TuneBackend> Decoder<B> {
+    /// Hidden states `[T, D]` of packed texts, behind the last norm.
+    pub fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
+        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
+        let angles = self.angles(&positions, input);
+        let mut x = self.embed(input, input.positions.clone(), pass.child(0));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let pass = pass.child(1 + i as u64);
+            x = layer.forward(x, angles.as_ref(), &input.sequences, None, pass);
+        }
+        self.norm.forward(x)
+    }
+
+    /// Hidden states after the embeddings, after each layer, and behind the last norm, as in evaluation.
+    pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
+        let pass = Pass::evaluation();
+        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
+        let angles = self.angles(&positions, input);
+        let mut states = vec![self.embed(input, input.positions.clone(), pass)];
+        for (i, layer) in self.layers.iter().enumerate() {
+            let x = states[i].clone();
+            states.push(layer.forward(x, angles.as_ref(), &input.sequences, None, pass));
+        }
+        // As transformers counts them, the last layer's are given behind the norm.
+        if let Some(last) = states.last_mut() {
+            *last = self.norm.forward(last.clone());
+        }
+        states
+    }
+
+    /// Hidden states `[T, D]` of new tokens, some for each sequence of the cache (none for some), which the cache keeps.
+    ///
+    /// # Panics
+    /// If the input has another number of sequences than the cache.
+    pub fn extend(&self, input: &TextInput<B>, cache: &mut KvCache<B>) -> Tensor<B, 2> {
+        assert_eq!(
+            input.sequences.count(),
+            cache.lengths.len(),
+            "new tokens for each sequence of the cache"
+        );
+        let pass = Pass::evaluation();
+        let device = input.ids.device();
+        let positions: Vec<usize> = (cache.lengths.iter().zip(input.sequences.ranges()))
+            .flat_map(|(&read, new)| read..read + new.len())
+            .collect();
+        let angles = self.angles(&positions, input);
+        let rows: Vec<i32> = positions.iter().map(|&p| p as i32).collect();
+        let rows = Tensor::from_data(TensorData::from(rows.as_slice()), &device);
+        let growth = Growth::new(cache, &input.sequences, &device);
+        let mut x = self.embed(input, rows, pass);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let cached = Some((&mut *cache, &growth, i));
+            x = layer.forward(x, angles.as_ref(), &input.sequences, cached, pass);
+        }
+        cache.lengths = growth.sequences.ranges().map(|range| range.len()).collect();
+        self.norm.forward(x)
+    }
+
+    fn angles(&self, positions: &[usize], input: &TextInput<B>) -> Option<Angles<B>> {
+        let rotary = self.rotary?;
+        Some(rotary.angles(positions, &input.ids.device()))
+    }
+
+    fn embed(
+        &self,
+        input: &TextInput<B>,
+        positions: Tensor<B, 1, Int>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        let x = self.embeddings.forward(input.ids.clone());
+        let x = match &self.positions {
+            Some(table) => table.add_to(x, positions),
+            None => x,
+        };
+        ops::dropout(x, self.embedding_dropout, pass)
+    }
+}

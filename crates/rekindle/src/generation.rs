@@ -1,0 +1,381 @@
+//! Answers in words: a language model read from left to right, several conversations at once, with its keys and values kept.
+
+use crate::{
+    Error, Observer,
+    backend::{OnBackend, on_device},
+    config::Device,
+    located::{Located, locate},
+    task::Kind,
+};
+use burn::tensor::{
+    Int, Tensor,
+    backend::{AutodiffBackend, BackendTypes},
+};
+use rekindle_base::rng;
+use rekindle_data::chat::{ChatEncoder, Message, StreamDecoder};
+use rekindle_models::{KvCache, Model, TextInput};
+use rekindle_nn::{Sequences, TuneAutodiff, TuneBackend, host};
+use std::{collections::HashSet, path::Path};
+
+/// How the next token is chosen. The default takes the most probable one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// At most so many new tokens.
+    pub max_new_tokens: usize,
+    /// What logits are divided by; 0 takes the most probable token.
+    pub temperature: f64,
+    /// Only so many of the most probable tokens; 0 for all.
+    pub top_k: usize,
+    /// Only the most probable tokens that together reach this probability, in (0, 1].
+    pub top_p: f64,
+    /// Only tokens with at least this share of the most probable one's probability, in [0, 1].
+    pub min_p: f64,
+    /// What logits of tokens that were there are divided by (multiplied where negative); 1 for no penalty.
+    pub repetition_penalty: f64,
+    /// Seed of the choices.
+    pub seed: u64,
+    /// Texts that end an answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 42,
+            stop: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// The next token after `seen`, by its logits `[V]`; `stream` is which answer this is.
+    fn choose(&self, logits: &mut [f32], seen: &[u32], stream: u64) -> u32 {
+        if self.repetition_penalty != 1.0 {
+            let penalty = self.repetition_penalty as f32;
+            for &token in seen.iter().collect::<HashSet<_>>() {
+                if let Some(logit) = logits.get_mut(token as usize) {
+                    *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                }
+            }
+        }
+        if self.temperature <= 0.0 {
+            return crate::evaluation::argmax(logits) as u32;
+        }
+        let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&l| f64::from(l) / self.temperature)).collect();
+        // Of equal logits the first token comes first, so that a choice depends on nothing else.
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if self.top_k > 0 {
+            kept.truncate(self.top_k);
+        }
+        let largest = kept.first().map_or(0.0, |(_, logit)| *logit);
+        for (_, logit) in &mut kept {
+            *logit = (*logit - largest).exp();
+        }
+        let sum: f64 = kept.iter().map(|(_, p)| p).sum();
+        let mut before = 0.0;
+        let nucleus = kept.iter().take_while(|(_, p)| {
+            let inside = before < self.top_p * sum;
+            before += p;
+            inside
+        });
+        let n = nucleus.count().max(1);
+        kept.truncate(n);
+        kept.retain(|(_, p)| *p >= self.min_p);
+        let sum: f64 = kept.iter().map(|(_, p)| p).sum();
+        let mut left = sum * rng::uniform(rng::child(self.seed, stream), seen.len() as u64);
+        for (token, p) in &kept {
+            left -= p;
+            if left < 0.0 {
+                return *token;
+            }
+        }
+        kept.last().map_or(0, |(token, _)| *token)
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was said.
+    pub text: String,
+    /// Its tokens, the one that ended it included.
+    pub tokens: Vec<u32>,
+    /// Whether it ended by itself rather than at the most tokens.
+    pub finished: bool,
+}
+
+/// A language model with its tokenizer, on a device.
+pub struct Generator {
+    model: Box<dyn Decode>,
+    encoder: ChatEncoder,
+    /// The longest sequence.
+    positions: usize,
+}
+
+/// A model of any backend.
+trait Decode {
+    fn begin(&self, sequences: usize) -> Box<dyn Session + '_>;
+}
+
+/// Sequences that are being read.
+trait Session {
+    /// Reads new tokens of each sequence; logits `[V]` of what follows each.
+    fn read(&mut self, new: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error>;
+    /// Keeps these sequences and forgets the others.
+    fn keep(&mut self, sequences: &[usize]);
+}
+
+struct OnDevice<B: TuneBackend> {
+    model: Model<B>,
+    device: B::Device,
+}
+
+struct Reading<'a, B: TuneBackend> {
+    on: &'a OnDevice<B>,
+    cache: KvCache<B>,
+}
+
+impl<B: TuneBackend> Decode for OnDevice<B> {
+    fn begin(&self, sequences: usize) -> Box<dyn Session + '_> {
+        Box::new(Reading {
+            on: self,
+            cache: KvCache::new(sequences),
+        })
+    }
+}
+
+impl<B: TuneBackend> Session for Reading<'_, B> {
+    fn read(&mut self, new: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error> {
+        let OnDevice { model, device } = self.on;
+        let decoder = model.backbone().decoder();
+        let decoder = decoder.ok_or_else(|| Error::Internal("no language model".into()))?;
+        let lengths: Vec<usize> = new.iter().map(Vec::len).collect();
+        let ids: Vec<i32> = new.iter().flatten().map(|&id| id as i32).collect();
+        let types = vec![0; ids.len()];
+        let sequences = Sequences::from_lengths(&lengths);
+        let lasts: Vec<i32> = sequences.ranges().map(|r| r.end as i32 - 1).collect();
+        let input = TextInput::<B>::new(ids, types, sequences, device);
+        let states = decoder.extend(&input, &mut self.cache);
+        let lasts: Tensor<B, 1, Int> = Tensor::from_data(lasts.as_slice(), device);
+        let logits = model.vocabulary_logits(states.select(0, lasts));
+        let width = logits.dims()[1];
+        let values = host::values(logits)?;
+        Ok(values.chunks(width).map(<[f32]>::to_vec).collect())
+    }
+
+    fn keep(&mut self, sequences: &[usize]) {
+        self.cache.keep(sequences);
+    }
+}
+
+struct Load<'a>(&'a Located);
+
+impl OnBackend for Load<'_> {
+    type Output = Box<dyn Decode>;
+
+    fn run<B: TuneAutodiff>(
+        self,
+        device: &<B as BackendTypes>::Device,
+    ) -> Result<Self::Output, Error> {
+        let model = self
+            .0
+            .load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let device = device.clone();
+        Ok(Box::new(OnDevice { model, device }))
+    }
+}
+
+/// An answer in the making.
+struct Open<'a> {
+    /// Which prompt it answers.
+    prompt: usize,
+    /// Prompt and answer so far.
+    tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    asked: usize,
+    text: String,
+    decoder: StreamDecoder<'a>,
+}
+
+impl Generator {
+    /// Loads a run directory, a model directory, an adapter directory or a hub name.
+    ///
+    /// # Errors
+    /// When something is missing or does not fit, or the model is no language model.
+    pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
+        let located = locate(path, observer)?;
+        if located.task.kind() != Kind::Generation {
+            return Err(Error::Setting {
+                reason: format!("this model was tuned for the task \"{}\", not to write", located.task),
+                hint: "ask it with rekindle predict, or name a language model".into(),
+            });
+        }
+        let limits = located.pretrained.config().text.as_ref();
+        let positions = limits.map_or(usize::MAX, |limits| limits.positions);
+        let vocabulary = limits.map_or(usize::MAX, |limits| limits.vocab_size);
+        let encoder = ChatEncoder::from_dir(&located.tokenizer)?;
+        encoder.check_model(vocabulary)?;
+        Ok(Self {
+            model: on_device(device, Load(&located))?,
+            encoder,
+            positions,
+        })
+    }
+
+    /// The tokenizer and template.
+    #[must_use]
+    pub fn encoder(&self) -> &ChatEncoder {
+        &self.encoder
+    }
+
+    /// Continues conversations with the assistant's answers, one each, in their order.
+    ///
+    /// # Errors
+    /// When a conversation cannot be rendered or is longer than the model reads.
+    pub fn chat(
+        &self,
+        conversations: &[Vec<Message>],
+        sampling: &Sampling,
+        said: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Answer>, Error> {
+        let prompts = conversations.iter().map(|turns| self.encoder.prompt(turns));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        self.continue_tokens(prompts, sampling, said)
+    }
+
+    /// Continues texts as they stand, without a template.
+    ///
+    /// # Errors
+    /// When a text cannot be encoded or is longer than the model reads.
+    pub fn continue_texts<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        sampling: &Sampling,
+        said: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Answer>, Error> {
+        let prompts = texts.iter().map(|text| self.encoder.encode_text(text.as_ref()));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        self.continue_tokens(prompts, sampling, said)
+    }
+
+    /// Continues prompts of tokens. `said` hears of each piece of each answer as soon as it is whole characters.
+    ///
+    /// # Errors
+    /// A prompt of no token, or of as many as the model reads.
+    pub fn continue_tokens(
+        &self,
+        prompts: Vec<Vec<u32>>,
+        sampling: &Sampling,
+        said: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Answer>, Error> {
+        for (i, prompt) in prompts.iter().enumerate() {
+            if prompt.is_empty() || prompt.len() >= self.positions {
+                return Err(Error::Setting {
+                    reason: format!(
+                        "prompt {} has {} tokens; the model reads 1 to {}, its answer included",
+                        i + 1,
+                        prompt.len(),
+                        self.positions
+                    ),
+                    hint: "shorten it".into(),
+                });
+            }
+        }
+        let stops: HashSet<u32> = self.encoder.stop_ids().iter().copied().collect();
+        let mut answers: Vec<Option<Answer>> = prompts.iter().map(|_| None).collect();
+        let mut open: Vec<Open<'_>> = Vec::new();
+        for (prompt, tokens) in prompts.into_iter().enumerate() {
+            open.push(Open {
+                prompt,
+                asked: tokens.len(),
+                tokens,
+                text: String::new(),
+                decoder: self.encoder.stream(),
+            });
+        }
+        if sampling.max_new_tokens == 0 {
+            open.clear();
+        }
+        let mut session = self.model.begin(open.len());
+        let mut new: Vec<Vec<u32>> = open.iter().map(|answer| answer.tokens.clone()).collect();
+        while !open.is_empty() {
+            let mut logits = session.read(&new)?;
+            let mut going = Vec::new();
+            new.clear();
+            for (i, (answer, logits)) in open.iter_mut().zip(&mut logits).enumerate() {
+                let token = sampling.choose(logits, &answer.tokens, answer.prompt as u64);
+                let ended = answer.take(token, &stops, sampling, said)?;
+                let full = answer.tokens.len() - answer.asked >= sampling.max_new_tokens
+                    || answer.tokens.len() >= self.positions;
+                if ended || full {
+                    if !ended {
+                        let rest = answer.decoder.finish();
+                        answer.text.push_str(&rest);
+                        said(answer.prompt, &rest);
+                    }
+                    answers[answer.prompt] = Some(Answer {
+                        text: std::mem::take(&mut answer.text),
+                        tokens: answer.tokens[answer.asked..].to_vec(),
+                        finished: ended,
+                    });
+                } else {
+                    going.push(i);
+                    new.push(vec![token]);
+                }
+            }
+            if going.len() < open.len() {
+                session.keep(&going);
+                let mut i = 0;
+                open.retain(|_| {
+                    i += 1;
+                    going.contains(&(i - 1))
+                });
+            }
+        }
+        let nothing = || Answer {
+            text: String::new(),
+            tokens: Vec::new(),
+            finished: false,
+        };
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(nothing)).collect())
+    }
+}
+
+impl Open<'_> {
+    /// Adds a token; whether the answer ends with it.
+    fn take(
+        &mut self,
+        token: u32,
+        stops: &HashSet<u32>,
+        sampling: &Sampling,
+        said: &mut dyn FnMut(usize, &str),
+    ) -> Result<bool, Error> {
+        self.tokens.push(token);
+        if stops.contains(&token) {
+            let rest = self.decoder.finish();
+            self.text.push_str(&rest);
+            said(self.prompt, &rest);
+            return Ok(true);
+        }
+        let piece = self.decoder.push(token)?;
+        // A stop text may begin in what was said already, which is then not taken back.
+        self.text.push_str(&piece);
+        let found = sampling.stop.iter().filter(|stop| !stop.is_empty());
+        let at = found.filter_map(|stop| self.text.find(stop.as_str())).min();
+        match at {
+            None => said(self.prompt, &piece),
+            Some(at) => {
+                let before = self.text.len() - piece.len();
+                said(self.prompt, self.text.get(before..at).unwrap_or_default());
+                self.text.truncate(at);
+            }
+        }
+        Ok(at.is_some())
+    }
+}
