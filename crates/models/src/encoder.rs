@@ -234,9 +234,8 @@ impl<B: TuneBackend> Layer<B> {
             }
         };
         let config = AttentionConfig {
-            heads: self.heads,
-            causal: false,
             dropout: pass.child(0).dropout(self.attention_dropout),
+            ..AttentionConfig::new(self.heads)
         };
         let q = self.query.forward(residual.clone(), pass.child(1));
         let k = self.key.forward(x.clone(), pass.child(2));
