@@ -143,9 +143,8 @@ fn text(c: &mut Criterion) {
     let sequences = Sequences::from_lengths(&[128; 32]);
     for dropout in [None, Some(Dropout { key: 1, rate: 0.1 })] {
         let config = AttentionConfig {
-            heads: 12,
-            causal: false,
             dropout,
+            ..AttentionConfig::new(12)
         };
         let name = match dropout {
             None => "attention",

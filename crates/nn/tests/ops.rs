@@ -8,8 +8,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rekindle_base::rng::{self, Row, drop_threshold};
 use rekindle_nn::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
-    Rectify, Window,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind,
+    Precision, Rectify, Window,
 };
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
 
@@ -300,38 +300,47 @@ fn layer_norm() {
 
 fn attention_reference(
     t: &[Vec<f64>],
-    width: usize,
+    head_width: usize,
     (queries, keys): (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> Vec<f64> {
-    let head_width = width / config.heads;
-    let mut output = vec![0.0; queries.tokens() * width];
+    let AttentionConfig {
+        heads, kv_heads, ..
+    } = config;
+    let mut output = vec![0.0; queries.tokens() * heads * head_width];
     for (range, keys) in queries.ranges().zip(keys.ranges()) {
         for token in range.clone() {
-            for h in 0..config.heads {
-                let at = |token: usize, i: usize| token * width + h * head_width + i;
-                // The last query sees all, the one before it all but the last key.
+            for h in 0..heads {
+                let at = |token: usize, i: usize| (token * heads + h) * head_width + i;
+                let at_key =
+                    |key: usize, i: usize| (key * kv_heads + h * kv_heads / heads) * head_width + i;
+                // The last query sees the last key, the one before it all but the last.
                 let hidden = match config.causal {
                     true => range.end - 1 - token,
                     false => 0,
                 };
                 let seen = keys.start..(keys.end.saturating_sub(hidden)).max(keys.start);
+                let window = config.window.unwrap_or(usize::MAX);
+                let seen = seen.end.saturating_sub(window).max(seen.start)..seen.end;
+                let scale = config
+                    .scale
+                    .unwrap_or_else(|| 1.0 / (head_width as f64).sqrt());
                 let score = |key: usize| -> f64 {
                     (0..head_width)
-                        .map(|i| t[0][at(token, i)] * t[1][at(key, i)])
+                        .map(|i| t[0][at(token, i)] * t[1][at_key(key, i)])
                         .sum::<f64>()
-                        / (head_width as f64).sqrt()
+                        * scale
                 };
                 let exponentials: Vec<f64> = seen.clone().map(|key| score(key).exp()).collect();
                 let sum: f64 = exponentials.iter().sum();
                 for (key, e) in seen.zip(&exponentials) {
                     let keep = config.dropout.map_or(1.0, |d| {
-                        let row = Row::new(d.key, (token * config.heads + h) as u64);
+                        let row = Row::new(d.key, (token * heads + h) as u64);
                         let dropped = row.bits((key - keys.start) as u32) < drop_threshold(d.rate);
                         if dropped { 0.0 } else { 1.0 / (1.0 - d.rate) }
                     });
                     for i in 0..head_width {
-                        output[at(token, i)] += keep * e / sum * t[2][at(key, i)];
+                        output[at(token, i)] += keep * e / sum * t[2][at_key(key, i)];
                     }
                 }
             }
@@ -340,32 +349,39 @@ fn attention_reference(
     output
 }
 
-/// Holds attention against its reference, queries and keys of these lengths.
-fn check_attention(lengths: [&[usize]; 2], (heads, head_width): (usize, usize), rate: f64) {
+/// Holds attention against its reference, queries and keys of these lengths, heads of `head_width`.
+fn check_attention_of(lengths: [&[usize]; 2], head_width: usize, config: AttentionConfig) {
     let [queries, keys] = lengths.map(Sequences::from_lengths);
+    let key_shape = [keys.tokens(), config.kv_heads * head_width];
+    let shapes = [
+        [queries.tokens(), config.heads * head_width],
+        key_shape,
+        key_shape,
+    ];
+    let inputs: Vec<_> = (8..)
+        .zip(shapes)
+        .map(|(key, [tokens, width])| values(key, tokens * width, 1.5))
+        .collect();
+    check(
+        &format!("attention {lengths:?}, heads of {head_width}, {config:?}"),
+        &inputs,
+        |t| {
+            let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shapes[i]));
+            ops::attention(q, k, v, (&queries, &keys), config).reshape([-1])
+        },
+        |t| attention_reference(t, head_width, (&queries, &keys), config),
+    );
+}
+
+/// As [`check_attention_of`], with a causal mask and without.
+fn check_attention(lengths: [&[usize]; 2], (heads, head_width): (usize, usize), rate: f64) {
     for causal in [false, true] {
         let config = AttentionConfig {
-            heads,
             causal,
             dropout: (rate > 0.0).then_some(Dropout { key: 99, rate }),
+            ..AttentionConfig::new(heads)
         };
-        let width = heads * head_width;
-        let shapes = [&queries, &keys, &keys].map(|s| [s.tokens(), width]);
-        let inputs: Vec<_> = (8..)
-            .zip(shapes)
-            .map(|(key, [tokens, _])| values(key, tokens * width, 1.5))
-            .collect();
-        check(
-            &format!(
-                "attention {lengths:?} x {heads} heads of {head_width}, causal {causal}, dropout {rate}"
-            ),
-            &inputs,
-            |t| {
-                let [q, k, v] = [0, 1, 2].map(|i| t[i].clone().reshape(shapes[i]));
-                ops::attention(q, k, v, (&queries, &keys), config).reshape([-1])
-            },
-            |t| attention_reference(t, width, (&queries, &keys), config),
-        );
+        check_attention_of(lengths, head_width, config);
     }
 }
 
@@ -400,6 +416,256 @@ fn attention_of_some_queries_to_other_keys() {
 fn attention_longer_than_a_block_of_queries() {
     check_attention([&[2, 300]; 2], (1, 3), 0.1);
     check_attention([&[140, 3], &[150, 3]], (1, 3), 0.1);
+}
+
+#[test]
+fn attention_of_grouped_heads_in_a_window() {
+    for (queries, keys) in [
+        (&[3, 1, 17, 0][..], &[3, 1, 17, 2][..]),
+        (&[1, 1], &[129, 3]),
+        (&[4, 9], &[2, 30]),
+        (&[150, 2], &[150, 2]),
+        (&[70], &[140]),
+    ] {
+        for (heads, kv_heads) in [(3, 1), (6, 2), (2, 2)] {
+            for window in [None, Some(1), Some(5), Some(64), Some(100)] {
+                for rate in [0.0, 0.2] {
+                    let config = AttentionConfig {
+                        kv_heads,
+                        causal: true,
+                        window,
+                        scale: Some(0.3),
+                        dropout: (rate > 0.0).then_some(Dropout { key: 98, rate }),
+                        ..AttentionConfig::new(heads)
+                    };
+                    check_attention_of([queries, keys], 3, config);
+                }
+            }
+        }
+    }
+    let config = AttentionConfig {
+        kv_heads: 2,
+        ..AttentionConfig::new(4)
+    };
+    check_attention_of([&[3, 1, 17, 0]; 2], 5, config);
+    check_attention_of([&[1, 2], &[129, 7]], 5, config);
+}
+
+#[test]
+fn a_long_sequence_of_grouped_heads() {
+    // Its heads are differentiated side by side.
+    let config = AttentionConfig {
+        kv_heads: 1,
+        causal: true,
+        window: Some(40),
+        ..AttentionConfig::new(2)
+    };
+    check_attention_of([&[1030, 5]; 2], 2, config);
+}
+
+/// The operations between which the tokens of a sequence meet, and the gradients of q, k and v.
+fn attended(rows: std::ops::Range<usize>, lengths: &[usize]) -> Vec<Vec<f32>> {
+    let shapes = [24, 8, 8];
+    let leaves: Vec<Tensor<Ad, 2>> = (70..)
+        .zip(shapes)
+        .map(|(key, width)| {
+            flat::<Ad>(&values(key, 400 * width, 1.0))
+                .reshape([400, width])
+                .slice([rows.clone()])
+                .require_grad()
+        })
+        .collect();
+    let config = AttentionConfig {
+        kv_heads: 1,
+        causal: true,
+        window: Some(90),
+        ..AttentionConfig::new(3)
+    };
+    let sequences = Sequences::from_lengths(lengths);
+    let [q, k, v] = [0, 1, 2].map(|i| leaves[i].clone());
+    let output = ops::attention(q, k, v, (&sequences, &sequences), config);
+    let weights = flat::<Ad>(&values(73, 400 * 24, 1.0)).reshape([400, 24]);
+    let grads = (output.clone() * weights.slice([rows])).sum().backward();
+    let mut all = vec![host(output)];
+    all.extend(leaves.iter().map(|leaf| host(leaf.grad(&grads).unwrap())));
+    all
+}
+
+#[test]
+fn a_packed_sequence_is_that_sequence_alone() {
+    let packed = attended(0..400, &[130, 270]);
+    let (first, second) = (attended(0..130, &[130]), attended(130..400, &[270]));
+    for (i, packed) in packed.iter().enumerate() {
+        let alone: Vec<f32> = first[i].iter().chain(&second[i]).copied().collect();
+        assert_eq!(
+            packed, &alone,
+            "output and gradients of q, k, v: number {i}"
+        );
+    }
+}
+
+#[test]
+fn rms_norm() {
+    for (tokens, width) in [(1, 3), (3, 1), (17, 17), (129, 3), (3, 129), (129, 129)] {
+        let epsilon = 1e-2;
+        check(
+            &format!("RMS norm {tokens}x{width}"),
+            &[values(50, tokens * width, 2.0), values(51, width, 1.0)],
+            |t| {
+                let x = t[0].clone().reshape([tokens, width]);
+                ops::rms_norm(x, t[1].clone(), epsilon).reshape([-1])
+            },
+            |t| {
+                let row = |x: &[f64]| -> Vec<f64> {
+                    let square = x.iter().map(|x| x * x).sum::<f64>() / width as f64;
+                    let inverse = 1.0 / (square + epsilon).sqrt();
+                    x.iter().zip(&t[1]).map(|(x, g)| x * inverse * g).collect()
+                };
+                t[0].chunks(width).flat_map(row).collect()
+            },
+        );
+    }
+}
+
+#[test]
+fn rotary() {
+    for (tokens, heads, head_width, half) in [
+        (1, 1, 2, 1),
+        (3, 2, 10, 5),
+        (17, 3, 6, 2),
+        (129, 1, 34, 17),
+        (70, 2, 7, 3),
+    ] {
+        let (width, angles) = (heads * head_width, values(52, tokens * half, 3.0));
+        let table = |f: fn(f64) -> f64| -> Vec<f64> {
+            angles.iter().map(|&a| f64::from(f(a) as f32)).collect()
+        };
+        let (cos, sin) = (table(f64::cos), table(f64::sin));
+        check(
+            &format!("rotary {tokens} tokens, {heads} heads of {head_width}, {half} pairs"),
+            &[values(53, tokens * width, 2.0)],
+            |t| {
+                let [cos, sin] = [&cos, &sin].map(|x| flat(x).reshape([tokens, half]));
+                let x = t[0].clone().reshape([tokens, width]);
+                ops::rotary(x, cos, sin, heads).reshape([-1])
+            },
+            |t| {
+                let mut output = t[0].clone();
+                for (n, head) in output.chunks_mut(head_width).enumerate() {
+                    for i in 0..half {
+                        let (c, s) = (cos[n / heads * half + i], sin[n / heads * half + i]);
+                        let (a, b) = (head[i], head[half + i]);
+                        (head[i], head[half + i]) = (a * c - b * s, a * s + b * c);
+                    }
+                }
+                output
+            },
+        );
+    }
+}
+
+#[test]
+fn gated_linear_units() {
+    for gate in [
+        Gate::Silu,
+        Gate::Gelu(GeluKind::Exact),
+        Gate::Gelu(GeluKind::Tanh),
+    ] {
+        for len in ODD {
+            check(
+                &format!("{gate:?} gate of {len}"),
+                &[values(54, len, 5.0), values(55, len, 2.0)],
+                |t| {
+                    let [gates, up] = [0, 1].map(|i| t[i].clone().reshape([1, len]));
+                    ops::gated(gates, up, gate).reshape([-1])
+                },
+                |t| {
+                    let active = |x: f64| match gate {
+                        Gate::Silu => x / (1.0 + (-x).exp()),
+                        Gate::Gelu(kind) => gelu(x, kind),
+                    };
+                    let pairs = t[0].iter().zip(&t[1]);
+                    pairs.map(|(&x, up)| active(x) * up).collect()
+                },
+            );
+        }
+    }
+}
+
+/// Logits in f64: `hidden [R, D]` by `weight [V, D]`, capped.
+fn logits(hidden: &[f64], weight: &[f64], width: usize, cap: Option<f64>) -> Vec<Vec<f64>> {
+    let row = |h: &[f64]| -> Vec<f64> {
+        let products = weight
+            .chunks(width)
+            .map(|w| h.iter().zip(w).map(|(h, w)| h * w).sum::<f64>());
+        products
+            .map(|x| cap.map_or(x, |cap| cap * (x / cap).tanh()))
+            .collect()
+    };
+    hidden.chunks(width).map(row).collect()
+}
+
+/// Losses and best words of some logits.
+fn next_token_reference(logits: &[Vec<f64>], targets: &[usize]) -> (Vec<f64>, Vec<usize>) {
+    let losses = logits.iter().zip(targets).map(|(row, &target)| {
+        let max = row.iter().copied().fold(f64::MIN, f64::max);
+        max + row.iter().map(|x| (x - max).exp()).sum::<f64>().ln() - row[target]
+    });
+    let best = logits.iter().map(|row| {
+        let max = row.iter().copied().fold(f64::MIN, f64::max);
+        row.iter().position(|&x| x == max).unwrap()
+    });
+    (losses.collect(), best.collect())
+}
+
+#[test]
+fn next_token_losses() {
+    for (rows, width, words) in [(1, 1, 1), (3, 17, 5), (17, 3, 129), (129, 17, 33)] {
+        for cap in [None, Some(2.0)] {
+            let targets: Vec<usize> = (0..rows).map(|i| (i * 7 + 1) % words).collect();
+            let inputs = [
+                values(56, rows * width, 2.0),
+                values(57, words * width, 1.0),
+            ];
+            let shape = |t: &[Tensor<Ad, 1>]| {
+                let hidden = t[0].clone().reshape([rows, width]);
+                (hidden, t[1].clone().reshape([words, width]))
+            };
+            check(
+                &format!("next token {rows}x{width}x{words}, cap {cap:?}"),
+                &inputs,
+                |t| {
+                    let (hidden, weight) = shape(t);
+                    ops::next_token_losses(hidden, weight, ints(&targets), cap)
+                },
+                |t| next_token_reference(&logits(&t[0], &t[1], width, cap), &targets).0,
+            );
+            let leaves: Vec<_> = inputs.iter().map(|x| flat::<Ad>(x)).collect();
+            let (hidden, weight) = shape(&leaves);
+            let (losses, best) = ops::next_token_best(hidden, weight, ints(&targets), cap);
+            let reference =
+                next_token_reference(&logits(&inputs[0], &inputs[1], width, cap), &targets);
+            for (found, expected) in host(losses).into_iter().zip(reference.0) {
+                close("loss beside the best word", found.into(), expected);
+            }
+            let best: Vec<usize> = best.into_data().iter::<i64>().map(|i| i as usize).collect();
+            assert_eq!(best, reference.1);
+        }
+    }
+}
+
+#[test]
+fn next_token_losses_need_no_gradient_of_the_weight() {
+    let leaf = |key, rows: usize| flat::<Ad>(&values(key, rows * 6, 1.0)).reshape([rows, 6]);
+    for (hidden_asks, weight_asks) in [(true, false), (false, true)] {
+        let hidden = leaf(58, 5).set_require_grad(hidden_asks);
+        let weight = leaf(59, 9).set_require_grad(weight_asks);
+        let losses =
+            ops::next_token_losses(hidden.clone(), weight.clone(), ints(&[0, 8, 3, 3, 1]), None);
+        let grads = losses.sum().backward();
+        assert_eq!(hidden.grad(&grads).is_some(), hidden_asks);
+        assert_eq!(weight.grad(&grads).is_some(), weight_asks);
+    }
 }
 
 #[test]
@@ -742,11 +1008,7 @@ fn what_nobody_asked_for_has_no_gradient() {
         leaf(7, 6).reshape([2, 3]),
         leaf(8, 6).reshape([2, 3]).require_grad(),
     );
-    let config = AttentionConfig {
-        heads: 1,
-        causal: false,
-        dropout: None,
-    };
+    let config = AttentionConfig::new(1);
     let two = Sequences::from_lengths(&[2]);
     let output = ops::attention(q.clone(), k.clone(), v.clone(), (&two, &two), config);
     let grads = output.sum().backward();
@@ -871,9 +1133,9 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
     );
     for causal in [false, true] {
         let config = AttentionConfig {
-            heads: 5,
             causal,
             dropout: Some(Dropout { key: 9, rate: 0.1 }),
+            ..AttentionConfig::new(5)
         };
         let sequences = Sequences::from_lengths(&[100, 0, 1, 200, 14, 50, 150]);
         let output = ops::attention(
@@ -885,6 +1147,32 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         );
         run(output, vec![q.clone(), k.clone(), v.clone()]);
     }
+    let config = AttentionConfig {
+        kv_heads: 1,
+        causal: true,
+        window: Some(150),
+        ..AttentionConfig::new(5)
+    };
+    for lengths in [&[1100, 0, 1, 40][..], &[200; 5]] {
+        let sequences = Sequences::from_lengths(lengths);
+        let tokens = sequences.tokens();
+        let [q, k, v] = [(23, 40), (24, 8), (25, 8)].map(|(key, width)| leaf(key, tokens, width));
+        let all = (&sequences, &sequences);
+        let output = ops::attention(q.clone(), k.clone(), v.clone(), all, config);
+        run(output, vec![q, k, v]);
+    }
+    let gamma = leaf(26, 1, width);
+    let output = ops::rms_norm(x.clone(), gamma.clone().reshape([width]), 1e-5);
+    run(output, vec![x.clone(), gamma]);
+    let [cos, sin] = [27, 28].map(|key| leaf(key, tokens, 26).detach());
+    run(ops::rotary(x.clone(), cos, sin, 5), vec![x.clone()]);
+    let up = leaf(29, tokens, width);
+    let output = ops::gated(x.clone(), up.clone(), Gate::Silu);
+    run(output, vec![x.clone(), up]);
+    let (hidden, weight) = (leaf(30, 1100, 33), leaf(31, 2100, 33));
+    let targets: Vec<usize> = (0..1100).map(|t| (t * t * 31) % 2100).collect();
+    let losses = ops::next_token_losses(hidden.clone(), weight.clone(), ints(&targets), Some(3.0));
+    run(losses.reshape([1, -1]), vec![hidden, weight]);
     let table = leaf(9, 1000, width);
     let indices: Vec<usize> = (0..tokens).map(|t| (t * t * 31) % 700).collect();
     run(

@@ -5,20 +5,58 @@
 use super::{Dropout, Sequences, TuneBackend, primitive, tensor};
 use burn::tensor::{Bool, Int, Tensor, TensorData, ops::FloatTensor};
 use rekindle_base::rng::{Row, drop_threshold};
+use std::ops::Range;
 
 /// Settings of one attention call.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionConfig {
-    /// H; divides D.
+    /// H, heads of the queries; divides their width.
     pub heads: usize,
+    /// Heads of the keys and values; divides `heads`. Each serves `heads / kv_heads` heads of the queries that lie side by side.
+    pub kv_heads: usize,
     /// Whether a token sees only itself and what stands before it in its sequence; where a sequence has fewer queries than
     /// keys, the queries are its last tokens.
     pub causal: bool,
+    /// The number of keys that a token sees at most, itself among them, of those that `causal` (which it needs) lets it see.
+    pub window: Option<usize>,
+    /// Factor of the scores; `1/√K` where there is none.
+    pub scale: Option<f64>,
     /// Dropout on the probabilities. Row `t * heads + h` for query t, column = position of the key in its sequence.
     pub dropout: Option<Dropout>,
 }
 
-/// Gradients of q, k and v, `[T, D]` each.
+impl AttentionConfig {
+    /// Every token sees all of its sequence, and every head has keys and values of its own.
+    #[must_use]
+    pub fn new(heads: usize) -> Self {
+        Self {
+            heads,
+            kv_heads: heads,
+            causal: false,
+            window: None,
+            scale: None,
+            dropout: None,
+        }
+    }
+
+    /// Which of a sequence's `keys` its query number `query` of `queries` sees. Under a causal mask the last query sees the last
+    /// key: where there are fewer queries than keys, they are the last ones.
+    pub(crate) fn visible(&self, query: usize, queries: usize, keys: usize) -> Range<usize> {
+        if !self.causal {
+            return 0..keys;
+        }
+        let end = (query + 1 + keys).saturating_sub(queries).min(keys);
+        end.saturating_sub(self.window.unwrap_or(end))..end
+    }
+
+    /// The factor of the scores for heads of this width.
+    pub(crate) fn factor(&self, head_width: usize) -> f64 {
+        self.scale
+            .unwrap_or_else(|| 1.0 / (head_width as f64).sqrt())
+    }
+}
+
+/// Gradients of q `[Tq, D]`, and of k and v, `[Tk, kv_heads * K]`.
 #[derive(Debug)]
 pub struct AttentionGrads<B: TuneBackend> {
     /// of the queries
@@ -27,16 +65,6 @@ pub struct AttentionGrads<B: TuneBackend> {
     pub k: FloatTensor<B>,
     /// of the values
     pub v: FloatTensor<B>,
-}
-
-/// How many of a sequence's `keys` its query number `query` of `queries` sees. Under a causal mask the last query sees all:
-/// where there are fewer queries than keys, they are the last ones.
-pub(crate) fn seen(causal: bool, query: usize, queries: usize, keys: usize) -> usize {
-    if causal {
-        (query + 1 + keys).saturating_sub(queries).min(keys)
-    } else {
-        keys
-    }
 }
 
 /// Index tensors from packed rows to rows padded to the longest sequence, and back.
@@ -89,6 +117,7 @@ struct Padded<B: TuneBackend> {
     queries: Padding<B>,
     keys: Padding<B>,
     heads: usize,
+    kv_heads: usize,
     scale: f64,
     /// `[B, H, Lq, Lk]`: true where a query must not look.
     hidden: Tensor<B, 4, Bool>,
@@ -111,9 +140,9 @@ impl<B: TuneBackend> Padded<B> {
         let mut real = vec![0f32; count * longest];
         for (s, (range, keys)) in queries.ranges().zip(keys.ranges()).enumerate() {
             for i in 0..range.len() {
-                let seen = seen(config.causal, i, range.len(), keys.len());
-                hidden[(s * longest + i) * across..][..seen].fill(false);
-                real[s * longest + i] = f32::from(seen > 0);
+                let seen = config.visible(i, range.len(), keys.len());
+                real[s * longest + i] = f32::from(!seen.is_empty());
+                hidden[(s * longest + i) * across..][seen].fill(false);
             }
         }
         let hidden: Tensor<B, 3, Bool> =
@@ -149,7 +178,8 @@ impl<B: TuneBackend> Padded<B> {
             queries: Padding::new(queries, device),
             keys: Padding::new(keys, device),
             heads,
-            scale: 1.0 / ((width / heads) as f64).sqrt(),
+            kv_heads: config.kv_heads,
+            scale: config.factor(width / heads),
             hidden: hidden
                 .unsqueeze_dim::<4>(1)
                 .expand([count, heads, longest, across]),
@@ -158,9 +188,31 @@ impl<B: TuneBackend> Padded<B> {
         }
     }
 
+    /// Queries `[T, D]` of the heads that share keys below one another: `[B, kv_heads, heads / kv_heads * Lq, K]`.
+    fn pad_queries(&self, x: Tensor<B, 2>) -> Tensor<B, 4> {
+        self.shared(self.queries.pad(x, self.heads))
+    }
+
+    fn pad_keys(&self, x: Tensor<B, 2>) -> Tensor<B, 4> {
+        self.keys.pad(x, self.kv_heads)
+    }
+
+    /// `[B, H, Lq, n]` -> `[B, kv_heads, heads / kv_heads * Lq, n]`.
+    fn shared(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [count, heads, longest, across] = x.dims();
+        let rows = heads / self.kv_heads * longest;
+        x.reshape([count, self.kv_heads, rows, across])
+    }
+
+    /// And back.
+    fn apart(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [count, _, _, across] = x.dims();
+        x.reshape([count, self.heads, self.queries.longest, across])
+    }
+
     /// Softmax of the scaled scores `[B, H, Lq, Lk]`; rows of padding are garbage that nobody reads.
     fn probabilities(&self, q: &Tensor<B, 4>, k: &Tensor<B, 4>) -> Tensor<B, 4> {
-        let scores = q.clone().matmul(k.clone().transpose()) * self.scale;
+        let scores = self.apart(q.clone().matmul(k.clone().transpose())) * self.scale;
         let scores = scores.mask_fill(self.hidden.clone(), f32::MIN / 2.0);
         let shifted = (scores.clone() - scores.max_dim(3)).exp();
         shifted.clone() / shifted.sum_dim(3)
@@ -185,13 +237,14 @@ pub fn forward<B: TuneBackend>(
     }
     let (q, k, v): (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 2>) = (tensor(q), tensor(k), tensor(v));
     let padded = Padded::<B>::new(sequences, config, q.dims()[1], &q.device());
-    let q = padded.queries.pad(q, padded.heads);
-    let [k, v] = [k, v].map(|x| padded.keys.pad(x, padded.heads));
+    let q = padded.pad_queries(q);
+    let [k, v] = [k, v].map(|x| padded.pad_keys(x));
     let mut p = padded.probabilities(&q, &k);
     if let Some(keep) = &padded.keep {
         p = p * keep.clone();
     }
-    padded.queries.unpad(p.matmul(v) * padded.real.clone())
+    let output = padded.apart(padded.shared(p).matmul(v));
+    padded.queries.unpad(output * padded.real.clone())
 }
 
 /// The default body of [`TuneBackend::tune_attention_backward`].
@@ -209,23 +262,25 @@ pub fn backward<B: TuneBackend>(
     }
     let (q, k, v): (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 2>) = (tensor(q), tensor(k), tensor(v));
     let padded = Padded::<B>::new(sequences, config, q.dims()[1], &q.device());
-    let q = padded.queries.pad(q, padded.heads);
-    let [k, v] = [k, v].map(|x| padded.keys.pad(x, padded.heads));
+    let q = padded.pad_queries(q);
+    let [k, v] = [k, v].map(|x| padded.pad_keys(x));
     // Padding rows repeat token 0, so their gradient must be cleared, not only unread.
     let grad = padded.queries.pad(tensor(grad), padded.heads) * padded.real.clone();
+    let grad = padded.shared(grad);
 
     let p = padded.probabilities(&q, &k);
     let dropped = match &padded.keep {
         Some(keep) => p.clone() * keep.clone(),
         None => p.clone(),
     };
-    let dv = dropped.transpose().matmul(grad.clone());
-    let mut dp = grad.matmul(v.transpose());
+    let dv = padded.shared(dropped).transpose().matmul(grad.clone());
+    let mut dp = padded.apart(grad.matmul(v.transpose()));
     if let Some(keep) = &padded.keep {
         dp = dp * keep.clone();
     }
     let ds = p.clone() * (dp.clone() - (dp * p).sum_dim(3)) * padded.scale;
-    let dq = ds.clone().matmul(k);
+    let ds = padded.shared(ds);
+    let dq = padded.apart(ds.clone().matmul(k));
     let dk = ds.transpose().matmul(q);
     AttentionGrads {
         q: padded.queries.unpad(dq),

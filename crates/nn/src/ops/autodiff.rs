@@ -2,8 +2,8 @@
 //! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
 
 use super::{
-    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    GeluKind, Precision, Sequences, TuneBackend, Window,
+    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout, Gate,
+    GeluKind, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff,
@@ -155,6 +155,106 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for LayerNorm {
                     grads.register::<B>(node.id, grad);
                 }
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RmsNorm(f64);
+
+impl<B: TuneBackend> Backward<B, 2> for RmsNorm {
+    /// x, gamma
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, gamma) = ops.state;
+        let needs = (ops.parents[0].is_some(), ops.parents[1].is_some());
+        let RmsNormGrads { x, gamma } = B::tune_rms_norm_backward(x, gamma, grad, self.0, needs);
+        for (node, grad) in ops.parents.into_iter().zip([x, gamma]) {
+            if let (Some(node), Some(grad)) = (node, grad) {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+/// The number of heads.
+#[derive(Debug)]
+struct Rotary(usize);
+
+impl<B: TuneBackend> Backward<B, 1> for Rotary {
+    /// cos, sin
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            // A rotation's transpose turns back.
+            let (cos, sin) = ops.state;
+            let back = B::tune_rotary(grad, cos, B::float_neg(sin), self.0);
+            grads.register::<B>(node.id, back);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gated(Gate);
+
+impl<B: TuneBackend> Backward<B, 2> for Gated {
+    /// gate, up
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (gate, up) = ops.state;
+        let (gate, up) = B::tune_gated_backward(gate, up, grad, self.0);
+        for (node, grad) in ops.parents.into_iter().zip([gate, up]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+/// The softcap.
+#[derive(Debug)]
+struct NextTokenLosses(Option<f64>);
+
+/// What the gradient of the weight needs.
+#[derive(Debug, Clone)]
+struct NextTokenWeight<P, I> {
+    hidden: P,
+    weight: P,
+    targets: I,
+    log_sums: P,
+}
+
+impl<B: TuneBackend> Backward<B, 2> for NextTokenLosses {
+    /// The slopes where the hidden states are tracked; the rest where the weight is.
+    type State = (
+        Option<FloatTensor<B>>,
+        Option<NextTokenWeight<FloatTensor<B>, IntTensor<B>>>,
+    );
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([hidden, weight], (slopes, state)) = (ops.parents, ops.state);
+        if let (Some(node), Some(slopes)) = (hidden, slopes) {
+            let rows = grad.shape()[0];
+            let by_row = B::float_reshape(grad.clone(), [rows, 1].into());
+            grads.register::<B>(node.id, B::float_mul(slopes, by_row));
+        }
+        if let (Some(node), Some(state)) = (weight, state) {
+            let NextTokenWeight {
+                hidden,
+                weight,
+                targets,
+                log_sums,
+            } = state;
+            let weight =
+                B::tune_next_token_backward_weight(hidden, weight, targets, log_sums, grad, self.0);
+            grads.register::<B>(node.id, weight);
         }
     }
 }
@@ -431,6 +531,77 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
                 output
             ),
         }
+    }
+
+    fn tune_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let output = B::tune_rms_norm(x.primitive.clone(), gamma.primitive.clone(), epsilon);
+        let state = (x.primitive, gamma.primitive);
+        node!(RmsNorm(epsilon), C, [x.node, gamma.node], state, output)
+    }
+
+    fn tune_rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        let state = (cos.primitive, sin.primitive);
+        let output = B::tune_rotary(x.primitive, state.0.clone(), state.1.clone(), heads);
+        node!(Rotary(heads), C, [x.node], state, output)
+    }
+
+    fn tune_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, kind: Gate) -> FloatTensor<Self> {
+        let state = (gate.primitive, up.primitive);
+        let output = B::tune_gated(state.0.clone(), state.1.clone(), kind);
+        node!(Gated(kind), C, [gate.node, up.node], state, output)
+    }
+
+    fn tune_next_token_losses(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> FloatTensor<Self> {
+        let NextToken {
+            losses,
+            log_sums,
+            slopes,
+        } = B::tune_next_token(
+            hidden.primitive.clone(),
+            weight.primitive.clone(),
+            targets.clone(),
+            softcap,
+            hidden.is_tracked(),
+        );
+        let state = weight.is_tracked().then(|| NextTokenWeight {
+            hidden: hidden.primitive,
+            weight: weight.primitive,
+            targets,
+            log_sums,
+        });
+        let parents = [hidden.node, weight.node];
+        node!(
+            NextTokenLosses(softcap),
+            C,
+            parents,
+            (slopes, state),
+            losses
+        )
+    }
+
+    fn tune_next_token_best(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let (losses, best) =
+            B::tune_next_token_best(hidden.primitive, weight.primitive, targets, softcap);
+        (<Self as AutodiffBackend>::from_inner(losses), best)
     }
 
     fn tune_attention(

@@ -15,9 +15,13 @@ mod dropout;
 mod embedding;
 #[cfg(feature = "cpu")]
 mod flex;
+mod gated;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod next_token;
+mod rms_norm;
+mod rotary;
 mod sequences;
 
 pub use adamw::AdamW;
@@ -26,9 +30,12 @@ pub use batch_norm::{BatchNormConfig, BatchNormGrads, Rectify};
 pub use conv2d::Window;
 pub use cross_entropy::CrossEntropy;
 pub use dropout::{Dropout, Pass};
+pub use gated::Gate;
 pub use gelu::GeluKind;
 pub use layer_norm::LayerNormGrads;
 pub use linear::Precision;
+pub use next_token::NextToken;
+pub use rms_norm::RmsNormGrads;
 pub use sequences::Sequences;
 
 /// The default bodies: what a backend's own kernel falls back on, and is held and timed against.
@@ -43,6 +50,7 @@ pub mod default {
     pub use super::cross_entropy::{backward as cross_entropy_backward, forward as cross_entropy};
     pub use super::dropout::apply as dropout_rows;
     pub use super::embedding::{add as embedding_add, backward as embedding_rows_backward};
+    pub use super::gated::{backward as gated_backward, forward as gated};
     pub use super::gelu::{backward as gelu_backward, forward as gelu};
     pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
     pub use super::linear::{
@@ -50,6 +58,12 @@ pub mod default {
         backward_weight as linear_backward_weight, backward_x as linear_backward_x,
         forward as linear,
     };
+    pub use super::next_token::{
+        backward_weight as next_token_backward_weight, best as next_token_best,
+        forward as next_token,
+    };
+    pub use super::rms_norm::{backward as rms_norm_backward, forward as rms_norm};
+    pub use super::rotary::apply as rotary;
 }
 
 use burn::tensor::{
@@ -152,7 +166,51 @@ pub trait TuneBackend: Backend {
         layer_norm::backward::<Self>(x, residual, gamma, grad, epsilon, needs)
     }
 
-    /// Multi-head attention over packed sequences: q `[Tq, D]`, k, v `[Tk, D]` -> `[Tq, D]`; `sequences` = where the queries
+    /// RMS norm of `x [T, D]` with `gamma [D]`.
+    fn tune_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        rms_norm::forward::<Self>(x, gamma, epsilon)
+    }
+    /// Gradients of [`TuneBackend::tune_rms_norm`]; `needs` = (x, gamma).
+    fn tune_rms_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+        needs: (bool, bool),
+    ) -> RmsNormGrads<Self> {
+        rms_norm::backward::<Self>(x, gamma, grad, epsilon, needs)
+    }
+
+    /// Rotary positions: `x [T, H * K]` turned by the angles whose `cos` and `sin [T, R/2]` these are, R at most K. The gradient
+    /// is this again, with the negative `sin`; the tables have none.
+    fn tune_rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        rotary::apply::<Self>(x, cos, sin, heads)
+    }
+
+    /// The activation of `gate [T, I]` times `up [T, I]`.
+    fn tune_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, kind: Gate) -> FloatTensor<Self> {
+        gated::forward::<Self>(gate, up, kind)
+    }
+    /// Gradients of [`TuneBackend::tune_gated`] with respect to the gate and to `up`.
+    fn tune_gated_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        kind: Gate,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gated::backward::<Self>(gate, up, grad, kind)
+    }
+
+    /// Multi-head attention over packed sequences: q `[Tq, D]`, k, v `[Tk, kv_heads * K]` -> `[Tq, D]`; `sequences` = where the queries
     /// and where the keys of each lie. No query sees another sequence; one that sees no key gets zeros.
     fn tune_attention(
         q: FloatTensor<Self>,
@@ -220,6 +278,48 @@ pub trait TuneBackend: Backend {
         settings: &CrossEntropy,
     ) -> FloatTensor<Self> {
         cross_entropy::backward::<Self>(logits, targets, grad, settings)
+    }
+
+    /// Losses `[R]` of next tokens: [`NextToken::losses`] alone, differentiable.
+    fn tune_next_token_losses(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> FloatTensor<Self> {
+        Self::tune_next_token(hidden, weight, targets, softcap, false).losses
+    }
+    /// Cross-entropy of `targets [R]`, each below V, the logits being the products of `hidden [R, D]` and `weight [V, D]`, under
+    /// `c tanh(x/c)` where there is a softcap c; with `slopes`, the gradient of each loss by its hidden state too.
+    fn tune_next_token(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+        slopes: bool,
+    ) -> NextToken<Self> {
+        next_token::forward::<Self>(hidden, weight, targets, softcap, slopes)
+    }
+    /// Gradient of the weight `[V, D]` of [`TuneBackend::tune_next_token`], for its `log_sums [R]` and `grad [R]` of its losses.
+    fn tune_next_token_backward_weight(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        softcap: Option<f64>,
+    ) -> FloatTensor<Self> {
+        next_token::backward_weight::<Self>(hidden, weight, targets, log_sums, grad, softcap)
+    }
+    /// Losses `[R]` as of [`TuneBackend::tune_next_token`], and the word with the largest logit `[R]`, the first of equals.
+    /// Never differentiated.
+    fn tune_next_token_best(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f64>,
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        next_token::best::<Self>(hidden, weight, targets, softcap)
     }
 
     /// Convolution of `x [N, H, W, C]` with `weight [O, C/groups, kh, kw]` (PyTorch's layout) -> `[N, H', W', O]`.
@@ -398,11 +498,58 @@ pub fn layer_norm<B: TuneBackend>(
     ))
 }
 
-/// Multi-head attention over packed sequences; q and the result are `[Tq, D]`, k and v `[Tk, D]`. `sequences` says where the
-/// queries and where the keys of each sequence lie: twice the same where every token asks.
+/// RMS norm over the last dimension of `x [T, D]`. A norm of each head is one of `[T * H, K]`.
+pub fn rms_norm<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    gamma: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, 2> {
+    tensor(B::tune_rms_norm(primitive(x), primitive(gamma), epsilon))
+}
+
+/// Rotary positions in Llama's layout: `x [T, H * K]` turned by the angles whose `cos` and `sin [T, R/2]` these are. The first
+/// R values of each head turn, value i with value `i + R/2`; R is K, or less where a model turns only a part. The tables have
+/// no gradient.
 ///
 /// # Panics
-/// If the head count does not divide D, or the sequences do not fit q and k (both are checked where models are built).
+/// If the heads do not divide the width, or the tables are not of one shape, with a row a token and at most K/2 columns.
+pub fn rotary<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    cos: Tensor<B, 2>,
+    sin: Tensor<B, 2>,
+    heads: usize,
+) -> Tensor<B, 2> {
+    let ([tokens, width], [rows, half]) = (x.dims(), cos.dims());
+    assert_eq!(
+        width % heads,
+        0,
+        "{heads} heads do not divide width {width}"
+    );
+    assert_eq!(cos.dims(), sin.dims(), "cos and sin are of one shape");
+    assert!(
+        rows == tokens && 2 * half <= width / heads,
+        "tables [{rows}, {half}] do not fit {tokens} tokens of heads of width {}",
+        width / heads
+    );
+    tensor(B::tune_rotary(
+        primitive(x),
+        primitive(cos),
+        primitive(sin),
+        heads,
+    ))
+}
+
+/// The activation of `gate [T, I]` times `up [T, I]`: SwiGLU or GEGLU. Differentiated, it keeps the two and nothing else.
+pub fn gated<B: TuneBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, kind: Gate) -> Tensor<B, 2> {
+    tensor(B::tune_gated(primitive(gate), primitive(up), kind))
+}
+
+/// Multi-head attention over packed sequences; q and the result are `[Tq, D]`, k and v `[Tk, kv_heads * K]`. `sequences` says
+/// where the queries and where the keys of each sequence lie: twice the same where every token asks.
+///
+/// # Panics
+/// If the head counts do not fit the widths, a window is 0 or without `causal`, or the sequences do not fit q and k (all are
+/// checked where models are built).
 pub fn attention<B: TuneBackend>(
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
@@ -410,12 +557,25 @@ pub fn attention<B: TuneBackend>(
     sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> Tensor<B, 2> {
-    let ([queries, width], [keys, _]) = (q.dims(), k.dims());
+    let ([queries, width], [keys, key_width]) = (q.dims(), k.dims());
+    let AttentionConfig {
+        heads, kv_heads, ..
+    } = config;
     assert_eq!(
-        width % config.heads,
-        0,
-        "{} heads do not divide width {width}",
-        config.heads
+        (width % heads, heads % kv_heads),
+        (0, 0),
+        "{heads} heads, {kv_heads} of them of keys, do not divide width {width}",
+    );
+    assert_eq!(
+        (key_width, v.dims()),
+        (width / heads * kv_heads, [keys, key_width]),
+        "keys and values are of {kv_heads} heads as wide as the queries'"
+    );
+    assert!(
+        config
+            .window
+            .is_none_or(|window| window > 0 && config.causal),
+        "a window is of at least one key, and causal"
     );
     assert_eq!(
         (sequences.0.tokens(), sequences.1.tokens()),
@@ -479,6 +639,54 @@ pub fn cross_entropy<B: TuneBackend>(
         targets.into_primitive(),
         settings,
     ))
+}
+
+/// Losses `[R]` of next tokens straight from hidden states: `-log softmax(hidden weightᵀ)[target]` of `hidden [R, D]`, `weight
+/// [V, D]` and `targets [R]`, the logits under `c tanh(x/c)` where there is a softcap c. `[R, V]` exists only in chunks.
+/// Differentiated, it computes the gradient of the hidden states with the losses, and that of the weight if it is asked for.
+///
+/// # Panics
+/// If the shapes do not fit; if a target is not below V, as far as the backend checks that.
+pub fn next_token_losses<B: TuneBackend>(
+    hidden: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    softcap: Option<f64>,
+) -> Tensor<B, 1> {
+    fit_next_token(&hidden, &weight, &targets);
+    let targets = targets.into_primitive();
+    let losses = B::tune_next_token_losses(primitive(hidden), primitive(weight), targets, softcap);
+    tensor(losses)
+}
+
+/// [`next_token_losses`], and for each row the word with the largest logit `[R]`, the first of equals; without gradients.
+///
+/// # Panics
+/// As [`next_token_losses`].
+pub fn next_token_best<B: TuneBackend>(
+    hidden: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    softcap: Option<f64>,
+) -> (Tensor<B, 1>, Tensor<B, 1, Int>) {
+    fit_next_token(&hidden, &weight, &targets);
+    let targets = targets.into_primitive();
+    let (losses, best) =
+        B::tune_next_token_best(primitive(hidden), primitive(weight), targets, softcap);
+    (tensor(losses), Tensor::from_primitive(best))
+}
+
+fn fit_next_token<B: Backend>(
+    hidden: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    targets: &Tensor<B, 1, Int>,
+) {
+    let ([rows, width], [_, width_of_weight]) = (hidden.dims(), weight.dims());
+    assert_eq!(
+        (width, rows),
+        (width_of_weight, targets.dims()[0]),
+        "hidden states are as wide as the weight, with a target each"
+    );
 }
 
 /// Convolution of `x [N, H, W, C]` with `weight [O, C/groups, kh, kw]` -> `[N, H', W', O]`.

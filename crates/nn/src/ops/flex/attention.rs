@@ -1,10 +1,11 @@
 //! Attention over (sequence, head) pairs in parallel, in blocks of queries: a head is a block of columns that the
 //! products read in place, the probabilities of one block live in a buffer of the thread, and nothing is padded. The
 //! backward pass computes them again (as FlashAttention does, Dao et al. 2022, but with whole rows: keys are not cut).
+//! A block multiplies the keys alone that one of its queries sees.
 
 use super::math::exp;
 use super::util::{Place, from_vec, largest, matrix, product, sum_by, wide, written};
-use crate::ops::{AttentionConfig, AttentionGrads, Sequences, attention::seen};
+use crate::ops::{AttentionConfig, AttentionGrads, Sequences};
 use burn::backend::{Flex, flex::FlexTensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -12,8 +13,15 @@ use rekindle_base::rng::{Row, drop_threshold};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Queries of a block: bounds the buffers to 128 rows of the longest sequence.
+/// Queries of a block: bounds the buffers to so many rows of the longest sequence. Under a causal mask smaller blocks compute
+/// fewer probabilities that nobody may see.
 const QUERIES: usize = 128;
+const CAUSAL_QUERIES: usize = 64;
+/// Queries below which keys and values are read in order rather than laid out for a product: those of generation.
+const FEW: usize = 4;
+/// Queries of a sequence from which on the heads that share keys are differentiated in parallel, each into sums of its own:
+/// such a sequence comes with few others.
+const LONG: usize = 1024;
 
 thread_local! {
     /// Probabilities of a block, and their gradients.
@@ -23,10 +31,8 @@ thread_local! {
 /// The settings as the loops want them.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    heads: usize,
+    config: AttentionConfig,
     head_width: usize,
-    causal: bool,
-    /// 1/√K
     scale: f32,
     /// Key and threshold of dropout.
     dropout: Option<(u64, u32)>,
@@ -34,37 +40,41 @@ struct Plan {
     keep: f32,
 }
 
-/// Queries `rows` of a sequence of `queries` that begin at `start`, against the first `seen` of its `keys` that begin at
-/// `keys_start`: those that the last of these queries sees.
+/// One head of the queries `queries` and keys `keys` of a sequence.
+#[derive(Debug, Clone)]
+struct Pair {
+    head: usize,
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
+/// Queries `rows` of a pair, against those of its keys `seen` that one of these queries sees, all counted in the sequence.
 #[derive(Debug)]
 struct Block {
-    start: usize,
-    queries: usize,
+    pair: Pair,
     rows: Range<usize>,
-    keys_start: usize,
-    keys: usize,
-    seen: usize,
-    head: usize,
+    seen: Range<usize>,
 }
 
 impl Plan {
     /// `None` where the shapes do not fit together.
     fn new(
-        [queries, keys]: [usize; 2],
-        width: usize,
+        [queries, width]: [usize; 2],
+        [keys, key_width]: [usize; 2],
         sequences: (&Sequences, &Sequences),
         config: AttentionConfig,
     ) -> Option<Self> {
         let head_width = width
             .checked_div(config.heads)
             .filter(|&k| k > 0 && k * config.heads == width)?;
-        let fit = (sequences.0.tokens(), sequences.1.tokens()) == (queries, keys);
+        (config.heads.checked_rem(config.kv_heads)? == 0).then_some(())?;
+        let fit = (sequences.0.tokens(), sequences.1.tokens()) == (queries, keys)
+            && key_width == config.kv_heads * head_width;
         (fit && sequences.0.count() == sequences.1.count()).then_some(())?;
         Some(Self {
-            heads: config.heads,
+            config,
             head_width,
-            causal: config.causal,
-            scale: (1.0 / (head_width as f64).sqrt()) as f32,
+            scale: config.factor(head_width) as f32,
             dropout: config.dropout.map(|d| (d.key, drop_threshold(d.rate))),
             keep: config
                 .dropout
@@ -72,50 +82,43 @@ impl Plan {
         })
     }
 
-    /// `work(block)` for every block; the blocks of a (sequence, head) pair in order on one thread. A sequence without
-    /// queries has one block without rows.
-    fn for_each(
-        self,
-        (queries, keys): (&Sequences, &Sequences),
-        work: impl Fn(&Block, &mut Vec<f32>, &mut Vec<f32>) + Sync,
-    ) {
-        let (offsets, keys_offsets) = (queries.offsets(), keys.offsets());
-        (0..queries.count() * self.heads)
-            .into_par_iter()
-            .for_each(|n| {
-                let (s, head) = (n / self.heads, n % self.heads);
-                let (start, keys_start) = (offsets[s], keys_offsets[s]);
-                let (queries, keys) = (offsets[s + 1] - start, keys_offsets[s + 1] - keys_start);
-                SCRATCH.with_borrow_mut(|(p, s)| {
-                    for first in (0..queries.max(1)).step_by(QUERIES) {
-                        let rows = first..queries.min(first + QUERIES);
-                        let seen = match rows.len() {
-                            0 => 0,
-                            _ => seen(self.causal, rows.end - 1, queries, keys),
-                        };
-                        let block = Block {
-                            start,
-                            queries,
-                            rows,
-                            keys_start,
-                            keys,
-                            seen,
-                            head,
-                        };
-                        work(&block, p, s);
-                    }
-                });
-            });
+    /// Heads of queries that share keys.
+    fn group(self) -> usize {
+        self.config.heads / self.config.kv_heads
+    }
+
+    /// Which of its sequence's keys a query of the block's sees.
+    fn visible(self, pair: &Pair, row: usize) -> Range<usize> {
+        self.config
+            .visible(row, pair.queries.len(), pair.keys.len())
+    }
+
+    /// The blocks of a pair.
+    fn blocks(self, pair: Pair) -> impl Iterator<Item = Block> {
+        let (queries, size) = match self.config.causal {
+            true => (pair.queries.len(), CAUSAL_QUERIES),
+            false => (pair.queries.len(), QUERIES),
+        };
+        (0..queries).step_by(size).map(move |first| {
+            let rows = first..queries.min(first + size);
+            let seen = self.visible(&pair, first).start..self.visible(&pair, rows.end - 1).end;
+            Block {
+                pair: pair.clone(),
+                rows,
+                seen,
+            }
+        })
     }
 
     /// Where the block's queries (of q, the output and their gradients) begin.
-    fn queries(self, block: &Block, matrix: Place) -> Place {
-        matrix.at(block.start + block.rows.start, block.head * self.head_width)
+    fn queries(self, Block { pair, rows, .. }: &Block, matrix: Place) -> Place {
+        matrix.at(pair.queries.start + rows.start, pair.head * self.head_width)
     }
 
-    /// Where the block's keys (of k, v and their gradients) begin.
-    fn keys(self, block: &Block, matrix: Place) -> Place {
-        matrix.at(block.keys_start, block.head * self.head_width)
+    /// Where the keys that the block sees (of k and v) begin.
+    fn keys(self, Block { pair, seen, .. }: &Block, matrix: Place) -> Place {
+        let head = pair.head / self.group();
+        matrix.at(pair.keys.start + seen.start, head * self.head_width)
     }
 
     /// The probabilities `[rows, seen]` of the block in `p`, those dropped multiplied by `mark`.
@@ -123,51 +126,160 @@ impl Plan {
     /// # Safety
     /// `q` and `k` are matrices `[T, D]` that nobody writes.
     unsafe fn probabilities(self, block: &Block, p: &mut Vec<f32>, [q, k]: [Place; 2], mark: f32) {
-        let (rows, keys) = (block.rows.len(), block.seen);
+        let (rows, keys) = (block.rows.len(), block.seen.len());
         p.resize(rows * keys, 0.0);
-        let sizes = [rows, self.head_width, keys];
-        let factors = (self.queries(block, q), self.keys(block, k).transposed());
-        // SAFETY: the block lies in both matrices, and `p` has rows * keys elements.
-        unsafe {
-            product(
-                Place::of_mut(p, keys),
-                factors,
-                sizes,
-                self.scale,
-                false,
-                Parallelism::None,
-            )
-        };
+        let (q, k) = (self.queries(block, q), self.keys(block, k));
+        if rows < FEW {
+            // SAFETY: the block lies in both matrices.
+            unsafe { self.dot(p, keys, q, k) };
+        } else {
+            let sizes = [rows, self.head_width, keys];
+            let p = Place::of_mut(p, keys);
+            // SAFETY: the block lies in both matrices, and `p` has rows * keys elements.
+            unsafe {
+                product(
+                    p,
+                    (q, k.transposed()),
+                    sizes,
+                    self.scale,
+                    false,
+                    Parallelism::None,
+                );
+            }
+        }
+        let Block { pair, seen, .. } = block;
         wide(
             #[inline(always)]
             move || {
                 for (row, p) in block.rows.clone().zip(p.chunks_exact_mut(keys)) {
-                    let seen = seen(self.causal, row, block.queries, block.keys);
-                    let (seen, hidden) = p.split_at_mut(seen);
-                    hidden.fill(0.0);
-                    let shift = largest(seen);
-                    for x in seen.iter_mut() {
+                    let visible = self.visible(pair, row);
+                    p[visible.end - seen.start..].fill(0.0);
+                    let (before, visible_p) =
+                        p[..visible.end - seen.start].split_at_mut(visible.start - seen.start);
+                    before.fill(0.0);
+                    let shift = largest(visible_p);
+                    for x in visible_p.iter_mut() {
                         *x = exp(*x - shift);
                     }
                     let inverse = 1.0
                         / sum_by(
-                            [seen],
+                            [visible_p],
                             #[inline(always)]
                             |[x]| x,
                         );
                     let Some((key, threshold)) = self.dropout else {
-                        seen.iter_mut().for_each(|x| *x *= inverse);
+                        visible_p.iter_mut().for_each(|x| *x *= inverse);
                         continue;
                     };
-                    let generator =
-                        Row::new(key, ((block.start + row) * self.heads + block.head) as u64);
-                    for (column, x) in seen.iter_mut().enumerate() {
+                    let token = pair.queries.start + row;
+                    let generator = Row::new(key, (token * self.config.heads + pair.head) as u64);
+                    for (column, x) in visible.zip(visible_p) {
                         let dropped = generator.bits(column as u32) < threshold;
                         *x *= inverse * if dropped { mark } else { 1.0 };
                     }
                 }
             },
         );
+    }
+
+    /// `p [rows, keys]` = the scaled products of few queries with the keys.
+    ///
+    /// # Safety
+    /// The places can be read for that.
+    unsafe fn dot(self, p: &mut [f32], keys: usize, q: Place, k: Place) {
+        wide(
+            #[inline(always)]
+            move || {
+                for (row, p) in p.chunks_exact_mut(keys).enumerate() {
+                    // SAFETY: the caller's promise.
+                    let q = unsafe { q.row(row, self.head_width) };
+                    for (key, p) in p.iter_mut().enumerate() {
+                        // SAFETY: as above.
+                        let k = unsafe { k.row(key, self.head_width) };
+                        *p = self.scale
+                            * sum_by(
+                                [q, k],
+                                #[inline(always)]
+                                |[q, k]| q * k,
+                            );
+                    }
+                }
+            },
+        );
+    }
+
+    /// `output [rows, K]` = the sums of the values by few queries' probabilities `p [rows, keys]`.
+    ///
+    /// # Safety
+    /// The values can be read for that, and the output written by this call alone.
+    unsafe fn weigh(self, output: Place, p: &[f32], keys: usize, v: Place) {
+        wide(
+            #[inline(always)]
+            move || {
+                let mut sums = vec![0f32; self.head_width];
+                for (row, p) in p.chunks_exact(keys).enumerate() {
+                    sums.fill(0.0);
+                    for (key, &p) in p.iter().enumerate() {
+                        // SAFETY: the caller's promise.
+                        let v = unsafe { v.row(key, self.head_width) };
+                        for (sum, &v) in sums.iter_mut().zip(v) {
+                            *sum = p.mul_add(v, *sum);
+                        }
+                    }
+                    sums.iter_mut().for_each(|sum| *sum *= self.keep);
+                    let to = output.at(row, 0).pointer;
+                    // SAFETY: the caller's promise.
+                    unsafe { to.copy_from_nonoverlapping(sums.as_ptr(), sums.len()) };
+                }
+            },
+        );
+    }
+
+    /// The gradients of a pair: writes those of its queries, and adds to those of its keys and values, which begin at `dk` and
+    /// `dv`.
+    ///
+    /// # Safety
+    /// `inputs` (q, k, v and the gradient) are matrices that nobody writes, the others this call's alone.
+    unsafe fn backward(self, pair: Pair, inputs: [Place; 4], [dq, dk, dv]: [Place; 3]) {
+        let [q, k, v, grad] = inputs;
+        for block in self.blocks(pair) {
+            let (rows, keys, head_width) = (block.rows.len(), block.seen.len(), self.head_width);
+            if keys == 0 {
+                // SAFETY: the caller's promise.
+                unsafe { clear(self.queries(&block, dq), rows, head_width) };
+                continue;
+            }
+            let [q_rows, grad, dq] = [q, grad, dq].map(|x| self.queries(&block, x));
+            let [dk, dv] = [dk, dv].map(|x| x.at(block.seen.start, 0));
+            SCRATCH.with_borrow_mut(|(p, s)| {
+                s.resize(rows * keys, 0.0);
+                let serial = Parallelism::None;
+                // SAFETY: the block lies in the matrices, and the buffers have rows * keys elements.
+                unsafe {
+                    self.probabilities(&block, p, [q, k], -1.0);
+                    let to = Place::of_mut(s, keys);
+                    let factors = (grad, self.keys(&block, v).transposed());
+                    let sizes = [rows, head_width, keys];
+                    product(to, factors, sizes, self.keep, false, serial);
+                    through_softmax(p, s, keys);
+                    let (p, s) = (Place::of(p, keys), Place::of(s, keys));
+
+                    let factors = (s, self.keys(&block, k));
+                    let sizes = [rows, keys, head_width];
+                    product(dq, factors, sizes, self.scale, false, serial);
+                    let sizes = [keys, rows, head_width];
+                    product(dv, (p.transposed(), grad), sizes, self.keep, true, serial);
+                    product(
+                        dk,
+                        (s.transposed(), q_rows),
+                        sizes,
+                        self.scale,
+                        true,
+                        serial,
+                    );
+                }
+            });
+        }
     }
 }
 
@@ -182,29 +294,53 @@ unsafe fn clear(output: Place, rows: usize, columns: usize) {
     }
 }
 
+/// Queries and keys of sequence `s`.
+fn ranges((queries, keys): (&Sequences, &Sequences), s: usize) -> [Range<usize>; 2] {
+    [queries, keys].map(|x| x.offsets()[s]..x.offsets()[s + 1])
+}
+
 pub(super) fn forward(
     [q, k, v]: [&FlexTensor; 3],
     sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
 ) -> Option<FlexTensor> {
     let ((shape, q), (shape_k, k), (shape_v, v)) = (matrix(q)?, matrix(k)?, matrix(v)?);
-    (shape_k == shape_v && shape[1] == shape_k[1]).then_some(())?;
-    let [queries, width] = shape;
-    let plan = Plan::new([queries, shape_k[0]], width, sequences, config)?;
-    let [q, k, v] = [q, k, v].map(|x| Place::of(x, width));
+    (shape_k == shape_v).then_some(())?;
+    let plan = Plan::new(shape, shape_k, sequences, config)?;
+    let ([queries, width], [_, key_width]) = (shape, shape_k);
+    let (q, [k, v]) = (Place::of(q, width), [k, v].map(|x| Place::of(x, key_width)));
+    let mut blocks = Vec::new();
+    for s in 0..sequences.0.count() {
+        let [queries, keys] = ranges(sequences, s);
+        for head in 0..config.heads {
+            let (queries, keys) = (queries.clone(), keys.clone());
+            blocks.extend(plan.blocks(Pair {
+                head,
+                queries,
+                keys,
+            }));
+        }
+    }
     // SAFETY: the blocks of all pairs cover all queries and columns, each once; inputs are only read.
     let output = unsafe {
         written(queries * width, |output| {
             let output = Place::of_new(output, width);
-            plan.for_each(sequences, |block, p, _| {
+            blocks.par_iter().for_each(|block| {
                 let output = plan.queries(block, output);
-                if block.seen == 0 {
-                    return clear(output, block.rows.len(), plan.head_width);
+                let (rows, keys) = (block.rows.len(), block.seen.len());
+                if keys == 0 {
+                    return clear(output, rows, plan.head_width);
                 }
-                plan.probabilities(block, p, [q, k], 0.0);
-                let sizes = [block.rows.len(), block.seen, plan.head_width];
-                let factors = (Place::of(p, block.seen), plan.keys(block, v));
-                product(output, factors, sizes, plan.keep, false, Parallelism::None);
+                SCRATCH.with_borrow_mut(|(p, _)| {
+                    plan.probabilities(block, p, [q, k], 0.0);
+                    let v = plan.keys(block, v);
+                    if rows < FEW {
+                        return plan.weigh(output, p, keys, v);
+                    }
+                    let sizes = [rows, keys, plan.head_width];
+                    let factors = (Place::of(p, keys), v);
+                    product(output, factors, sizes, plan.keep, false, Parallelism::None);
+                });
             });
         })
     };
@@ -218,82 +354,30 @@ pub(super) fn backward(
 ) -> Option<AttentionGrads<Flex>> {
     let ((shape, q), (shape_k, k), (shape_v, v), (shape_grad, grad)) =
         (matrix(q)?, matrix(k)?, matrix(v)?, matrix(grad)?);
-    let fit = shape_k == shape_v && shape == shape_grad && shape[1] == shape_k[1];
-    fit.then_some(())?;
-    let ([queries, width], keys) = (shape, shape_k[0]);
-    let plan = Plan::new([queries, keys], width, sequences, config)?;
-    let [q, k, v, grad] = [q, k, v, grad].map(|x| Place::of(x, width));
+    (shape_k == shape_v && shape == shape_grad).then_some(())?;
+    let plan = Plan::new(shape, shape_k, sequences, config)?;
+    let ([queries, width], [keys, key_width]) = (shape, shape_k);
+    let [q, grad] = [q, grad].map(|x| Place::of(x, width));
+    let [k, v] = [k, v].map(|x| Place::of(x, key_width));
+    let inputs = [q, k, v, grad];
     let (mut dk, mut dv) = (Vec::new(), Vec::new());
-    // SAFETY: every (sequence, head) pair writes its own tokens and columns of dq, dk and dv, and all pairs together
-    // cover them. A key's gradient is written by the first block that sees it and added to by later ones, on the same
-    // thread; the last query sees every key, and where there is no query, zeros are written. Inputs are only read.
+    // SAFETY: every (sequence, head of keys) writes its own tokens and columns of dq, dk and dv, and all together cover
+    // them: those of dk and dv are cleared before they are added to. Inputs are only read.
     let dq = unsafe {
         written(queries * width, |dq| {
-            dk = written(keys * width, |dk| {
-                dv = written(keys * width, |dv| {
-                    let [dq, dk, dv] = [dq, dk, dv].map(|x| Place::of_new(x, width));
-                    plan.for_each(sequences, |block, p, s| {
-                        let (rows, seen_keys, head_width) =
-                            (block.rows.len(), block.seen, plan.head_width);
-                        if rows == 0 {
-                            for output in [dk, dv] {
-                                clear(plan.keys(block, output), block.keys, head_width);
-                            }
-                            return;
+            dk = written(keys * key_width, |dk| {
+                dv = written(keys * key_width, |dv| {
+                    let dq = Place::of_new(dq, width);
+                    let [dk, dv] = [dk, dv].map(|x| Place::of_new(x, key_width));
+                    let count = sequences.0.count() * config.kv_heads;
+                    (0..count).into_par_iter().for_each(|n| {
+                        let (s, kv_head) = (n / config.kv_heads, n % config.kv_heads);
+                        let [queries, keys] = ranges(sequences, s);
+                        let sums = [dk, dv].map(|x| x.at(keys.start, kv_head * plan.head_width));
+                        for sums in sums {
+                            clear(sums, keys.len(), plan.head_width);
                         }
-                        if seen_keys == 0 {
-                            return clear(plan.queries(block, dq), rows, head_width);
-                        }
-                        plan.probabilities(block, p, [q, k], -1.0);
-                        s.resize(rows * seen_keys, 0.0);
-                        let output_grad = plan.queries(block, grad);
-                        let factors = (output_grad, plan.keys(block, v).transposed());
-                        let sizes = [rows, head_width, seen_keys];
-                        product(
-                            Place::of_mut(s, seen_keys),
-                            factors,
-                            sizes,
-                            plan.keep,
-                            false,
-                            Parallelism::None,
-                        );
-                        through_softmax(p, s, seen_keys);
-                        let (p, s) = (Place::of(p, seen_keys), Place::of(s, seen_keys));
-
-                        let factors = (s, plan.keys(block, k));
-                        let sizes = [rows, seen_keys, head_width];
-                        product(
-                            plan.queries(block, dq),
-                            factors,
-                            sizes,
-                            plan.scale,
-                            false,
-                            Parallelism::None,
-                        );
-                        // Keys that an earlier block has seen.
-                        let old = match block.rows.start {
-                            0 => 0,
-                            first => seen(plan.causal, first - 1, block.queries, block.keys),
-                        };
-                        for (output, weights, values, factor) in [
-                            (dv, p, output_grad, plan.keep),
-                            (dk, s, plan.queries(block, q), plan.scale),
-                        ] {
-                            for (first, count, add) in
-                                [(0, old, true), (old, seen_keys - old, false)]
-                            {
-                                let factors = (weights.at(0, first).transposed(), values);
-                                let output = plan.keys(block, output).at(first, 0);
-                                product(
-                                    output,
-                                    factors,
-                                    [count, rows, head_width],
-                                    factor,
-                                    add,
-                                    Parallelism::None,
-                                );
-                            }
-                        }
+                        backward_of_keys(plan, kv_head, [queries, keys], inputs, (dq, sums));
                     });
                 });
             });
@@ -302,6 +386,54 @@ pub(super) fn backward(
     let q = from_vec(dq, shape);
     let [k, v] = [dk, dv].map(|x| from_vec(x, shape_k));
     Some(AttentionGrads { q, k, v })
+}
+
+/// The gradients of all heads that share keys: writes those of the queries, and adds to those of the keys and values.
+///
+/// # Safety
+/// As of [`Plan::backward`].
+unsafe fn backward_of_keys(
+    plan: Plan,
+    kv_head: usize,
+    [queries, keys]: [Range<usize>; 2],
+    inputs: [Place; 4],
+    (dq, [dk, dv]): (Place, [Place; 2]),
+) {
+    let pair = |i: usize| Pair {
+        head: kv_head * plan.group() + i,
+        queries: queries.clone(),
+        keys: keys.clone(),
+    };
+    if plan.group() == 1 || queries.len() < LONG {
+        for i in 0..plan.group() {
+            // SAFETY: the caller's promise.
+            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv]) };
+        }
+        return;
+    }
+    let len = keys.len() * plan.head_width;
+    let sums: Vec<[Vec<f32>; 2]> = (0..plan.group())
+        .into_par_iter()
+        .map(|i| {
+            let mut sums = [vec![0f32; len], vec![0f32; len]];
+            let [dk, dv] = sums.each_mut().map(|x| Place::of_mut(x, plan.head_width));
+            // SAFETY: the caller's promise; every head has columns of its own in dq.
+            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv]) };
+            sums
+        })
+        .collect();
+    for sums in sums {
+        for (to, sums) in [dk, dv].into_iter().zip(sums) {
+            for (key, sums) in sums.chunks_exact(plan.head_width).enumerate() {
+                let to = to.at(key, 0).pointer;
+                // SAFETY: the caller's promise.
+                let to = unsafe { std::slice::from_raw_parts_mut(to, plan.head_width) };
+                for (to, sum) in to.iter_mut().zip(sums) {
+                    *to += sum;
+                }
+            }
+        }
+    }
 }
 
 /// From probabilities (negative where dropped) and their gradients, by rows of `keys`: the gradients of the scores in

@@ -10,12 +10,12 @@ use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 const SQRT_2_OVER_PI: f32 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 
 #[inline(always)]
-fn exact(x: f32) -> f32 {
+pub(super) fn exact(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
 #[inline(always)]
-fn exact_slope(x: f32) -> f32 {
+pub(super) fn exact_slope(x: f32) -> f32 {
     let cdf = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
     let pdf = exp(-0.5 * x * x) * (0.5 * SQRT_2_OVER_PI);
     x.mul_add(pdf, cdf)
@@ -28,12 +28,12 @@ fn gate(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn approximate(x: f32) -> f32 {
+pub(super) fn approximate(x: f32) -> f32 {
     0.5 * x * (1.0 + gate(x))
 }
 
 #[inline(always)]
-fn approximate_slope(x: f32) -> f32 {
+pub(super) fn approximate_slope(x: f32) -> f32 {
     let t = gate(x);
     let inner = SQRT_2_OVER_PI * (3.0 * CUBIC as f32 * x).mul_add(x, 1.0);
     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
-    Rectify, Sequences, TuneBackend, Window, primitive, tensor,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind,
+    Precision, Rectify, Sequences, TuneBackend, Window, primitive, tensor,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -275,48 +275,185 @@ fn linear_and_embedding_equal_their_default_bodies() {
     }
 }
 
+fn attention_equals(
+    (queries, keys): (&[usize], &[usize]),
+    head_width: usize,
+    config: AttentionConfig,
+) {
+    let [queries, keys] = [queries, keys].map(Sequences::from_lengths);
+    let sequences = (&queries, &keys);
+    let [q, g] = [1, 4].map(|key| random(key, [queries.tokens(), config.heads * head_width]));
+    let [k, v] = [2, 3].map(|key| random(key, [keys.tokens(), config.kv_heads * head_width]));
+    let call = || (q.clone(), k.clone(), v.clone());
+    let (a, b, c) = call();
+    let kernel = Flex::tune_attention(a, b, c, sequences, config);
+    let (a, b, c) = call();
+    same(
+        "attention",
+        kernel,
+        ops::attention::forward::<Flex>(a, b, c, sequences, config),
+    );
+    let (a, b, c) = call();
+    let kernel = Flex::tune_attention_backward(a, b, c, g.clone(), sequences, config);
+    let (a, b, c) = call();
+    let default = ops::attention::backward::<Flex>(a, b, c, g, sequences, config);
+    same("attention q", kernel.q, default.q);
+    same("attention k", kernel.k, default.k);
+    same("attention v", kernel.v, default.v);
+}
+
 #[test]
 fn attention_equals_its_default_body() {
-    for (queries, keys) in [
+    for lengths in [
         (&[1][..], &[1][..]),
         (&[0, 17, 1, 0, 129], &[0, 17, 1, 0, 129]),
         (&[260, 128], &[260, 128]),
         (&[], &[]),
         (&[1, 1, 1, 0, 4, 140], &[129, 0, 3, 5, 2, 150]),
     ] {
-        let [queries, keys] = [queries, keys].map(Sequences::from_lengths);
-        let sequences = (&queries, &keys);
-        for (heads, head_width) in [(1, 1), (3, 17), (2, 32)] {
-            for causal in [false, true] {
-                for dropout in [None, Some(Dropout { key: 4, rate: 0.1 })] {
+        for dropout in [None, Some(Dropout { key: 4, rate: 0.1 })] {
+            for (heads, head_width) in [(1, 1), (3, 17), (2, 32)] {
+                for causal in [false, true] {
                     let config = AttentionConfig {
-                        heads,
                         causal,
                         dropout,
+                        ..AttentionConfig::new(heads)
                     };
-                    let [q, g] =
-                        [1, 4].map(|key| random(key, [queries.tokens(), heads * head_width]));
-                    let [k, v] = [2, 3].map(|key| random(key, [keys.tokens(), heads * head_width]));
-                    let call = || (q.clone(), k.clone(), v.clone());
-                    let (a, b, c) = call();
-                    let kernel = Flex::tune_attention(a, b, c, sequences, config);
-                    let (a, b, c) = call();
-                    same(
-                        "attention",
-                        kernel,
-                        ops::attention::forward::<Flex>(a, b, c, sequences, config),
-                    );
-                    let (a, b, c) = call();
-                    let kernel =
-                        Flex::tune_attention_backward(a, b, c, g.clone(), sequences, config);
-                    let (a, b, c) = call();
-                    let default =
-                        ops::attention::backward::<Flex>(a, b, c, g.clone(), sequences, config);
-                    same("attention q", kernel.q, default.q);
-                    same("attention k", kernel.k, default.k);
-                    same("attention v", kernel.v, default.v);
+                    attention_equals(lengths, head_width, config);
                 }
             }
+            for window in [None, Some(1), Some(70)] {
+                let config = AttentionConfig {
+                    kv_heads: 2,
+                    causal: true,
+                    window,
+                    scale: Some(0.4),
+                    dropout,
+                    ..AttentionConfig::new(6)
+                };
+                attention_equals(lengths, 10, config);
+            }
+        }
+    }
+    // Heads side by side.
+    let config = AttentionConfig {
+        kv_heads: 2,
+        causal: true,
+        ..AttentionConfig::new(4)
+    };
+    attention_equals((&[1100, 3], &[1100, 3]), 9, config);
+}
+
+#[test]
+fn norms_gates_and_rotations_equal_their_default_bodies() {
+    for shape in SHAPES {
+        let [tokens, width] = shape;
+        let (x, g) = (random(1, shape), random(2, shape));
+        let gamma = vector(3, width);
+        if tokens > 0 {
+            let call = || (x.clone(), gamma.clone());
+            let (a, b) = call();
+            let default = ops::rms_norm::forward::<Flex>(a, b, 1e-2);
+            let (a, b) = call();
+            same("RMS norm", Flex::tune_rms_norm(a, b, 1e-2), default);
+            for needs in [(true, true), (true, false), (false, true)] {
+                let (a, b) = call();
+                let kernel = Flex::tune_rms_norm_backward(a, b, g.clone(), 1e-2, needs);
+                let (a, b) = call();
+                let default = ops::rms_norm::backward::<Flex>(a, b, g.clone(), 1e-2, needs);
+                assert_eq!((kernel.x.is_some(), kernel.gamma.is_some()), needs);
+                if let (Some(kernel), Some(default)) = (kernel.x, default.x) {
+                    same("RMS norm x", kernel, default);
+                }
+                if let (Some(kernel), Some(default)) = (kernel.gamma, default.gamma) {
+                    same("RMS norm gamma", kernel, default);
+                }
+            }
+        }
+        let up = random(5, shape);
+        for kind in [
+            Gate::Silu,
+            Gate::Gelu(GeluKind::Exact),
+            Gate::Gelu(GeluKind::Tanh),
+        ] {
+            let default = ops::gated::forward::<Flex>(x.clone(), up.clone(), kind);
+            let kernel = Flex::tune_gated(x.clone(), up.clone(), kind);
+            same("gate", kernel, default.clone());
+            let kernel = Flex::tune_gated(random(1, shape), up.clone(), kind);
+            same("gate in place", kernel, default);
+            let default = ops::gated::backward::<Flex>(x.clone(), up.clone(), g.clone(), kind);
+            for grad in [g.clone(), random(2, shape)] {
+                let kernel = Flex::tune_gated_backward(x.clone(), up.clone(), grad, kind);
+                same("gate backward", kernel.0, default.0.clone());
+                same("up backward", kernel.1, default.1.clone());
+            }
+        }
+    }
+    for (tokens, heads, head_width, half) in
+        [(0, 1, 4, 2), (1, 1, 2, 1), (129, 3, 10, 5), (70, 2, 9, 3)]
+    {
+        let [cos, sin] = [6, 7].map(|key| random(key, [tokens, half]));
+        let x = || random(8, [tokens, heads * head_width]);
+        let tables = || (cos.clone(), sin.clone());
+        let (c, s) = tables();
+        let default = ops::rotary::apply::<Flex>(x(), c, s, heads);
+        let (c, s) = tables();
+        same(
+            "rotary",
+            Flex::tune_rotary(x(), c, s, heads),
+            default.clone(),
+        );
+        let shared = x();
+        let (c, s) = tables();
+        let kernel = Flex::tune_rotary(shared.clone(), c, s, heads);
+        same("rotary of what others hold", kernel, default);
+        same("what others hold", shared, x());
+    }
+}
+
+#[test]
+fn next_tokens_equal_their_default_bodies() {
+    for [rows, width, words] in [
+        [0, 3, 5],
+        [1, 1, 1],
+        [3, 17, 40],
+        // More than a chunk of the default body, and of the kernel.
+        [300, 9, 8200],
+        [1100, 33, 1100],
+    ] {
+        let targets = classes(rows, words);
+        let (hidden, weight) = (random(1, [rows, width]), random(2, [words, width]));
+        for cap in [None, Some(0.7)] {
+            let call = || (hidden.clone(), weight.clone(), targets.clone());
+            for slopes in [false, true] {
+                let (a, b, c) = call();
+                let kernel = Flex::tune_next_token(a, b, c, cap, slopes);
+                let (a, b, c) = call();
+                let default = ops::next_token::forward::<Flex>(a, b, c, cap, slopes);
+                same("losses", kernel.losses, default.losses);
+                same("log sums", kernel.log_sums, default.log_sums);
+                assert_eq!(kernel.slopes.is_some(), slopes);
+                if let (Some(kernel), Some(default)) = (kernel.slopes, default.slopes) {
+                    same("slopes", kernel, default);
+                }
+            }
+            let (a, b, c) = call();
+            let log_sums = Flex::tune_next_token(a, b, c, cap, false).log_sums;
+            let grad = vector(3, rows);
+            let (a, b, c) = call();
+            let kernel =
+                Flex::tune_next_token_backward_weight(a, b, c, log_sums.clone(), grad.clone(), cap);
+            let (a, b, c) = call();
+            let default = ops::next_token::backward_weight::<Flex>(a, b, c, log_sums, grad, cap);
+            same("gradient of the weight", kernel, default);
+            let (a, b, c) = call();
+            let (losses, best) = Flex::tune_next_token_best(a, b, c, cap);
+            let (a, b, c) = call();
+            let default = ops::next_token::best::<Flex>(a, b, c, cap);
+            same("losses beside the best", losses, default.0);
+            let [best, default] =
+                [best, default.1].map(|x| x.into_data().iter::<i64>().collect::<Vec<i64>>());
+            assert_eq!(best, default);
         }
     }
 }

@@ -38,14 +38,7 @@ fn multiplied(
         return Some(from_vec(values, [m, n]));
     }
     (precision == Precision::F32).then_some(())?;
-    let a = match a {
-        Factor::Rows(values) => Place::of(values, k),
-        Factor::Columns(values) => Place::of(values, m).transposed(),
-    };
-    let b = match b {
-        Factor::Rows(values) => Place::of(values, k).transposed(),
-        Factor::Columns(values) => Place::of(values, n),
-    };
+    let (a, b) = (a.place(m, k), b.place(n, k).transposed());
     // SAFETY: the bias, if any, is copied to every row, and the product then writes (or adds to) every element, zeros over
     // nothing; the slices have the lengths that the sizes say.
     let output = unsafe {

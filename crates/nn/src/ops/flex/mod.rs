@@ -13,6 +13,7 @@ mod cross_entropy;
 mod depthwise;
 mod dropout;
 mod embedding;
+mod gated;
 mod gelu;
 #[cfg(test)]
 mod laws;
@@ -22,13 +23,15 @@ mod math;
 mod max_pool;
 #[cfg_attr(not(target_arch = "x86_64"), path = "pairs/absent.rs")]
 mod pairs;
+mod rms_norm;
+mod rotary;
 mod rows;
 mod tile;
 mod util;
 
 use super::{
     AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    GeluKind, LayerNormGrads, Precision, Sequences, TuneBackend, Window,
+    Gate, GeluKind, LayerNormGrads, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -112,6 +115,42 @@ impl TuneBackend for Flex {
         layer_norm::backward(&x, residual.as_ref(), &gamma, &grad, epsilon, needs).unwrap_or_else(
             || super::layer_norm::backward::<Self>(x, residual, gamma, grad, epsilon, needs),
         )
+    }
+
+    fn tune_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f64) -> FlexTensor {
+        rms_norm::forward(&x, &gamma, epsilon)
+            .unwrap_or_else(|| super::rms_norm::forward::<Self>(x, gamma, epsilon))
+    }
+
+    fn tune_rms_norm_backward(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        grad: FlexTensor,
+        epsilon: f64,
+        needs: (bool, bool),
+    ) -> RmsNormGrads<Self> {
+        rms_norm::backward(&x, &gamma, &grad, epsilon, needs)
+            .unwrap_or_else(|| super::rms_norm::backward::<Self>(x, gamma, grad, epsilon, needs))
+    }
+
+    fn tune_rotary(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, heads: usize) -> FlexTensor {
+        rotary::apply(x, &cos, &sin, heads)
+            .unwrap_or_else(|x| super::rotary::apply::<Self>(x, cos, sin, heads))
+    }
+
+    fn tune_gated(gate: FlexTensor, up: FlexTensor, kind: Gate) -> FlexTensor {
+        gated::forward(gate, up, kind)
+            .unwrap_or_else(|(gate, up)| super::gated::forward::<Self>(gate, up, kind))
+    }
+
+    fn tune_gated_backward(
+        gate: FlexTensor,
+        up: FlexTensor,
+        grad: FlexTensor,
+        kind: Gate,
+    ) -> (FlexTensor, FlexTensor) {
+        gated::backward(&gate, &up, grad, kind)
+            .unwrap_or_else(|grad| super::gated::backward::<Self>(gate, up, grad, kind))
     }
 
     fn tune_attention(

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// Elements of a piece of element-wise work: large against the cost of a task, small against a cache.
-const PIECE: usize = 8 * 1024;
+pub(super) const PIECE: usize = 8 * 1024;
 /// Partial sums of [`sum_by`]: wide enough for two AVX-512 registers.
 const LANES: usize = 32;
 /// Rows of one partial sum of [`column_sums`].
@@ -254,6 +254,16 @@ pub(super) enum Factor<'a> {
     Columns(&'a [f32]),
 }
 
+impl Factor<'_> {
+    /// As a matrix `[outer, inner]`.
+    pub(super) fn place(self, outer: usize, inner: usize) -> Place {
+        match self {
+            Factor::Rows(values) => Place::of(values, inner),
+            Factor::Columns(values) => Place::of(values, outer).transposed(),
+        }
+    }
+}
+
 /// Where a matrix lies: pointer, rows apart, columns apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -312,6 +322,15 @@ impl Place {
                 .wrapping_add(row * self.row + column * self.column),
             ..self
         }
+    }
+
+    /// The first `width` values of a row.
+    ///
+    /// # Safety
+    /// They lie one behind the other, can be read, and nobody writes them as long as the slice is used.
+    pub(super) unsafe fn row<'a>(self, row: usize, width: usize) -> &'a [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.at(row, 0).pointer, width) }
     }
 }
 
