@@ -170,7 +170,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     let module = params::load(module, &mut |path| {
         let (tensor, transposed) = found.get(path).filter(|_| fail.is_none())?;
         match files.read(tensor) {
-            Ok(host) if *transposed => Some(from_host::<B>(transpose(host?), device)),
+            Ok(host) if *transposed => Some(from_host::<B>(transpose(&host?), device)),
             Ok(host) => Some(from_host::<B>(host?, device)),
             Err(error) => {
                 fail = Some(error);
@@ -185,9 +185,9 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
 }
 
 /// A matrix the other way round; any other tensor as it is.
-pub(crate) fn transpose(tensor: HostTensor) -> HostTensor {
+pub(crate) fn transpose(tensor: &HostTensor) -> HostTensor {
     let &[rows, columns] = tensor.shape.as_slice() else {
-        return tensor;
+        return tensor.clone();
     };
     let mut values = Vec::with_capacity(tensor.values.len());
     for column in 0..columns {

@@ -343,7 +343,7 @@ impl<B: Backend> Model<B> {
         let mut state = params::state(self, self.names)?;
         for (name, tensor) in &mut state {
             if config.entry.is_transposed(name) {
-                *tensor = load::transpose(std::mem::take(tensor));
+                *tensor = load::transpose(tensor);
             }
         }
         let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
@@ -510,7 +510,7 @@ impl<B: TuneBackend> Model<B> {
             let losses = ops::next_token_losses(x, weight, targets, None);
             return sums_by_sequence(losses.unsqueeze_dim(1), &next.sequences);
         }
-        let (losses, best) = ops::next_token_best(x, weight, targets.clone());
+        let (losses, best) = ops::next_token_best(x, weight, targets.clone(), None);
         let right: Tensor<B, 1> = best.equal(targets).float();
         let columns = Tensor::stack(vec![losses, right], 1);
         sums_by_sequence(columns, &next.sequences)

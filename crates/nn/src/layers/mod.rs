@@ -9,12 +9,14 @@ mod conv2d;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod rms_norm;
 
 pub use batch_norm::BatchNorm;
 pub use conv2d::{Conv2d, Padding};
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};
+pub use rms_norm::RmsNorm;
 
 use burn::tensor::backend::Backend;
 

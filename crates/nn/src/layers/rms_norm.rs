@@ -31,6 +31,6 @@ impl<B: Backend> RmsNorm<B> {
 impl<B: TuneBackend> RmsNorm<B> {
     /// `x [T, D]` -> `[T, D]`.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        ops::rms_norm(x, None, self.weight.val(), self.epsilon)
+        ops::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
