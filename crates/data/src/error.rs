@@ -1,5 +1,6 @@
 //! Everything that can go wrong between a file and a batch.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -131,12 +132,107 @@ pub enum BadReason {
         /// What stands there.
         found: &'static str,
     },
+    /// A JSON array that the end of the file cuts off.
+    #[error("the JSON array is never closed")]
+    UnclosedArray,
+    /// A text file of nothing but white space.
+    #[error("the text is empty")]
+    EmptyDocument,
+    /// None of the keys that make a row a conversation.
+    #[error(
+        "no conversation: found the keys {}, expected {}",
+        quoted_list(found, LISTED),
+        quoted_list(expected, LISTED)
+    )]
+    NoConversation {
+        /// The keys of the row.
+        found: Vec<String>,
+        /// The keys that are read.
+        expected: Vec<String>,
+        /// A key of the row, and the one that is read and looks like it.
+        near: Option<(String, String)>,
+    },
+    /// A list of no turns.
+    #[error("the list in `{column}` has no messages")]
+    EmptyConversation {
+        /// Name of the column.
+        column: String,
+    },
+    /// A role that is not known.
+    #[error(
+        "unknown role `{found}` in `{at}`, expected one of {}",
+        quoted_list(expected, LISTED)
+    )]
+    UnknownRole {
+        /// Where in the row.
+        at: String,
+        /// The role found.
+        found: String,
+        /// The roles that are known there.
+        expected: Vec<String>,
+        /// One of them that was probably meant.
+        near: Option<String>,
+    },
+    /// Nothing to learn.
+    #[error(
+        "no turn of the assistant: expected at least one to learn from, found {}",
+        quoted_list(roles, LISTED)
+    )]
+    NoAssistantTurn {
+        /// The roles of the turns.
+        roles: Vec<String>,
+    },
+    /// A picture or a sound in a turn, or something that is no content at all.
+    #[error("expected text in `{at}`, found {found}")]
+    ContentNotText {
+        /// Where in the row.
+        at: String,
+        /// What stands there.
+        found: String,
+    },
+    /// The template raised an exception.
+    #[error("the chat template refuses the conversation: {message}")]
+    TemplateRefuses {
+        /// What the template says.
+        message: String,
+    },
+    /// The template does something that cannot be done with this conversation.
+    #[error("the chat template fails{} on the conversation: {message}", line.map_or_else(String::new, |line| format!(" at its line {line}")))]
+    TemplateFails {
+        /// 1-based line of the template.
+        line: Option<usize>,
+        /// What is wrong.
+        message: String,
+    },
+    /// A turn that the template rewrites so much that its tokens are not found.
+    #[error(
+        "cannot tell which tokens of the rendered conversation are the assistant's turn {turn}"
+    )]
+    TurnNotFound {
+        /// Index of the message, from 0.
+        turn: usize,
+    },
+    /// A conversation that teaches nothing.
+    #[error("none of its {tokens} tokens counts{}", max_length.map_or_else(String::new, |max_length| format!(" once it is cut to max_length = {max_length}")))]
+    NoCountedToken {
+        /// Length of the conversation before it was cut, in tokens.
+        tokens: usize,
+        /// Where it was cut, if it was.
+        max_length: Option<usize>,
+    },
 }
 
 impl BadReason {
     /// What the user can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Cow<'static, str> {
+        let advice = match self {
+            Self::NoConversation {
+                near: Some((found, near)),
+                ..
+            } => return format!("did you mean `{near}` where the row has `{found}`?").into(),
+            Self::UnknownRole {
+                near: Some(near), ..
+            } => return format!("did you mean `{near}`?").into(),
             Self::Ragged { .. } => {
                 "put a field that holds the delimiter in quotes, or name the delimiter"
             }
@@ -159,7 +255,31 @@ impl BadReason {
             }
             Self::NotAList { .. } => "write a list as JSON does, [\"a\", \"b\"]",
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
-        }
+            Self::UnclosedArray => "the file was probably cut off on its way; copy it again",
+            Self::EmptyDocument => "remove the file, or write something into it",
+            Self::NoConversation { .. } => {
+                "rename the keys, or name the columns of prompt and completion"
+            }
+            Self::EmptyConversation { .. } => "fill in or remove the row",
+            Self::UnknownRole { .. } => "rename the role",
+            Self::NoAssistantTurn { .. } => "add the answer, or remove the row",
+            Self::ContentNotText { .. } => "only text can be learned; remove pictures and sounds",
+            Self::TemplateRefuses { .. } => {
+                "change the turns as the template asks: most want user and assistant by turns"
+            }
+            Self::TemplateFails { .. } => {
+                "give the turns what the template asks for, or another chat_template.jinja"
+            }
+            Self::TurnNotFound { .. } => {
+                "mark what the assistant says with {% generation %} in the chat template, or let all tokens count"
+            }
+            Self::NoCountedToken {
+                max_length: Some(_),
+                ..
+            } => "raise max_length, or shorten the turns before the first answer",
+            Self::NoCountedToken { .. } => "add an answer, or remove the row",
+        };
+        advice.into()
     }
 }
 
@@ -591,6 +711,60 @@ pub enum DataError {
         path: PathBuf,
         /// Pictures that lie in it.
         loose: usize,
+    },
+    /// A folder without texts.
+    #[error("{}: no texts here; expected .txt or .md files\nhint: check the path; conversations are read from a single .jsonl, .json, .csv or .parquet file", path.display())]
+    NoTexts {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A chat template that cannot be read, or that is no template.
+    #[error("{}{}: not a usable chat template: {message}\nhint: fetch the model again, or put a chat_template.jinja of your own beside its tokenizer", path.display(), line.map_or_else(String::new, |line| format!(", line {line} of the template")))]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// 1-based line of the template.
+        line: Option<usize>,
+        /// What is wrong.
+        message: String,
+    },
+    /// A chat template that does too much: it loops, or fills the memory.
+    #[error("{}: the chat template was stopped{}: {message}\nhint: a template that does so much is damaged, or made to do harm; use another chat_template.jinja", path.display(), place.as_ref().map_or_else(String::new, |place| format!(" on the conversation at {place}")))]
+    TemplateLimit {
+        /// The file.
+        path: PathBuf,
+        /// The conversation, if it came from a file.
+        place: Option<Place>,
+        /// Which limit.
+        message: String,
+    },
+    /// A base model without a token that ends a text.
+    #[error("{}: the model has neither a chat template nor an end-of-text token\nhint: put a chat_template.jinja beside the tokenizer, or set eos_token in tokenizer_config.json", dir.display())]
+    NoEndToken {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// Turns that cannot be answered.
+    #[error("{reason}\nhint: {}", reason.hint())]
+    Prompt {
+        /// What is wrong with them.
+        reason: BadReason,
+    },
+    /// A window without room for a token to learn.
+    #[error("max_length = {max_length} with an overlap of {overlap} leaves no token to learn\nhint: set max_length to {} or more", overlap + 2)]
+    Window {
+        /// The length asked for, in tokens.
+        max_length: usize,
+        /// The overlap asked for, in tokens.
+        overlap: usize,
+    },
+    /// Token ids that the tokenizer cannot turn into text.
+    #[error("cannot turn token ids into text with {}: {message}\nhint: the tokenizer file is damaged or of a kind that is not known; fetch the model again", path.display())]
+    Detokenize {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The tokenizer's message.
+        message: String,
     },
     /// The background thread's batch function panicked: a bug, not a mistake of the user.
     #[error("batch {index} could not be made: {message}")]

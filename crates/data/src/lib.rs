@@ -10,6 +10,7 @@
 //! | text or text pair -> token ids | [`text::TextEncoder`] |
 //! | order of the examples in an epoch | [`Sampler`] |
 //! | encoded examples -> one packed row of tokens | [`text::TextBatch`] |
+//! | conversations -> token ids and those that count -> packed rows | [`chat`] |
 //! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
@@ -31,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod chat;
 mod error;
 mod example;
 mod guard;

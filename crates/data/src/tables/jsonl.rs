@@ -85,13 +85,13 @@ impl Table for Jsonl<'_> {
 }
 
 /// The lines that are not blank, with their numbers.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     (1..)
         .zip(bytes.split(|&byte| byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
 }
 
-fn parse((line, bytes): (u64, &[u8])) -> (u64, Result<Map<String, Value>, BadReason>) {
+pub(super) fn parse((line, bytes): (u64, &[u8])) -> (u64, Result<Map<String, Value>, BadReason>) {
     let object = utf8(bytes, line)
         .map_err(|(_, reason)| reason)
         .and_then(|text| {
@@ -142,7 +142,8 @@ fn cell(value: Value) -> Cell {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a value is, for messages.
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -6,6 +6,7 @@
 mod columns;
 mod delimited;
 mod jsonl;
+mod objects;
 mod parquet;
 mod sniff;
 
@@ -22,6 +23,9 @@ use crate::{
     TargetKind,
 };
 use rekindle_base::near::near_misses;
+
+pub(crate) use jsonl::kind as kind_of;
+pub(crate) use objects::each_object;
 
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use sniff::{Sniffed, sniff};
@@ -493,11 +497,11 @@ impl Source {
     }
 }
 
-fn without_bom(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
-fn no_such_file(path: &Path) -> DataError {
+pub(crate) fn no_such_file(path: &Path) -> DataError {
     let name = path
         .file_name()
         .map_or(Cow::Borrowed(""), |name| name.to_string_lossy());
@@ -518,7 +522,7 @@ fn no_such_file(path: &Path) -> DataError {
 }
 
 /// Text of a line, or where it stops being UTF-8: `(line, reason)`. `line` is that of the first byte.
-fn utf8(bytes: &[u8], line: u64) -> Result<&str, (u64, BadReason)> {
+pub(crate) fn utf8(bytes: &[u8], line: u64) -> Result<&str, (u64, BadReason)> {
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
         let line_start = good

@@ -10,6 +10,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
+use serde_json::{Map, Value};
 
 use super::{Cell, Format, Role, Row, Table};
 use crate::DataError;
@@ -74,50 +75,26 @@ impl Parquet {
         Ok(())
     }
 
-    fn root(&self) -> &Type {
-        self.reader.metadata().file_metadata().schema()
-    }
-}
-
-impl Table for Parquet {
-    fn format(&self) -> Format {
-        Format::Parquet
-    }
-
-    fn columns(&self) -> &[String] {
-        &self.columns
-    }
-
-    fn check(&self, index: usize, role: Role) -> Result<(), DataError> {
-        let column = &self.root().get_fields()[index];
-        if is_text(column) || (role == Role::Label && (is_scalar(column) || is_list(column))) {
-            return Ok(());
-        }
-        let expected = if role == Role::Label {
-            "strings, numbers, booleans or lists of them"
-        } else {
-            "strings"
-        };
-        let found = if column.is_group() {
-            "a nested column".to_owned()
-        } else if column.get_physical_type() == PhysicalType::BYTE_ARRAY {
-            "bytes that are not marked as UTF-8".to_owned()
-        } else {
-            format!("{:?}", column.get_physical_type())
-        };
-        Err(DataError::UnsupportedColumn {
-            path: self.path.clone(),
-            column: self.columns[index].clone(),
-            role,
-            expected,
-            found,
+    /// The rows as JSON objects, nested columns included, each with its number.
+    pub fn objects(
+        &self,
+    ) -> impl Iterator<Item = Result<(u64, Map<String, Value>), DataError>> + '_ {
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        self.converted(&all, json, json_size).map(|row| {
+            let (line, values) = row?;
+            Ok((line, self.columns.iter().cloned().zip(values).collect()))
         })
     }
 
-    fn rows<'a>(
+    /// The rows, each with its number and the values of the columns `wanted`, in that order. An error ends the file.
+    ///
+    /// `convert` makes a value of a field, `size` tells its bytes of text.
+    fn converted<'a, T: 'a>(
         &'a self,
         wanted: &[usize],
-    ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a> {
+        convert: fn(Field) -> T,
+        size: fn(&T) -> usize,
+    ) -> Box<dyn Iterator<Item = Result<(u64, Vec<T>), DataError>> + 'a> {
         let wanted = wanted.to_vec();
         // A projection keeps the schema's order and cannot be empty.
         let mut projected = wanted.clone();
@@ -166,12 +143,12 @@ impl Table for Parquet {
         let mut text = 0;
         Box::new((1..).zip(next).map(move |(line, row)| {
             let row = row?;
-            let mut cells: Vec<Cell> = row
+            let mut cells: Vec<Option<T>> = row
                 .into_columns()
                 .into_iter()
-                .map(|(_, field)| cell(field))
+                .map(|(_, field)| Some(convert(field)))
                 .collect();
-            text += cells.iter().map(Cell::size).sum::<usize>();
+            text += cells.iter().flatten().map(size).sum::<usize>();
             if text > TEXT && text / RATIO > self.size {
                 return Err(DataError::ParquetSize {
                     path: self.path.clone(),
@@ -180,10 +157,58 @@ impl Table for Parquet {
                 });
             }
             // No column is wanted twice, so each cell can be moved out.
-            let cells = at
-                .iter()
-                .map(|&index| std::mem::replace(&mut cells[index], Cell::Missing))
-                .collect();
+            let cells = at.iter().filter_map(|&index| cells[index].take()).collect();
+            Ok((line, cells))
+        }))
+    }
+
+    fn root(&self) -> &Type {
+        self.reader.metadata().file_metadata().schema()
+    }
+}
+
+impl Table for Parquet {
+    fn format(&self) -> Format {
+        Format::Parquet
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn check(&self, index: usize, role: Role) -> Result<(), DataError> {
+        let column = &self.root().get_fields()[index];
+        if is_text(column) || (role == Role::Label && (is_scalar(column) || is_list(column))) {
+            return Ok(());
+        }
+        let expected = if role == Role::Label {
+            "strings, numbers, booleans or lists of them"
+        } else {
+            "strings"
+        };
+        let found = if column.is_group() {
+            "a nested column".to_owned()
+        } else if column.get_physical_type() == PhysicalType::BYTE_ARRAY {
+            "bytes that are not marked as UTF-8".to_owned()
+        } else {
+            format!("{:?}", column.get_physical_type())
+        };
+        Err(DataError::UnsupportedColumn {
+            path: self.path.clone(),
+            column: self.columns[index].clone(),
+            role,
+            expected,
+            found,
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        wanted: &[usize],
+    ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a> {
+        let rows = self.converted(wanted, cell, Cell::size);
+        Box::new(rows.map(|row| {
+            let (line, cells) = row?;
             Ok(Row {
                 line,
                 cells: Ok(cells),
@@ -272,6 +297,44 @@ fn cell(field: Field) -> Cell {
         Field::Bytes(_) => Cell::Other("bytes"),
         Field::Group(_) | Field::MapInternal(_) => Cell::Other("a nested value"),
         _ => Cell::Other("a date or time"),
+    }
+}
+
+/// A field as JSON; null for what JSON cannot say.
+fn json(field: Field) -> Value {
+    match field {
+        Field::Group(group) => group
+            .into_columns()
+            .into_iter()
+            .map(|(name, field)| (name, json(field)))
+            .collect(),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
+        Field::MapInternal(map) => map
+            .entries()
+            .iter()
+            .map(|(key, value)| (key.to_string(), json(value.clone())))
+            .collect(),
+        other => match cell(other) {
+            Cell::Text(text) => Value::String(text),
+            Cell::Int(number) => number.into(),
+            Cell::Real(number) => number.into(),
+            Cell::Bool(value) => value.into(),
+            Cell::List(values) => values.into(),
+            Cell::Missing | Cell::Other(_) => Value::Null,
+        },
+    }
+}
+
+/// Bytes of the text in a value.
+fn json_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(json_size).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| name.len() + json_size(value))
+            .sum(),
+        _ => 0,
     }
 }
 

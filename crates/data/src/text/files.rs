@@ -74,7 +74,7 @@ enum Class {
     Other,
 }
 
-pub(super) struct TokenizerFiles {
+pub(crate) struct TokenizerFiles {
     pub tokenizer: Tokenizer,
     /// The file with the vocabulary, for messages.
     pub path: PathBuf,
@@ -93,7 +93,7 @@ struct Settings {
     class: Class,
 }
 
-pub(super) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
+pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
     let config = object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
     let settings = Settings {
         special: object(&dir.join("special_tokens_map.json"))?.unwrap_or_default(),
@@ -650,7 +650,7 @@ fn added_token(content: &str, id: Value, special: bool) -> Value {
 }
 
 /// A JSON object file, if it is there.
-fn object(path: &Path) -> Result<Option<Map<String, Value>>, DataError> {
+pub(crate) fn object(path: &Path) -> Result<Option<Map<String, Value>>, DataError> {
     read(path)?
         .map(|text| {
             serde_json::from_str(&text).map_err(|error| DataError::Tokenizer {
@@ -662,7 +662,7 @@ fn object(path: &Path) -> Result<Option<Map<String, Value>>, DataError> {
 }
 
 /// A text file, if it is there.
-fn read(path: &Path) -> Result<Option<String>, DataError> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, DataError> {
     let Some(bytes) = bytes(path)? else {
         return Ok(None);
     };

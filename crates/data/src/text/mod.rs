@@ -2,7 +2,7 @@
 
 mod batch;
 mod encoder;
-mod files;
+pub(crate) mod files;
 mod sentencepiece;
 
 pub use batch::TextBatch;

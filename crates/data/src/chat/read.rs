@@ -1,0 +1,507 @@
+//! Files of conversations. Every row says by its keys what it is, see [`read_conversations`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{ChatKind, ChatRole, Conversation, Message};
+use crate::tables::{each_object, kind_of, no_such_file, utf8, without_bom};
+use crate::{BadReason, DataError, OnBad, Place, Skipped};
+use rekindle_base::near::near_misses;
+
+/// Keys that make a row a conversation, for messages.
+const KEYS: [&str; 8] = [
+    "messages",
+    "conversations",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "text",
+];
+/// Roles in `messages`, and who they are.
+const ROLES: [(&str, ChatRole); 5] = [
+    ("system", ChatRole::System),
+    ("developer", ChatRole::Developer),
+    ("user", ChatRole::User),
+    ("assistant", ChatRole::Assistant),
+    ("tool", ChatRole::Tool),
+];
+/// The same of ShareGPT's `from`.
+const SHAREGPT_ROLES: [(&str, ChatRole); 7] = [
+    ("human", ChatRole::User),
+    ("gpt", ChatRole::Assistant),
+    ("system", ChatRole::System),
+    ("tool", ChatRole::Tool),
+    ("user", ChatRole::User),
+    ("assistant", ChatRole::Assistant),
+    ("function_response", ChatRole::Tool),
+];
+/// Names of plain text files.
+const TEXT_ENDINGS: [&str; 2] = ["txt", "md"];
+
+/// Two columns of other names to read as prompt and completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptColumns {
+    /// Column of what is asked: text, or a list of messages.
+    pub prompt: String,
+    /// Column of the answer: text, or a list of messages.
+    pub completion: String,
+}
+
+/// How to read conversations. The default takes every row for what its keys say and stops at the first bad one.
+#[derive(Debug, Clone, Default)]
+pub struct ChatOptions {
+    /// Read these two columns, whatever else a row holds.
+    pub columns: Option<PromptColumns>,
+    /// What to do with bad rows.
+    pub on_bad_example: OnBad,
+}
+
+/// What [`read_conversations`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversations {
+    /// The good rows, in file order.
+    pub rows: Vec<Conversation>,
+    /// The bad rows; empty unless [`OnBad::Skip`].
+    pub skipped: Vec<Skipped>,
+}
+
+/// Reads conversations, prompts with completions, or texts.
+///
+/// A row of JSONL, of a JSON array, of CSV, TSV or Parquet is what the first of these keys makes it:
+///
+/// | keys | what it is |
+/// |---|---|
+/// | `messages` | a list of `{"role", "content", ...}`; content is text or a list of `{"type": "text", "text"}` |
+/// | `conversations` | the same, or ShareGPT's `{"from": "human" or "gpt", "value"}`; `system` may stand beside it |
+/// | `prompt`, `completion` | texts, or lists of messages; turns of the prompt do not count |
+/// | `instruction`, `output`, perhaps `input` | Alpaca's: the input stands two line ends below the instruction |
+/// | `text` | a text of which every token counts |
+///
+/// `tools` beside them is an array of JSON schemas, or the text of one. A `.txt` or `.md` file is one text; a folder is
+/// one text for each such file in it and below, by name. CSV, TSV and Parquet give texts only, not lists of messages.
+///
+/// # Errors
+/// [`DataError::NoSuchFile`], [`DataError::UnknownFormat`] and the like for the file, [`DataError::NoTexts`] for a folder
+/// without texts, [`DataError::BadExample`] with the place of a bad row, [`DataError::AllBad`] where no row is good.
+///
+/// ```
+/// use rekindle_data::chat::{ChatOptions, read_conversations};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("chats.jsonl");
+/// std::fs::write(&path, r#"{"prompt": "Close the blinds", "completion": "{\"blinds\": \"closed\"}"}"#)?;
+/// let read = read_conversations(&path, &ChatOptions::default())?;
+/// assert_eq!(read.rows[0].messages.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_conversations(path: &Path, options: &ChatOptions) -> Result<Conversations, DataError> {
+    let mut reader = Reader {
+        options,
+        found: Conversations {
+            rows: Vec::new(),
+            skipped: Vec::new(),
+        },
+    };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(no_such_file(path));
+        }
+        other => other.map_err(|source| io(path, source))?,
+    };
+    if metadata.is_dir() {
+        let mut files = Vec::new();
+        text_files(path, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(DataError::NoTexts {
+                path: path.to_owned(),
+            });
+        }
+        for file in files {
+            reader.text_file(&file)?;
+        }
+    } else if is_text_file(path) {
+        reader.text_file(path)?;
+    } else {
+        let shared: Arc<Path> = path.into();
+        each_object(path, |line, row| {
+            let place = Place {
+                path: Arc::clone(&shared),
+                line,
+            };
+            reader.add(place, |options, place| {
+                row.and_then(|row| conversation(row, options, place))
+            })
+        })?;
+    }
+    reader.finish(path)
+}
+
+struct Reader<'a> {
+    options: &'a ChatOptions,
+    found: Conversations,
+}
+
+impl Reader<'_> {
+    fn add(
+        &mut self,
+        place: Place,
+        make: impl FnOnce(&ChatOptions, Place) -> Result<Conversation, BadReason>,
+    ) -> Result<(), DataError> {
+        match make(self.options, place.clone()) {
+            Ok(row) => self.found.rows.push(row),
+            Err(reason) if self.options.on_bad_example == OnBad::Skip => {
+                self.found.skipped.push(Skipped { place, reason });
+            }
+            Err(reason) => return Err(DataError::BadExample { place, reason }),
+        }
+        Ok(())
+    }
+
+    /// One text. A mistake has its line, the text has none.
+    fn text_file(&mut self, path: &Path) -> Result<(), DataError> {
+        let bytes = fs::read(path).map_err(|source| io(path, source))?;
+        let place = |line| Place {
+            path: path.into(),
+            line,
+        };
+        match utf8(without_bom(&bytes), 1) {
+            Err((line, reason)) => self.add(place(line), |_, _| Err(reason)),
+            Ok(text) => self.add(place(0), |_, place| {
+                if text.trim().is_empty() {
+                    return Err(BadReason::EmptyDocument);
+                }
+                Ok(Conversation {
+                    messages: Vec::new(),
+                    tools: None,
+                    place,
+                    kind: ChatKind::Text(text.to_owned()),
+                })
+            }),
+        }
+    }
+
+    fn finish(self, path: &Path) -> Result<Conversations, DataError> {
+        if !self.found.rows.is_empty() {
+            return Ok(self.found);
+        }
+        let path = path.to_owned();
+        let skipped = self.found.skipped.len();
+        Err(match self.found.skipped.into_iter().next() {
+            Some(Skipped { place, reason }) => DataError::AllBad {
+                path,
+                skipped,
+                line: place.line,
+                reason,
+            },
+            None => DataError::NoRows { path },
+        })
+    }
+}
+
+fn io(path: &Path, source: std::io::Error) -> DataError {
+    DataError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn is_text_file(path: &Path) -> bool {
+    path.extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| TEXT_ENDINGS.contains(&ending.to_lowercase().as_str()))
+}
+
+/// The text files of a folder and of those below it. Links to folders are not followed: they could lead in a circle.
+fn text_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    for entry in fs::read_dir(dir).map_err(|source| io(dir, source))? {
+        let entry = entry.map_err(|source| io(dir, source))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(|source| io(&path, source))?;
+        if kind.is_dir() {
+            text_files(&path, files)?;
+        } else if is_text_file(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A row as what its keys say.
+fn conversation(
+    mut row: Map<String, Value>,
+    options: &ChatOptions,
+    place: Place,
+) -> Result<Conversation, BadReason> {
+    // A table has all columns in every row: null is none.
+    row.retain(|_, value| !value.is_null());
+    let tools = tools(&mut row)?;
+    let (messages, kind) = if let Some(columns) = &options.columns {
+        let (prompt, completion) = (columns.prompt.as_str(), columns.completion.as_str());
+        for column in [prompt, completion] {
+            if !row.contains_key(column) {
+                return Err(missing(&row, &[prompt, completion]));
+            }
+        }
+        pair(&mut row, prompt, completion)?
+    } else if let Some(turns) = row.remove("messages") {
+        (chat(turns, "messages")?, ChatKind::Chat)
+    } else if let Some(turns) = row.remove("conversations") {
+        let mut messages = chat(turns, "conversations")?;
+        if let Some(system) = row.remove("system") {
+            let system = text(system, "system")?;
+            if !system.trim().is_empty() {
+                messages.insert(0, Message::new(ChatRole::System, system));
+            }
+        }
+        (messages, ChatKind::Chat)
+    } else if row.contains_key("prompt") && row.contains_key("completion") {
+        pair(&mut row, "prompt", "completion")?
+    } else if let (Some(_), Some(output)) = (row.get("instruction"), row.get("output").cloned()) {
+        let mut prompt = text(row.remove("instruction").unwrap_or_default(), "instruction")?;
+        let input = row.remove("input").map(|input| text(input, "input"));
+        let input = input.transpose()?.unwrap_or_default();
+        if !input.trim().is_empty() {
+            prompt = format!("{prompt}\n\n{input}");
+        }
+        let messages = vec![
+            Message::new(ChatRole::User, not_blank(prompt, "instruction")?),
+            Message::new(
+                ChatRole::Assistant,
+                not_blank(text(output, "output")?, "output")?,
+            ),
+        ];
+        (messages, ChatKind::Completion { prompt: 1 })
+    } else if let Some(content) = row.remove("text") {
+        let content = not_blank(text(content, "text")?, "text")?;
+        (Vec::new(), ChatKind::Text(content))
+    } else {
+        return Err(missing(&row, &KEYS));
+    };
+    let prompt = match &kind {
+        ChatKind::Completion { prompt } => *prompt,
+        _ => 0,
+    };
+    let answers = |message: &Message| message.role == ChatRole::Assistant;
+    if !matches!(kind, ChatKind::Text(_)) && !messages[prompt..].iter().any(answers) {
+        return Err(BadReason::NoAssistantTurn {
+            roles: messages
+                .iter()
+                .map(|message| message.role.name().to_owned())
+                .collect(),
+        });
+    }
+    Ok(Conversation {
+        messages,
+        tools,
+        place,
+        kind,
+    })
+}
+
+/// The reason for a row without the keys that are read: what it has instead, and which of that was probably meant.
+fn missing(row: &Map<String, Value>, expected: &[&str]) -> BadReason {
+    let found: Vec<String> = row.keys().cloned().collect();
+    let near = found
+        .iter()
+        .filter(|key| !expected.contains(&key.as_str()))
+        .find_map(|key| {
+            let near = near_misses(key, expected.iter().copied())
+                .into_iter()
+                .next()?;
+            Some((key.clone(), near))
+        });
+    BadReason::NoConversation {
+        found,
+        expected: expected.iter().map(|key| (*key).to_owned()).collect(),
+        near,
+    }
+}
+
+/// JSON schemas of tools: an array, or the text of one, as datasets with one type a column write it.
+fn tools(row: &mut Map<String, Value>) -> Result<Option<Value>, BadReason> {
+    let wrong = |found: &Value| BadReason::WrongType {
+        column: "tools".to_owned(),
+        expected: "an array of JSON schemas",
+        found: kind_of(found).to_owned(),
+    };
+    let tools = match row.remove("tools") {
+        None => return Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
+        Some(Value::String(text)) => {
+            serde_json::from_str(&text).map_err(|_| wrong(&Value::String(text)))?
+        }
+        Some(other) => other,
+    };
+    match &tools {
+        Value::Array(list) if list.is_empty() => Ok(None),
+        Value::Array(_) => Ok(Some(tools)),
+        other => Err(wrong(other)),
+    }
+}
+
+/// A prompt and its completion, each a text or a list of messages.
+fn pair(
+    row: &mut Map<String, Value>,
+    prompt: &str,
+    completion: &str,
+) -> Result<(Vec<Message>, ChatKind), BadReason> {
+    let mut side = |column: &str, role: ChatRole| match row.remove(column).unwrap_or_default() {
+        turns @ Value::Array(_) => chat(turns, column),
+        other => {
+            let text = not_blank(text(other, column)?, column)?;
+            Ok(vec![Message::new(role, text)])
+        }
+    };
+    let mut messages = side(prompt, ChatRole::User)?;
+    let kind = ChatKind::Completion {
+        prompt: messages.len(),
+    };
+    messages.extend(side(completion, ChatRole::Assistant)?);
+    Ok((messages, kind))
+}
+
+fn text(value: Value, column: &str) -> Result<String, BadReason> {
+    match value {
+        Value::String(text) => Ok(text),
+        // A table's column of numbers, and labels as answers.
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(BadReason::WrongType {
+            column: column.to_owned(),
+            expected: "text",
+            found: kind_of(&other).to_owned(),
+        }),
+    }
+}
+
+fn not_blank(text: String, column: &str) -> Result<String, BadReason> {
+    match text.trim().is_empty() {
+        true => Err(BadReason::EmptyText {
+            column: column.to_owned(),
+        }),
+        false => Ok(text),
+    }
+}
+
+/// A list of turns, as OpenAI or as ShareGPT writes them.
+fn chat(turns: Value, column: &str) -> Result<Vec<Message>, BadReason> {
+    // Tables of one type a column hold the list as text.
+    let turns = match turns {
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => other,
+    };
+    let turns = match turns {
+        Value::Array(turns) => turns,
+        other => {
+            return Err(BadReason::WrongType {
+                column: column.to_owned(),
+                expected: "a list of messages",
+                found: kind_of(&other).to_owned(),
+            });
+        }
+    };
+    if turns.is_empty() {
+        return Err(BadReason::EmptyConversation {
+            column: column.to_owned(),
+        });
+    }
+    turns
+        .into_iter()
+        .enumerate()
+        .map(|(index, turn)| message(turn, &format!("{column}[{index}]")))
+        .collect()
+}
+
+fn message(turn: Value, at: &str) -> Result<Message, BadReason> {
+    let mut turn = match turn {
+        Value::Object(turn) => turn,
+        other => {
+            return Err(BadReason::WrongType {
+                column: at.to_owned(),
+                expected: "an object with role and content",
+                found: kind_of(&other).to_owned(),
+            });
+        }
+    };
+    turn.retain(|_, value| !value.is_null());
+    let sharegpt = !turn.contains_key("role") && turn.contains_key("from");
+    let (role_key, content_key, roles): (_, _, &[_]) = match sharegpt {
+        true => ("from", "value", &SHAREGPT_ROLES),
+        false => ("role", "content", &ROLES),
+    };
+    let Some(role) = turn.remove(role_key) else {
+        return Err(missing(&turn, &["role", "content"]));
+    };
+    let role = role.as_str().map(str::to_owned).unwrap_or(role.to_string());
+    let names = || roles.iter().map(|(name, _)| *name);
+    let Some(&(_, role)) = roles.iter().find(|(name, _)| *name == role) else {
+        // Well-known names of the assistant that look nothing like it.
+        let near = match role.to_lowercase().as_str() {
+            "gpt" | "bot" | "model" | "ai" | "chatgpt" => {
+                names().find(|name| ["assistant", "gpt"].contains(name))
+            }
+            "human" => Some("user"),
+            _ => None,
+        };
+        let near = near
+            .map(str::to_owned)
+            .or_else(|| near_misses(&role, names()).into_iter().next());
+        return Err(BadReason::UnknownRole {
+            at: format!("{at}.{role_key}"),
+            found: role,
+            expected: names().map(str::to_owned).collect(),
+            near,
+        });
+    };
+    let content_at = format!("{at}.{content_key}");
+    let content = turn
+        .remove(content_key)
+        .map(|content| content_text(content, &content_at))
+        .transpose()?;
+    let says_more = ["tool_calls", "reasoning_content", "thinking", "reasoning"]
+        .iter()
+        .any(|key| turn.contains_key(*key));
+    let is_blank = content.as_ref().is_none_or(|text| text.trim().is_empty());
+    if is_blank && !says_more && (content.is_none() || role == ChatRole::Assistant) {
+        return match content {
+            // The turn has other keys than those that are read.
+            None if !turn.is_empty() => Err(missing(&turn, &[content_key])),
+            _ => Err(BadReason::EmptyText { column: content_at }),
+        };
+    }
+    Ok(Message {
+        role,
+        content,
+        extra: turn,
+    })
+}
+
+/// Text, or the joined texts of a list of parts.
+fn content_text(content: Value, at: &str) -> Result<String, BadReason> {
+    let not_text = |at: String, found: String| BadReason::ContentNotText { at, found };
+    let parts = match content {
+        Value::String(text) => return Ok(text),
+        Value::Array(parts) => parts,
+        other => return Err(not_text(at.to_owned(), kind_of(&other).to_owned())),
+    };
+    let mut joined = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        let kind = part.get("type").and_then(Value::as_str);
+        match (kind, part.get("text").and_then(Value::as_str)) {
+            (None | Some("text"), Some(text)) => joined.push_str(text),
+            _ => {
+                let found = match kind {
+                    Some(kind) => format!("a part of the type `{kind}`"),
+                    None => kind_of(part).to_owned(),
+                };
+                return Err(not_text(format!("{at}[{index}]"), found));
+            }
+        }
+    }
+    Ok(joined)
+}
