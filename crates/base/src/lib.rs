@@ -9,7 +9,7 @@ pub mod near;
 pub mod rng;
 pub mod words;
 
-pub use files::write_atomically;
+pub use files::{write_atomically, write_atomically_with};
 pub use host::{HostTensor, first_not_finite};
 pub use near::near_misses;
 pub use words::{counted, thousands};

@@ -119,8 +119,18 @@ pub enum WeightError {
         /// Where in the tensor, in row-major order.
         index: usize,
     },
+    /// A GGUF file that is broken, that we do not read, or that cannot be written.
+    #[error("{}: {reason}\nhint: {hint}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and with which tensor or key.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The directory holds no weights we can read.
-    #[error("{}: no weights found; expected model.safetensors, pytorch_model.bin or an index of either (*.index.json), found {found}\nhint: {hint}", path.display())]
+    #[error("{}: no weights found; expected model.safetensors, pytorch_model.bin, an index of either (*.index.json) or one .gguf, found {found}\nhint: {hint}", path.display())]
     NoWeights {
         /// The directory.
         path: PathBuf,

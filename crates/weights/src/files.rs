@@ -1,7 +1,7 @@
-//! The tensors of a checkpoint, whatever they are stored as: safetensors, or PyTorch's pickle files.
+//! The tensors of a checkpoint, whatever they are stored as: safetensors, PyTorch's pickle files, or GGUF.
 
 use crate::{
-    Dtype, StoredTensor, WeightError,
+    Dtype, GgufFile, StoredTensor, WeightError,
     pickle::PickleFile,
     safetensors::{Safetensors, shards},
 };
@@ -28,11 +28,12 @@ enum Kind {
     Safetensors(Safetensors),
     /// One file of `torch.save`, or shards.
     Pickle(Vec<PickleFile>),
+    Gguf(Box<GgufFile>),
 }
 
 impl WeightFiles {
-    /// Opens a file by its extension: `.bin`, `.pth`, `.pt`, `.th` and `.ckpt` are PyTorch's, others safetensors. An
-    /// index (`pytorch_model.bin.index.json`, `model.safetensors.index.json`) opens its shards.
+    /// Opens a file by its extension: `.bin`, `.pth`, `.pt`, `.th` and `.ckpt` are PyTorch's, `.gguf` is
+    /// llama.cpp's, others are safetensors. An index (`pytorch_model.bin.index.json`, `model.safetensors.index.json`) opens its shards.
     ///
     /// # Errors
     /// When a file cannot be read, or is broken.
@@ -53,6 +54,8 @@ impl WeightFiles {
             };
             let files = files.iter().map(|file| PickleFile::open(file));
             Kind::Pickle(apart(files.collect::<Result<_, _>>()?)?)
+        } else if name.to_ascii_lowercase().ends_with(".gguf") && !index {
+            Kind::Gguf(Box::new(GgufFile::open(path)?))
         } else {
             Kind::Safetensors(Safetensors::open(path)?)
         };
@@ -88,7 +91,7 @@ impl WeightFiles {
         found.sort();
         let is_weights = |name: &&String| {
             let adapter = name.starts_with("adapter");
-            [".safetensors", ".bin", ".pth", ".pt", ".th"]
+            [".safetensors", ".bin", ".pth", ".pt", ".th", ".gguf"]
                 .iter()
                 .any(|extension| name.ends_with(extension) && !adapter)
         };
@@ -118,6 +121,7 @@ impl WeightFiles {
         let mut names: Vec<&str> = match &self.kind {
             Kind::Safetensors(files) => files.names().collect(),
             Kind::Pickle(files) => files.iter().flat_map(PickleFile::names).collect(),
+            Kind::Gguf(file) => file.names().collect(),
         };
         names.sort_unstable();
         names.into_iter()
@@ -129,6 +133,7 @@ impl WeightFiles {
         match &self.kind {
             Kind::Safetensors(files) => files.shape(name),
             Kind::Pickle(files) => holder(files, name)?.shape(name),
+            Kind::Gguf(file) => file.shape(name),
         }
     }
 
@@ -138,6 +143,7 @@ impl WeightFiles {
         match &self.kind {
             Kind::Safetensors(files) => files.dtype(name),
             Kind::Pickle(files) => holder(files, name)?.dtype(name),
+            Kind::Gguf(file) => file.dtype(name),
         }
     }
 
@@ -147,16 +153,28 @@ impl WeightFiles {
         match &self.kind {
             Kind::Safetensors(files) => files.file_of(name),
             Kind::Pickle(files) => holder(files, name).map(PickleFile::path),
+            Kind::Gguf(file) => file.shape(name).map(|_| file.path()),
         }
     }
 
-    /// Entries that are no tensors, with what they are: PyTorch's files may hold an epoch or an accuracy.
+    /// Entries that are no weights, with what they are: PyTorch's files may hold an epoch or an accuracy, GGUF's tables of
+    /// rope scaling.
     pub fn ignored(&self) -> impl Iterator<Item = &(String, String)> {
-        let files = match &self.kind {
-            Kind::Safetensors(_) => &[][..],
-            Kind::Pickle(files) => files,
+        let (files, tables) = match &self.kind {
+            Kind::Safetensors(_) => (&[][..], &[][..]),
+            Kind::Pickle(files) => (&files[..], &[][..]),
+            Kind::Gguf(file) => (&[][..], file.ignored()),
         };
-        files.iter().flat_map(PickleFile::ignored)
+        files.iter().flat_map(PickleFile::ignored).chain(tables)
+    }
+
+    /// The GGUF file, where that is what was opened: [`crate::side_files`] makes the rest of a model directory of it.
+    #[must_use]
+    pub fn gguf(&self) -> Option<&GgufFile> {
+        match &self.kind {
+            Kind::Gguf(file) => Some(file),
+            _ => None,
+        }
     }
 
     /// A tensor as it lies in its file; `None` where there is none of that name.
@@ -165,6 +183,7 @@ impl WeightFiles {
         match &self.kind {
             Kind::Safetensors(files) => files.stored(name),
             Kind::Pickle(files) => holder(files, name)?.stored(name),
+            Kind::Gguf(file) => file.stored(name),
         }
     }
 
@@ -188,6 +207,7 @@ impl WeightFiles {
                     file.release(name);
                 }
             }
+            Kind::Gguf(file) => file.release(name),
         }
         Ok(Some(tensor))
     }

@@ -1,7 +1,10 @@
-//! Files of weights: safetensors and PyTorch's pickle (`.bin`, `.pth`, `.pt`, `.th`, `.ckpt`), single or in shards, read by
-//! memory map, and safetensors written whole or not at all. A pickle is read by a parser that can only make tensors.
+//! Files of weights: safetensors and PyTorch's pickle (`.bin`, `.pth`, `.pt`, `.th`, `.ckpt`), single or in shards, and
+//! GGUF (`.gguf`), read by memory map; safetensors and GGUF written whole or not at all. A pickle is read by a parser that
+//! can only make tensors.
 //!
-//! This crate knows no parameter names, no model and no tensor library.
+//! A GGUF file is presented as the Hugging Face model directory that it was made from: its tensors under that directory's
+//! names and in its layouts, and its other files by [`side_files`]. [`write_gguf`] goes the other way. But for the tables of
+//! names that this takes (`gguf/names.rs`), this crate knows no parameter names, no model and no tensor library.
 //!
 //! ```
 //! use rekindle_base::HostTensor;
@@ -18,11 +21,13 @@
 
 mod error;
 mod files;
+mod gguf;
 mod pickle;
 mod safetensors;
 mod stored;
 
 pub use error::WeightError;
 pub use files::WeightFiles;
+pub use gguf::{GgmlType, GgufFile, side_files, write_gguf};
 pub use safetensors::write;
 pub use stored::{Dtype, StoredTensor};

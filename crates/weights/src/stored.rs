@@ -1,6 +1,6 @@
 //! A tensor as it lies in a file: its type, its shape and its bytes.
 
-use crate::WeightError;
+use crate::{GgmlType, WeightError};
 use half::{bf16, f16};
 use std::{borrow::Cow, fmt, path::Path};
 
@@ -33,6 +33,8 @@ pub enum Dtype {
     U8,
     /// One byte, 0 for false.
     Bool,
+    /// Blocks of GGUF, each of a few scales and many small integers.
+    Packed(GgmlType),
     /// A type whose name is known and whose values are not read.
     Other {
         /// Its name in safetensors.
@@ -43,7 +45,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of one element.
+    /// Bytes of one element; 0 for packed blocks.
     #[must_use]
     pub fn size(self) -> usize {
         match self {
@@ -51,6 +53,7 @@ impl Dtype {
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::BF16 | Self::I16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::Packed(_) => 0,
             Self::Other { size, .. } => size,
         }
     }
@@ -58,14 +61,18 @@ impl Dtype {
     /// Whether it is a floating-point type whose values can be read.
     #[must_use]
     pub fn is_float(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
+        matches!(
+            self,
+            Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::Packed(_)
+        )
     }
 }
 
-/// The name that safetensors uses: `F32`, `BF16`, `I64`, `BOOL`.
+/// The name that safetensors or ggml uses: `F32`, `BF16`, `I64`, `BOOL`, `Q4_0`.
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Packed(kind) => kind.fmt(f),
             Self::Other { name, .. } => f.write_str(name),
             known => f.write_str(&format!("{known:?}").to_uppercase()),
         }
@@ -109,6 +116,7 @@ impl StoredTensor<'_> {
             Dtype::I8 => convert(bytes, |v: i8| v.into()),
             Dtype::U8 => convert(bytes, |v: u8| v.into()),
             Dtype::Bool => convert(bytes, |v: u8| f32::from(u8::from(v != 0))),
+            Dtype::Packed(kind) => kind.dequantize(bytes),
             Dtype::Other { .. } => {
                 return Err(WeightError::Type {
                     path: self.file.to_owned(),
