@@ -3,6 +3,8 @@
 #[cfg(feature = "cpu")]
 mod bert;
 #[cfg(feature = "cpu")]
+mod decoders;
+#[cfg(feature = "cpu")]
 mod families;
 #[cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
 mod gpu;

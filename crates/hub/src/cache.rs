@@ -136,6 +136,9 @@ const PYTORCH: &str = "pytorch_model.bin";
 pub(crate) fn missing_model_files(dir: &Path) -> Vec<String> {
     let has = |file: &str| dir.join(file).is_file();
     let mut missing = Vec::new();
+    if holds_gguf(dir) {
+        return missing;
+    }
     if !has(CONFIG) {
         missing.push(CONFIG.to_string());
     }
@@ -146,6 +149,13 @@ pub(crate) fn missing_model_files(dir: &Path) -> Vec<String> {
         }
     }
     missing
+}
+
+/// Whether the one file of weights in a directory is a GGUF file, which holds its configuration and tokenizer too.
+fn holds_gguf(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".gguf")).count() == 1
 }
 
 /// The files that a sharded checkpoint's index names; `None` without a readable index.
@@ -169,6 +179,7 @@ pub(crate) fn select_model_files(listing: &[String]) -> Result<Vec<String>, Vec<
         "preprocessor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "chat_template.jinja",
         "special_tokens_map.json",
         "added_tokens.json",
         "vocab.txt",

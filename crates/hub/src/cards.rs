@@ -20,6 +20,7 @@ const CONFIG: &str = "config.json";
 const MODEL_CARDS: &[&str] = &[
     include_str!("../cards/models/minilm.toml"),
     include_str!("../cards/models/efficientnet-lite0.toml"),
+    include_str!("../cards/models/smollm2.toml"),
 ];
 
 /// A file that a card promises.
@@ -109,7 +110,9 @@ impl ModelCard {
             ));
         }
         let has_config = self.files.iter().any(|file| file.path == CONFIG);
-        if has_config == self.config.is_some() {
+        // A GGUF file holds its configuration.
+        let has_gguf = self.files.iter().any(|file| file.path.ends_with(".gguf"));
+        if (has_config || has_gguf) == self.config.is_some() {
             return Err(format!(
                 "expected either a [[file]] {CONFIG} or a [config] table, to be written as {CONFIG}"
             ));

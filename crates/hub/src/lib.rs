@@ -220,6 +220,12 @@ impl Hub {
         self
     }
 
+    /// The program's own cache.
+    #[must_use]
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache
+    }
+
     /// The folder of our own cache: unpacked packages and fetched dataset files.
     #[must_use]
     pub fn cache(mut self, dir: impl Into<PathBuf>) -> Self {

@@ -8,7 +8,8 @@ use crate::{
 };
 use rekindle_data::{
     Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions, ResolvedColumn,
-    TargetEncoder, TargetHint, TargetKind,
+    Skipped, TargetEncoder, TargetHint, TargetKind,
+    chat::{ChatOptions, Conversation, PromptColumns, read_conversations},
     image::{ImageSet, image_parts, read_images},
     read_examples,
 };
@@ -52,22 +53,8 @@ impl Source for Vec<Example> {
     const INPUT: Input = Input::Text;
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
-        const NAMED: usize = 5;
         let outcome = read_examples(path, options)?;
-        let mut notes = Vec::new();
-        if !outcome.skipped.is_empty() {
-            let skipped = outcome.skipped.iter().take(NAMED);
-            let named: Vec<String> = skipped.map(ToString::to_string).collect();
-            let more = match outcome.skipped.len().saturating_sub(NAMED) {
-                0 => String::new(),
-                more => format!("; and {more} more"),
-            };
-            notes.push(format!(
-                "{} rows left out: {}{more}",
-                outcome.skipped.len(),
-                named.join("; ")
-            ));
-        }
+        let notes = left_out(&outcome.skipped);
         Ok(Read {
             set: outcome.examples,
             hint: outcome.hint,
@@ -84,6 +71,57 @@ impl Source for Vec<Example> {
             &read.label_names,
         )?)
     }
+}
+
+impl Source for Vec<Conversation> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let columns = match (&options.text, options.labels.as_slice()) {
+            (Some(Column::Name(prompt)), [Column::Name(completion)]) => Some(PromptColumns {
+                prompt: prompt.clone(),
+                completion: completion.clone(),
+            }),
+            _ => None,
+        };
+        let read = read_conversations(
+            path,
+            &ChatOptions {
+                columns,
+                on_bad_example: options.on_bad_example,
+            },
+        )?;
+        let mut rows = read.rows;
+        if let Some(limit) = &options.limit {
+            rows = rows.limited(Some(limit));
+        }
+        Ok(Read {
+            set: rows,
+            hint: TargetHint::default(),
+            label_names: Vec::new(),
+            columns: Vec::new(),
+            notes: left_out(&read.skipped),
+        })
+    }
+
+    fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::Next)
+    }
+}
+
+/// What was left out while reading, in a line.
+fn left_out(skipped: &[Skipped]) -> Vec<String> {
+    const NAMED: usize = 5;
+    if skipped.is_empty() {
+        return Vec::new();
+    }
+    let named: Vec<String> = skipped.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match skipped.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    vec![format!("{} rows left out: {}{more}", skipped.len(), named.join("; "))]
 }
 
 impl Source for ImageSet {

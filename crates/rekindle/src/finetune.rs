@@ -6,6 +6,7 @@ use crate::{
     config,
     figures::Figures,
     fingerprint::Fingerprint,
+    gguf,
     inputs::{self, Prepared},
     log::{Log, Sinks},
     observer::Watching,
@@ -473,7 +474,7 @@ fn open<B: TuneAutodiff>(
     Ok((opened, model))
 }
 
-/// Finds a model's directory, or takes a file of weights as it is.
+/// Finds a model's directory, or takes a file of weights as it is; a GGUF file is unpacked.
 pub(crate) fn find_model(
     name: &str,
     hub: &Hub,
@@ -482,13 +483,15 @@ pub(crate) fn find_model(
     let path = Path::new(name);
     if path.is_file() {
         return Ok(Resolved {
-            dir: path.to_owned(),
+            dir: gguf::unpacked(hub, path)?,
             source: Source::Path,
             name: name.to_owned(),
             revision: None,
         });
     }
-    Ok(hub.model(name, observer.downloads())?)
+    let mut found = hub.model(name, observer.downloads())?;
+    found.dir = gguf::unpacked(hub, &found.dir)?;
+    Ok(found)
 }
 
 /// The precision asked for.

@@ -12,9 +12,13 @@ use burn::tensor::{
     backend::{AutodiffBackend, BackendTypes},
 };
 use rekindle_base::rng;
-use rekindle_data::chat::{ChatEncoder, Message, StreamDecoder};
+use rekindle_data::chat::{
+    ChatEncoder, ChatKind, ChatOptions, ChatRole, Conversation, EncodeOptions, Message, TextStream,
+    read_conversations,
+};
 use rekindle_models::{KvCache, Model, TextInput};
 use rekindle_nn::{Sequences, TuneAutodiff, TuneBackend, host};
+use serde_json::Value;
 use std::{collections::HashSet, path::Path};
 
 /// How the next token is chosen. The default takes the most probable one.
@@ -200,7 +204,44 @@ struct Open<'a> {
     /// Tokens of the prompt.
     asked: usize,
     text: String,
-    decoder: StreamDecoder<'a>,
+    stream: TextStream<'a>,
+}
+
+/// What is to be answered or continued.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompt {
+    /// Turns, of which the assistant's is next; and the JSON schemas of tools.
+    Turns(Vec<Message>, Option<Value>),
+    /// A text that goes on.
+    Text(String),
+}
+
+/// The rows of a file of conversations, prompts or texts.
+///
+/// # Errors
+/// When it cannot be read, with the place of a bad row.
+pub fn read_prompts(path: &Path) -> Result<Vec<Conversation>, Error> {
+    Ok(read_conversations(path, &ChatOptions::default())?.rows)
+}
+
+impl Prompt {
+    /// A question without anything before it.
+    #[must_use]
+    pub fn question(text: &str) -> Self {
+        Self::Turns(vec![Message::new(ChatRole::User, text)], None)
+    }
+
+    /// What a row of a file asks, and the answer that it gives to that, if any: the assistant's last turn.
+    #[must_use]
+    pub fn of(row: &Conversation) -> (Self, Option<String>) {
+        if let ChatKind::Text(text) = &row.kind {
+            return (Self::Text(text.clone()), None);
+        }
+        let mut turns = row.messages.clone();
+        let answered = turns.last().is_some_and(|turn| turn.role == ChatRole::Assistant);
+        let answer = turns.pop_if(|_| answered).and_then(|turn| turn.content);
+        (Self::Turns(turns, row.tools.clone()), answer)
+    }
 }
 
 impl Generator {
@@ -219,8 +260,8 @@ impl Generator {
         let limits = located.pretrained.config().text.as_ref();
         let positions = limits.map_or(usize::MAX, |limits| limits.positions);
         let vocabulary = limits.map_or(usize::MAX, |limits| limits.vocab_size);
-        let encoder = ChatEncoder::from_dir(&located.tokenizer)?;
-        encoder.check_model(vocabulary)?;
+        let encoder = ChatEncoder::from_dir(&located.tokenizer, EncodeOptions::default())?;
+        encoder.check_vocab(vocabulary)?;
         Ok(Self {
             model: on_device(device, Load(&located))?,
             encoder,
@@ -234,37 +275,25 @@ impl Generator {
         &self.encoder
     }
 
-    /// Continues conversations with the assistant's answers, one each, in their order.
+    /// Answers or continues prompts, all at once. `said` hears of each piece of each answer as soon as it is whole characters.
     ///
     /// # Errors
-    /// When a conversation cannot be rendered or is longer than the model reads.
-    pub fn chat(
+    /// When a prompt cannot be rendered or encoded, or is longer than the model reads.
+    pub fn generate(
         &self,
-        conversations: &[Vec<Message>],
+        prompts: &[Prompt],
         sampling: &Sampling,
         said: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Answer>, Error> {
-        let prompts = conversations.iter().map(|turns| self.encoder.prompt(turns));
-        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-        self.continue_tokens(prompts, sampling, said)
+        let tokens = prompts.iter().map(|prompt| match prompt {
+            Prompt::Turns(turns, tools) => self.encoder.prompt(turns, tools.as_ref()),
+            Prompt::Text(text) => self.encoder.text_prompt(text),
+        });
+        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+        self.continue_tokens(tokens, sampling, said)
     }
 
-    /// Continues texts as they stand, without a template.
-    ///
-    /// # Errors
-    /// When a text cannot be encoded or is longer than the model reads.
-    pub fn continue_texts<S: AsRef<str>>(
-        &self,
-        texts: &[S],
-        sampling: &Sampling,
-        said: &mut dyn FnMut(usize, &str),
-    ) -> Result<Vec<Answer>, Error> {
-        let prompts = texts.iter().map(|text| self.encoder.encode_text(text.as_ref()));
-        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-        self.continue_tokens(prompts, sampling, said)
-    }
-
-    /// Continues prompts of tokens. `said` hears of each piece of each answer as soon as it is whole characters.
+    /// As [`generate`](Self::generate), from prompts of tokens.
     ///
     /// # Errors
     /// A prompt of no token, or of as many as the model reads.
@@ -296,7 +325,7 @@ impl Generator {
                 asked: tokens.len(),
                 tokens,
                 text: String::new(),
-                decoder: self.encoder.stream(),
+                stream: self.encoder.stream(true),
             });
         }
         if sampling.max_new_tokens == 0 {
@@ -314,11 +343,6 @@ impl Generator {
                 let full = answer.tokens.len() - answer.asked >= sampling.max_new_tokens
                     || answer.tokens.len() >= self.positions;
                 if ended || full {
-                    if !ended {
-                        let rest = answer.decoder.finish();
-                        answer.text.push_str(&rest);
-                        said(answer.prompt, &rest);
-                    }
                     answers[answer.prompt] = Some(Answer {
                         text: std::mem::take(&mut answer.text),
                         tokens: answer.tokens[answer.asked..].to_vec(),
@@ -358,12 +382,9 @@ impl Open<'_> {
     ) -> Result<bool, Error> {
         self.tokens.push(token);
         if stops.contains(&token) {
-            let rest = self.decoder.finish();
-            self.text.push_str(&rest);
-            said(self.prompt, &rest);
             return Ok(true);
         }
-        let piece = self.decoder.push(token)?;
+        let piece = self.stream.push(token)?;
         // A stop text may begin in what was said already, which is then not taken back.
         self.text.push_str(&piece);
         let found = sampling.stop.iter().filter(|stop| !stop.is_empty());

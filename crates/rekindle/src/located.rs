@@ -2,6 +2,8 @@
 
 use crate::{
     Error, Observer,
+    finetune::find_model,
+    gguf,
     saved::Saved,
     task::{Kind, Modality, Task},
 };
@@ -36,12 +38,12 @@ pub(crate) struct Located {
 
 /// The directory of a saved model (or its file of weights): of a run, what it ended with.
 fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
+    let hub = Hub::from_env();
     if path.is_file() {
-        return Ok(path.to_owned());
+        return gguf::unpacked(&hub, path);
     }
     if !path.is_dir() {
-        let name = path.to_string_lossy();
-        return Ok(Hub::from_env().model(&name, observer.downloads())?.dir);
+        return Ok(find_model(&path.to_string_lossy(), &hub, observer)?.dir);
     }
     let last = path.join("final");
     if path.join("config.toml").is_file() && !last.is_dir() {
@@ -51,7 +53,10 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
             hint: format!("continue it: rekindle finetune --resume {}", path.display()),
         });
     }
-    Ok(if last.is_dir() { last } else { path.to_owned() })
+    match last.is_dir() {
+        true => Ok(last),
+        false => gguf::unpacked(&hub, path),
+    }
 }
 
 /// Finds what belongs to a saved model.
@@ -90,7 +95,7 @@ fn locate_adapter(
             reason: "the adapter does not say which base model it is for".into(),
             hint: "write base_model_name_or_path into its adapter_config.json".into(),
         })?;
-    let base = Hub::from_env().model(&name, observer.downloads())?.dir;
+    let base = find_model(&name, &Hub::from_env(), observer)?.dir;
     let pretrained = Pretrained::open(&base)?;
     let config = pretrained.config();
     let labels = match &saved {

@@ -1,8 +1,10 @@
 //! One file a verb.
 
+mod chat;
 mod evaluate;
 mod fetch;
 mod finetune;
+mod generate;
 mod init;
 mod inspect;
 mod merge;
@@ -31,6 +33,10 @@ enum Verb {
     Evaluate(evaluate::Evaluate),
     /// Label texts from arguments, a file or standard input
     Predict(predict::Predict),
+    /// Answer prompts with a language model
+    Generate(generate::Generate),
+    /// Talk with a language model
+    Chat(chat::Chat),
     /// Show what a run, model, adapter, checkpoint or weight file holds
     Inspect(inspect::Inspect),
     /// Merge an adapter into its base model
@@ -54,6 +60,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Finetune(verb) => verb.run(),
         Verb::Evaluate(verb) => verb.run(),
         Verb::Predict(verb) => verb.run(),
+        Verb::Generate(verb) => verb.run(),
+        Verb::Chat(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Merge(verb) => verb.run(),
         Verb::Fetch(verb) => verb.run(),

@@ -39,7 +39,7 @@ pub use schema::{
     ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, Method, Metric, OnBadExample,
+    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric, OnBadExample,
     Pooling, Precision, Schedule, TargetModules,
 };
 pub use write::{commented, reference};

@@ -1,6 +1,7 @@
 //! One set of examples as the model takes them: made into batches on the host, moved to a device. The one place that tells
 //! texts from pictures; everything above it is the same for both.
 
+mod chats;
 mod images;
 mod text;
 
@@ -8,15 +9,16 @@ pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder};
 
 use crate::{
-    Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::Modality,
+    Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::{Kind, Modality},
 };
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rekindle_data::{
     DataError, TargetEncoder, Targets, TextBatch,
+    chat::ChatBatch,
     image::{ImageBatch, Mixed},
 };
 use rekindle_hub::Hub;
-use rekindle_models::{Input, Pretrained, TextInput};
+use rekindle_models::{Input, NextTokens, Pretrained, TextInput};
 use rekindle_nn::Sequences;
 use std::sync::Arc;
 
@@ -83,6 +85,7 @@ pub(crate) struct HostBatch {
 /// What a model takes, on the host.
 pub(crate) enum HostInput {
     Text(TextBatch),
+    Chats(ChatBatch),
     Images(ImageBatch),
 }
 
@@ -120,6 +123,21 @@ impl HostInput {
                 Sequences::new(batch.offsets.clone()),
                 device,
             )),
+            Self::Chats(batch) => {
+                let input = TextInput::new(
+                    batch.ids.clone(),
+                    vec![0; batch.ids.len()],
+                    Sequences::new(batch.offsets.clone()),
+                    device,
+                );
+                let rows = Sequences::new(batch.row_offsets.clone());
+                Input::Text(input.with_next(NextTokens::new(
+                    &batch.rows,
+                    &batch.targets,
+                    rows,
+                    device,
+                )))
+            }
             Self::Images(batch) => {
                 let shape = [batch.indices.len(), batch.size, batch.size, 3];
                 let data = TensorData::new(batch.pixels.clone(), shape);
@@ -162,6 +180,9 @@ pub(crate) fn prepare(
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
     let prepared = match config.task.modality() {
+        Modality::Text if config.task.kind() == Kind::Generation => {
+            chats::prepare(config, pretrained, hub, observer)
+        }
         Modality::Text => text::prepare(config, pretrained, hub, observer),
         Modality::Images => images::prepare(config, pretrained, hub, observer),
     }?;

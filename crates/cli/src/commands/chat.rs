@@ -1,0 +1,76 @@
+//! `rekindle chat`
+
+use super::{device, generate::SamplingArgs};
+use crate::printer::Printer;
+use clap::Args;
+use rekindle::{ChatRole, Generator, Message, Prompt};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
+
+/// Talk with a language model. A line is a turn; an empty line begins a new conversation; Ctrl-D ends.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle chat smollm2\n  rekindle chat runs/smollm2-chats --system \"You answer in one sentence.\" --temperature 0.7"
+)]
+pub struct Chat {
+    /// Run directory, model or adapter directory, GGUF file, or Hugging Face name
+    model: PathBuf,
+    /// What the model is told before everything else
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// cpu, wgpu, cuda or cuda:N
+    #[arg(long)]
+    device: Option<String>,
+}
+
+impl Chat {
+    pub fn run(self) -> anyhow::Result<()> {
+        let sampling = self.sampling.sampling()?;
+        let printer = Printer::new();
+        let generator = Generator::open(&self.model, device(self.device.as_ref())?, &printer)?;
+        printer.clear();
+        let terminal = io::stdin().is_terminal();
+        if terminal {
+            printer.say("a line is a turn; an empty line begins anew; Ctrl-D ends");
+        }
+        let system = || {
+            let text = self.system.iter();
+            text.map(|text| Message::new(ChatRole::System, text.as_str())).collect()
+        };
+        let mut turns: Vec<Message> = system();
+        let mut out = io::stdout().lock();
+        let mut lines = io::stdin().lock().lines();
+        loop {
+            if terminal {
+                write!(out, "> ")?;
+                out.flush()?;
+            }
+            let Some(line) = lines.next() else {
+                return Ok(());
+            };
+            let line = line?;
+            if line.trim().is_empty() {
+                turns = system();
+                continue;
+            }
+            turns.push(Message::new(ChatRole::User, line));
+            let prompt = Prompt::Turns(turns.clone(), None);
+            let mut failed = None;
+            let answers = generator.generate(&[prompt], &sampling, &mut |_, piece| {
+                let said = write!(out, "{piece}").and_then(|()| out.flush());
+                failed = said.err().or(failed.take());
+            })?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            writeln!(out)?;
+            for answer in answers {
+                turns.push(Message::new(ChatRole::Assistant, answer.text));
+            }
+        }
+    }
+}

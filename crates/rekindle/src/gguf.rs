@@ -1,0 +1,79 @@
+//! A GGUF file as a model directory: what it says of its configuration, tokenizer and template is written beside a link to it in
+//! the program's cache, so that nothing else need know of it.
+
+use crate::Error;
+use rekindle_base::{rng, write_atomically};
+use rekindle_hub::Hub;
+use rekindle_weights::{GgufFile, side_files};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+/// The link's name.
+const WEIGHTS: &str = "model.gguf";
+/// Written last: without it a directory is not whole.
+const LAST: &str = "config.json";
+
+/// The directory of a model: `path` itself, or if it is (or holds nothing but) a GGUF file, a directory made of that.
+///
+/// # Errors
+/// When the file is broken, or the cache cannot be written.
+pub(crate) fn unpacked(hub: &Hub, path: &Path) -> Result<PathBuf, Error> {
+    let Some(file) = find(path) else {
+        return Ok(path.to_owned());
+    };
+    let file = fs::canonicalize(&file).map_err(Error::io(&file))?;
+    let about = fs::metadata(&file).map_err(Error::io(&file))?;
+    let changed = about.modified().ok();
+    let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let identity = format!("{} {} {changed:?}", file.display(), about.len());
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("{stem}-{:016x}", rng::named(0, &identity));
+    let dir = hub.cache_dir().join("gguf").join(name);
+    if dir.join(LAST).is_file() && dir.join(WEIGHTS).is_file() {
+        return Ok(dir);
+    }
+    let files = side_files(&GgufFile::open(&file)?)?;
+    fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+    let link = dir.join(WEIGHTS);
+    if !link.is_file() {
+        // A link that leads nowhere is in the way.
+        let _ = fs::remove_file(&link);
+        linked(&file, &link).map_err(Error::io(&link))?;
+    }
+    let (last, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name == LAST);
+    for (name, text) in others.into_iter().chain(last) {
+        let path = dir.join(name);
+        write_atomically(&path, text.as_bytes()).map_err(Error::io(path))?;
+    }
+    Ok(dir)
+}
+
+#[cfg(unix)]
+fn linked(file: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(file, link)
+}
+
+#[cfg(not(unix))]
+fn linked(file: &Path, link: &Path) -> std::io::Result<()> {
+    fs::hard_link(file, link).or_else(|_| fs::copy(file, link).map(|_| ()))
+}
+
+/// The GGUF file that a path is, or that a directory without a tokenizer of its own holds.
+fn find(path: &Path) -> Option<PathBuf> {
+    let is_gguf = |path: &Path| {
+        let extension = path.extension();
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    };
+    if path.is_file() {
+        return is_gguf(path).then(|| path.to_owned());
+    }
+    if path.join("tokenizer.json").is_file() {
+        return None;
+    }
+    let entries = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+    let mut found = entries.filter(|path| is_gguf(path));
+    found.next().filter(|_| found.next().is_none())
+}

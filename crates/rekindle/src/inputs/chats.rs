@@ -1,0 +1,204 @@
+//! Conversations and texts to be continued, as packed tokens of which some are learned.
+
+use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
+use crate::{
+    Error, Observer, RunConfig, config,
+    examples::{Splits, on_bad, read_splits},
+    fingerprint::Fingerprint,
+    plan::Footprint,
+};
+use rekindle_base::thousands;
+use rekindle_data::{
+    DataError, Sampler, TargetEncoder, Targets,
+    chat::{ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn},
+};
+use rekindle_hub::Hub;
+use rekindle_models::{Pretrained, TextLimits};
+use std::{fmt::Write, sync::Arc};
+
+/// Batches made ahead of the loop.
+const AHEAD: usize = 8;
+
+/// A set of conversations with their tokens.
+pub(crate) struct Chats {
+    rows: Vec<Conversation>,
+    set: EncodedChats,
+    /// How many tokens of each sequence are learned.
+    targets: Targets,
+}
+
+impl Chats {
+    /// Encodes conversations; a long text becomes several sequences.
+    pub(crate) fn encode(rows: Vec<Conversation>, encoder: &ChatEncoder) -> Result<Self, Error> {
+        let set = encoder.encode(&rows)?;
+        let learned = |counts: &[bool]| counts.iter().skip(1).filter(|&&counts| counts).count();
+        let counts = set.items.iter().map(|item| learned(&item.counts) as u32);
+        let targets = Targets::Next(counts.collect());
+        Ok(Self { rows, set, targets })
+    }
+
+    fn row(&self, example: usize) -> &Conversation {
+        &self.rows[self.set.sources[example]]
+    }
+}
+
+impl Inputs for Chats {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn lengths(&self) -> Option<Vec<u32>> {
+        Some(self.set.lengths())
+    }
+
+    fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    fn batch(&self, examples: &[usize], _: Option<Draw>) -> Result<HostBatch, DataError> {
+        let mut batch = ChatBatch::pack(&self.set, examples);
+        Ok(HostBatch {
+            examples: std::mem::take(&mut batch.indices),
+            targets: self.targets.subset(examples),
+            mixed: None,
+            input: Some(HostInput::Chats(batch)),
+        })
+    }
+
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+
+    fn place(&self, example: usize) -> String {
+        self.row(example).place.to_string()
+    }
+
+    fn show(&self, example: usize) -> ShownExample {
+        let row = self.row(example);
+        let mut text = String::new();
+        for turn in &row.messages {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{}: {}", turn.role, turn.content.as_deref().unwrap_or(""));
+        }
+        if let ChatKind::Text(whole) = &row.kind {
+            text.clone_from(whole);
+        }
+        ShownExample {
+            text: text.trim_end().to_owned(),
+            text_pair: None,
+            picture: None,
+        }
+    }
+
+    fn left_out(&self) -> Vec<String> {
+        const NAMED: usize = 5;
+        let skipped = &self.set.skipped;
+        if skipped.is_empty() {
+            return Vec::new();
+        }
+        let named: Vec<String> = skipped.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = match skipped.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        vec![format!("{} conversations left out: {}{more}", skipped.len(), named.join("; "))]
+    }
+
+    fn add_to(&self, fingerprint: &mut Fingerprint) {
+        for item in &self.set.items {
+            fingerprint.add_numbers(&item.ids);
+            let counts: Vec<u32> = item.counts.iter().map(|&counts| u32::from(counts)).collect();
+            fingerprint.add_numbers(&counts);
+        }
+    }
+}
+
+/// The tokenizer and template of a model directory, as a run encodes with them.
+pub(crate) fn encoder(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    limits: &TextLimits,
+) -> Result<(ChatEncoder, Option<String>), Error> {
+    let (asked, positions) = (config.data.max_length, limits.positions);
+    let length = asked.min(positions);
+    let options = EncodeOptions {
+        max_length: Some(length),
+        loss_on: match config.data.loss_on {
+            config::LossOn::Assistant => LossOn::Assistant,
+            config::LossOn::Last => LossOn::Last,
+            config::LossOn::All => LossOn::All,
+        },
+        overlap: config.data.overlap,
+        on_bad_example: on_bad(config),
+    };
+    let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
+    encoder.check_vocab(limits.vocab_size)?;
+    let note = (length < asked).then(|| {
+        format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens")
+    });
+    Ok((encoder, note))
+}
+
+/// Reads and encodes the conversations of a run.
+pub(super) fn prepare(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Prepared, Error> {
+    let model = pretrained.config();
+    let limits = model.text.as_ref().filter(|_| model.is_decoder());
+    let limits = limits.ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!("{} is no language model: it does not write", model.architecture()),
+        hint: "name one, such as smollm2, or set another task".into(),
+    })?;
+    let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;
+    let mut notes = splits.notes;
+    let (encoder, note) = encoder(config, pretrained, limits)?;
+    notes.extend(note);
+    let train = Chats::encode(splits.train, &encoder)?;
+    let part = |rows: Option<Vec<Conversation>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
+        let chats = rows.map(|rows| Chats::encode(rows, &encoder)).transpose()?;
+        Ok(chats.map(|chats| Arc::new(chats) as Arc<dyn Inputs>))
+    };
+    let (validation, test) = (part(splits.validation)?, part(splits.test)?);
+
+    let lengths = train.set.lengths();
+    let sampler: Sampler = crate::recipe::sampler(config, true);
+    let batches = sampler.epoch(&lengths, 0);
+    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let (all, learned) = (
+        lengths.iter().map(|&length| length as usize).sum::<usize>(),
+        train.set.counted(),
+    );
+    let max_length = encoder.max_length().unwrap_or(config.data.max_length);
+    let cut = match train.set.cut() {
+        0 => String::new(),
+        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
+    };
+    let each = |tokens: usize| tokens as f64 / train.len().max(1) as f64;
+    Ok(Prepared {
+        name: splits.name,
+        sizes: format!(
+            "{:.1} tokens each, {:.1} of them learned{cut}",
+            each(all),
+            each(learned)
+        ),
+        noun: "conversation",
+        footprint: Footprint::of_texts(
+            limits,
+            batches.iter().map(tokens).max().unwrap_or(0),
+            longest,
+        ),
+        train: Arc::new(train),
+        validation,
+        test,
+        encoder: TargetEncoder::Next,
+        repeats: true,
+        notes,
+        max_length,
+        picture_size: None,
+    })
+}

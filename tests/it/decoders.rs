@@ -1,0 +1,237 @@
+//! Decoders of every family: logits, gradients and training steps, full and LoRA, as transformers and PEFT have them; several
+//! texts in one row, and one read token by token, give what each gives alone.
+#![allow(clippy::unwrap_used)]
+
+use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use rekindle_models::{HeadSpec, KvCache, Model, NextTokens, Pretrained, Problem, TextInput};
+use rekindle_nn::{Pass, Sequences, TuneAutodiff, params};
+use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
+use rekindle_weights::WeightFiles;
+use serde_json::Value;
+
+use crate::support::{
+    Cpu, Tuning, assert_close, golden, gradient, ids, json, norm, numbers, read, relative, state,
+    trainable, values,
+};
+
+/// Absolute, on logits of magnitude 1 to 10 that the fixtures have in float64.
+const FORWARD: f32 = 5e-5;
+/// Relative (see `support::relative`); a wrong backward pass is wrong in the first digit.
+const GRADIENT: f32 = 1e-3;
+/// Absolute, for key biases, whose true gradient is 0.
+const ZERO_GRADIENT: f32 = 1e-5;
+/// Absolute, on losses of 20 steps.
+const LOSS: f64 = 1e-3;
+
+fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
+    let dir = golden("tiny_decoders").join(family).join("model");
+    let pretrained = Pretrained::open(&dir).unwrap();
+    assert!(pretrained.config().is_decoder(), "{family}");
+    let head = HeadSpec {
+        outputs: 0,
+        labels: Vec::new(),
+        problem: Problem::NextToken,
+        reads: None,
+        seed: 1,
+        require: true,
+    };
+    let (model, report) = Model::from_pretrained(&pretrained, &head, device).unwrap();
+    assert!(report.initialised.is_empty(), "{family}: {report:?}");
+    model
+}
+
+fn fixture() -> (Value, Vec<Vec<u32>>, usize) {
+    let fixture = json("tiny_decoders/expected.json");
+    let texts = fixture["texts"].as_array().unwrap().iter().map(ids).collect();
+    let first = fixture["first_counted"].as_u64().unwrap() as usize;
+    (fixture, texts, first)
+}
+
+/// Texts in one row, with their next tokens from `first` on.
+fn packed<B: Backend>(texts: &[Vec<u32>], first: usize, device: &B::Device) -> TextInput<B> {
+    let sequences = Sequences::from_lengths(&texts.iter().map(Vec::len).collect::<Vec<_>>());
+    let tokens: Vec<i32> = texts.iter().flatten().map(|&id| id as i32).collect();
+    let (mut rows, mut targets, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+    for (text, range) in texts.iter().zip(sequences.ranges()) {
+        for (i, &id) in text.iter().enumerate().skip(first) {
+            rows.push((range.start + i - 1) as i32);
+            targets.push(id as i32);
+        }
+        counts.push(text.len() - first);
+    }
+    let next = NextTokens::new(&rows, &targets, Sequences::from_lengths(&counts), device);
+    TextInput::new(tokens, vec![0; sequences.tokens()], sequences, device).with_next(next)
+}
+
+fn families() -> Vec<String> {
+    let (fixture, ..) = fixture();
+    fixture["families"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn logits_of_packed_texts() {
+    let device = Default::default();
+    let (_, texts, first) = fixture();
+    for family in families() {
+        let model = model::<Cpu>(&family, &device);
+        let decoder = model.backbone().decoder().unwrap();
+        let input = packed::<Cpu>(&texts, first, &device);
+        let path = golden("tiny_decoders").join(&family).join("expected.safetensors");
+        let expected = read(&WeightFiles::open(&path).unwrap(), "logits").values;
+        let states = decoder.forward(&input, Pass::evaluation());
+        let found = values(model.vocabulary_logits(states));
+        let largest = assert_close(&family, &found, &expected, FORWARD);
+        println!("{family}: logits within {largest:.1e}");
+    }
+}
+
+/// Read token by token, with keys and values kept, two texts at once and of different lengths.
+#[test]
+fn kept_keys_and_values() {
+    let device = Default::default();
+    let (_, texts, first) = fixture();
+    for family in families() {
+        let model = model::<Cpu>(&family, &device);
+        let decoder = model.backbone().decoder().unwrap();
+        let whole = values(decoder.forward(&packed::<Cpu>(&texts, first, &device), Pass::evaluation()));
+        let width = whole.len() / texts.iter().map(Vec::len).sum::<usize>();
+        let mut cache = KvCache::<Cpu>::new(texts.len());
+        let mut at = vec![0; texts.len()];
+        let mut found = vec![Vec::new(); texts.len()];
+        // Three tokens of each, then one at a time, until the shorter text ends.
+        for step in [3usize, 1, 1] {
+            let new: Vec<Vec<u32>> = (texts.iter().zip(&at)).map(|(text, &at)| text[at..at + step].to_vec()).collect();
+            let states = values(decoder.extend(&packed::<Cpu>(&new, step, &device), &mut cache));
+            for (i, rows) in states.chunks(step * width).enumerate() {
+                found[i].extend_from_slice(rows);
+                at[i] += step;
+            }
+        }
+        let mut start = 0;
+        for (text, found) in texts.iter().zip(&found) {
+            assert_close(&family, found, &whole[start..start + found.len()], 1e-5);
+            start += text.len() * width;
+        }
+        // The longer text alone goes on.
+        cache.keep(&[0]);
+        let rest = vec![texts[0][at[0]..].to_vec()];
+        let states = values(decoder.extend(&packed::<Cpu>(&rest, 1, &device), &mut cache));
+        assert_close(&family, &states, &whole[at[0] * width..texts[0].len() * width], 1e-5);
+    }
+}
+
+fn loss<B: TuneAutodiff>(model: &Model<B>, input: &TextInput<B>, pass: Pass) -> Tensor<B, 1> {
+    let counted = input.next.as_ref().unwrap().sequences.tokens();
+    model.forward(input.clone().into(), pass).sum() / counted as f32
+}
+
+#[test]
+fn gradients_of_every_parameter() {
+    let device = Default::default();
+    let (fixture, texts, first) = fixture();
+    for family in families() {
+        let model = model::<Tuning>(&family, &device).with_dropout(0.0);
+        let model = params::set_trainable(model, &mut |_| true);
+        let input = packed::<Tuning>(&texts, first, &device);
+        let loss = loss(&model, &input, Pass::training(1, 0));
+        let mut grads = Gradients::<Tuning>::default();
+        grads.backward(&loss, &model, model.names());
+        let expected_loss = fixture["families"][&family]["loss"].as_f64().unwrap();
+        assert!((f64::from(values(loss)[0]) - expected_loss).abs() < 1e-5, "{family}");
+        let dir = golden("tiny_decoders").join(&family);
+        let files = WeightFiles::open(&dir.join("expected.safetensors")).unwrap();
+        let stored = WeightFiles::find(&dir.join("model")).unwrap();
+        let mut largest: f32 = 0.0;
+        for name in trainable(&model) {
+            let found = gradient(&grads, &name).unwrap();
+            let mut expected = read(&files, &format!("grad.{name}"));
+            if family == "gpt2" && name.contains(".c_") && name.ends_with("weight") {
+                let [rows, columns] = expected.shape[..] else { panic!() };
+                expected.values = (0..rows * columns)
+                    .map(|i| expected.values[(i % rows) * columns + i / rows])
+                    .collect();
+            }
+            assert!(stored.shape(&name).is_some() || name == "lm_head.weight", "{name}");
+            let rms = norm(&expected.values) / (expected.values.len() as f32).sqrt();
+            if name.contains("k_proj.bias") {
+                assert!(norm(&found) < ZERO_GRADIENT, "{family}, {name}");
+                continue;
+            }
+            let apart = relative(&found, &expected.values, rms);
+            assert!(apart < GRADIENT, "{family}, {name}: {apart:e}");
+            largest = largest.max(apart);
+        }
+        println!("{family}: gradients within {largest:.1e} of themselves");
+    }
+}
+
+fn losses(mut model: Model<Tuning>, texts: &[Vec<u32>], first: usize) -> Vec<f64> {
+    let device = Default::default();
+    let names = model.names();
+    let mut optimizer = Optimizer::<Tuning>::new(OptimizerConfig {
+        weight_decay: 0.01,
+        ..OptimizerConfig::default()
+    });
+    (0..20)
+        .map(|step| {
+            let input = packed::<Tuning>(texts, first, &device);
+            let loss = loss(&model, &input, Pass::training(1, step));
+            let mut grads = Gradients::<Tuning>::default();
+            grads.backward(&loss, &model, names);
+            let clip = (1.0 / grads.norm().unwrap()).min(1.0);
+            model = optimizer.step(model.clone(), grads, 2e-3, clip, &|_| 1.0, names);
+            f64::from(values(loss)[0])
+        })
+        .collect()
+}
+
+#[test]
+fn losses_of_twenty_steps() {
+    let device = Default::default();
+    let (fixture, texts, first) = fixture();
+    for family in families() {
+        let base = || model::<Tuning>(&family, &device).with_dropout(0.0);
+        let full = params::set_trainable(base(), &mut |_| true);
+        let adapter = golden("tiny_decoders").join(&family).join("adapter");
+        let names = full.names();
+        let (lora, _) = rekindle_peft::load(base(), &adapter, &[], names, &device).unwrap();
+        for (what, model) in [("full", full), ("lora", lora)] {
+            let expected = numbers(&fixture["families"][&family][what]);
+            let found = losses(model, &texts, first);
+            let pairs = found.iter().zip(&expected);
+            let largest = pairs.map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
+            assert!(largest < LOSS, "{family}, {what}: {largest:e}");
+            println!("{family}, {what}: losses within {largest:.1e}");
+        }
+    }
+}
+
+/// What is saved is what was loaded, bit by bit, whichever way round a family stores its weights.
+#[test]
+fn saved_is_what_was_loaded() {
+    let device = Default::default();
+    for family in families() {
+        let dir = golden("tiny_decoders").join(&family).join("model");
+        let pretrained = Pretrained::open(&dir).unwrap();
+        let model = model::<Tuning>(&family, &device).valid();
+        let folder = tempfile::tempdir().unwrap();
+        let head = HeadSpec {
+            outputs: 0,
+            labels: Vec::new(),
+            problem: Problem::NextToken,
+            reads: None,
+            seed: 1,
+            require: true,
+        };
+        model.save_pretrained(folder.path(), pretrained.config(), &head).unwrap();
+        let (before, after) = (WeightFiles::find(&dir).unwrap(), WeightFiles::find(folder.path()).unwrap());
+        let names: Vec<&str> = before.names().collect();
+        assert_eq!(names, after.names().collect::<Vec<_>>(), "{family}");
+        for name in names {
+            assert_eq!(read(&before, name), read(&after, name), "{family}, {name}");
+        }
+        assert!(!state(&model).is_empty());
+    }
+}
