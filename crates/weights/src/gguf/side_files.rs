@@ -474,7 +474,8 @@ impl Source<'_> {
         let added = |id: usize| -> Option<Json> {
             let special = match vocabulary.kind(id) {
                 2 | 3 => true,
-                4 => false,
+                // Runs of spaces are found by merges: under this spelling no text holds them.
+                4 if !is_spaces(vocabulary.tokens[id]) => false,
                 _ => return None,
             };
             Some(json!({
@@ -614,9 +615,9 @@ impl Source<'_> {
         let spelled: Vec<String> = vocabulary
             .tokens
             .iter()
-            .map(|token| match token.chars().all(|c| c == ' ') {
-                true if !token.is_empty() => "\u{2581}".repeat(token.len()),
-                _ => (*token).to_owned(),
+            .map(|token| match is_spaces(token) {
+                true => "\u{2581}".repeat(token.len()),
+                false => (*token).to_owned(),
             })
             .collect();
         let spelled = Vocabulary {
@@ -654,6 +655,11 @@ impl Source<'_> {
             ),
         })
     }
+}
+
+/// Whether a token is spaces and nothing else.
+fn is_spaces(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|b| b == b' ')
 }
 
 /// What kinds of tokenizer differ in.
