@@ -269,11 +269,8 @@ impl Source<'_> {
             width
         };
         config["query_pre_attn_scalar"] = json!(scalar);
-        for (key, name) in [
-            ("attn_logit_softcapping", "attn_logit_softcapping"),
-            ("final_logit_softcapping", "final_logit_softcapping"),
-        ] {
-            config[name] = json!(self.float(key));
+        for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            config[key] = json!(self.float(key));
         }
         if self.file.architecture == Architecture::Gemma3 {
             config["rope_local_base_freq"] = json!(10_000.0);
