@@ -165,18 +165,27 @@ impl GgufFile {
             tables: BTreeMap::new(),
             ignored: Vec::new(),
         };
+        let is_rope = |layout| matches!(layout, Layout::RopeQueries | Layout::RopeKeys);
+        let has_rope = infos
+            .iter()
+            .any(|info| is_rope(architecture.layout(&info.name)));
+        let heads = if has_rope {
+            (file.heads("attention.head_count")?, file.key_heads()?)
+        } else {
+            (0, 0)
+        };
         for info in infos {
-            file.add(info, data)?;
+            file.add(info, data, heads)?;
         }
         Ok(file)
     }
 
-    /// Adds a tensor under Hugging Face's name.
-    fn add(&mut self, info: Info, data: u64) -> Result<(), Fault> {
+    /// Adds a tensor under Hugging Face's name; `heads` are those of queries and of keys.
+    fn add(&mut self, info: Info, data: u64, heads: (usize, usize)) -> Result<(), Fault> {
         let layout = self.architecture.layout(&info.name);
         let heads = match layout {
-            Layout::RopeQueries => self.heads("attention.head_count")?,
-            Layout::RopeKeys => self.key_heads()?,
+            Layout::RopeQueries => heads.0,
+            Layout::RopeKeys => heads.1,
             _ => 0,
         };
         let mut shape = info.shape;

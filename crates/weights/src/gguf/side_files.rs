@@ -269,11 +269,8 @@ impl Source<'_> {
             width
         };
         config["query_pre_attn_scalar"] = json!(scalar);
-        for (key, name) in [
-            ("attn_logit_softcapping", "attn_logit_softcapping"),
-            ("final_logit_softcapping", "final_logit_softcapping"),
-        ] {
-            config[name] = json!(self.float(key));
+        for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            config[key] = json!(self.float(key));
         }
         if self.file.architecture == Architecture::Gemma3 {
             config["rope_local_base_freq"] = json!(10_000.0);
@@ -474,7 +471,8 @@ impl Source<'_> {
         let added = |id: usize| -> Option<Json> {
             let special = match vocabulary.kind(id) {
                 2 | 3 => true,
-                4 => false,
+                // Runs of spaces are found by merges: under this spelling no text holds them.
+                4 if !is_spaces(vocabulary.tokens[id]) => false,
                 _ => return None,
             };
             Some(json!({
@@ -614,9 +612,9 @@ impl Source<'_> {
         let spelled: Vec<String> = vocabulary
             .tokens
             .iter()
-            .map(|token| match token.chars().all(|c| c == ' ') {
-                true if !token.is_empty() => "\u{2581}".repeat(token.len()),
-                _ => (*token).to_owned(),
+            .map(|token| match is_spaces(token) {
+                true => "\u{2581}".repeat(token.len()),
+                false => (*token).to_owned(),
             })
             .collect();
         let spelled = Vocabulary {
@@ -654,6 +652,11 @@ impl Source<'_> {
             ),
         })
     }
+}
+
+/// Whether a token is spaces and nothing else.
+fn is_spaces(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|b| b == b' ')
 }
 
 /// What kinds of tokenizer differ in.

@@ -222,6 +222,23 @@ fn what_is_written_is_read() {
     }
 }
 
+/// SentencePiece's space before a text, which Gemma does not have, and Llama 2 does.
+#[test]
+fn a_space_before_the_text_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.gguf");
+    let (tensors, mut files) = contents(&golden("gemma3.gguf"));
+    let mut tokenizer = side_file(&files, "tokenizer.json");
+    let replace = tokenizer["normalizer"].take();
+    tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u{2581}"}, replace]});
+    let decoders = tokenizer["decoder"]["decoders"].as_array_mut().unwrap();
+    decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    files[1].1 = tokenizer.to_string();
+    written(&path, &tensors, &files, GgmlType::F32).unwrap();
+    let (_, again) = contents(&path);
+    assert_eq!(side_file(&again, "tokenizer.json"), tokenizer);
+}
+
 #[test]
 fn types_are_chosen_by_tensor() {
     let folder = tempfile::tempdir().unwrap();

@@ -546,10 +546,12 @@ impl<'a> Model<'a> {
             .ok_or_else(|| broken("tokenizer.json has no object `model.vocab`".into()))?;
         for (token, id) in vocab {
             let is_byte = token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
-            let kind = match () {
-                () if is_sentencepiece && unknown == Some(token) => 2,
-                () if is_sentencepiece && is_byte => 6,
-                () => 1,
+            let kind = if is_sentencepiece && unknown == Some(token) {
+                2
+            } else if is_sentencepiece && is_byte {
+                6
+            } else {
+                1
             };
             put(token, id.as_u64(), kind)?;
         }

@@ -214,7 +214,8 @@ def gemma3():
     writer.add_tokenizer_pre("default")
     writer.add_token_list(stored)
     writer.add_token_scores(scores)
-    writer.add_token_types(types)
+    # A run of spaces is a user-defined token in Gemma's vocabulary, and in tokenizer.json one like all others.
+    writer.add_token_types([4 if t == "  " else kind for t, kind in zip(stored, types)])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
