@@ -795,6 +795,20 @@ fn every_shape_is_read() {
 }
 
 #[test]
+fn nested_columns_of_parquet_are_read() {
+    let path = golden().join("chats.parquet");
+    let rows = read_conversations(&path, &ChatOptions::default())
+        .unwrap()
+        .rows;
+    assert_eq!(said(&rows[0]), [("user", "Hi"), ("assistant", "Hello")]);
+    let names = rows[0]
+        .messages
+        .iter()
+        .map(|message| message.extra.get("name"));
+    assert!(names.eq([Some(&json!("n")), None]));
+}
+
+#[test]
 fn tool_calls_and_tools_travel_as_data() {
     let row = json!({
         "messages": [

@@ -1,6 +1,6 @@
 """Makes two toy tokenizers and chat templates beside this file and, with transformers, what they must give.
 
-    python make.py        # transformers 5.24.0, tokenizers 0.23.3, jinja2 3.1.6; nothing is random
+    python make.py        # transformers 5.24.0, tokenizers 0.23.3, jinja2 3.1.6, pyarrow 26.0.1; nothing is random
 
 `bytes.json` and `pieces.json` are tokenizers: byte-level BPE as GPT-2's, and BPE on pieces with byte fallback and a
 beginning-of-text token, as Llama 2's. Each `<template>.jinja` is in the style of a family; all are written here, with
@@ -12,7 +12,8 @@ assistant mask (one digit a token), and `prompt`, the ids of the turns before th
 The templates without their `{% generation %}` tags must give the same: that is checked here for ids, and in the test
 for the masks.
 
-`hard.json` lists for each tokenizer the ids of the 200 texts of `../hard.json`.
+`hard.json` lists for each tokenizer the ids of the 200 texts of `../hard.json`; `chats.parquet` is a table of one
+conversation.
 """
 
 import json
@@ -21,6 +22,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
@@ -445,6 +448,9 @@ def main():
     (HERE / "cases.json").write_text(f"[\n{lines}\n]\n")
     lines = ",\n".join(f'"{kind}": {json.dumps(ids, separators=(",", ":"))}' for kind, ids in hard.items())
     (HERE / "hard.json").write_text(f"{{\n{lines}\n}}\n")
+    # Structs of one type: a key that one message lacks is null in it.
+    rows = [{"messages": [turn("user", "Hi", name="n"), turn("assistant", "Hello")], "score": 1.5}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), HERE / "chats.parquet")
     print(len(cases), "cases")
 
 
