@@ -150,7 +150,7 @@ pub enum BadReason {
         /// The keys that are read.
         expected: Vec<String>,
         /// A key of the row, and the one that is read and looks like it.
-        near: Option<(String, String)>,
+        near: Option<Box<(String, String)>>,
     },
     /// A list of no turns.
     #[error("the list in `{column}` has no messages")]
@@ -165,13 +165,13 @@ pub enum BadReason {
     )]
     UnknownRole {
         /// Where in the row.
-        at: String,
+        at: Box<str>,
         /// The role found.
-        found: String,
+        found: Box<str>,
         /// The roles that are known there.
         expected: Vec<String>,
         /// One of them that was probably meant.
-        near: Option<String>,
+        near: Option<Box<str>>,
     },
     /// Nothing to learn.
     #[error(
@@ -227,9 +227,11 @@ impl BadReason {
     pub fn hint(&self) -> Cow<'static, str> {
         let advice = match self {
             Self::NoConversation {
-                near: Some((found, near)),
-                ..
-            } => return format!("did you mean `{near}` where the row has `{found}`?").into(),
+                near: Some(near), ..
+            } => {
+                let (found, near) = near.as_ref();
+                return format!("did you mean `{near}` where the row has `{found}`?").into();
+            }
             Self::UnknownRole {
                 near: Some(near), ..
             } => return format!("did you mean `{near}`?").into(),

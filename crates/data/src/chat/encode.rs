@@ -107,6 +107,8 @@ pub struct ChatEncoder {
     prefix: Vec<u32>,
     end_of_text: Option<(String, u32)>,
     end_of_turn: Option<String>,
+    /// What the template writes between the prompt for an answer and the answer.
+    lead: String,
     /// Texts of added tokens, the longest first.
     added: Vec<String>,
     stop_ids: Vec<u32>,
@@ -177,9 +179,9 @@ impl ChatEncoder {
             .map_err(|error| failed(format!("its post-processor fails: {error}")))?;
         tokenizer.with_post_processor(None::<PostProcessorWrapper>);
 
-        let end_of_turn = match template.source() {
-            TemplateSource::Plain => None,
-            _ => end_of_turn(&template, &added)?,
+        let Surroundings { lead, end_of_turn } = match template.source() {
+            TemplateSource::Plain => Surroundings::default(),
+            _ => surroundings(&template, &added)?,
         };
         let ends = end_of_turn
             .iter()
@@ -206,6 +208,7 @@ impl ChatEncoder {
             prefix,
             end_of_text,
             end_of_turn,
+            lead,
             added,
             stop_ids,
             max_length,
@@ -391,6 +394,7 @@ impl ChatEncoder {
             template: &self.template,
             added: &self.added,
             end_of_turn: self.end_of_turn.as_deref(),
+            lead: &self.lead,
             end_of_text: self.end_of_text.as_ref().map(|(token, _)| token.as_str()),
         }
     }
@@ -544,30 +548,53 @@ fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, tokenizers::Error> {
     Ok(whole[..at.unwrap_or(0)].to_vec())
 }
 
-/// The token that the template writes behind what the assistant says.
-fn end_of_turn(template: &ChatTemplate, added: &[String]) -> Result<Option<String>, DataError> {
-    let said = format!("b{CLOSE}");
+/// What the template writes around an answer.
+#[derive(Default)]
+struct Surroundings {
+    /// Between the prompt for the answer and the answer.
+    lead: String,
+    /// The token that ends the turn.
+    end_of_turn: Option<String>,
+}
+
+/// What the template writes around an answer, by asking it.
+fn surroundings(template: &ChatTemplate, added: &[String]) -> Result<Surroundings, DataError> {
+    let answer = format!("{OPEN}b{CLOSE}");
     let messages = [
         Message::new(ChatRole::User, "a"),
-        Message::new(ChatRole::Assistant, format!("{OPEN}{said}")),
+        Message::new(ChatRole::Assistant, answer.as_str()),
     ];
-    let rendered = match template.render(&messages, None, false) {
-        Ok(rendered) => rendered,
-        Err(Failed::Limit(message)) => {
-            return Err(DataError::TemplateLimit {
+    let render = |messages, add_generation_prompt| {
+        match template.render(messages, None, add_generation_prompt) {
+            Ok(rendered) => Ok(Some(rendered)),
+            Err(Failed::Limit(message)) => Err(DataError::TemplateLimit {
                 path: template.path().to_owned(),
                 place: None,
                 message,
-            });
+            }),
+            // It wants another conversation than this one.
+            Err(_) => Ok(None),
         }
-        // It wants another conversation than this one.
-        Err(_) => return Ok(None),
     };
-    let behind = rendered.rfind(&said).map(|at| &rendered[at + said.len()..]);
-    let behind = behind.unwrap_or_default().replace([OPEN, CLOSE], "");
+    let prompt = render(&messages[..1], true)?;
+    let Some(whole) = render(&messages, false)? else {
+        return Ok(Surroundings::default());
+    };
+    let Some((before, behind)) = whole.rsplit_once(&answer) else {
+        return Ok(Surroundings::default());
+    };
+    // A mark of `{% generation %}` may stand between.
+    let before = before.replace(OPEN, "");
+    let behind = behind.replace(CLOSE, "");
     let behind = behind.trim_start();
     let mut added = added.iter();
-    Ok(added
-        .find(|token| behind.starts_with(token.as_str()))
-        .cloned())
+    Ok(Surroundings {
+        lead: prompt
+            .and_then(|prompt| before.strip_prefix(&prompt))
+            .unwrap_or_default()
+            .to_owned(),
+        end_of_turn: added
+            .find(|token| behind.starts_with(token.as_str()))
+            .cloned(),
+    })
 }

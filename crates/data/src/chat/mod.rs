@@ -17,9 +17,6 @@ mod spans;
 mod stream;
 mod template;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::path::PathBuf;
 

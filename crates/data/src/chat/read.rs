@@ -314,7 +314,7 @@ fn missing(row: &Map<String, Value>, expected: &[&str]) -> BadReason {
             let near = near_misses(key, expected.iter().copied())
                 .into_iter()
                 .next()?;
-            Some((key.clone(), near))
+            Some(Box::new((key.clone(), near)))
         });
     BadReason::NoConversation {
         found,
@@ -449,11 +449,11 @@ fn message(turn: Value, at: &str) -> Result<Message, BadReason> {
             _ => None,
         };
         let near = near
-            .map(str::to_owned)
-            .or_else(|| near_misses(&role, names()).into_iter().next());
+            .map(Box::from)
+            .or_else(|| Some(near_misses(&role, names()).into_iter().next()?.into()));
         return Err(BadReason::UnknownRole {
-            at: format!("{at}.{role_key}"),
-            found: role,
+            at: format!("{at}.{role_key}").into(),
+            found: role.into(),
             expected: names().map(str::to_owned).collect(),
             near,
         });

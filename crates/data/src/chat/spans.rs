@@ -47,6 +47,8 @@ pub(super) struct Renderer<'a> {
     pub added: &'a [String],
     /// The one that ends an assistant's turn.
     pub end_of_turn: Option<&'a str>,
+    /// What stands between the prompt for an answer and the answer, such as a space.
+    pub lead: &'a str,
     /// The one that ends a text.
     pub end_of_text: Option<&'a str>,
 }
@@ -210,12 +212,24 @@ impl Renderer<'_> {
         };
         let start = match (&before, &content) {
             (Some(before), _) => before.len(),
-            (None, Some(content)) => content.start,
+            (None, Some(content)) => match text[..content.start].ends_with(self.lead) {
+                true => content.start - self.lead.len(),
+                false => content.start,
+            },
             (None, None) => return Err(not_found),
         };
-        let end = match (up_to, content) {
-            (Some(up_to), _) if up_to.len() > start => self.end_of_block(text, start..up_to.len()),
+        let block = up_to.map(|up_to| up_to.len()).filter(|&end| end > start);
+        if let Some(end) = block.and_then(|end| self.end_of_block(text, start..end)) {
+            return Ok(start..end);
+        }
+        // There is more in the block than the turn, or there is no block.
+        let content = match content {
+            None => self.content(row, index, text)?,
+            content => content,
+        };
+        let end = match (block, content) {
             (_, Some(content)) if content.end >= start => self.end_behind(text, content.end),
+            (Some(end), _) => end,
             _ => {
                 let end = self.end_of_turn.ok_or(Problem::NotFound(index))?;
                 start + text[start..].find(end).ok_or(not_found)? + end.len()
@@ -282,26 +296,25 @@ impl Renderer<'_> {
         Ok(None)
     }
 
-    /// The end of the turn in a block that holds nothing else: behind the token that ends it.
-    fn end_of_block(&self, text: &str, block: Range<usize>) -> usize {
+    /// The end of the turn in a block that holds nothing else: behind the token that ends it, or at the end where there
+    /// is none. `None` where something follows that token.
+    fn end_of_block(&self, text: &str, block: Range<usize>) -> Option<usize> {
         let inside = &text[block.clone()];
         if let Some(end) = self.end_of_turn
             && let Some(at) = inside.rfind(end)
         {
             let at = at + end.len();
-            if self.is_filling(&inside[at..]) {
-                return block.start + at;
-            }
+            return self.is_filling(&inside[at..]).then_some(block.start + at);
         }
         let trimmed = inside.trim_end();
         let ends = self
             .added
             .iter()
             .any(|token| trimmed.ends_with(token.as_str()));
-        match ends {
+        Some(match ends {
             true => block.start + trimmed.len(),
             false => block.end,
-        }
+        })
     }
 
     /// The end of a turn whose own text ends at `at`.

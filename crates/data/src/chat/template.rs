@@ -665,7 +665,8 @@ const DAYS: [&str; 7] = [
 fn strftime(format: &str, seconds: u64) -> Result<String, String> {
     let (days, clock) = (seconds / 86_400, seconds % 86_400);
     let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let divides = |by: u64, year: u64| year.is_multiple_of(by);
+    let leap = |year| divides(4, year) && (!divides(100, year) || divides(400, year));
     let mut year = 1970;
     let mut day_of_year = days;
     while day_of_year >= 365 + u64::from(leap(year)) {

@@ -18,7 +18,11 @@ pub(crate) fn each_object(
     path: &Path,
     mut each: impl FnMut(u64, Result<Map<String, Value>, BadReason>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let options = ReadOptions::default();
+    // What a row is shows in the names of its columns: there must be some.
+    let options = ReadOptions {
+        header: Some(true),
+        ..ReadOptions::default()
+    };
     let source = Source::load(path, &options)?;
     match &source {
         Source::Bytes(Format::Jsonl, bytes) => {

@@ -21,6 +21,9 @@ const TEXT: usize = 256 << 20;
 /// Beyond that, at most so many bytes of text a byte of the file: repeated text compresses well, but not that well.
 const RATIO: usize = 1000;
 
+/// Rows with their numbers, counted from 1.
+type NumberedRows<'a, T> = Box<dyn Iterator<Item = Result<(u64, Vec<T>), DataError>> + 'a>;
+
 pub(super) struct Parquet {
     path: PathBuf,
     /// Size of the file, in bytes.
@@ -94,7 +97,7 @@ impl Parquet {
         wanted: &[usize],
         convert: fn(Field) -> T,
         size: fn(&T) -> usize,
-    ) -> Box<dyn Iterator<Item = Result<(u64, Vec<T>), DataError>> + 'a> {
+    ) -> NumberedRows<'a, T> {
         let wanted = wanted.to_vec();
         // A projection keeps the schema's order and cannot be empty.
         let mut projected = wanted.clone();
