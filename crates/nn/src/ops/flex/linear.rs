@@ -2,13 +2,18 @@
 
 use super::super::Precision;
 use super::pairs;
-use super::util::{Factor, Place, column_sums, from_vec, is_whole, matrix, product, wide, written};
+use super::util::{
+    Factor, Place, column_sums, from_vec, is_whole, matrix, product, sum_by, wide, written,
+};
 use burn::backend::flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
 /// All threads, where the product is worth them; `gemm` itself decides how many.
 const PARALLEL: Parallelism = Parallelism::Rayon(0);
+/// Rows up to which [`few`] multiplies, and weights of one of its tasks.
+const FEW: usize = 8;
+const FEW_PIECE: usize = 32 * 1024;
 
 pub(super) fn forward(
     x: &FlexTensor,
@@ -22,8 +27,54 @@ pub(super) fn forward(
         None => None,
     };
     (inner == inner_of_weight && outer > 0).then_some(())?;
+    let sizes = [tokens, inner, outer];
+    if (1..=FEW).contains(&tokens) && inner > 0 && precision == Precision::F32 {
+        return Some(from_vec(few(x, weight, bias, sizes), [tokens, outer]));
+    }
     let factors = (Factor::Rows(x), Factor::Rows(weight));
-    multiplied(factors, [tokens, inner, outer], bias, precision)
+    multiplied(factors, sizes, bias, precision)
+}
+
+/// The product of few rows, a word of generated text each: every row of the weight is read once, where it lies.
+fn few(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    [tokens, inner, outer]: [usize; 3],
+) -> Vec<f32> {
+    // `[outer, tokens]`
+    let mut sums = vec![0f32; outer * tokens];
+    let rows = (FEW_PIECE / inner).max(1);
+    sums.par_chunks_mut(rows * tokens)
+        .zip(weight.par_chunks(rows * inner))
+        .for_each(|(sums, weight)| {
+            wide(
+                #[inline(always)]
+                move || {
+                    let weights = weight.chunks_exact(inner);
+                    for (sums, weight) in sums.chunks_exact_mut(tokens).zip(weights) {
+                        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(inner)) {
+                            *sum = sum_by(
+                                [x, weight],
+                                #[inline(always)]
+                                |[x, weight]| x * weight,
+                            );
+                        }
+                    }
+                },
+            );
+        });
+    if let Some(bias) = bias {
+        for (sums, bias) in sums.chunks_exact_mut(tokens).zip(bias) {
+            sums.iter_mut().for_each(|sum| *sum += bias);
+        }
+    }
+    if tokens == 1 {
+        return sums;
+    }
+    (0..tokens * outer)
+        .map(|i| sums[i % outer * tokens + i / outer])
+        .collect()
 }
 
 /// The product `[m, n]` plus `bias [n]`; `None` where the precision has no kernel here. The factors have the lengths that the

@@ -21,6 +21,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod max_pool;
+mod next_token;
 #[cfg_attr(not(target_arch = "x86_64"), path = "pairs/absent.rs")]
 mod pairs;
 mod rms_norm;
@@ -31,7 +32,8 @@ mod util;
 
 use super::{
     AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    Gate, GeluKind, LayerNormGrads, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
+    Gate, GeluKind, LayerNormGrads, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend,
+    Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -212,6 +214,44 @@ impl TuneBackend for Flex {
         cross_entropy::backward(&logits, &targets, &grad, settings).unwrap_or_else(|| {
             super::cross_entropy::backward::<Self>(logits, targets, grad, settings)
         })
+    }
+
+    fn tune_next_token(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        softcap: Option<f64>,
+        slopes: bool,
+    ) -> NextToken<Self> {
+        next_token::forward(&hidden, &weight, &targets, softcap, slopes).unwrap_or_else(|| {
+            super::next_token::forward::<Self>(hidden, weight, targets, softcap, slopes)
+        })
+    }
+
+    fn tune_next_token_backward_weight(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        log_sums: FlexTensor,
+        grad: FlexTensor,
+        softcap: Option<f64>,
+    ) -> FlexTensor {
+        next_token::backward_weight(&hidden, &weight, &targets, &log_sums, &grad, softcap)
+            .unwrap_or_else(|| {
+                super::next_token::backward_weight::<Self>(
+                    hidden, weight, targets, log_sums, grad, softcap,
+                )
+            })
+    }
+
+    fn tune_next_token_best(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: FlexTensor,
+        softcap: Option<f64>,
+    ) -> (FlexTensor, FlexTensor) {
+        next_token::best(&hidden, &weight, &targets, softcap)
+            .unwrap_or_else(|| super::next_token::best::<Self>(hidden, weight, targets, softcap))
     }
 
     fn tune_conv2d(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
