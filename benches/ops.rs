@@ -1,5 +1,5 @@
-//! Every operation's kernel on the CPU against its default body, at the sizes of MiniLM (32 texts of 128 tokens) and of
-//! ResNet-18 and EfficientNet-Lite0 (16 pictures of 224 x 224).
+//! Every operation's kernel on the CPU against its default body, at the sizes of MiniLM (32 texts of 128 tokens), of SmolLM2
+//! (1,024 tokens) and of ResNet-18 and EfficientNet-Lite0 (16 pictures of 224 x 224).
 //!
 //!     cargo bench -p rekindle-benches --bench ops -- [FILTER]
 
@@ -15,7 +15,7 @@ use rekindle_base::rng;
 use rekindle_nn::{
     Sequences, TuneBackend,
     ops::{
-        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, GeluKind, Precision,
+        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind, Precision,
         Rectify, Window, default,
     },
 };
@@ -259,6 +259,148 @@ fn text(c: &mut Criterion) {
     );
 }
 
+/// SmolLM2's sizes: width 576, 9 heads over 3 of keys, 1,536 gated values, vocabulary 49,152.
+fn decoder(c: &mut Criterion) {
+    let (tokens, width, key_width, gated, vocabulary) = (1024, 576, 192, 1536, 49_152);
+    let (x, g, gamma) = (
+        random(1, [tokens, width]),
+        random(2, [tokens, width]),
+        random(3, [width]),
+    );
+    pair(
+        c,
+        "RMS norm",
+        || Flex::tune_rms_norm(x.clone(), gamma.clone(), 1e-5),
+        || default::rms_norm::<Flex>(x.clone(), gamma.clone(), 1e-5),
+    );
+    let inputs = || (x.clone(), gamma.clone(), g.clone());
+    pair(
+        c,
+        "RMS norm backward",
+        || {
+            let (x, gamma, g) = inputs();
+            Flex::tune_rms_norm_backward(x, gamma, g, 1e-5, (true, true))
+        },
+        || {
+            let (x, gamma, g) = inputs();
+            default::rms_norm_backward::<Flex>(x, gamma, g, 1e-5, (true, true))
+        },
+    );
+    let (cos, sin) = (random(4, [tokens, 32]), random(5, [tokens, 32]));
+    pair(
+        c,
+        "rotary",
+        || Flex::tune_rotary(x.clone(), cos.clone(), sin.clone(), 9),
+        || default::rotary::<Flex>(x.clone(), cos.clone(), sin.clone(), 9),
+    );
+    let wide = [6, 7, 8].map(|key| random(key, [tokens, gated]));
+    pair(
+        c,
+        "gate Silu",
+        || Flex::tune_gated(wide[0].clone(), wide[1].clone(), Gate::Silu),
+        || default::gated::<Flex>(wide[0].clone(), wide[1].clone(), Gate::Silu),
+    );
+    let inputs = || (wide[0].clone(), wide[1].clone(), wide[2].clone());
+    pair(
+        c,
+        "gate Silu backward",
+        || {
+            let (gate, up, g) = inputs();
+            Flex::tune_gated_backward(gate, up, g, Gate::Silu)
+        },
+        || {
+            let (gate, up, g) = inputs();
+            default::gated_backward::<Flex>(gate, up, g, Gate::Silu)
+        },
+    );
+    let config = AttentionConfig {
+        kv_heads: 3,
+        causal: true,
+        ..AttentionConfig::new(9)
+    };
+    for (name, queries, keys) in [
+        ("4 x 256", vec![256; 4], vec![256; 4]),
+        ("2048", vec![2048], vec![2048]),
+        ("1 to 2048", vec![1], vec![2048]),
+    ] {
+        let [queries, keys] = [queries, keys].map(|lengths| Sequences::from_lengths(&lengths));
+        let [q, g] = [1, 2].map(|key| random(key, [queries.tokens(), width]));
+        let [k, v] = [3, 4].map(|key| random(key, [keys.tokens(), key_width]));
+        let inputs = || (q.clone(), k.clone(), v.clone());
+        let all = (&queries, &keys);
+        pair(
+            c,
+            &format!("causal attention {name}"),
+            || {
+                let (q, k, v) = inputs();
+                Flex::tune_attention(q, k, v, all, config)
+            },
+            || {
+                let (q, k, v) = inputs();
+                default::attention::<Flex>(q, k, v, all, config)
+            },
+        );
+        if queries.tokens() == 1 {
+            continue;
+        }
+        pair(
+            c,
+            &format!("causal attention {name} backward"),
+            || {
+                let (q, k, v) = inputs();
+                Flex::tune_attention_backward(q, k, v, g.clone(), all, config)
+            },
+            || {
+                let (q, k, v) = inputs();
+                default::attention_backward::<Flex>(q, k, v, g.clone(), all, config)
+            },
+        );
+    }
+    let (head, targets) = (random(9, [vocabulary, width]), classes(tokens, vocabulary));
+    let inputs = || (x.clone(), head.clone(), targets.clone());
+    for slopes in [false, true] {
+        let name = match slopes {
+            false => "next-token losses",
+            true => "next-token losses and slopes",
+        };
+        pair(
+            c,
+            name,
+            || {
+                let (x, head, targets) = inputs();
+                Flex::tune_next_token(x, head, targets, None, slopes)
+            },
+            || {
+                let (x, head, targets) = inputs();
+                default::next_token::<Flex>(x, head, targets, None, slopes)
+            },
+        );
+    }
+    let (a, b, t) = inputs();
+    let log_sums = Flex::tune_next_token(a, b, t, None, false).log_sums;
+    let grad = random(10, [tokens]);
+    let more = || (log_sums.clone(), grad.clone());
+    pair(
+        c,
+        "next-token backward weight",
+        || {
+            let ((x, head, targets), (log_sums, grad)) = (inputs(), more());
+            Flex::tune_next_token_backward_weight(x, head, targets, log_sums, grad, None)
+        },
+        || {
+            let ((x, head, targets), (log_sums, grad)) = (inputs(), more());
+            default::next_token_backward_weight::<Flex>(x, head, targets, log_sums, grad, None)
+        },
+    );
+    let token = random(11, [1, width]);
+    pair(
+        c,
+        "linear 576 to 49152 of one row",
+        || Flex::tune_linear(token.clone(), head.clone(), None, Precision::F32),
+        || default::linear::<Flex>(token.clone(), head.clone(), None, Precision::F32),
+    );
+}
+
 fn pictures(c: &mut Criterion) {
     // Channels in and out, side, window, groups.
     for (name, channels, outputs, side, window, groups) in [
@@ -407,5 +549,5 @@ fn pictures(c: &mut Criterion) {
     );
 }
 
-criterion_group!(ops, text, pictures);
+criterion_group!(ops, text, decoder, pictures);
 criterion_main!(ops);

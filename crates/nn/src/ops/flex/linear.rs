@@ -11,9 +11,10 @@ use rayon::prelude::*;
 
 /// All threads, where the product is worth them; `gemm` itself decides how many.
 const PARALLEL: Parallelism = Parallelism::Rayon(0);
-/// Rows up to which [`few`] multiplies, and weights of one of its tasks.
+/// Rows up to which [`few`] multiplies; weights of one of its tasks; weights up to which waking a thread is not worth it.
 const FEW: usize = 8;
 const FEW_PIECE: usize = 32 * 1024;
+const FEW_ALONE: usize = 128 * 1024;
 
 pub(super) fn forward(
     x: &FlexTensor,
@@ -44,26 +45,31 @@ fn few(
 ) -> Vec<f32> {
     // `[outer, tokens]`
     let mut sums = vec![0f32; outer * tokens];
-    let rows = (FEW_PIECE / inner).max(1);
-    sums.par_chunks_mut(rows * tokens)
-        .zip(weight.par_chunks(rows * inner))
-        .for_each(|(sums, weight)| {
-            wide(
-                #[inline(always)]
-                move || {
-                    let weights = weight.chunks_exact(inner);
-                    for (sums, weight) in sums.chunks_exact_mut(tokens).zip(weights) {
-                        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(inner)) {
-                            *sum = sum_by(
-                                [x, weight],
-                                #[inline(always)]
-                                |[x, weight]| x * weight,
-                            );
-                        }
+    let dots = |sums: &mut [f32], weight: &[f32]| {
+        wide(
+            #[inline(always)]
+            move || {
+                let weights = weight.chunks_exact(inner);
+                for (sums, weight) in sums.chunks_exact_mut(tokens).zip(weights) {
+                    for (sum, x) in sums.iter_mut().zip(x.chunks_exact(inner)) {
+                        *sum = sum_by(
+                            [x, weight],
+                            #[inline(always)]
+                            |[x, weight]| x * weight,
+                        );
                     }
-                },
-            );
-        });
+                }
+            },
+        );
+    };
+    if weight.len() <= FEW_ALONE {
+        dots(&mut sums, weight);
+    } else {
+        let rows = (FEW_PIECE / inner).max(1);
+        sums.par_chunks_mut(rows * tokens)
+            .zip(weight.par_chunks(rows * inner))
+            .for_each(|(sums, weight)| dots(sums, weight));
+    }
     if let Some(bias) = bias {
         for (sums, bias) in sums.chunks_exact_mut(tokens).zip(bias) {
             sums.iter_mut().for_each(|sum| *sum += bias);
