@@ -141,10 +141,10 @@ impl LoraConfig {
         if !peft_type.eq_ignore_ascii_case("lora") {
             return Err(format!("peft_type is `{peft_type}`, expected `LORA`"));
         }
+        // `fan_in_fan_out` says how the base stores its weights; A and B are the same either way.
         for (key, plain) in [
             ("use_dora", json!(false)),
             ("bias", json!("none")),
-            ("fan_in_fan_out", json!(false)),
             ("rank_pattern", json!({})),
             ("alpha_pattern", json!({})),
         ] {

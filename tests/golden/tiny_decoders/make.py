@@ -90,7 +90,12 @@ def shake(model):
 
 def losses(model):
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
+    # As the Trainer has it: norms and biases do not decay.
+    groups = [
+        dict(params=[p for p in parameters if p.ndim > 1], weight_decay=0.01),
+        dict(params=[p for p in parameters if p.ndim == 1], weight_decay=0.0),
+    ]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=2e-3)
     found = []
     for _ in range(20):
         _, loss = run(model)
