@@ -1,13 +1,16 @@
 //! `rekindle predict`
 
 use super::{Columns, configuration};
-use crate::printer::Printer;
+use crate::{
+    output::{Output, OutputError},
+    printer::Printer,
+};
 use anyhow::Context;
 use clap::Args;
 use rekindle::{Error, Prediction, Predictor, config::Override};
 use serde_json::{Map, Value};
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal},
     path::PathBuf,
 };
 
@@ -49,7 +52,7 @@ impl Predict {
         let printer = Printer::new();
         let predictor = Predictor::open(&self.model, config.device, &printer)?;
         printer.clear();
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = Output::new();
         if predictor.takes_pictures() {
             return self.pictures(&predictor, &mut out);
         }
@@ -110,7 +113,7 @@ impl Predict {
     }
 
     /// Labels the pictures that the arguments, or the lines of the file or of standard input, name.
-    fn pictures(&self, predictor: &Predictor, out: &mut impl Write) -> anyhow::Result<()> {
+    fn pictures(&self, predictor: &Predictor, out: &mut Output) -> anyhow::Result<()> {
         let mut names = self.texts.clone();
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
@@ -137,7 +140,7 @@ impl Predict {
         &self,
         predictor: &Predictor,
         texts: &[S],
-        out: &mut impl Write,
+        out: &mut Output,
     ) -> anyhow::Result<()> {
         for chunk in texts.chunks(CHUNK) {
             for (text, prediction) in chunk.iter().zip(predictor.predict(chunk)?) {
@@ -149,14 +152,14 @@ impl Predict {
 
     fn write(
         &self,
-        out: &mut impl Write,
+        out: &mut Output,
         kind: &str,
         text: &str,
         pair: Option<&str>,
         prediction: &Prediction,
-    ) -> io::Result<()> {
+    ) -> Result<(), OutputError> {
         if self.brief {
-            return writeln!(out, "{}\t{text}", prediction.brief());
+            return out.line(format_args!("{}\t{text}", prediction.brief()));
         }
         let mut object = Map::new();
         object.insert(kind.into(), text.into());
@@ -164,7 +167,7 @@ impl Predict {
             object.insert("text_pair".into(), pair.into());
         }
         object.extend(prediction.to_json());
-        writeln!(out, "{}", Value::Object(object))
+        out.line(Value::Object(object))
     }
 }
 
