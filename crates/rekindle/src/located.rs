@@ -99,7 +99,17 @@ fn locate_adapter(
             let files = WeightFiles::open(&weights)?;
             let tensor = format!("base_model.model.{}.weight", config.output_module());
             match files.shape(&tensor).and_then(|shape| shape.first()) {
-                Some(&outputs) => labels_of(config, outputs),
+                Some(&outputs) => {
+                    let named = config.labels.len();
+                    if named > 0 && named != outputs {
+                        observer.note(&format!(
+                            "warning: {}/config.json names {named} labels, the adapter's head has {outputs} outputs: they are called LABEL_0 to LABEL_{}",
+                            base.display(),
+                            outputs - 1
+                        ));
+                    }
+                    labels_of(config, outputs)
+                }
                 None if config.outputs > 0 => labels_of(config, config.outputs),
                 None => return Err(no_head(&dir, &tensor)),
             }
@@ -111,11 +121,11 @@ fn locate_adapter(
     };
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
         tokenizer,
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref()),
-        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -129,6 +139,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         let tensor = format!("{}.weight", config.output_module());
         return Err(no_head(&dir, &tensor));
     }
+    check_labels(&dir, config)?;
     let nameless = config.labels.is_empty() && config.modality == Modality::Images;
     let labels = match nameless {
         true => (0..config.outputs).map(|i| i.to_string()).collect(),
@@ -137,11 +148,11 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
         adapter: None,
-        tokenizer: dir.clone(),
+        thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
+        tokenizer: dir,
         labels,
         nameless,
         max_length: max_length(saved.as_ref()),
-        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -168,8 +179,51 @@ fn max_length(saved: Option<&Saved>) -> usize {
     saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
 }
 
-fn thresholds(saved: Option<&Saved>) -> Vec<f64> {
-    saved.map_or_else(Vec::new, |saved| saved.thresholds.clone())
+/// Names that are not as many as the outputs belong to another model.
+fn check_labels(dir: &Path, config: &ModelConfig) -> Result<(), Error> {
+    let (named, outputs) = (config.labels.len(), config.outputs);
+    if named == 0 || named == outputs {
+        return Ok(());
+    }
+    Err(Error::ModelDir {
+        path: match dir.is_file() {
+            true => dir.with_file_name("config.json"),
+            false => dir.join("config.json"),
+        },
+        reason: format!(
+            "it names {named} labels ({}), but the head in the weights has {outputs} outputs",
+            shortened(&config.labels)
+        ),
+        hint: "correct its id2label, or remove it to have the outputs called LABEL_0 and so on"
+            .into(),
+    })
+}
+
+/// The first few of many names.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len() > SHOWN {
+        true => format!(
+            "{} and {} more",
+            names[..SHOWN].join(", "),
+            names.len() - SHOWN
+        ),
+        false => names.join(", "),
+    }
+}
+
+fn thresholds(dir: &Path, saved: Option<&Saved>, labels: usize) -> Result<Vec<f64>, Error> {
+    let thresholds = saved.map_or_else(Vec::new, |saved| saved.thresholds.clone());
+    match thresholds.len() {
+        0 => Ok(thresholds),
+        found if found == labels => Ok(thresholds),
+        found => Err(Error::ModelDir {
+            path: dir.join(crate::saved::FILE),
+            reason: format!("it holds {found} thresholds, but the model has {labels} labels"),
+            hint: "remove its thresholds to have 0.5 for each label, or tune the model again"
+                .into(),
+        }),
+    }
 }
 
 fn reads(saved: Option<&Saved>) -> Option<Reads> {
