@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Args;
-use rekindle::{Error, Prediction, Predictor, config::Override};
+use rekindle::{Error, Prediction, Predictor, RunConfig, config::Override};
 use serde_json::{Map, Value};
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -29,7 +29,7 @@ pub struct Predict {
     /// cpu, wgpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
-    /// Only the answer and its probability, separated by a tab
+    /// Only the answer, its probability and the text, separated by tabs; several labels, and their probabilities, by commas
     #[arg(long)]
     brief: bool,
     /// Any setting of the section data, as section.key=value
@@ -54,7 +54,7 @@ impl Predict {
         printer.clear();
         let mut out = Output::new();
         if predictor.takes_pictures() {
-            return self.pictures(&predictor, &mut out);
+            return self.pictures(&predictor, &config, &mut out);
         }
         if !self.texts.is_empty() {
             return self.lines(&predictor, &self.texts, &mut out);
@@ -112,8 +112,20 @@ impl Predict {
         }
     }
 
-    /// Labels the pictures that the arguments, or the lines of the file or of standard input, name.
-    fn pictures(&self, predictor: &Predictor, out: &mut Output) -> anyhow::Result<()> {
+    /// Labels the pictures that the arguments, the table, or the lines of the file or of standard input, name.
+    fn pictures(
+        &self,
+        predictor: &Predictor,
+        config: &RunConfig,
+        out: &mut Output,
+    ) -> anyhow::Result<()> {
+        if let Some(path) = self.file.as_ref().filter(|path| is_table(path)) {
+            let (files, predictions) = predictor.predict_picture_table(path, config)?;
+            for (file, prediction) in files.iter().zip(&predictions) {
+                self.write(out, "file", &file.to_string_lossy(), None, prediction)?;
+            }
+            return Ok(out.flush()?);
+        }
         let mut names = self.texts.clone();
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
@@ -159,6 +171,11 @@ impl Predict {
         prediction: &Prediction,
     ) -> Result<(), OutputError> {
         if self.brief {
+            // A text of several lines must not look like several answers.
+            let text = match text.contains(['\n', '\r']) {
+                true => Value::from(text).to_string(),
+                false => text.to_owned(),
+            };
             return out.line(format_args!("{}\t{text}", prediction.brief()));
         }
         let mut object = Map::new();
