@@ -1,6 +1,7 @@
 //! The binary `rekindle`: arguments, printing, exit codes. Logic lives in the libraries.
 //!
-//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C, SIGTERM or SIGHUP.
+//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C, 143 by
+//! SIGTERM, 129 by SIGHUP.
 #![recursion_limit = "256"]
 // They panic where nothing can be written.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

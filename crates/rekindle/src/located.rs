@@ -5,7 +5,8 @@ use crate::{
     saved::Saved,
     task::{Kind, Modality, Task},
 };
-use rekindle_hub::Hub;
+use rekindle_base::near::near_misses;
+use rekindle_hub::{Hub, HubError, Resolved};
 use rekindle_models::{HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_weights::WeightFiles;
@@ -41,7 +42,7 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
     }
     if !path.is_dir() {
         let name = path.to_string_lossy();
-        return Ok(Hub::from_env().model(&name, observer.downloads())?.dir);
+        return Ok(find_on_hub(&name, &Hub::from_env(), observer)?.dir);
     }
     let last = path.join("final");
     if path.join("config.toml").is_file() && !last.is_dir() {
@@ -52,6 +53,61 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
         });
     }
     Ok(if last.is_dir() { last } else { path.to_owned() })
+}
+
+/// A model by its name. Where that may also be a directory misspelt (`runs/tikets`), an error says so first.
+///
+/// # Errors
+/// As [`Hub::model`].
+pub(crate) fn find_on_hub(
+    name: &str,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Resolved, Error> {
+    let error = match hub.model(name, observer.downloads()) {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let path = Path::new(name);
+    let parent = path
+        .parent()
+        .filter(|parent| parent.is_dir() && *parent != Path::new(""));
+    let Some(parent) = parent.filter(|_| !path.exists()) else {
+        return Err(error.into());
+    };
+    let folders = std::fs::read_dir(parent).into_iter().flatten();
+    let folders: Vec<String> = folders
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let near = near_misses(&wanted, folders.iter().map(String::as_str));
+    let said = error.to_string();
+    let said = said.split("\nhint: ").next().unwrap_or_default();
+    Err(Error::ModelDir {
+        path: path.to_owned(),
+        reason: match error {
+            HubError::PathNotFound { .. } => "no such model directory".to_owned(),
+            _ => format!("no such directory; and as a model of the hub: {said}"),
+        },
+        hint: match near.is_empty() {
+            true => format!("{} holds {}", parent.display(), listed(&folders)),
+            false => {
+                let near: Vec<String> = near
+                    .iter()
+                    .map(|name| format!("`{}`", parent.join(name).display()))
+                    .collect();
+                format!("did you mean {}?", near.join(" or "))
+            }
+        },
+    })
+}
+
+/// The content of a folder in words.
+fn listed(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => shortened(names),
+    }
 }
 
 /// Finds what belongs to a saved model.
