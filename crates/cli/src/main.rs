@@ -1,51 +1,57 @@
 //! The binary `rekindle`: arguments, printing, exit codes. Logic lives in the libraries.
 //!
-//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C, SIGTERM or SIGHUP.
+//! Exit codes: 0 done, 1 a mistake in the input, 2 a fault of ours, 130 stopped by Ctrl-C, 143 by
+//! SIGTERM, 129 by SIGHUP.
 #![recursion_limit = "256"]
+// They panic where nothing can be written.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
 mod memory;
+mod output;
 mod printer;
 mod signals;
 
 use clap::Parser;
+use output::OutputError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     memory::keep_pages();
-    restore_pipe();
+    report_panics();
     let arguments = match commands::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(said) => {
-            // Help and the version are no mistakes; a closed pipe cannot be told of either.
-            let _ = said.print();
-            return ExitCode::from(u8::from(said.use_stderr()));
+            // Help and the version are no mistakes, and go to standard output.
+            return match said.print().map_err(OutputError::from) {
+                _ if said.use_stderr() => ExitCode::from(1),
+                Err(error) => failed(&error.into()),
+                Ok(()) => ExitCode::SUCCESS,
+            };
         }
     };
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            printer::error(&error);
-            ExitCode::from(commands::exit_code(&error))
-        }
+        Err(error) => failed(&error),
     }
 }
 
-/// A closed pipe (`rekindle predict ... | head`) ends the program quietly instead of with a panic message.
-fn restore_pipe() {
+/// Says what went wrong, for an exit code. Whoever closed the pipe that we write to is told nothing.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(OutputError::Closed) = error.downcast_ref() {
+        return ExitCode::SUCCESS;
+    }
+    printer::error(error);
+    ExitCode::from(commands::exit_code(error))
+}
+
+/// A panic is a fault of ours, whatever thread it comes from.
+fn report_panics() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let text = info
-            .payload()
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .unwrap_or_default();
-        if text.contains("Broken pipe") {
-            std::process::exit(0);
-        }
         hook(info);
-        eprintln!(
-            "internal error\nhint: this is a bug; please report it with the command and the message above"
+        printer::to_stderr(
+            "internal error\nhint: this is a bug; please report it with the command and the message above",
         );
         std::process::exit(2);
     }));

@@ -214,7 +214,7 @@ fn style_of(template: &str) -> ProgressStyle {
 }
 
 /// A line on standard error. That it is gone, as after a SIGHUP, is no reason to stop before the run is saved.
-fn to_stderr(line: &str) {
+pub fn to_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

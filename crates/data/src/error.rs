@@ -223,6 +223,19 @@ pub enum BadReason {
 }
 
 impl BadReason {
+    /// Whether it is the label that is wrong, and not the text or the row.
+    pub(crate) fn is_of_label(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingLabel { .. }
+                | Self::NotANumber { .. }
+                | Self::DecimalComma { .. }
+                | Self::NotFinite { .. }
+                | Self::NotBinary { .. }
+                | Self::NotAList { .. }
+        )
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Cow<'static, str> {
         let advice = match self {
@@ -499,9 +512,19 @@ pub enum DataError {
         /// Where the example stands.
         place: Place,
     },
-    /// A label column that classification cannot learn from.
+    /// Paths of pictures where texts were expected.
+    #[error("{}: the texts in `{column}` are names of pictures\nhint: {hint}", path.display())]
+    TextsArePictures {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The task that fits.
+        hint: String,
+    },
+    /// A label column that the task cannot learn from.
     #[error("{}: {column} {looks}\nhint: {hint}", path.display())]
-    NotClasses {
+    UnfitLabels {
         /// The file.
         path: PathBuf,
         /// The label column.

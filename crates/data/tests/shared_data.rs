@@ -37,7 +37,7 @@ fn real_files_are_read_whole_without_a_word_of_configuration() {
         let columns = &outcome.columns.labels;
         outcome
             .hint
-            .check_classes(&path, columns, Input::Text)
+            .check(TargetKind::Class, &path, columns, Input::Text)
             .unwrap();
         assert_eq!(
             LabelMap::from_examples(&outcome.examples).unwrap().names(),
@@ -73,7 +73,7 @@ fn ratings_are_numbers_and_are_refused_as_classes() {
     let read = read_examples(&path, &options).unwrap();
     let refused = read
         .hint
-        .check_classes(&path, &read.columns.labels, Input::Text);
+        .check(TargetKind::Class, &path, &read.columns.labels, Input::Text);
     let message = refused.unwrap_err().to_string();
     assert!(
         message.contains("score looks like a number to predict"),

@@ -128,34 +128,61 @@ fn symlink_or_copy(_target: &Path, blob: &Path, link: &Path) -> std::io::Result<
 }
 
 const CONFIG: &str = "config.json";
-const SAFETENSORS: &str = "model.safetensors";
-const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
-const PYTORCH: &str = "pytorch_model.bin";
+/// Endings of the names of indices, beside which the shards lie that they name.
+const INDEX: &str = ".index.json";
+/// What the weights of a model are called, by preference: the names that `rekindle_weights::WeightFiles::find` knows.
+const WEIGHTS: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// Extensions of weights of any other name, of which a model has one file. One of GGUF brings its own configuration.
+const EXTENSIONS: [&str; 6] = [".safetensors", ".bin", ".pth", ".pt", ".th", GGUF];
+const GGUF: &str = ".gguf";
+
+/// The file of weights among a folder's files, or the index of its shards.
+fn weights_among<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let named = WEIGHTS
+        .iter()
+        .find_map(|known| names.clone().find(|name| name == known));
+    let mut others = names.filter(|name| {
+        let weights = EXTENSIONS.iter().any(|end| name.ends_with(end));
+        weights && !name.contains('/') && !name.starts_with("adapter")
+    });
+    named.or_else(|| match (others.next(), others.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    })
+}
 
 /// What a directory lacks to be a model that can be loaded; empty for a complete one.
 pub(crate) fn missing_model_files(dir: &Path) -> Vec<String> {
     let has = |file: &str| dir.join(file).is_file();
+    let names: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| has(name))
+        .collect();
+    let weights = weights_among(names.iter().map(String::as_str));
     let mut missing = Vec::new();
-    if holds_gguf(dir) {
-        return missing;
-    }
-    if !has(CONFIG) {
+    if !has(CONFIG) && !weights.is_some_and(|name| name.ends_with(GGUF)) {
         missing.push(CONFIG.to_string());
     }
-    if !has(SAFETENSORS) && !has(PYTORCH) {
-        match shards(&dir.join(SAFETENSORS_INDEX)) {
-            Some(shards) => missing.extend(shards.into_iter().filter(|shard| !has(shard))),
-            None => missing.push("weights (model.safetensors, model.safetensors.index.json with its shards, or pytorch_model.bin)".to_string()),
-        }
+    let shards = match weights {
+        Some(index) if index.ends_with(INDEX) => shards(&dir.join(index)),
+        Some(_) => Some(BTreeSet::new()),
+        None => None,
+    };
+    match shards {
+        Some(shards) => missing.extend(shards.into_iter().filter(|shard| !has(shard))),
+        None => missing.push(format!(
+            "weights ({}, with the shards that an index names; or one other file of weights)",
+            WEIGHTS.join(", ")
+        )),
     }
     missing
-}
-
-/// Whether the one file of weights in a directory is a GGUF file, which holds its configuration and tokenizer too.
-fn holds_gguf(dir: &Path) -> bool {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.ends_with(".gguf")).count() == 1
 }
 
 /// The files that a sharded checkpoint's index names; `None` without a readable index.
@@ -195,24 +222,23 @@ pub(crate) fn select_model_files(listing: &[String]) -> Result<Vec<String>, Vec<
     let has = |file: &str| listing.iter().any(|listed| listed == file);
     let is_pooling =
         |file: &str| file.ends_with("_Pooling/config.json") && file.matches('/').count() == 1;
-    let is_shard = |file: &str| {
-        file.starts_with("model-") && file.ends_with(".safetensors") && !file.contains('/')
-    };
-    let is_weights: Box<dyn Fn(&str) -> bool> = if has(SAFETENSORS) {
-        Box::new(|file| file == SAFETENSORS)
-    } else if has(SAFETENSORS_INDEX) {
-        Box::new(|file| file == SAFETENSORS_INDEX || is_shard(file))
-    } else {
-        Box::new(|file| file == PYTORCH)
+    let weights = weights_among(listing.iter().map(String::as_str));
+    // `model-00001-of-00002.safetensors` beside `model.safetensors.index.json`.
+    let shards = weights.and_then(|index| index.strip_suffix(INDEX)?.rsplit_once('.'));
+    let is_weights = |file: &str| {
+        let is_shard = |(stem, extension): (&str, &str)| {
+            let numbered = file
+                .strip_prefix(stem)
+                .is_some_and(|rest| rest.starts_with('-'));
+            numbered && file.ends_with(&format!(".{extension}")) && !file.contains('/')
+        };
+        Some(file) == weights || shards.is_some_and(is_shard)
     };
     let mut missing = Vec::new();
-    if !has(CONFIG) {
+    if !has(CONFIG) && !weights.is_some_and(|name| name.ends_with(GGUF)) {
         missing.push(CONFIG.to_string());
     }
-    if ![SAFETENSORS, SAFETENSORS_INDEX, PYTORCH]
-        .into_iter()
-        .any(has)
-    {
+    if weights.is_none() {
         missing.push("weights".to_string());
     }
     if !missing.is_empty() {
@@ -277,6 +303,27 @@ mod tests {
                 ],
                 Ok(&["config.json", "1_Pooling/config.json", "model.safetensors"]),
             ),
+            (
+                &[
+                    "config.json",
+                    "pytorch_model.bin.index.json",
+                    "pytorch_model-00001-of-00002.bin",
+                    "pytorch_model-00002-of-00002.bin",
+                    "training_args.bin",
+                ],
+                Ok(&[
+                    "config.json",
+                    "pytorch_model.bin.index.json",
+                    "pytorch_model-00001-of-00002.bin",
+                    "pytorch_model-00002-of-00002.bin",
+                ]),
+            ),
+            (
+                &["config.json", "resnet18.pth", "adapter_model.safetensors"],
+                Ok(&["config.json", "resnet18.pth"]),
+            ),
+            (&["tiny.Q8_0.gguf"], Ok(&["tiny.Q8_0.gguf"])),
+            (&["config.json", "a.pth", "b.pth"], Err(&["weights"])),
             (&["README.md"], Err(&["config.json", "weights"])),
             (&["model.safetensors"], Err(&["config.json"])),
         ];
@@ -292,17 +339,43 @@ mod tests {
 
     #[test]
     fn a_sharded_model_needs_every_shard() {
+        for extension in ["safetensors", "bin"] {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
+            write("config.json", "{}");
+            assert_eq!(missing_model_files(dir.path()).len(), 1);
+            let stem = if extension == "bin" {
+                "pytorch_model"
+            } else {
+                "model"
+            };
+            let [one, two] = [1, 2].map(|i| format!("{stem}-{i}.{extension}"));
+            write(
+                &format!("{stem}.{extension}.index.json"),
+                &format!(
+                    r#"{{"metadata":{{}},"weight_map":{{"a":"{one}","b":"{two}","c":"{one}"}}}}"#
+                ),
+            );
+            write(&one, "");
+            assert_eq!(missing_model_files(dir.path()), [two.clone()]);
+            write(&two, "");
+            assert!(missing_model_files(dir.path()).is_empty());
+        }
+    }
+
+    /// Regression: what `predict` and `inspect` load was refused as a base model.
+    #[test]
+    fn one_other_file_of_weights_is_enough() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
-        write("config.json", "{}");
-        assert_eq!(missing_model_files(dir.path()).len(), 1);
-        write(
-            SAFETENSORS_INDEX,
-            r#"{"metadata":{},"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors","c":"model-1.safetensors"}}"#,
-        );
-        write("model-1.safetensors", "");
-        assert_eq!(missing_model_files(dir.path()), ["model-2.safetensors"]);
-        write("model-2.safetensors", "");
+        let write = |file: &str| fs::write(dir.path().join(file), "").unwrap();
+        write("tiny.gguf");
         assert!(missing_model_files(dir.path()).is_empty());
+        fs::remove_file(dir.path().join("tiny.gguf")).unwrap();
+        write("weights.pth");
+        assert_eq!(missing_model_files(dir.path()), ["config.json"]);
+        write("config.json");
+        assert!(missing_model_files(dir.path()).is_empty());
+        write("others.pth");
+        assert_eq!(missing_model_files(dir.path()).len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 use rekindle_base::thousands;
 use rekindle_nn::ops::GeluKind;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 /// A model directory's `config.json` as it stands.
 ///
@@ -231,6 +231,15 @@ impl ModelConfig {
     }
 }
 
+/// A label as it is written.
+fn name_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
 /// Reads keys of a JSON object and names the file in errors.
 pub(crate) struct Reader<'a> {
     pub raw: &'a Map<String, Value>,
@@ -330,26 +339,36 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// `id2label`, in the order of ids; empty where the file has none.
+    /// The names of `id2label`, or of `label2id` where that stands alone, in the order of ids; empty where the file has
+    /// neither. A number or a boolean is a name as it is written. A name that comes again gets its id behind it.
     pub fn labels(&self) -> Result<Vec<String>, ModelError> {
-        let Some(map) = self.get("id2label").and_then(Value::as_object) else {
+        let map = |key| Some((key, self.get(key)?.as_object()?));
+        let Some((key, map)) = map("id2label").or_else(|| map("label2id")) else {
             return Ok(Vec::new());
         };
         let mut labels: Vec<(usize, String)> = Vec::with_capacity(map.len());
-        for (id, label) in map {
-            match (id.parse(), label.as_str()) {
-                (Ok(id), Some(label)) => labels.push((id, label.to_owned())),
-                _ => {
-                    return Err(self.error(format!(
-                        "`id2label` maps `{id}` to {label}, expected a number and a name"
-                    )));
-                }
-            }
+        for (name, value) in map {
+            let pair = match key {
+                "id2label" => name.parse().ok().zip(name_of(value)),
+                _ => value.as_u64().map(|id| (id as usize, name.clone())),
+            };
+            labels.push(pair.ok_or_else(|| {
+                self.error(format!(
+                    "`{key}` maps `{name}` to {value}, expected a number and a name"
+                ))
+            })?);
         }
         labels.sort();
-        match labels.iter().enumerate().all(|(i, (id, _))| i == *id) {
-            true => Ok(labels.into_iter().map(|(_, label)| label).collect()),
-            false => Err(self.error("the ids of `id2label` are not 0, 1, 2, ...")),
+        if !labels.iter().enumerate().all(|(i, (id, _))| i == *id) {
+            return Err(self.error(format!("the ids of `{key}` are not 0, 1, 2, ...")));
         }
+        // ImageNet has two cranes; a label must tell which output it is of.
+        let mut names = HashSet::new();
+        for (id, label) in &mut labels {
+            while !names.insert(label.clone()) {
+                label.push_str(&format!(" ({id})"));
+            }
+        }
+        Ok(labels.into_iter().map(|(_, label)| label).collect())
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     tasks,
 };
 use rekindle_data::{
-    Column, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions, ResolvedColumn,
-    Skipped, TargetEncoder, TargetHint, TargetKind,
+    Column, DataError, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
+    ResolvedColumn, Skipped, TargetEncoder, TargetHint, TargetKind,
     chat::{ChatOptions, Conversation, PromptColumns, read_conversations},
     image::{ImageSet, image_parts, read_images},
     read_examples,
@@ -255,11 +255,16 @@ pub(crate) fn read_splits<S: Source>(
     let test = optional(given(&files.test, data.test_limit))?;
 
     let kind = tasks::targets_of(config.task.kind());
-    if kind == TargetKind::Class {
-        let columns = &train.columns;
-        train.hint.check_classes(&files.train, columns, S::INPUT)?;
-    }
-    let encoder = S::encoder(&train, kind)?;
+    let columns = &train.columns;
+    train.hint.check(kind, &files.train, columns, S::INPUT)?;
+    let encoder = S::encoder(&train, kind).map_err(|error| match error {
+        // The list of labels is the file's.
+        Error::Data(DataError::EmptyLabels) => Error::Data(DataError::NoLabels {
+            path: files.train.clone(),
+            examples: train.set.count(),
+        }),
+        other => other,
+    })?;
     let share = |given: &Option<S>, fraction| if given.is_some() { 0.0 } else { fraction };
     let fractions = Fractions {
         validation: share(&validation, data.validation_fraction),
@@ -286,14 +291,16 @@ pub(crate) fn read_splits<S: Source>(
     })
 }
 
-/// Reads one file or folder for an evaluation (`labelled`) or for predictions.
+/// Reads one file or folder for an evaluation (`labelled`) or for predictions of a model that puts out `known`.
 pub(crate) fn read_set<S: Source>(
     path: &Path,
     config: &RunConfig,
     labelled: bool,
+    known: &[String],
 ) -> Result<Read<S>, Error> {
     let options = ReadOptions {
         require_label: labelled,
+        known_labels: known.to_vec(),
         ..read_options(config, &Columns::default(), None)
     };
     S::read(path, &options)
@@ -337,6 +344,11 @@ pub(crate) fn read_options(
             None => card.label.clone().map(Column::Name).into_iter().collect(),
         },
         target: tasks::targets_of(config.task.kind()),
+        input: match config.task.modality() {
+            Modality::Text => Input::Text,
+            Modality::Images => Input::Image,
+        },
+        known_labels: Vec::new(),
         separator: data.label_separator,
         header: data.header,
         // The configuration has checked that it is one ASCII character.

@@ -312,15 +312,25 @@ impl Run<'_> {
         let (steps, stopped) = (outcome.state.step, outcome.stopped);
         let best_step = outcome.state.best.map(|best| best.step);
         let lost_best = outcome.state.lost.map(|best| best.step);
+        let unjudged = best_step.or(lost_best).is_none() && outcome.state.without_improvement > 0;
         let model = best_model(outcome, &opened.recipe, device)?;
-        observer.note("evaluating the best checkpoint");
+        observer.note(match best_step {
+            Some(_) => "evaluating the best checkpoint",
+            None => "evaluating the model of the last step",
+        });
         let evaluated = best_step == Some(steps);
         let FinalEvaluation {
             split,
             figures,
             mistakes,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
-        let remarks = opened.recipe.remarks(opened.units);
+        let mut remarks = opened.recipe.remarks(opened.units);
+        if unjudged {
+            let metric = &train_config.best.name;
+            remarks.push(format!(
+                "warning: {metric} was not a finite number in any evaluation, so that no checkpoint is the best by it: the model of the last step, {steps}, is saved; another eval.metric can tell, such as loss"
+            ));
+        }
         remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((format!("evaluate on {split}"), seconds(clock)));
 
@@ -489,7 +499,7 @@ pub(crate) fn find_model(
             revision: None,
         });
     }
-    let mut found = hub.model(name, observer.downloads())?;
+    let mut found = crate::located::find_on_hub(name, hub, observer)?;
     found.dir = gguf::unpacked(hub, &found.dir)?;
     Ok(found)
 }

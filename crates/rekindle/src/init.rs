@@ -8,7 +8,7 @@ use crate::{
     tasks::targets_of,
 };
 use rekindle_data::{
-    OnBad, ReadOptions,
+    Input, OnBad, ReadOptions, TargetHint, TargetKind,
     image::{image_parts, read_images},
     sniff,
 };
@@ -26,26 +26,37 @@ pub fn run_file_for(path: &Path, config: &RunConfig, choose_task: bool) -> Resul
     match config.task.modality() {
         Modality::Text if choose_task => {
             let task = fitting_task(path, config)?;
-            for_texts(
-                path,
-                &RunConfig {
+            let modality = task.modality();
+            let config = match modality {
+                Modality::Text => RunConfig {
                     task,
                     ..config.clone()
                 },
-            )
+                // The other settings of a text task say nothing to pictures.
+                Modality::Images => RunConfig {
+                    data: config.data.clone(),
+                    ..RunConfig::for_task(task)
+                },
+            };
+            match modality {
+                Modality::Text => for_texts(path, &config),
+                Modality::Images => for_pictures(path, &config),
+            }
         }
         Modality::Text => for_texts(path, config),
         Modality::Images => for_pictures(path, config),
     }
 }
 
-/// The task on texts whose targets the label column holds; classification where it is unclear.
+/// The task whose targets the label column holds, on texts, or on pictures where the file names pictures; classification
+/// where it is unclear.
 fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
-    let tasks = Kind::ALL
-        .iter()
-        .filter_map(|&kind| Task::of(kind, Modality::Text));
-    for task in tasks.clone() {
+    let tasks = |modality| {
+        let kinds = Kind::ALL.iter();
+        kinds.filter_map(move |&kind| Task::of(kind, modality))
+    };
+    for task in tasks(Modality::Text).chain(tasks(Modality::Images)) {
         let options = read_options(
             &RunConfig {
                 task,
@@ -60,7 +71,7 @@ fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
         }
         let found = sniffed.hint.kind();
         let fitting = |task: &Task| Some(targets_of(task.kind())) == found;
-        return Ok(tasks.clone().find(fitting).unwrap_or(task));
+        return Ok(tasks(task.modality()).find(fitting).unwrap_or(task));
     }
     Ok(config.task)
 }
@@ -72,6 +83,8 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
         &read_options(config, &rekindle_hub::Columns::default(), None),
     )?;
     let columns = sniffed.columns?;
+    let kind = targets_of(config.task.kind());
+    (sniffed.hint).check(kind, path, &columns.labels, Input::Text)?;
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
     let column = |c: &rekindle_data::ResolvedColumn| match columns.header {
@@ -98,7 +111,15 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
         path.display(),
         sniffed.rows,
         sniffed.names.join(", "),
-        by_label(sniffed.hint.counts()),
+        match (kind, &sniffed.hint) {
+            (TargetKind::Real, TargetHint::Number { min, max, .. }) =>
+                format!("A number to predict, from {min} to {max}."),
+            (TargetKind::Real, _) => match columns.labels.len() {
+                1 => "A number to predict.".to_owned(),
+                several => format!("{several} numbers to predict."),
+            },
+            _ => by_label(sniffed.hint.counts()),
+        },
     );
     let bad = (sniffed.bad_rows > 0).then(|| {
         format!(

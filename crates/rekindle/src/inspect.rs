@@ -13,7 +13,16 @@ use std::{fmt::Write, fs, path::Path};
 /// When it is none of them, or broken.
 pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
     let mut out = String::new();
-    if path.is_file() {
+    if path.is_file() && is_settings(path) {
+        return Err(Error::ModelDir {
+            path: path.to_owned(),
+            reason: "it holds settings, not tensors".into(),
+            hint: match path.parent().filter(|folder| *folder != Path::new("")) {
+                Some(folder) => format!("inspect its directory, {}", folder.display()),
+                None => "inspect its directory".into(),
+            },
+        });
+    } else if path.is_file() {
         tensors(&mut out, &WeightFiles::open(path)?, all);
     } else if path.join("state.json").is_file() {
         checkpoint(&mut out, path, all)?;
@@ -50,6 +59,13 @@ pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
         });
     }
     Ok(out)
+}
+
+/// Whether a file is one of those beside the weights; an index opens its shards.
+fn is_settings(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let settings = [".json", ".jsonl", ".toml", ".txt", ".html"];
+    settings.iter().any(|end| name.ends_with(end)) && !name.ends_with(".index.json")
 }
 
 fn line(out: &mut String, name: &str, value: &str) {

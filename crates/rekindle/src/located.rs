@@ -7,7 +7,8 @@ use crate::{
     saved::Saved,
     task::{Kind, Modality, Task},
 };
-use rekindle_hub::Hub;
+use rekindle_base::near::near_misses;
+use rekindle_hub::{Hub, HubError, Resolved};
 use rekindle_models::{HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_weights::WeightFiles;
@@ -59,6 +60,61 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
     }
 }
 
+/// A model by its name. Where that may also be a directory misspelt (`runs/tikets`), an error says so first.
+///
+/// # Errors
+/// As [`Hub::model`].
+pub(crate) fn find_on_hub(
+    name: &str,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Resolved, Error> {
+    let error = match hub.model(name, observer.downloads()) {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let path = Path::new(name);
+    let parent = path
+        .parent()
+        .filter(|parent| parent.is_dir() && *parent != Path::new(""));
+    let Some(parent) = parent.filter(|_| !path.exists()) else {
+        return Err(error.into());
+    };
+    let folders = std::fs::read_dir(parent).into_iter().flatten();
+    let folders: Vec<String> = folders
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let near = near_misses(&wanted, folders.iter().map(String::as_str));
+    let said = error.to_string();
+    let said = said.split("\nhint: ").next().unwrap_or_default();
+    Err(Error::ModelDir {
+        path: path.to_owned(),
+        reason: match error {
+            HubError::PathNotFound { .. } => "no such model directory".to_owned(),
+            _ => format!("no such directory; and as a model of the hub: {said}"),
+        },
+        hint: match near.is_empty() {
+            true => format!("{} holds {}", parent.display(), listed(&folders)),
+            false => {
+                let near: Vec<String> = near
+                    .iter()
+                    .map(|name| format!("`{}`", parent.join(name).display()))
+                    .collect();
+                format!("did you mean {}?", near.join(" or "))
+            }
+        },
+    })
+}
+
+/// The content of a folder in words.
+fn listed(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => shortened(names),
+    }
+}
+
 /// Finds what belongs to a saved model.
 pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
     let dir = find(path, observer)?;
@@ -105,7 +161,17 @@ fn locate_adapter(
             let files = WeightFiles::open(&weights)?;
             let tensor = format!("base_model.model.{}.weight", config.output_module());
             match files.shape(&tensor).and_then(|shape| shape.first()) {
-                Some(&outputs) => labels_of(config, outputs),
+                Some(&outputs) => {
+                    let named = config.labels.len();
+                    if named > 0 && named != outputs {
+                        observer.note(&format!(
+                            "warning: {}/config.json names {named} labels, the adapter's head has {outputs} outputs: they are called LABEL_0 to LABEL_{}",
+                            base.display(),
+                            outputs - 1
+                        ));
+                    }
+                    labels_of(config, outputs)
+                }
                 None if config.outputs > 0 => labels_of(config, config.outputs),
                 None => return Err(no_head(&dir, &tensor)),
             }
@@ -117,11 +183,11 @@ fn locate_adapter(
     };
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
         tokenizer,
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref()),
-        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -135,6 +201,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         let tensor = format!("{}.weight", config.output_module());
         return Err(no_head(&dir, &tensor));
     }
+    check_labels(&dir, config)?;
     let nameless = config.labels.is_empty() && config.modality == Modality::Images;
     let labels = match nameless {
         true => (0..config.outputs).map(|i| i.to_string()).collect(),
@@ -143,11 +210,11 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
         adapter: None,
-        tokenizer: dir.clone(),
+        thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
+        tokenizer: dir,
         labels,
         nameless,
         max_length: max_length(saved.as_ref()),
-        thresholds: thresholds(saved.as_ref()),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -174,8 +241,51 @@ fn max_length(saved: Option<&Saved>) -> usize {
     saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
 }
 
-fn thresholds(saved: Option<&Saved>) -> Vec<f64> {
-    saved.map_or_else(Vec::new, |saved| saved.thresholds.clone())
+/// Names that are not as many as the outputs belong to another model.
+fn check_labels(dir: &Path, config: &ModelConfig) -> Result<(), Error> {
+    let (named, outputs) = (config.labels.len(), config.outputs);
+    if named == 0 || named == outputs {
+        return Ok(());
+    }
+    Err(Error::ModelDir {
+        path: match dir.is_file() {
+            true => dir.with_file_name("config.json"),
+            false => dir.join("config.json"),
+        },
+        reason: format!(
+            "it names {named} labels ({}), but the head in the weights has {outputs} outputs",
+            shortened(&config.labels)
+        ),
+        hint: "correct its id2label, or remove it to have the outputs called LABEL_0 and so on"
+            .into(),
+    })
+}
+
+/// The first few of many names.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len() > SHOWN {
+        true => format!(
+            "{} and {} more",
+            names[..SHOWN].join(", "),
+            names.len() - SHOWN
+        ),
+        false => names.join(", "),
+    }
+}
+
+fn thresholds(dir: &Path, saved: Option<&Saved>, labels: usize) -> Result<Vec<f64>, Error> {
+    let thresholds = saved.map_or_else(Vec::new, |saved| saved.thresholds.clone());
+    match thresholds.len() {
+        0 => Ok(thresholds),
+        found if found == labels => Ok(thresholds),
+        found => Err(Error::ModelDir {
+            path: dir.join(crate::saved::FILE),
+            reason: format!("it holds {found} thresholds, but the model has {labels} labels"),
+            hint: "remove its thresholds to have 0.5 for each label, or tune the model again"
+                .into(),
+        }),
+    }
 }
 
 fn reads(saved: Option<&Saved>) -> Option<Reads> {

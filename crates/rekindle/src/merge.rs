@@ -83,7 +83,7 @@ pub fn merge(
     let own = config.data.validation.clone().or(config.data.train.clone());
     let (texts, source) = match inputs.map(Path::to_owned).or(own) {
         Some(file) => {
-            let mut read = read_set::<Vec<Example>>(&file, &config, false)?;
+            let mut read = read_set::<Vec<Example>>(&file, &config, false, &[])?;
             read.notes.iter().for_each(|note| observer.note(note));
             read.set.truncate(MOST);
             let texts = Texts::encode(read.set, &encoder, None)?;

@@ -4,9 +4,9 @@
 use crate::{
     Error, Observer, Prediction, RunConfig,
     backend::{OnBackend, on_device},
-    config::{Device, ImagesConfig},
+    config::{Column, Device, ImagesConfig},
     evaluation::{Logits, Scored, score_with},
-    examples::{on_bad, read_set},
+    examples::{on_bad, read_options, read_set},
     figures::Figures,
     inputs::{self, Inputs, Pictures, Texts, preprocess},
     located::{Located, locate},
@@ -16,15 +16,24 @@ use crate::{
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
-    Example, OnBad, TargetEncoder, Targets, TextEncoder,
-    image::{ImageSet, Preprocess},
+    Example, OnBad, ReadOptions, TargetEncoder, TargetKind, Targets, TextEncoder,
+    image::{ImageSet, Preprocess, pictures_of_table},
 };
+use rekindle_hub::Columns;
 use rekindle_models::Model;
 use rekindle_nn::{TuneAutodiff, TuneBackend};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// A column as the user names it.
+fn column_name(column: &Column) -> String {
+    match column {
+        Column::Name(name) => name.clone(),
+        Column::Index(index) => index.to_string(),
+    }
+}
 
 /// Examples predicted together.
 const BATCH: usize = 64;
@@ -162,11 +171,30 @@ impl Predictor {
         observer: &dyn Observer,
     ) -> Result<(Vec<Example>, Vec<Prediction>), Error> {
         let encoder = self.text_encoder()?;
-        let read = read_set::<Vec<Example>>(path, &self.with_task(config), false)?;
+        let read = read_set::<Vec<Example>>(path, &self.with_task(config), false, &[])?;
         read.notes.iter().for_each(|note| observer.note(note));
         let texts = Arc::new(Texts::encode(read.set, encoder, None)?);
         let answers = self.answers(texts.clone())?;
         Ok((texts.examples().to_vec(), answers))
+    }
+
+    /// Answers about the pictures that a table names, by the columns that the configuration's `[data]` names. Returns their
+    /// files too, in the same order.
+    ///
+    /// # Errors
+    /// When the table cannot be read or a file is no picture, and when the model is for texts.
+    pub fn predict_picture_table(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+    ) -> Result<(Vec<PathBuf>, Vec<Prediction>), Error> {
+        let options = ReadOptions {
+            require_label: false,
+            ..read_options(&self.with_task(config), &Columns::default(), None)
+        };
+        let files = pictures_of_table(path, &options)?;
+        let answers = self.predict_pictures(&files)?;
+        Ok((files, answers))
     }
 
     /// Answers about pictures, by their files.
@@ -199,12 +227,16 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
-        let config = &self.with_task(config);
+        let config = &self.by_name(self.with_task(config), observer)?;
+        let known = match self.objective.encoder().kind() {
+            TargetKind::Class => &[][..],
+            _ => self.labels(),
+        };
         let of_classes;
         let mut objective = self.objective.as_ref();
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
             Input::Texts(encoder) => {
-                let read = read_set::<Vec<Example>>(path, config, true)?;
+                let read = read_set::<Vec<Example>>(path, config, true, known)?;
                 let targets = Some(objective.encoder());
                 (
                     Arc::new(Texts::encode(read.set, encoder, targets)?),
@@ -212,7 +244,7 @@ impl Predictor {
                 )
             }
             Input::Pictures(preprocess) => {
-                let read = read_set::<ImageSet>(path, config, true)?;
+                let read = read_set::<ImageSet>(path, config, true, known)?;
                 // A model that does not name its classes has them in the order of their names, as image folders do.
                 let names = read.set.classes();
                 if self.nameless && names.len() == self.labels().len() {
@@ -235,6 +267,44 @@ impl Predictor {
             mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
             notes,
         })
+    }
+
+    /// The configuration with the columns of numbers in the order of the model's outputs, where it names them so.
+    ///
+    /// # Errors
+    /// When some of the names are the model's, but stand for others of its outputs.
+    fn by_name(&self, mut config: RunConfig, observer: &dyn Observer) -> Result<RunConfig, Error> {
+        let names = self.labels();
+        let Some(columns) = &mut config.data.label else {
+            return Ok(config);
+        };
+        if self.objective.encoder().kind() != TargetKind::Real || names.len() < 2 {
+            return Ok(config);
+        }
+        let given: Vec<String> = columns.0.iter().map(column_name).collect();
+        let places: Option<Vec<usize>> = names
+            .iter()
+            .map(|name| given.iter().position(|given| given == name))
+            .collect();
+        if let Some(places) = places.filter(|places| places.len() == given.len()) {
+            columns.0 = places.iter().map(|&i| columns.0[i].clone()).collect();
+            return Ok(config);
+        }
+        let (asked, known) = (given.join(", "), names.join(", "));
+        let displaced =
+            |(i, name): (usize, &String)| names.contains(name) && names.get(i) != Some(name);
+        if given.iter().enumerate().any(displaced) {
+            return Err(Error::Setting {
+                reason: format!(
+                    "data.label names the columns {asked}; the model puts out {known}, in this order"
+                ),
+                hint: "name the column of each number in the model's order".into(),
+            });
+        }
+        observer.note(&format!(
+            "the columns {asked} are taken for {known}, in this order"
+        ));
+        Ok(config)
     }
 
     /// The configuration with the model's own task.

@@ -61,7 +61,12 @@ pub(crate) fn load<B: TuneAutodiff>(
     let names = model.names();
     let (model, adapter) = match peft.method {
         Method::Lora => {
-            let lora = lora(config, base, &whole);
+            let lora = lora(
+                config,
+                base,
+                target_modules(&peft.target_modules, &model),
+                &whole,
+            );
             let (model, layers) = rekindle_peft::inject(model, &lora, names, config.seed, device)?;
             (model, Some((lora, layers)))
         }
@@ -115,7 +120,43 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
     whole
 }
 
-fn lora(config: &RunConfig, base: &Resolved, whole: &[String]) -> LoraConfig {
+/// Query and value layers by the names that families give them: those that get adapters unless the user says otherwise.
+const QUERY_AND_VALUE: [&str; 4] = ["query", "value", "q_lin", "v_lin"];
+
+/// The layers that get an adapter, as PEFT names them.
+fn target_modules<B: TuneAutodiff>(
+    asked: &config::TargetModules,
+    model: &Model<B>,
+) -> TargetModules {
+    match asked {
+        config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
+        config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
+        config::TargetModules::AllLinear => TargetModules::AllLinear,
+        config::TargetModules::Auto => {
+            let mut there = Vec::new();
+            params::visit(model, &mut |param: ParamRef<'_, B>| {
+                let path = model.names().published(param.path);
+                let ends = |name: &&str| path.ends_with(&format!(".{name}.weight"));
+                if let Some(name) = QUERY_AND_VALUE.iter().copied().find(ends)
+                    && !there.iter().any(|known| known == name)
+                {
+                    there.push(name.to_owned());
+                }
+            });
+            match there.is_empty() {
+                true => TargetModules::AllLinear,
+                false => TargetModules::Suffixes(there),
+            }
+        }
+    }
+}
+
+fn lora(
+    config: &RunConfig,
+    base: &Resolved,
+    target_modules: TargetModules,
+    whole: &[String],
+) -> LoraConfig {
     let peft = &config.peft;
     let mut saved = whole.to_vec();
     for module in &peft.modules_to_save {
@@ -128,11 +169,7 @@ fn lora(config: &RunConfig, base: &Resolved, whole: &[String]) -> LoraConfig {
         lora_alpha: peft.lora_alpha,
         lora_dropout: peft.lora_dropout,
         use_rslora: peft.use_rslora,
-        target_modules: match &peft.target_modules {
-            config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
-            config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
-            config::TargetModules::AllLinear => TargetModules::AllLinear,
-        },
+        target_modules,
         layers_to_transform: peft.layers_to_transform.clone(),
         modules_to_save: saved,
         base_model_name_or_path: Some(python_name(base)),
@@ -197,7 +234,7 @@ fn described<B: TuneAutodiff>(
 ) -> String {
     let mut method = match (config.peft.method, adapter) {
         (_, Some((lora, layers))) => format!(
-            "LoRA r {}, alpha {}{}, dropout {} on {} layers; the head in full",
+            "LoRA r {}, alpha {}{}, dropout {} on {} layers ({}); the head in full",
             lora.r,
             lora.lora_alpha,
             if lora.use_rslora {
@@ -206,7 +243,12 @@ fn described<B: TuneAutodiff>(
                 ""
             },
             lora.lora_dropout,
-            layers.len()
+            layers.len(),
+            match &lora.target_modules {
+                TargetModules::AllLinear => "all-linear".to_owned(),
+                TargetModules::Suffixes(names) => names.join(", "),
+                TargetModules::Regex(pattern) => pattern.clone(),
+            }
         ),
         (Method::Head, None) => "head only".to_owned(),
         (Method::Bitfit, None) => "BitFit: biases, and the head in full".to_owned(),

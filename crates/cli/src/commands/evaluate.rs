@@ -1,7 +1,10 @@
 //! `rekindle evaluate`
 
 use super::{Columns, configuration};
-use crate::printer::{Printer, mistakes};
+use crate::{
+    output,
+    printer::{Printer, mistakes},
+};
 use clap::Args;
 use rekindle::{Predictor, config::Override};
 use std::path::PathBuf;
@@ -48,13 +51,11 @@ impl Evaluate {
         let evaluated = predictor.evaluate(&self.data, &config, &printer)?;
         printer.clear();
         if self.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&evaluated.figures.to_json())?
-            );
+            let json = serde_json::to_string_pretty(&evaluated.figures.to_json())?;
+            output::print(format_args!("{json}\n"))?;
         } else {
-            print!("{}", evaluated.figures.text());
-            print!("{}", mistakes(&evaluated.mistakes));
+            let (figures, mistakes) = (evaluated.figures.text(), mistakes(&evaluated.mistakes));
+            output::print(format_args!("{figures}{mistakes}"))?;
         }
         Ok(())
     }

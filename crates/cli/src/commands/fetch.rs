@@ -1,6 +1,9 @@
 //! `rekindle fetch`
 
-use crate::printer::Printer;
+use crate::{
+    output::{self, Output},
+    printer::Printer,
+};
 use clap::Args;
 use rekindle::{Hub, Observer};
 
@@ -23,15 +26,17 @@ impl Fetch {
                 .dataset(&self.name, printer.downloads())
                 .map_err(rekindle::Error::from)?;
             printer.clear();
+            let mut output = Output::new();
             for (split, path) in &found.files {
-                println!("{split}\t{}", path.display());
+                output.line(format_args!("{split}\t{}", path.display()))?;
             }
+            output.flush()?;
         } else {
             let found = hub
                 .model(&self.name, printer.downloads())
                 .map_err(rekindle::Error::from)?;
             printer.clear();
-            println!("{}", found.dir.display());
+            output::print(format_args!("{}\n", found.dir.display()))?;
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! `rekindle finetune`
 
 use super::{Columns, configuration};
-use crate::printer::{Printer, finished};
+use crate::{
+    output,
+    printer::{Printer, finished},
+};
 use clap::Args;
 use rekindle::{Error, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
@@ -75,8 +78,7 @@ impl Finetune {
             }
         };
         printer.clear();
-        print!("{}", finished(&run));
-        Ok(())
+        Ok(output::print(finished(&run))?)
     }
 
     /// Whether a run file or an argument says what to tune on.

@@ -1,6 +1,7 @@
 //! `rekindle init`
 
 use super::{Columns, configuration};
+use crate::output;
 use clap::Args;
 use rekindle::{Error, Task, config::Override};
 use std::path::PathBuf;
@@ -47,8 +48,7 @@ impl Init {
         let config = configuration(None, flags, &self.set)?;
         let text = rekindle::run_file_for(&self.data, &config, choose_task)?;
         if self.output.as_os_str() == "-" {
-            print!("{text}");
-            return Ok(());
+            return Ok(output::print(text)?);
         }
         if self.output.exists() && !self.force {
             anyhow::bail!(
@@ -60,11 +60,9 @@ impl Init {
             path: self.output.clone(),
             source,
         })?;
-        println!(
-            "wrote {}; look at it, then run:\n  rekindle finetune --config {}",
-            self.output.display(),
-            self.output.display()
-        );
-        Ok(())
+        let written = self.output.display();
+        Ok(output::print(format_args!(
+            "wrote {written}; look at it, then run:\n  rekindle finetune --config {written}\n"
+        ))?)
     }
 }

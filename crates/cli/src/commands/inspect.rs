@@ -1,5 +1,6 @@
 //! `rekindle inspect`
 
+use crate::output;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,7 +16,6 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
-        print!("{}", rekindle::inspect(&self.path, self.tensors)?);
-        Ok(())
+        Ok(output::print(rekindle::inspect(&self.path, self.tensors)?)?)
     }
 }

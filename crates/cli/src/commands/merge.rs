@@ -1,7 +1,7 @@
 //! `rekindle merge`
 
 use super::device;
-use crate::printer::Printer;
+use crate::{output, printer::Printer};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -33,11 +33,12 @@ impl Merge {
             &printer,
         )?;
         printer.clear();
-        println!("merged into {}", merged.dir.display());
-        println!(
-            "largest difference of a logit: {:.2e}, on {} texts ({})",
-            merged.largest_difference, merged.texts, merged.source
-        );
-        Ok(())
+        Ok(output::print(format_args!(
+            "merged into {}\nlargest difference of a logit: {:.2e}, on {} texts ({})\n",
+            merged.dir.display(),
+            merged.largest_difference,
+            merged.texts,
+            merged.source
+        ))?)
     }
 }

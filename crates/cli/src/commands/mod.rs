@@ -10,6 +10,7 @@ mod inspect;
 mod merge;
 mod predict;
 
+use crate::signals;
 use clap::{Args, Parser, Subcommand};
 use rekindle::{
     Error, RunConfig,
@@ -69,10 +70,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// 130 after an orderly stop, 2 for a fault of ours, 1 for everything a user can mend.
+/// 128 and the signal's number after an orderly stop, 2 for a fault of ours, 1 for everything a user can mend.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
-        Some(Error::Interrupted { .. }) => 130,
+        Some(Error::Interrupted { .. }) => signals::exit_code(),
         Some(Error::Internal(_)) => 2,
         _ => 1,
     }

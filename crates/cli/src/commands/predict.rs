@@ -1,13 +1,16 @@
 //! `rekindle predict`
 
 use super::{Columns, configuration};
-use crate::printer::Printer;
+use crate::{
+    output::{Output, OutputError},
+    printer::Printer,
+};
 use anyhow::Context;
 use clap::Args;
-use rekindle::{Error, Prediction, Predictor, config::Override};
+use rekindle::{Error, Prediction, Predictor, RunConfig, config::Override};
 use serde_json::{Map, Value};
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal},
     path::PathBuf,
 };
 
@@ -26,7 +29,7 @@ pub struct Predict {
     /// cpu, wgpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
-    /// Only the answer and its probability, separated by a tab
+    /// Only the answer, its probability and the text, separated by tabs; several labels, and their probabilities, by commas
     #[arg(long)]
     brief: bool,
     /// Any setting of the section data, as section.key=value
@@ -49,9 +52,9 @@ impl Predict {
         let printer = Printer::new();
         let predictor = Predictor::open(&self.model, config.device, &printer)?;
         printer.clear();
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = Output::new();
         if predictor.takes_pictures() {
-            return self.pictures(&predictor, &mut out);
+            return self.pictures(&predictor, &config, &mut out);
         }
         if !self.texts.is_empty() {
             return self.lines(&predictor, &self.texts, &mut out);
@@ -109,8 +112,20 @@ impl Predict {
         }
     }
 
-    /// Labels the pictures that the arguments, or the lines of the file or of standard input, name.
-    fn pictures(&self, predictor: &Predictor, out: &mut impl Write) -> anyhow::Result<()> {
+    /// Labels the pictures that the arguments, the table, or the lines of the file or of standard input, name.
+    fn pictures(
+        &self,
+        predictor: &Predictor,
+        config: &RunConfig,
+        out: &mut Output,
+    ) -> anyhow::Result<()> {
+        if let Some(path) = self.file.as_ref().filter(|path| is_table(path)) {
+            let (files, predictions) = predictor.predict_picture_table(path, config)?;
+            for (file, prediction) in files.iter().zip(&predictions) {
+                self.write(out, "file", &file.to_string_lossy(), None, prediction)?;
+            }
+            return Ok(out.flush()?);
+        }
         let mut names = self.texts.clone();
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
@@ -137,7 +152,7 @@ impl Predict {
         &self,
         predictor: &Predictor,
         texts: &[S],
-        out: &mut impl Write,
+        out: &mut Output,
     ) -> anyhow::Result<()> {
         for chunk in texts.chunks(CHUNK) {
             for (text, prediction) in chunk.iter().zip(predictor.predict(chunk)?) {
@@ -149,14 +164,19 @@ impl Predict {
 
     fn write(
         &self,
-        out: &mut impl Write,
+        out: &mut Output,
         kind: &str,
         text: &str,
         pair: Option<&str>,
         prediction: &Prediction,
-    ) -> io::Result<()> {
+    ) -> Result<(), OutputError> {
         if self.brief {
-            return writeln!(out, "{}\t{text}", prediction.brief());
+            // A text of several lines must not look like several answers.
+            let text = match text.contains(['\n', '\r']) {
+                true => Value::from(text).to_string(),
+                false => text.to_owned(),
+            };
+            return out.line(format_args!("{}\t{text}", prediction.brief()));
         }
         let mut object = Map::new();
         object.insert(kind.into(), text.into());
@@ -164,7 +184,7 @@ impl Predict {
             object.insert("text_pair".into(), pair.into());
         }
         object.extend(prediction.to_json());
-        writeln!(out, "{}", Value::Object(object))
+        out.line(Value::Object(object))
     }
 }
 

@@ -9,6 +9,9 @@ pub mod transforms;
 
 pub use decode::{Picture, picture_size, read_picture};
 pub use loader::{ImageBatch, ImageLoader, Mix, Mixed};
-pub use set::{ImageParts, ImageRead, ImageSet, find_pictures, image_parts, read_images};
+pub use set::{
+    ImageParts, ImageRead, ImageSet, find_pictures, image_parts, pictures_of_table, read_images,
+};
+pub(crate) use set::{PATH_COLUMNS, is_picture_name};
 pub use thumbnail::thumbnail;
 pub use transforms::{Augment, Draw, Interpolation, Preprocess, ResizedCrop};

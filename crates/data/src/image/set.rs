@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use super::decode::picture_size;
 use crate::targets::canonical::count_labels;
 use crate::{
-    Column, DataError, Examples, LabelMap, OnBad, Place, RawTarget, ReadOptions, ResolvedColumn,
-    TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
+    Column, DataError, Examples, Input, LabelMap, OnBad, Place, RawTarget, ReadOptions,
+    ReadOutcome, ResolvedColumn, TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
 };
 
 /// Extensions of pictures; other files of a folder are no examples.
@@ -296,7 +296,7 @@ fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
 }
 
 /// The names that a column of paths usually has.
-const PATH_COLUMNS: [&str; 6] = [
+pub(crate) const PATH_COLUMNS: [&str; 6] = [
     "image",
     "path",
     "file",
@@ -305,7 +305,24 @@ const PATH_COLUMNS: [&str; 6] = [
     "file_name",
 ];
 
-fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError> {
+/// Whether a text is the name of a picture's file, as far as its end tells.
+pub(crate) fn is_picture_name(text: &str) -> bool {
+    let path = Path::new(text.trim());
+    has_extension(path, &EXTENSIONS) || has_extension(path, &OTHER)
+}
+
+/// The pictures that a table names, in the order of its rows; paths are relative to the table.
+///
+/// # Errors
+/// As [`read_examples`].
+pub fn pictures_of_table(path: &Path, options: &ReadOptions) -> Result<Vec<PathBuf>, DataError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let rows = table_rows(path, options)?.examples.into_iter();
+    Ok(rows.map(|row| folder.join(row.text.trim())).collect())
+}
+
+/// The rows of a table of pictures, with the paths as their texts.
+fn table_rows(path: &Path, options: &ReadOptions) -> Result<ReadOutcome, DataError> {
     let mut last = None;
     let tries: Vec<Option<Column>> = match &options.text {
         Some(column) => vec![Some(column.clone())],
@@ -319,48 +336,11 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError
         let options = ReadOptions {
             text,
             limit: None,
+            input: Input::Image,
             ..options.clone()
         };
         match read_examples(path, &options) {
-            Ok(read) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let mut set = ImageSet::empty(folder);
-                for example in &read.examples {
-                    set.push(&folder.join(example.text.trim()))?;
-                }
-                set.labels = match options.target {
-                    TargetKind::Class => {
-                        let labels = LabelMap::from_examples(&read.examples)?;
-                        Labels::Classes {
-                            of: labels.encode_all(&read.examples)?,
-                            names: labels.names().to_vec(),
-                        }
-                    }
-                    _ => Labels::Raw(
-                        read.examples
-                            .into_iter()
-                            .map(|example| match example.label {
-                                Some(label) => Ok((label, example.place)),
-                                None => Err(DataError::Unlabelled {
-                                    place: example.place,
-                                }),
-                            })
-                            .collect::<Result<_, _>>()?,
-                    ),
-                };
-                return Ok(ImageRead {
-                    set,
-                    skipped: read
-                        .skipped
-                        .into_iter()
-                        .map(|row| (path.to_owned(), row.to_string()))
-                        .collect(),
-                    notes: Vec::new(),
-                    hint: read.hint,
-                    label_names: read.label_names,
-                    columns: read.columns.labels,
-                });
-            }
+            Ok(read) => return Ok(read),
             Err(error @ DataError::MissingColumn { .. }) => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -368,6 +348,47 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError
     Err(last.unwrap_or(DataError::NoPictures {
         path: path.to_owned(),
     }))
+}
+
+fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError> {
+    let read = table_rows(path, options)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut set = ImageSet::empty(folder);
+    for example in &read.examples {
+        set.push(&folder.join(example.text.trim()))?;
+    }
+    set.labels = match options.target {
+        TargetKind::Class => {
+            let labels = LabelMap::from_examples(&read.examples)?;
+            Labels::Classes {
+                of: labels.encode_all(&read.examples)?,
+                names: labels.names().to_vec(),
+            }
+        }
+        _ => Labels::Raw(
+            read.examples
+                .into_iter()
+                .map(|example| match example.label {
+                    Some(label) => Ok((label, example.place)),
+                    None => Err(DataError::Unlabelled {
+                        place: example.place,
+                    }),
+                })
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    Ok(ImageRead {
+        set,
+        skipped: read
+            .skipped
+            .into_iter()
+            .map(|row| (path.to_owned(), row.to_string()))
+            .collect(),
+        notes: Vec::new(),
+        hint: read.hint,
+        label_names: read.label_names,
+        columns: read.columns.labels,
+    })
 }
 
 /// Whether a file's name says that it stands for a picture that could not be had.

@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Cell, Format, ReadOptions, Table, raw_value};
+use crate::image::{PATH_COLUMNS, is_picture_name};
 use crate::targets::canonical::{flag, number};
-use crate::{DataError, TargetKind};
+use crate::{DataError, Input, TargetKind};
 use rekindle_base::near::near_misses;
 
 /// A column, by name or by its number counted from 0.
@@ -209,6 +210,7 @@ fn is_known(name: &str, kind: TargetKind) -> bool {
                 .iter()
                 .chain(&label_tiers(kind))
                 .any(|tier| tier.contains(&name.as_str()))
+            || PATH_COLUMNS.contains(&name.as_str())
             || IDS.contains(&name.as_str()))
 }
 
@@ -230,7 +232,7 @@ pub(crate) fn is_header(
         .into_iter()
         .flatten()
         .chain(&options.labels);
-    if asked.any(|column| matches!(column, Column::Name(_))) {
+    if asked.any(|column| matches!(column, Column::Name(_))) || all_there(options, first_row) {
         return Ok(true);
     }
     let digits = |field: &str| field.bytes().any(|byte| byte.is_ascii_digit());
@@ -255,6 +257,12 @@ pub(crate) fn is_header(
     })
 }
 
+/// Whether there is a column for each name that a model puts out.
+fn all_there(options: &ReadOptions, names: &[String]) -> bool {
+    let known = &options.known_labels;
+    !known.is_empty() && known.iter().all(|name| names.contains(name))
+}
+
 /// Finds the columns of `table`.
 pub(crate) fn resolve(
     path: &Path,
@@ -271,6 +279,15 @@ pub(crate) fn resolve(
     let mut labels = Vec::with_capacity(options.labels.len());
     for label in &options.labels {
         labels.extend(chooser.named(Role::Label, Some(label))?);
+    }
+    if labels.is_empty() && table.has_header() && all_there(options, chooser.names) {
+        for name in &options.known_labels {
+            let column = chooser.named(Role::Label, Some(&Column::Name(name.clone())))?;
+            labels.extend(column.map(|column| ResolvedColumn {
+                reason: "named as what the model puts out".to_owned(),
+                ..column
+            }));
+        }
     }
     check_distinct(path, text.as_ref(), text_pair.as_ref(), &labels)?;
 
@@ -297,6 +314,11 @@ pub(crate) fn resolve(
             text = chooser.by_name(Role::Text, &TEXTS, |index| {
                 taken(index, &[&text_pair]) || is_label(index, &labels)
             })?;
+        }
+        if text.is_none() {
+            text =
+                chooser.paths(|index| taken(index, &[&text_pair]) || is_label(index, &labels))?;
+            chooser.check_texts(text.as_ref(), options)?;
         }
         if text.is_none() {
             text = chooser.only_one_left(Role::Text, |index| {
@@ -335,6 +357,7 @@ pub(crate) fn resolve(
         role,
         found: chooser.names.to_vec(),
     };
+    chooser.check_texts(text.as_ref(), options)?;
     let text = text.ok_or_else(|| none(Role::Text))?;
     if options.require_label && labels.is_empty() {
         return Err(none(Role::Label));
@@ -487,6 +510,45 @@ impl Chooser<'_> {
                 ))
             })
             .unwrap_or((None, None))
+    }
+
+    /// The first column that holds nothing but names of pictures.
+    fn paths(&self, taken: impl Fn(usize) -> bool) -> Result<Option<ResolvedColumn>, DataError> {
+        for index in (0..self.names.len()).filter(|&index| !taken(index)) {
+            if self.holds_pictures(index)? {
+                return Ok(Some(self.column(index, "names of pictures only")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a column holds names of pictures only, in the sample.
+    fn holds_pictures(&self, index: usize) -> Result<bool, DataError> {
+        let mut any = false;
+        for row in self.table.rows(&[index]).take(SAMPLE) {
+            match row?.cells.as_deref() {
+                Ok([Cell::Text(text)]) if is_picture_name(text) => any = true,
+                Ok([Cell::Missing]) | Err(_) => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(any)
+    }
+
+    /// Refuses paths of pictures where texts are learned from.
+    fn check_texts(
+        &self,
+        text: Option<&ResolvedColumn>,
+        options: &ReadOptions,
+    ) -> Result<(), DataError> {
+        match text.filter(|_| options.input == Input::Text) {
+            Some(text) if self.holds_pictures(text.index)? => Err(DataError::TextsArePictures {
+                path: self.path.to_owned(),
+                column: text.name.clone(),
+                hint: Input::Image.task(options.target),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The only column that has no purpose yet and does not look like an id.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::targets::canonical::{self, SetForm};
 use crate::targets::{Looker, by_value};
 use crate::{
-    BadReason, DataError, Example, Examples, Limit, Place, RawTarget, RawValue, TargetHint,
+    BadReason, DataError, Example, Examples, Input, Limit, Place, RawTarget, RawValue, TargetHint,
     TargetKind,
 };
 use rekindle_base::near::near_misses;
@@ -92,6 +92,11 @@ pub struct ReadOptions {
     pub labels: Vec<Column>,
     /// What is learned from the labels: decides which columns are guessed, and which labels are good.
     pub target: TargetKind,
+    /// What the text column holds: texts, or paths of pictures.
+    pub input: Input,
+    /// Names that a model puts out. Where no label column is named and the file has a column of each of these names, they are
+    /// the label columns, in this order.
+    pub known_labels: Vec<String>,
     /// What separates the labels in a text column of sets of labels. Default: the one of `|`, `;` and `,` that most
     /// rows hold.
     pub separator: Option<char>,
@@ -174,7 +179,9 @@ fn read_source(
             Ok(())
         }
     };
-    for row in table.rows(&columns.wanted()).take(first_rows) {
+    let wanted = columns.wanted();
+    let mut rows = table.rows(&wanted).take(first_rows);
+    while let Some(row) = rows.next() {
         let Row { line, cells } = row?;
         let place = Place {
             path: Arc::clone(&shared),
@@ -182,20 +189,38 @@ fn read_source(
         };
         let example = cells.and_then(|cells| {
             let example = to_example(cells, &columns, place.clone())?;
+            if let Some(raw) = &example.label {
+                looker.look(raw, line);
+            }
             // Sets of labels are read when the form of all rows is known.
             match options.target {
-                TargetKind::Classes => Ok((example.label.clone(), example)),
+                TargetKind::Classes => Ok(example),
                 _ => with_target(example, &names, options, SetForm::Flags),
             }
         });
         match example {
-            Ok((raw, example)) => {
-                if let Some(raw) = &raw {
-                    looker.look(raw);
+            Ok(example) => examples.push(example),
+            Err(reason) => {
+                if options.on_bad_example == OnBad::Error {
+                    // What the other labels look like may say more than this one.
+                    for row in rows.by_ref() {
+                        let Ok(Row {
+                            line,
+                            cells: Ok(cells),
+                        }) = row
+                        else {
+                            continue;
+                        };
+                        if let Ok(example) = to_example(cells, &columns, place.clone())
+                            && let Some(raw) = &example.label
+                        {
+                            looker.look(raw, line);
+                        }
+                    }
+                    looker.check_row(path, &columns.labels, options, &place, &reason)?;
                 }
-                examples.push(example);
+                bad(place, reason)?;
             }
-            Err(reason) => bad(place, reason)?,
         }
     }
     let mut label_names = Vec::new();
@@ -210,12 +235,17 @@ fn read_source(
             for example in examples {
                 let place = example.place.clone();
                 match with_target(example, &names, options, form) {
-                    Ok((_, example)) => good.push(example),
-                    Err(reason) => bad(place, reason)?,
+                    Ok(example) => good.push(example),
+                    Err(reason) => {
+                        if options.on_bad_example == OnBad::Error {
+                            looker.check_row(path, &columns.labels, options, &place, &reason)?;
+                        }
+                        bad(place, reason)?;
+                    }
                 }
             }
             examples = good;
-            hint = hint_of_sets(&examples, form, &names);
+            hint = hint_of_sets(&examples, form, &names, hint);
             label_names = by_value(hint.counts().into_keys().collect());
         }
     }
@@ -225,12 +255,15 @@ fn read_source(
         let path = path.to_owned();
         let bad = skipped.len();
         return Err(match skipped.into_iter().next() {
-            Some(Skipped { place, reason }) => DataError::AllBad {
-                path,
-                skipped: bad,
-                line: place.line,
-                reason,
-            },
+            Some(Skipped { place, reason }) => {
+                looker.check_row(&path, &columns.labels, options, &place, &reason)?;
+                DataError::AllBad {
+                    path,
+                    skipped: bad,
+                    line: place.line,
+                    reason,
+                }
+            }
             None if matches!(columns.format, Format::Csv | Format::Tsv) => {
                 DataError::HeaderOnly { path }
             }
@@ -246,28 +279,30 @@ fn read_source(
     })
 }
 
-/// The example with its label in the form of the target, and the label as it was written.
+/// The example with its label in the form of the target.
 fn with_target(
     mut example: Example,
     names: &[String],
     options: &ReadOptions,
     form: SetForm,
-) -> Result<(Option<RawTarget>, Example), BadReason> {
-    let Some(raw) = example.label.take() else {
-        return Ok((None, example));
-    };
-    example.label = canonical::target(
-        raw.clone(),
-        names,
-        options.target,
-        form,
-        options.require_label,
-    )?;
-    Ok((Some(raw), example))
+) -> Result<Example, BadReason> {
+    if let Some(raw) = example.label.take() {
+        example.label = canonical::target(raw, names, options.target, form, options.require_label)?;
+    }
+    Ok(example)
 }
 
-/// What sets of labels look like whose form is known. Their rows must be in it.
-fn hint_of_sets(examples: &[Example], form: SetForm, columns: &[String]) -> TargetHint {
+/// What sets of labels look like whose form is known; as they are written, where that fits no sets. Their rows must be in
+/// the form.
+fn hint_of_sets(
+    examples: &[Example],
+    form: SetForm,
+    columns: &[String],
+    written: TargetHint,
+) -> TargetHint {
+    if !written.fits(TargetKind::Classes) {
+        return written;
+    }
     let rows = examples.iter().filter_map(|example| example.label.as_ref());
     let (mut counts, unlabelled) = canonical::count_labels(rows);
     match form {

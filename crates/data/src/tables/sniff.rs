@@ -28,7 +28,7 @@ pub struct Sniffed {
     pub rows: usize,
     /// Rows that are no good examples for these columns.
     pub bad_rows: usize,
-    /// What the labels of the good rows look like.
+    /// What the labels look like.
     pub hint: TargetHint,
     /// Columns of 0 and 1 only that have no other purpose: labels of a multi-label task, if they are several.
     pub binary_columns: Vec<String>,
@@ -122,14 +122,14 @@ fn look(
         let form = SetForm::of(names.len(), options.separator, targets);
         let mut labelled = Vec::new();
         for example in good {
-            if let Ok((raw, example)) = with_target(example, &names, &options, form) {
-                raw.iter().for_each(|raw| looker.look(raw));
-                labelled.push(example);
+            if let Some(raw) = &example.label {
+                looker.look(raw, example.place.line);
             }
+            labelled.extend(with_target(example, &names, &options, form));
         }
         good_rows += labelled.len();
         hint = match options.target {
-            TargetKind::Classes => hint_of_sets(&labelled, form, &names),
+            TargetKind::Classes => hint_of_sets(&labelled, form, &names, looker.hint()),
             _ => looker.hint(),
         };
     }

@@ -6,8 +6,11 @@
 //!
 //! | column | looks like |
 //! |---|---|
+//! | lists of 0 and 1, all of one length | sets of labels whose names are missing |
 //! | lists, or text that is written as a list | sets of labels |
 //! | only numbers, some with a fraction, and D > 10 or D > R / 2 | a number to predict |
+//! | the same, but for one row, or one of ten rows | a number to predict, and rows to correct |
+//! | text of which a quarter holds `|` or `;`, which divides it into fewer than D names | sets of labels |
 //! | R of at least 20, D > R / 2 | nothing that repeats: no classes |
 //! | several columns, all of 0 and 1 | sets of labels |
 //! | several columns, all of numbers | numbers to predict |
@@ -18,7 +21,7 @@ use std::path::Path;
 
 use super::canonical::{self, is_bracketed, most_frequent_separator, written_list};
 use crate::tables::ResolvedColumn;
-use crate::{DataError, RawTarget, RawValue, TargetKind};
+use crate::{BadReason, DataError, Place, RawTarget, RawValue, ReadOptions, TargetKind};
 
 /// From this many different values on, numbers with fractions are no classes, however often each comes again.
 const FRACTIONS: usize = 10;
@@ -37,22 +40,20 @@ pub enum Input {
 }
 
 impl Input {
-    /// The task of this input that learns sets of labels.
-    fn multi_label(self) -> &'static str {
-        match self {
-            Self::Text => "text-multi-label",
-            Self::Image => "image-multi-label",
-        }
-    }
-
-    /// What to do about a number to predict.
-    fn regression(self) -> &'static str {
-        match self {
-            Self::Text => "set task = \"text-regression\"",
-            Self::Image => {
-                "there is no task that predicts numbers of pictures; name another label column"
+    /// Which task of this input learns such targets.
+    pub(crate) fn task(self, kind: TargetKind) -> String {
+        let name = match (self, kind) {
+            (Self::Image, TargetKind::Real) => {
+                return "there is no task that predicts numbers of pictures; name another label column"
+                    .to_owned();
             }
-        }
+            (Self::Text, TargetKind::Class) => "text-classification",
+            (Self::Text, TargetKind::Classes) => "text-multi-label",
+            (Self::Text, TargetKind::Real) => "text-regression",
+            (Self::Image, TargetKind::Class) => "image-classification",
+            (Self::Image, TargetKind::Classes) => "image-multi-label",
+        };
+        format!("set task = \"{name}\"")
     }
 }
 
@@ -80,6 +81,8 @@ pub enum TargetHint {
         max: f64,
         /// One that has a fraction, as written.
         example: String,
+        /// The first row that is no number as we read them, and what stands there.
+        odd: Option<(u64, String)>,
     },
     /// Several numbers to predict.
     Numbers {
@@ -103,6 +106,11 @@ pub enum TargetHint {
         counts: BTreeMap<String, usize>,
         /// Rows without any label.
         unlabelled: usize,
+    },
+    /// Lists of 0 and 1, all of one length: sets of labels that nothing names.
+    MultiHot {
+        /// Their length.
+        width: usize,
     },
     /// Values that do not come again: neither classes nor numbers with fractions.
     MostlyUnique {
@@ -135,46 +143,108 @@ impl TargetHint {
             Self::Lists { .. } | Self::Binary { .. } => Some(TargetKind::Classes),
             Self::Number { .. } | Self::Numbers { .. } => Some(TargetKind::Real),
             Self::MostlyUnique { numbers, .. } => numbers.then_some(TargetKind::Real),
-            Self::Nothing => None,
+            Self::Nothing | Self::MultiHot { .. } => None,
         }
     }
 
-    /// Refuses what is no column of classes. For the labels of a training file under classification.
+    /// Whether such targets can be learned from the labels. Where one of several kinds is unclear, as of integers, they can.
+    pub fn fits(&self, kind: TargetKind) -> bool {
+        match (self, kind) {
+            (Self::Nothing, _) => true,
+            (Self::MultiHot { .. }, _) => false,
+            (_, TargetKind::Class) => matches!(self, Self::Classes { .. }),
+            (_, TargetKind::Classes) => self.kind() != Some(TargetKind::Real),
+            // Every row says whether it is a number.
+            (_, TargetKind::Real) => true,
+        }
+    }
+
+    /// Refuses labels of a training file that such targets cannot be learned from.
     ///
     /// # Errors
-    /// [`DataError::NotClasses`] says what the column `columns[0]` of `path` looks like and names the task that fits.
-    pub fn check_classes(
+    /// [`DataError::UnfitLabels`] says what the column `columns[0]` of `path` looks like and names the task that fits.
+    pub fn check(
         &self,
+        kind: TargetKind,
         path: &Path,
         columns: &[ResolvedColumn],
         input: Input,
     ) -> Result<(), DataError> {
-        let multi_label = || format!("set task = \"{}\"", input.multi_label());
-        let (looks, hint) = match self {
-            Self::Nothing | Self::Classes { .. } => return Ok(()),
-            // A separator may belong to the name of a class.
-            Self::Lists {
-                separator: Some(_), ..
-            } => return Ok(()),
+        match self.fits(kind) {
+            true => Ok(()),
+            false => Err(self.unfit(path, columns, input, None)),
+        }
+    }
+
+    /// What the labels look like and the task that fits, at the first row that is bad.
+    fn unfit(
+        &self,
+        path: &Path,
+        columns: &[ResolvedColumn],
+        input: Input,
+        bad: Option<(&Place, &BadReason)>,
+    ) -> DataError {
+        let regression = input.task(TargetKind::Real);
+        let (mut looks, hint) = match self {
+            Self::Nothing => (
+                "is empty".to_owned(),
+                "name another label column".to_owned(),
+            ),
+            Self::Classes { counts } => (
+                format!("holds classes: {} different values", counts.len()),
+                input.task(TargetKind::Class),
+            ),
             Self::Number {
                 rows,
                 distinct,
                 example,
+                odd,
                 ..
             } => (
                 format!(
                     "looks like a number to predict: {distinct} different values in {rows} rows, such as {example}"
                 ),
-                input.regression().to_owned(),
+                match odd {
+                    None => regression,
+                    Some((line, found)) => format!(
+                        "{regression}, and correct or remove what is no number, such as `{found}` at {}:{line}{}",
+                        path.display(),
+                        match decimal_comma(found) {
+                            Some(number) => format!(" (write {number})"),
+                            None => String::new(),
+                        }
+                    ),
+                },
             ),
             Self::Numbers { columns, .. } => (
                 format!("is one of {columns} columns of numbers"),
-                input.regression().to_owned(),
+                regression,
             ),
-            Self::Lists { .. } => ("holds lists".to_owned(), multi_label()),
+            Self::Lists {
+                separator: Some(separator),
+                counts,
+                ..
+            } => (
+                format!(
+                    "holds several labels a row, {} in all, separated by `{separator}`",
+                    counts.len()
+                ),
+                format!(
+                    "{}; if each value is one class, write it without `{separator}`",
+                    input.task(TargetKind::Classes)
+                ),
+            ),
+            Self::Lists { .. } => ("holds lists".to_owned(), input.task(TargetKind::Classes)),
+            Self::MultiHot { width } => (
+                format!("holds lists of {width} times 0 or 1, which do not name the labels"),
+                format!(
+                    "write lists of the labels' names, or a column of 0 and 1 for each label, named as the label; and {}",
+                    input.task(TargetKind::Classes)
+                ),
+            ),
             Self::Binary { counts, .. } => (
                 format!("is one of {} columns of 0 and 1", counts.len()),
-                multi_label(),
+                input.task(TargetKind::Classes),
             ),
             Self::MostlyUnique {
                 rows,
@@ -187,22 +257,30 @@ impl TargetHint {
                 ),
                 match numbers {
                     true => format!(
-                        "name another label column; or, for a number to predict, {}",
-                        input.regression()
+                        "name another label column; or, for a number to predict, {regression}"
                     ),
                     false => "name another label column".to_owned(),
                 },
             ),
         };
-        Err(DataError::NotClasses {
+        if let Some((place, reason)) = bad {
+            looks.push_str(&format!(" ({place}: {reason})"));
+        }
+        DataError::UnfitLabels {
             path: path.to_owned(),
             column: columns
                 .first()
                 .map_or_else(|| "label".to_owned(), |column| column.name.clone()),
             looks,
             hint,
-        })
+        }
     }
+}
+
+/// A number with a decimal comma, with its point.
+fn decimal_comma(text: &str) -> Option<String> {
+    let pointed = text.replacen(',', ".", 1);
+    (pointed != text && pointed.parse::<f64>().is_ok()).then_some(pointed)
 }
 
 /// Collects the labels of a file, row by row, for a [`TargetHint`].
@@ -218,8 +296,8 @@ pub(crate) struct Looker {
 #[derive(Debug, Default)]
 struct Column {
     name: String,
-    /// Single values, as class names, with their rows.
-    values: BTreeMap<String, usize>,
+    /// Single values, as class names.
+    values: BTreeMap<String, Seen>,
     /// Elements of lists, with their rows.
     elements: BTreeMap<String, usize>,
     lists: usize,
@@ -229,6 +307,45 @@ struct Column {
     on: usize,
     /// Whether every value so far is 0 or 1, yes or no.
     flags: bool,
+    multi_hot: MultiHot,
+}
+
+/// A value of a column.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Rows that hold it.
+    rows: usize,
+    /// Line of the first.
+    line: u64,
+}
+
+/// Whether all lists are of one length and hold 0 and 1 only. No lists of names are: of two values, each list of more than
+/// two would name one twice.
+#[derive(Debug, Default)]
+struct MultiHot {
+    width: Option<usize>,
+    other: bool,
+}
+
+impl MultiHot {
+    fn look(&mut self, elements: &[String]) {
+        let flag = |element: &String| matches!(element.trim(), "0" | "1" | "0.0" | "1.0");
+        let width = *self.width.get_or_insert(elements.len());
+        self.other |= width != elements.len() || !elements.iter().all(flag);
+    }
+
+    fn hint(&self) -> Option<TargetHint> {
+        let width = self.width.filter(|&width| width > 1 && !self.other)?;
+        Some(TargetHint::MultiHot { width })
+    }
+}
+
+/// The values of a column of numbers.
+struct Numbers<'a> {
+    /// As they are written, and their value.
+    values: Vec<(&'a str, f64)>,
+    /// The first row that is no number as we read them, and what stands there.
+    odd: Option<(u64, String)>,
 }
 
 impl Looker {
@@ -244,8 +361,8 @@ impl Looker {
         }
     }
 
-    /// Looks at one row, as it is written.
-    pub fn look(&mut self, target: &RawTarget) {
+    /// Looks at the row of a line, as it is written.
+    pub fn look(&mut self, target: &RawTarget, line: u64) {
         self.rows += usize::from(target.0.iter().any(|value| !value.is_missing()));
         let mut any_on = false;
         for (column, value) in self.columns.iter_mut().zip(&target.0) {
@@ -264,9 +381,39 @@ impl Looker {
                 }
                 None => column.flags = false,
             }
-            *column.values.entry(name.into_owned()).or_default() += 1;
+            let seen = column.values.entry(name.into_owned());
+            seen.or_insert(Seen { rows: 0, line }).rows += 1;
         }
         self.all_off += usize::from(!any_on);
+    }
+
+    /// Refuses the labels for a row that is bad, where the others show that another task was meant.
+    ///
+    /// # Errors
+    /// [`DataError::UnfitLabels`].
+    pub fn check_row(
+        &self,
+        path: &Path,
+        columns: &[ResolvedColumn],
+        options: &ReadOptions,
+        place: &Place,
+        reason: &BadReason,
+    ) -> Result<(), DataError> {
+        let hint = self.hint();
+        let numbers = || self.columns.iter().any(Column::is_mostly_numbers);
+        let other_task = options.require_label
+            && match options.target {
+                // One value tells nothing.
+                TargetKind::Real => {
+                    let one = matches!(&hint, TargetHint::Classes { counts } if counts.len() < 2);
+                    hint != TargetHint::Nothing && !one && !numbers()
+                }
+                kind => !hint.fits(kind) && hint.kind().is_some(),
+            };
+        match other_task && reason.is_of_label() {
+            true => Err(hint.unfit(path, columns, options.input, Some((place, reason)))),
+            false => Ok(()),
+        }
     }
 
     pub fn hint(&self) -> TargetHint {
@@ -296,6 +443,7 @@ impl Column {
         self.flags = false;
         self.lists += 1;
         self.empty += usize::from(elements.is_empty());
+        self.multi_hot.look(elements);
         for element in elements {
             *self.elements.entry(element.clone()).or_default() += 1;
         }
@@ -305,26 +453,71 @@ impl Column {
         self.flags && self.lists == 0 && !self.values.is_empty()
     }
 
-    /// The different values, if all are numbers.
-    fn numbers(&self) -> Option<Vec<f64>> {
-        let number = |name: &String| {
-            let is_decimal = name.bytes().any(|byte| byte.is_ascii_digit());
-            name.parse::<f64>().ok().filter(|_| is_decimal)
+    /// The different values, if all are numbers, or all but one row, or but one of ten. A decimal comma makes a number that
+    /// is to be corrected.
+    fn numbers(&self) -> Option<Numbers<'_>> {
+        const ROWS_PER_ODD: usize = 10;
+        const LEAST: usize = 5;
+        if self.lists > 0 || self.values.is_empty() {
+            return None;
+        }
+        let (mut values, mut odd, mut odd_rows) = (Vec::new(), None, 0);
+        let mut correct = |seen: &Seen, text: &str| {
+            let first = odd.as_ref().is_none_or(|(line, _)| seen.line < *line);
+            if first {
+                odd = Some((seen.line, text.to_owned()));
+            }
         };
-        (self.lists == 0 && !self.values.is_empty())
-            .then(|| self.values.keys().map(number).collect())
-            .flatten()
+        for (text, seen) in &self.values {
+            let is_decimal = text.bytes().any(|byte| byte.is_ascii_digit());
+            let number = |text: &str| text.parse::<f64>().ok().filter(|_| is_decimal);
+            if let Some(value) = number(text) {
+                values.push((text.as_str(), value));
+                continue;
+            }
+            correct(seen, text);
+            match decimal_comma(text).and_then(|text| number(&text)) {
+                Some(value) => values.push((text.as_str(), value)),
+                None => odd_rows += seen.rows,
+            }
+        }
+        let rows = self.rows();
+        let few = odd_rows == 0 || rows >= LEAST && odd_rows <= (rows / ROWS_PER_ODD).max(1);
+        (few && !values.is_empty()).then_some(Numbers { values, odd })
+    }
+
+    /// Rows of single values.
+    fn rows(&self) -> usize {
+        self.values.values().map(|seen| seen.rows).sum()
+    }
+
+    /// Rows of each value.
+    fn counts(&self) -> BTreeMap<String, usize> {
+        let counts = self.values.iter();
+        counts
+            .map(|(value, seen)| (value.clone(), seen.rows))
+            .collect()
+    }
+
+    /// Whether at least half of the values are numbers, booleans not among them.
+    fn is_mostly_numbers(&self) -> bool {
+        let numbers = self
+            .values
+            .iter()
+            .filter(|(text, _)| text.parse::<f64>().is_ok() || decimal_comma(text).is_some());
+        let numbers: usize = numbers.map(|(_, seen)| seen.rows).sum();
+        numbers > 0 && numbers * 2 >= self.rows() + self.lists
     }
 
     fn hint(&self) -> TargetHint {
         if self.lists > 0 {
-            return TargetHint::Lists {
+            return self.multi_hot.hint().unwrap_or_else(|| TargetHint::Lists {
                 counts: self.elements.clone(),
                 unlabelled: self.empty,
                 separator: None,
-            };
+            });
         }
-        let rows: usize = self.values.values().sum();
+        let rows = self.rows();
         let distinct = self.values.len();
         let Some(example) = self.values.keys().next() else {
             return TargetHint::Nothing;
@@ -334,21 +527,18 @@ impl Column {
         }
         let mostly_unique = distinct * 2 > rows;
         let numbers = self.numbers();
-        if let Some(numbers) = &numbers
-            && let Some(fraction) = numbers.iter().position(|number| number.fract() != 0.0)
+        if let Some(Numbers { values, odd }) = &numbers
+            && let Some((fraction, _)) = values.iter().find(|(_, value)| value.fract() != 0.0)
             && (distinct > FRACTIONS || mostly_unique)
         {
+            let values = || values.iter().map(|(_, value)| *value);
             return TargetHint::Number {
                 rows,
                 distinct,
-                min: numbers.iter().copied().fold(f64::INFINITY, f64::min),
-                max: numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                example: self
-                    .values
-                    .keys()
-                    .nth(fraction)
-                    .cloned()
-                    .unwrap_or_default(),
+                min: values().fold(f64::INFINITY, f64::min),
+                max: values().fold(f64::NEG_INFINITY, f64::max),
+                example: (*fraction).to_owned(),
+                odd: odd.clone(),
             };
         }
         if let Some(lists) = self.separated() {
@@ -363,7 +553,7 @@ impl Column {
             };
         }
         TargetHint::Classes {
-            counts: self.values.clone(),
+            counts: self.counts(),
         }
     }
 
@@ -373,18 +563,20 @@ impl Column {
             return None;
         }
         let (mut counts, mut unlabelled) = (BTreeMap::new(), self.empty);
-        for (text, rows) in &self.values {
+        let mut multi_hot = MultiHot::default();
+        for (text, Seen { rows, .. }) in &self.values {
             let elements = written_list(text)?;
+            multi_hot.look(&elements);
             unlabelled += rows * usize::from(elements.is_empty());
             for element in elements {
                 *counts.entry(element).or_insert(0) += rows;
             }
         }
-        Some(TargetHint::Lists {
+        Some(multi_hot.hint().unwrap_or(TargetHint::Lists {
             counts,
             unlabelled,
             separator: None,
-        })
+        }))
     }
 
     /// Texts of which many hold a separator (`|` or `;`: commas belong to prose) that divides them into fewer names.
@@ -392,7 +584,7 @@ impl Column {
         let texts = || {
             self.values
                 .iter()
-                .map(|(text, rows)| (text.as_str(), *rows))
+                .map(|(text, seen)| (text.as_str(), seen.rows))
         };
         let separator = most_frequent_separator(texts()).filter(|separator| *separator != ',')?;
         let rows = |texts: &mut dyn Iterator<Item = (&str, usize)>| -> usize {
@@ -424,8 +616,8 @@ mod tests {
 
     fn hint(values: impl IntoIterator<Item = RawValue>) -> TargetHint {
         let mut looker = Looker::new(["label".to_owned()]);
-        for value in values {
-            looker.look(&RawTarget(vec![value]));
+        for (line, value) in (2..).zip(values) {
+            looker.look(&RawTarget(vec![value]), line);
         }
         looker.hint()
     }
@@ -440,7 +632,12 @@ mod tests {
             name: "label".to_owned(),
             reason: String::new(),
         };
-        match hint.check_classes(Path::new("a.csv"), &[column], Input::Text) {
+        match hint.check(
+            TargetKind::Class,
+            Path::new("a.csv"),
+            &[column],
+            Input::Text,
+        ) {
             Ok(()) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -484,6 +681,25 @@ mod tests {
                 "a.csv: label holds no classes: 30 different values in 30 rows, such as `0`\nhint: name another label column; or, for a number to predict, set task = \"text-regression\"",
             ),
             (texts(["version 1.5", "1.25", "x"]), "accepted"),
+            (
+                texts(["a|b", "b", "a|c", "c|b", "a"]),
+                "a.csv: label holds several labels a row, 3 in all, separated by `|`\nhint: set task = \"text-multi-label\"; if each value is one class, write it without `|`",
+            ),
+            // Paths of a hierarchy are no sets: each divides into a name of its own.
+            (
+                texts(["news|art", "news|sport", "tech|ai", "tech|web"]),
+                "accepted",
+            ),
+            (
+                texts(["[0, 1, 1]", "[1.0, 0.0, 0.0]"]),
+                "a.csv: label holds lists of 3 times 0 or 1, which do not name the labels\nhint: write lists of the labels' names, or a column of 0 and 1 for each label, named as the label; and set task = \"text-multi-label\"",
+            ),
+            (
+                texts(["0.5", "0.25", "1", "1.5", "2.5", "n/a"]),
+                "a.csv: label looks like a number to predict: 6 different values in 6 rows, such as 0.25\nhint: set task = \"text-regression\", and correct or remove what is no number, such as `n/a` at a.csv:7",
+            ),
+            // Two of six are too many to be mistakes.
+            (texts(["0.5", "0.25", "1", "1.5", "a", "b"]), "accepted"),
         ] {
             assert_eq!(refused(&hint(values.clone())), expect, "{values:?}");
         }
@@ -515,7 +731,7 @@ mod tests {
         );
         let mut looker = Looker::new(["toxic", "rude"].map(str::to_owned));
         for (toxic, rude) in [("1", "0"), ("0", "0"), ("1", "1")] {
-            looker.look(&RawTarget(texts([toxic, rude])));
+            looker.look(&RawTarget(texts([toxic, rude])), 1);
         }
         let binary = looker.hint();
         assert_eq!(
@@ -539,6 +755,7 @@ mod tests {
                 min: -2.0,
                 max: 1.5,
                 example: "0.25".to_owned(),
+                odd: None,
             }
         );
         assert_eq!(

@@ -135,11 +135,8 @@ pub(super) fn read(
         path: &found.path,
     };
     let mut labels = reader.strings("label_names");
-    if raw.contains_key("id2label") {
+    if raw.contains_key("id2label") || raw.contains_key("label2id") {
         labels = reader.labels()?;
-    }
-    if labels.len() != outputs {
-        labels.clear();
     }
     let (mean, std) = IMAGENET;
     let small = architecture.is_small();

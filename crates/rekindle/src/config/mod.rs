@@ -90,7 +90,6 @@ impl RunConfig {
             config.model.name = "smollm2".into();
             config.data.max_length = 1024;
             config.train.batch_size = 16;
-            config.peft.target_modules = TargetModules::AllLinear;
             config.eval.batch_size = 16;
         }
         config

@@ -350,9 +350,10 @@ settings! {
     lora_dropout: f64 = 0.0, range Range::FRACTION, aka ["adapter_dropout"];
     /// Scale by `lora_alpha / sqrt(r)` instead.
     use_rslora: bool = false, aka ["rslora"];
-    /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match, or
-    /// "all-linear" (every linear layer but the head).
-    target_modules: TargetModules = TargetModules::Suffixes(vec!["query".to_owned(), "value".to_owned()]),
+    /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match,
+    /// "all-linear" (every linear layer but the head), or "auto": an encoder's query and value layers, however its family
+    /// calls them, and every linear layer of a model that has none of these names.
+    target_modules: TargetModules = TargetModules::Auto,
         aka ["lora_target_modules", "lora_target", "targets"];
     /// Only these encoder layers get adapters, the first being 0. Unset: all.
     layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];

@@ -526,12 +526,12 @@ const BAD: &[Bad] = &[
     Bad { file: "[peft]\nr = 0\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:5: `peft.r`: expected a whole number of at least 1, found 0"# },
     Bad { file: "[peft]\ntarget_modules = []\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, or "all-linear", found []"# },
+  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, "all-linear" or "auto", found []"# },
     Bad { file: "[peft]\ntarget_modules = \"query,value\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, or "all-linear", found "query,value"
+  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, "all-linear" or "auto", found "query,value"
      hint: write a list: ["query", "value"]"# },
     Bad { file: "[peft]\ntarget_modules = [\"query\", 3]\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, or "all-linear", found ["query", 3]"# },
+  1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, "all-linear" or "auto", found ["query", 3]"# },
     Bad { file: "[peft]\nfreeze = \"embeddings.*\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `peft.freeze`: expected a list of texts, found "embeddings.*"
      hint: write a list: ["embeddings.*"]"# },
@@ -589,7 +589,7 @@ const BAD: &[Bad] = &[
     Bad { file: "", sets: &["train.epochs="], says: r#"1 mistake in the configuration:
   1. --set: `train.epochs`: expected a number above 0, found """# },
     Bad { file: "", sets: &["peft.target_modules=query,value"], says: r#"1 mistake in the configuration:
-  1. --set: `peft.target_modules`: expected a list of one or more layer names, a regular expression, or "all-linear", found "query,value"
+  1. --set: `peft.target_modules`: expected a list of one or more layer names, a regular expression, "all-linear" or "auto", found "query,value"
      hint: write a list: ["query", "value"]"# },
     Bad { file: "[data]\ndataset = \"intents\"\ntrain = \"a.csv\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:11: `data.dataset` and `data.train` exclude each other

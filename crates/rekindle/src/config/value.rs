@@ -346,10 +346,13 @@ impl Setting for Columns {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TargetModules {
+    /// Those that suit the model: an encoder's query and value, whatever they are called; else every linear layer.
+    #[serde(serialize_with = "auto")]
+    Auto,
     /// Layers whose path ends in one of these names.
     Suffixes(Vec<String>),
-    /// Layers whose whole path matches this regular expression; the text `all-linear` is
-    /// [`AllLinear`](Self::AllLinear).
+    /// Layers whose whole path matches this regular expression; the texts `all-linear` and `auto` are
+    /// [`AllLinear`](Self::AllLinear) and [`Auto`](Self::Auto).
     Regex(String),
     /// Every linear layer but the classification head.
     #[serde(serialize_with = "all_linear")]
@@ -357,6 +360,11 @@ pub enum TargetModules {
 }
 
 const ALL_LINEAR: &str = "all-linear";
+const AUTO: &str = "auto";
+
+fn auto<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(AUTO)
+}
 
 fn all_linear<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(ALL_LINEAR)
@@ -364,7 +372,9 @@ fn all_linear<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
 
 impl Setting for TargetModules {
     fn expected(_: &Range) -> String {
-        format!("a list of one or more layer names, a regular expression, or \"{ALL_LINEAR}\"")
+        format!(
+            "a list of one or more layer names, a regular expression, \"{ALL_LINEAR}\" or \"{AUTO}\""
+        )
     }
 
     /// A text of plain names with commas is no regular expression that anyone means: it is refused.
@@ -373,6 +383,7 @@ impl Setting for TargetModules {
             let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | ',' | ' ');
             return match text.as_str() {
                 ALL_LINEAR => Some(Self::AllLinear),
+                AUTO => Some(Self::Auto),
                 _ if text.contains(',') && text.chars().all(plain) => None,
                 _ => Some(Self::Regex(text)),
             };
@@ -387,6 +398,7 @@ impl Setting for TargetModules {
             Self::Suffixes(suffixes) => suffixes.write(),
             Self::Regex(text) => text.write(),
             Self::AllLinear => Some(Value::String(ALL_LINEAR.to_owned())),
+            Self::Auto => Some(Value::String(AUTO.to_owned())),
         }
     }
 }

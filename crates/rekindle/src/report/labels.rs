@@ -40,15 +40,9 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
         )
     };
     let rows = |of: &[usize]| of.iter().map(row).collect::<String>();
-    let heads = [
-        "precision",
-        "recall",
-        "AP",
-        "threshold",
-        "examples",
-    ]
-    .map(|head| format!("<th scope=\"col\" class=\"number\">{head}</th>"))
-    .concat();
+    let heads = ["precision", "recall", "AP", "threshold", "examples"]
+        .map(|head| format!("<th scope=\"col\" class=\"number\">{head}</th>"))
+        .concat();
     let head = format!(
         "<thead><tr><th scope=\"col\">label</th><th scope=\"col\" class=\"wide\">F1</th>{heads}</tr></thead>"
     );

@@ -69,14 +69,26 @@ impl Prediction {
         object
     }
 
-    /// The answer alone, its parts separated by tabs.
+    /// The answer alone, its parts separated by tabs: a label and its probability, labels and their probabilities (both with
+    /// commas between them), or numbers. A label that could be misread is in quotes, as JSON writes it.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
             Self::Class {
                 label, probability, ..
-            } => format!("{label}\t{probability:.4}"),
-            Self::Labels { labels, .. } => labels.join(","),
+            } => format!("{}\t{probability:.4}", quoted(label, &[])),
+            Self::Labels {
+                labels,
+                probabilities,
+            } => {
+                let given = probabilities
+                    .iter()
+                    .filter(|(name, _)| labels.contains(name));
+                let (names, numbers): (Vec<String>, Vec<String>) = given
+                    .map(|(name, p)| (quoted(name, &[',']), format!("{p:.4}")))
+                    .unzip();
+                format!("{}\t{}", names.join(","), numbers.join(","))
+            }
             Self::Numbers { values } => {
                 let values: Vec<String> = values.iter().map(|(_, v)| format!("{v:.4}")).collect();
                 values.join("\t")
@@ -85,8 +97,48 @@ impl Prediction {
     }
 }
 
+/// A name, in quotes where it holds one of these characters, a quote, a tab or a line end.
+fn quoted(name: &str, special: &[char]) -> String {
+    match name.contains(|c: char| c == '"' || c.is_control() || special.contains(&c)) {
+        true => Value::from(name).to_string(),
+        false => name.to_owned(),
+    }
+}
+
 /// Names to numbers, in order.
 fn by_name(numbers: &[(String, f64)]) -> Value {
     let pairs = numbers.iter();
     Value::Object(pairs.map(|(name, n)| (name.clone(), json!(n))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brief_answer_is_one_line_that_can_be_taken_apart() {
+        let labels = |names: &[&str]| Prediction::Labels {
+            labels: names.iter().map(|&name| name.to_owned()).collect(),
+            probabilities: [("late, again", 0.75), ("broken", 0.5), ("a\tb", 0.25)]
+                .map(|(name, p)| (name.to_owned(), p))
+                .to_vec(),
+        };
+        for (names, expect) in [
+            (
+                &["late, again", "broken"][..],
+                "\"late, again\",broken\t0.7500,0.5000",
+            ),
+            (&["a\tb"], "\"a\\tb\"\t0.2500"),
+            (&[], "\t"),
+        ] {
+            assert_eq!(labels(names).brief(), expect);
+        }
+        let class = |label: &str| Prediction::Class {
+            label: label.to_owned(),
+            probability: 0.5,
+            probabilities: Vec::new(),
+        };
+        assert_eq!(class("late, again").brief(), "late, again\t0.5000");
+        assert_eq!(class("two\nlines").brief(), "\"two\\nlines\"\t0.5000");
+    }
 }

@@ -1,0 +1,64 @@
+//! Standard output: the results of every verb, by one writer that tells when they cannot be written.
+
+use std::{
+    fmt,
+    io::{self, BufWriter, StdoutLock, Write},
+};
+
+/// Why standard output took nothing more.
+#[derive(Debug)]
+pub enum OutputError {
+    /// Whoever read the pipe has enough, as in `rekindle predict ... | head`.
+    Closed,
+    /// The system refused, as on a full disk.
+    Failed(io::Error),
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("standard output is closed"),
+            Self::Failed(source) => write!(
+                f,
+                "cannot write to standard output: {source}\nhint: check that the disk has room, or send the output elsewhere"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OutputError {}
+
+impl From<io::Error> for OutputError {
+    fn from(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failed(source),
+        }
+    }
+}
+
+/// Standard output, held until the last line is out.
+pub struct Output(BufWriter<StdoutLock<'static>>);
+
+impl Output {
+    pub fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Text and the end of its line.
+    pub fn line(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
+        Ok(writeln!(self.0, "{text}")?)
+    }
+
+    /// Sends out what is held back.
+    pub fn flush(&mut self) -> Result<(), OutputError> {
+        Ok(self.0.flush()?)
+    }
+}
+
+/// Prints text as it is.
+pub fn print(text: impl fmt::Display) -> Result<(), OutputError> {
+    let mut output = Output::new();
+    write!(output.0, "{text}")?;
+    output.flush()
+}
