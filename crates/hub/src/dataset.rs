@@ -51,6 +51,10 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "smart-home",
+        &[(CARD, include_str!("../../../datasets/smart-home/card.toml"))],
+    ),
+    (
         "threat-reports",
         &[(
             CARD,

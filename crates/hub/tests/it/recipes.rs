@@ -322,3 +322,59 @@ fn a_wheel_becomes_lines_with_lists() {
     assert!(matches!(error, HubError::Unavailable { .. }));
     assert!(error.to_string().contains("index settings"), "{error}");
 }
+
+/// Templates of our own; what is drawn from them is pinned, as a changed draw would change the dataset.
+#[test]
+fn templates_become_commands_with_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let grammar = r#"{
+        "language": "en",
+        "intents": {
+            "Ring": {"data": [{
+                "sentences": ["chime <many>", "(ring|sound) {bell:name}"],
+                "slots": {"domain": "bell"}, "metadata": {"x": 1}
+            }]},
+            "Sink": {"data": [{"sentences": ["sink"]}]}
+        },
+        "lists": {
+            "beats": {"range": {"from": 4, "to": 4, "multiplier": 2}},
+            "bell": {"values": [{"in": "(old )bell", "out": "\u00e0"}]}
+        },
+        "expansion_rules": {"many": "({beats};beats)"},
+        "skip_words": ["please"]
+    }"#;
+    let entries = [
+        (
+            "home_assistant_intents/__init__.py",
+            "raise SystemExit('never run')",
+        ),
+        ("home_assistant_intents/data/en.json", grammar),
+    ];
+    wheel(
+        dir.path(),
+        entries.map(|(name, text)| (name, text.as_bytes())),
+    );
+    let name = "tiny-1.0-py3-none-any.whl";
+    let archive = fs::read(dir.path().join("wheels").join(name)).unwrap();
+    let package = format!(
+        "name = 'tiny'\nversion = '1.0'\nfile = '{name}'\nsha256 = '{}'\n",
+        sha256(&archive)
+    );
+    let train = r#"{"prompt":"chime beats 4","completion":"{\"intent\": \"Ring\", \"beats\": 8, \"domain\": \"bell\"}","template":"Ring/0/0"}
+{"prompt":"chime 4 beats","completion":"{\"intent\": \"Ring\", \"beats\": 8, \"domain\": \"bell\"}","template":"Ring/0/0"}
+{"prompt":"sink","completion":"{\"intent\": \"Sink\"}","template":"Sink/0/0"}
+"#;
+    let test = r#"{"prompt":"sound old bell","completion":"{\"intent\": \"Ring\", \"domain\": \"bell\", \"name\": \"à\"}","template":"Ring/0/1"}
+{"prompt":"ring old bell","completion":"{\"intent\": \"Ring\", \"domain\": \"bell\", \"name\": \"à\"}","template":"Ring/0/1"}
+"#;
+    let made = [
+        ("train", "train.jsonl", train.as_bytes()),
+        ("test", "test.jsonl", test.as_bytes()),
+    ];
+    write_card(dir.path(), "smart-home", &package, &made);
+    let hub = hub(dir.path(), &nobody()).python(fake_pip());
+    let found = hub.dataset("mini", &NoProgress).unwrap();
+    for (split, _, bytes) in made {
+        assert_eq!(fs::read(&found.files[split]).unwrap(), bytes);
+    }
+}
