@@ -52,6 +52,7 @@ impl Input {
             (Self::Text, TargetKind::Real) => "text-regression",
             (Self::Image, TargetKind::Class) => "image-classification",
             (Self::Image, TargetKind::Classes) => "image-multi-label",
+            (_, TargetKind::Next) => "text-generation",
         };
         format!("set task = \"{name}\"")
     }
@@ -150,6 +151,7 @@ impl TargetHint {
     /// Whether such targets can be learned from the labels. Where one of several kinds is unclear, as of integers, they can.
     pub fn fits(&self, kind: TargetKind) -> bool {
         match (self, kind) {
+            (_, TargetKind::Next) => true,
             (Self::Nothing, _) => true,
             (Self::MultiHot { .. }, _) => false,
             (_, TargetKind::Class) => matches!(self, Self::Classes { .. }),
