@@ -276,7 +276,7 @@ settings! {
     validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size"];
     /// The share of the training examples to test on, where no test examples are given.
     test_fraction: f64 = 0.0, range Range::FRACTION, aka ["test_size", "test_split"];
-    /// Whether a split keeps the shares of the labels.
+    /// Whether a split keeps the shares of the labels, also where examples have several.
     stratify: bool = true;
     /// Use only the first so many training examples, in file order.
     train_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_train_samples"];
