@@ -38,9 +38,7 @@ impl Applies {
             Self::All => "every task",
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
-            Self::Learning(Kind::Classification) => "classification",
-            Self::Learning(Kind::Regression) => "regression",
-            Self::Learning(Kind::MultiLabel) => "multi-label classification",
+            Self::Learning(kind) => kind.words(),
         }
     }
 }
