@@ -125,11 +125,7 @@ fn head(outputs: usize) -> HeadSpec {
 }
 
 /// MiniLM, or the model of another directory, with two classes, without dropout.
-fn minilm<B: TuneAutodiff>(
-    what: &str,
-    model: Option<PathBuf>,
-    device: B::Device,
-) -> Result<Round> {
+fn minilm<B: TuneAutodiff>(what: &str, model: Option<PathBuf>, device: B::Device) -> Result<Round> {
     let (what, precision) = match what.strip_suffix("-bf16") {
         Some(what) => (what, Precision::Bf16),
         None => (what, Precision::F32),
@@ -203,7 +199,10 @@ fn pictures<B: TuneAutodiff>(net: &str, what: &str, device: B::Device) -> Result
     let pixels = TensorData::new(values, [16, 224, 224, 3]);
     match what {
         "forward" => {
-            let (model, x) = (model.valid(), Tensor::<Inner<B>, 4>::from_data(pixels, &device));
+            let (model, x) = (
+                model.valid(),
+                Tensor::<Inner<B>, 4>::from_data(pixels, &device),
+            );
             Ok(Box::new(move || {
                 read(model.forward(x.clone().into(), Pass::evaluation()));
             }))
@@ -239,7 +238,8 @@ fn steps<B: TuneAutodiff, M: Module<B> + 'static>(
     Box::new(move || {
         let Some(before) = model.take() else { return };
         let logits = forward(&before, Pass::training(1, step));
-        let loss: Tensor<B, 1> = ops::cross_entropy(logits, classes.clone(), &CrossEntropy::default()).mean();
+        let loss: Tensor<B, 1> =
+            ops::cross_entropy(logits, classes.clone(), &CrossEntropy::default()).mean();
         let mut grads = Gradients::<B>::default();
         grads.backward(&loss, &before, names);
         read(loss);

@@ -3,7 +3,8 @@
 use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Evaluation, Event, FinishedRun, Modality, Observer, Plan, Progress, Watched, report::Mistake,
+    Error, Evaluation, Event, FinishedRun, Modality, Observer, Plan, Progress, Watched,
+    report::Mistake, shell_word,
 };
 use std::{
     collections::HashMap,
@@ -21,6 +22,8 @@ pub struct Printer {
     training: Mutex<Option<ProgressBar>>,
     /// The figures that sum up an evaluation.
     watched: Mutex<Vec<Watched>>,
+    /// The figure that makes a checkpoint the best.
+    best_by: Mutex<String>,
     downloads: Mutex<HashMap<String, ProgressBar>>,
     terminal: bool,
     stop: Arc<AtomicBool>,
@@ -32,6 +35,7 @@ impl Printer {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             training: Mutex::new(None),
             watched: Mutex::default(),
+            best_by: Mutex::default(),
             downloads: Mutex::new(HashMap::new()),
             terminal: std::io::stderr().is_terminal(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -104,6 +108,7 @@ impl Observer for Printer {
 
     fn plan(&self, plan: &Plan) {
         *lock(&self.watched) = plan.watched.clone();
+        *lock(&self.best_by) = plan.best_by.clone();
         self.say(plan.to_string().trim_end());
     }
 
@@ -127,16 +132,17 @@ impl Observer for Printer {
                 seconds,
                 ..
             } => {
-                let rate = *examples as f64 / seconds.max(1e-9);
+                let speed = *examples as f64 / seconds.max(1e-9);
+                let rate = rate(*learning_rate);
+                let figures =
+                    format!("epoch {epoch:.2} loss {loss:.4} lr {rate} {speed:.0} examples/s");
                 if let Some(bar) = &*self.training() {
-                    bar.set_message(format!("epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s"));
-                    bar.set_position(*step);
                     if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
-                        to_stderr(&format!(
-                            "step {step}/{} epoch {epoch:.2} loss {loss:.4} lr {learning_rate:.1e} {rate:.0} examples/s",
-                            bar.length().unwrap_or(0)
-                        ));
+                        let steps = bar.length().unwrap_or(0);
+                        to_stderr(&format!("step {step}/{steps} {figures}"));
                     }
+                    bar.set_message(figures);
+                    bar.set_position(*step);
                 }
             }
             Event::Evaluating { .. } => {
@@ -152,7 +158,10 @@ impl Observer for Printer {
                 seconds,
             } => {
                 let figures = self.watched(evaluation);
-                let best = if *best { "  best so far" } else { "" };
+                let best = match best {
+                    true => format!("  best {} so far", lock(&self.best_by)),
+                    false => String::new(),
+                };
                 self.say(&format!(
                     "epoch {epoch:<5.2} step {step:<6} validation {figures}  ({seconds:.1} s){best}"
                 ));
@@ -207,6 +216,14 @@ impl Progress for Printer {
     }
 }
 
+/// A learning rate in few characters.
+fn rate(rate: f64) -> String {
+    match rate == 0.0 {
+        true => "0".to_owned(),
+        false => format!("{rate:.1e}"),
+    }
+}
+
 fn style_of(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -218,8 +235,12 @@ pub fn to_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// An error: what it says, then causes that it does not name itself, its hints on lines of their own.
+/// An error: what it says, then causes that it does not name itself, its hints on lines of their own. An orderly stop is
+/// none, and only said.
 pub fn error(error: &anyhow::Error) {
+    if let Some(stopped @ Error::Interrupted { .. }) = error.downcast_ref() {
+        return to_stderr(&stopped.to_string());
+    }
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -241,7 +262,7 @@ pub fn finished(run: &FinishedRun) -> String {
     };
     let best = run
         .best_step
-        .map(|step| format!(", best checkpoint of step {step}"))
+        .map(|step| format!(", best checkpoint: step {step}"))
         .unwrap_or_default();
     let memory = run
         .peak_memory
@@ -268,7 +289,7 @@ pub fn finished(run: &FinishedRun) -> String {
     let _ = writeln!(
         out,
         "try     rekindle predict {} {example}",
-        run.dir.display()
+        shell_word(&run.dir.to_string_lossy())
     );
     out
 }
@@ -283,7 +304,7 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
     for m in mistakes {
         let probability = m
             .probability
-            .map_or_else(String::new, |p| format!(" ({:.0} %)", 100.0 * p));
+            .map_or_else(String::new, |p| format!(" ({:.1} %)", 100.0 * p));
         let short: String = m.text.chars().take(WIDTH).collect();
         let more = if m.text.chars().count() > WIDTH {
             "..."

@@ -504,6 +504,11 @@ fn run(dir: &Dir) {
 
 #[test]
 fn run_directories() {
+    /// A run that was killed before it wrote its report.
+    fn unfinished(d: &Dir) {
+        run(d);
+        d.remove("run/report.html");
+    }
     check(
         "run_directories",
         &[],
@@ -517,7 +522,7 @@ fn run_directories() {
             Case("a run directory that holds a run", "TUNE -o run", run),
             Case("a run directory in use", "TUNE -o run", |d| d.hold("run")),
             Case("resuming what is in use", "finetune --resume run", |d| {
-                run(d);
+                unfinished(d);
                 d.hold("run");
             }),
             Case(
@@ -531,14 +536,14 @@ fn run_directories() {
                 nothing,
             ),
             Case("resuming with other data", "finetune --resume run", |d| {
-                run(d);
+                unfinished(d);
                 d.write("train.csv", examples().replace("thanks", "hello"));
             }),
             Case(
                 "resuming with other settings",
                 "finetune --resume run",
                 |d| {
-                    run(d);
+                    unfinished(d);
                     let config = fs::read_to_string(d.path("run/config.toml")).unwrap();
                     d.write("run/config.toml", config.replace("seed = 42", "seed = 43"));
                 },
@@ -547,7 +552,7 @@ fn run_directories() {
                 "resuming with a broken checkpoint",
                 "finetune --resume run",
                 |d| {
-                    run(d);
+                    unfinished(d);
                     d.cut("run/checkpoints/step-00000001/trainable.safetensors", 100);
                 },
             ),

@@ -124,6 +124,48 @@ fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
     }
 }
 
+/// Regression: a finished run that was resumed got results and a report with the seconds of the second start.
+#[test]
+fn resuming_a_finished_run_changes_nothing() {
+    let dir = Dir::new();
+    let said = dir.output(&format!("{TUNE} --epochs 2 -o run"));
+    assert!(said.contains("best accuracy so far"), "{said}");
+    assert!(said.contains("best checkpoint: step "), "{said}");
+    assert!(
+        said.contains(" lr 0 "),
+        "the first step of a warmup: {said}"
+    );
+    let kept = || {
+        let files = ["results.json", "report.html", "metrics.jsonl", "log.txt"];
+        let of_final = fs::metadata(dir.path("run/final/rekindle.json")).unwrap();
+        let texts = files.map(|name| fs::read(dir.path("run").join(name)).unwrap());
+        (texts, of_final.modified().unwrap())
+    };
+    let before = kept();
+    let said = dir.output("finetune --resume run");
+    assert!(said.contains("run is already finished"), "{said}");
+    assert!(before == kept(), "the finished run was changed");
+    let results = fs::read_to_string(dir.path("run/results.json")).unwrap();
+    assert!(!results.contains("top5"), "three classes: {results}");
+    assert!(dir.ok("inspect run").contains("(best accuracy so far)"));
+
+    // Killed between the figures and the report, it is not finished.
+    fs::remove_file(dir.path("run/report.html")).unwrap();
+    assert!(
+        dir.output("finetune --resume run")
+            .contains("resuming after step")
+    );
+    assert!(dir.path("run/report.html").is_file());
+}
+
+#[test]
+fn help_names_every_task() {
+    let help = Dir::new().ok("finetune --help");
+    for task in rekindle::Task::ALL {
+        assert!(help.contains(task.name()), "{task}\n{help}");
+    }
+}
+
 /// In bf16 a run gives other weights, the same each time, and saves them in f32; on a CPU that cannot it is refused.
 #[test]
 fn a_run_in_bf16_is_repeatable_or_refused() {
@@ -221,6 +263,7 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
         assert_eq!(child.wait().unwrap().code(), Some(code), "{name}: {said}");
         let told = format!("continue with: rekindle finetune --resume {run}");
         assert!(hangs_up || said.contains(&told), "{name}: {said}");
+        assert!(!said.contains("error:"), "a stop is no error: {said}");
         assert!(!dir.path(&run).join("final").exists());
 
         dir.ok(&format!("finetune --resume {run}"));
@@ -504,6 +547,26 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
         let given = labels.iter().any(|given| given == label);
         let threshold = saved["thresholds"][threshold].as_f64().unwrap();
         assert_eq!(given, probability >= threshold, "{label} {answer} {saved}");
+    }
+    // What the thresholds were chosen on is said, in the terminal and in the report.
+    let tune = "finetune --model model --train tags.csv --task text-multi-label --epochs 1";
+    for (run, more, expected) in [
+        ("flattered", "", "and the figures are of the same examples"),
+        (
+            "tested",
+            "--set data.test_fraction=0.2",
+            "the figures are of the test examples",
+        ),
+    ] {
+        let said = dir.output(&format!("{tune} {more} -o {run}"));
+        let page = fs::read_to_string(dir.path(run).join("report.html")).unwrap();
+        for said in [said, page] {
+            assert!(
+                said.contains("the thresholds were chosen on the validation examples"),
+                "{said}"
+            );
+            assert!(said.contains(expected), "{said}");
+        }
     }
     let said = dir.ok("evaluate run-text-multi-label tags.csv");
     assert!(said.contains("threshold"), "{said}");

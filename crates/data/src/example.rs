@@ -125,6 +125,14 @@ impl RawTarget {
             _ => None,
         }
     }
+
+    /// The names of a set of labels; empty for any other target.
+    pub fn labels(&self) -> &[String] {
+        match self.0.as_slice() {
+            [RawValue::List(names)] => names,
+            _ => &[],
+        }
+    }
 }
 
 impl From<&str> for RawTarget {

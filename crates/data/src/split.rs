@@ -1,8 +1,8 @@
 //! One set into train, validation and test, and a part of a set for a limit; for texts and pictures alike.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use crate::example::file_of;
 use crate::{DataError, Example, RawTarget};
@@ -58,6 +58,9 @@ pub trait Examples: Sized {
     /// The name of an example's class; `None` where it is unlabelled or its target is no class.
     fn class(&self, index: usize) -> Option<Cow<'_, str>>;
 
+    /// The names of an example's labels; empty where it has none or its target is no set of labels.
+    fn labels(&self, index: usize) -> &[String];
+
     /// Where the set was read from, for messages.
     fn source(&self) -> PathBuf;
 
@@ -89,14 +92,7 @@ pub trait Examples: Sized {
         stratify: bool,
         seed: u64,
     ) -> Result<Split<Self>, DataError> {
-        let to = parts(
-            self.count(),
-            |index| self.class(index),
-            &self.source(),
-            fractions,
-            stratify,
-            seed,
-        )?;
+        let to = parts(&self, fractions, stratify, seed)?;
         let [train, validation, test] = self.into_parts(&to);
         Ok(Split {
             train,
@@ -113,6 +109,10 @@ impl Examples for Vec<Example> {
 
     fn class(&self, index: usize) -> Option<Cow<'_, str>> {
         self[index].label.as_ref().and_then(RawTarget::class)
+    }
+
+    fn labels(&self, index: usize) -> &[String] {
+        self[index].label.as_ref().map_or(&[], RawTarget::labels)
     }
 
     fn source(&self) -> PathBuf {
@@ -132,7 +132,8 @@ impl Examples for Vec<Example> {
 ///
 /// Sizes are `round(n * fraction)`. With `stratify`, each class is shared out by largest remainder, so no
 /// class is off its share by more than one example, and every class keeps at least one example for training (which
-/// can make a part smaller where classes are tiny). Where targets are not classes the split is random.
+/// can make a part smaller where classes are tiny). Of sets of labels, each label keeps its share as nearly as the sets
+/// allow. Where targets are numbers the split is random.
 ///
 /// # Errors
 /// [`DataError::BadFractions`], or [`DataError::EmptySplit`] where a part that was asked for would be empty.
@@ -211,11 +212,14 @@ fn limit_shares(wanted: usize, sizes: &[usize]) -> Vec<usize> {
     shares
 }
 
-/// Where each of `n` examples goes: 0 train, 1 validation, 2 test.
-fn parts<'a>(
-    n: usize,
-    class: impl Fn(usize) -> Option<Cow<'a, str>>,
-    path: &Path,
+/// The number of a part: what is trained on, validated on, tested on.
+const TRAIN: u8 = 0;
+const VALIDATION: u8 = 1;
+const TEST: u8 = 2;
+
+/// Where each example goes.
+fn parts<S: Examples>(
+    set: &S,
     fractions: Fractions,
     stratify: bool,
     seed: u64,
@@ -225,53 +229,141 @@ fn parts<'a>(
     if !share(validation) || !share(test) || validation + test >= 1.0 {
         return Err(DataError::BadFractions { validation, test });
     }
+    let n = set.count();
+    let labelled = stratify && (0..n).any(|index| !set.labels(index).is_empty());
+    let to = match labelled {
+        true => by_labels(set, fractions, seed),
+        false => by_class(set, fractions, stratify, seed),
+    };
+    for (part, name, fraction) in [
+        (TEST, "test", test),
+        (VALIDATION, "validation", validation),
+        (TRAIN, "train", 1.0 - validation - test),
+    ] {
+        if fraction > 0.0 && !to.contains(&part) {
+            return Err(DataError::EmptySplit {
+                path: set.source(),
+                part: name,
+                examples: n,
+                fraction,
+            });
+        }
+    }
+    Ok(to)
+}
 
-    let mut classes: BTreeMap<Option<Cow<'a, str>>, Vec<usize>> = BTreeMap::new();
+/// How many of `n` examples a fraction is.
+fn size(n: usize, fraction: f64) -> usize {
+    (n as f64 * fraction).round() as usize
+}
+
+/// Random parts, or with `stratify` each class by its share.
+fn by_class<S: Examples>(set: &S, fractions: Fractions, stratify: bool, seed: u64) -> Vec<u8> {
+    let n = set.count();
+    let mut classes: BTreeMap<Option<Cow<'_, str>>, Vec<usize>> = BTreeMap::new();
     for index in 0..n {
-        let class = if stratify { class(index) } else { None };
+        let class = if stratify { set.class(index) } else { None };
         classes.entry(class).or_default().push(index);
     }
     let mut classes: Vec<Vec<usize>> = classes.into_values().collect();
     for (class, members) in classes.iter_mut().enumerate() {
         rng::shuffle(members, seed, Stream::Split as u64, class as u64);
     }
-
     let sizes: Vec<usize> = classes.iter().map(Vec::len).collect();
-    let mut take = |part: &'static str, fraction: f64| -> Result<Vec<usize>, DataError> {
-        let wanted = (n as f64 * fraction).round() as usize;
+    let mut to = vec![TRAIN; n];
+    for (part, fraction) in [(TEST, fractions.test), (VALIDATION, fractions.validation)] {
         let left: Vec<usize> = classes.iter().map(Vec::len).collect();
-        let mut taken = Vec::with_capacity(wanted);
-        for (members, share) in classes
-            .iter_mut()
-            .zip(shares(wanted, fraction, &sizes, &left))
-        {
-            taken.extend(members.split_off(members.len() - share));
+        let shares = shares(size(n, fraction), fraction, &sizes, &left);
+        for (members, share) in classes.iter_mut().zip(shares) {
+            for index in members.split_off(members.len() - share) {
+                to[index] = part;
+            }
         }
-        if taken.is_empty() && fraction > 0.0 {
-            return Err(DataError::EmptySplit {
-                path: path.to_owned(),
-                part,
-                examples: n,
-                fraction,
-            });
-        }
-        Ok(taken)
-    };
-    let test = take("test", test)?;
-    let validation = take("validation", validation)?;
-    if test.len() + validation.len() == n {
-        return Err(DataError::EmptySplit {
-            path: path.to_owned(),
-            part: "train",
-            examples: n,
-            fraction: 1.0 - fractions.validation - fractions.test,
-        });
     }
+    to
+}
 
-    let mut to = vec![0u8; n];
-    test.iter().for_each(|&index| to[index] = 2);
-    validation.iter().for_each(|&index| to[index] = 1);
-    Ok(to)
+/// Parts in which each label of many keeps its share: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011,
+/// "On the stratification of multi-label data"). The label with the fewest examples left is dealt out first, each example
+/// to the part that wants most of that label. Other than there, a part never gets more examples than its size.
+fn by_labels<S: Examples>(set: &S, fractions: Fractions, seed: u64) -> Vec<u8> {
+    let n = set.count();
+    let Fractions { validation, test } = fractions;
+    let (of_validation, of_test) = (size(n, validation), size(n, test));
+    // The fractions' sum is below 1, so both sizes together are at most n.
+    let mut room = [n - of_validation - of_test, of_validation, of_test];
+    let mut order: Vec<usize> = (0..n).collect();
+    rng::shuffle(&mut order, seed, Stream::Split as u64, 0);
+
+    let names: BTreeSet<&str> = (0..n)
+        .flat_map(|index| set.labels(index).iter().map(String::as_str))
+        .collect();
+    let ids: BTreeMap<&str, usize> = names.into_iter().zip(0..).collect();
+    // The labels of each example, each once.
+    let labels: Vec<BTreeSet<usize>> = (0..n)
+        .map(|index| {
+            set.labels(index)
+                .iter()
+                .map(|name| ids[name.as_str()])
+                .collect()
+        })
+        .collect();
+    let mut members = vec![Vec::new(); ids.len()];
+    for &index in &order {
+        labels[index]
+            .iter()
+            .for_each(|&label| members[label].push(index));
+    }
+    let mut left: Vec<usize> = members.iter().map(Vec::len).collect();
+    let shares = [1.0 - validation - test, validation, test];
+    let mut wanted: Vec<[f64; 3]> = left
+        .iter()
+        .map(|&count| shares.map(|share| count as f64 * share))
+        .collect();
+
+    let mut to: Vec<Option<u8>> = vec![None; n];
+    let rarest = |left: &[usize]| {
+        let there = (0..left.len()).filter(|&label| left[label] > 0);
+        there.min_by_key(|&label| left[label])
+    };
+    while let Some(label) = rarest(&left) {
+        for &index in &members[label] {
+            if to[index].is_some() {
+                continue;
+            }
+            let part = most_wanting(&wanted[label], &room);
+            to[index] = Some(part);
+            let part = usize::from(part);
+            room[part] -= 1;
+            for &label in &labels[index] {
+                left[label] -= 1;
+                wanted[label][part] -= 1.0;
+            }
+        }
+    }
+    for index in order {
+        if to[index].is_none() {
+            let part = most_wanting(&[0.0; 3], &room);
+            room[usize::from(part)] -= 1;
+            to[index] = Some(part);
+        }
+    }
+    to.into_iter().map(|part| part.unwrap_or(TRAIN)).collect()
+}
+
+/// Of the parts with room, the one that wants most; of equal ones, that with most room.
+fn most_wanting(wanted: &[f64; 3], room: &[usize; 3]) -> u8 {
+    let mut best = TRAIN;
+    for part in [TRAIN, VALIDATION, TEST] {
+        let of = |part: u8| {
+            let part = usize::from(part);
+            (room[part] > 0, wanted[part], room[part])
+        };
+        if of(part) > of(best) {
+            best = part;
+        }
+    }
+    best
 }
 
 /// How many of each class make up `wanted`: the whole part of its quota, and one more for the largest remainders. The
@@ -299,6 +391,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{Place, RawValue};
+    use std::path::Path;
 
     fn set(sizes: &[usize]) -> Vec<Example> {
         let path: std::sync::Arc<Path> = Path::new("all.csv").into();
@@ -469,6 +562,78 @@ mod tests {
         assert_ne!(drawn(&[40, 40], 20, 1), drawn(&[40, 40], 20, 2));
         let first = set(&[40, 40]).limited(Some(&Limit::first(20)));
         assert_eq!(first, set(&[20]));
+    }
+
+    /// 300 examples: `often` on every second, `seldom` on 30, `rare` on 10, and none at all on a third of the rest.
+    fn labelled() -> Vec<Example> {
+        let mut examples = set(&[300]);
+        for (i, example) in examples.iter_mut().enumerate() {
+            let on = [
+                (i % 2 == 0, "often"),
+                (i % 10 == 4, "seldom"),
+                (i % 30 == 7, "rare"),
+            ];
+            let names = on.into_iter().filter(|(on, _)| *on);
+            let names = names.map(|(_, name)| name.to_owned()).collect();
+            example.label = Some(RawTarget(vec![RawValue::List(names)]));
+        }
+        examples
+    }
+
+    #[test]
+    fn every_label_keeps_its_share() {
+        let fractions = Fractions {
+            validation: 0.1,
+            test: 0.2,
+        };
+        let with = |examples: &[Example], name: &str| {
+            let labels = examples.iter().map(|e| e.label.as_ref().unwrap().labels());
+            labels.filter(|l| l.iter().any(|l| l == name)).count()
+        };
+        // A random split leaves `rare` out of validation for one seed in three.
+        for seed in 0..20 {
+            let parts = split(labelled(), fractions, true, seed).unwrap();
+            assert_eq!(parts, split(labelled(), fractions, true, seed).unwrap());
+            let sizes = [&parts.train, &parts.validation, &parts.test].map(Vec::len);
+            assert_eq!(sizes, [210, 30, 60]);
+            for (name, expected) in [
+                ("often", [105, 15, 30]),
+                ("seldom", [21, 3, 6]),
+                ("rare", [7, 1, 2]),
+            ] {
+                let found = [&parts.train, &parts.validation, &parts.test].map(|p| with(p, name));
+                for (found, expected) in found.into_iter().zip(expected) {
+                    assert!(
+                        usize::abs_diff(found, expected) <= 1,
+                        "{name}, seed {seed}: {found}, {expected}"
+                    );
+                    assert!(found > 0, "{name}, seed {seed}");
+                }
+            }
+            let other = split(labelled(), fractions, true, seed + 1).unwrap();
+            assert_ne!(parts.validation, other.validation);
+        }
+    }
+
+    #[test]
+    fn a_label_of_one_example_is_for_training() {
+        let mut examples = labelled();
+        let alone = vec!["often".to_owned(), "alone".to_owned()];
+        examples[150].label = Some(RawTarget(vec![RawValue::List(alone)]));
+        let fractions = Fractions {
+            validation: 0.1,
+            test: 0.1,
+        };
+        for seed in 0..10 {
+            let parts = split(examples.clone(), fractions, true, seed).unwrap();
+            let labels = |e: &Example| e.label.as_ref().unwrap().labels().len();
+            assert!(
+                parts
+                    .train
+                    .iter()
+                    .any(|e| e.place.line == 152 && labels(e) == 2)
+            );
+        }
     }
 
     #[test]

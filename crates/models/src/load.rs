@@ -47,27 +47,36 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// One line for a person: how many loaded, which are new.
+    /// One line for a person: how many loaded, which modules are new, what was passed over and why.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut text = format!("{} tensors loaded", self.loaded.len());
-        if !self.initialised.is_empty() {
-            let names: Vec<&str> = self
-                .initialised
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect();
-            text.push_str(&format!("; newly initialised: {}", names.join(", ")));
+        let mut modules: Vec<&str> = Vec::new();
+        for (name, _) in &self.initialised {
+            let module = name
+                .rsplit_once('.')
+                .map_or(name.as_str(), |(module, _)| module);
+            if modules.last() != Some(&module) {
+                modules.push(module);
+            }
         }
-        if !self.ignored.is_empty() {
-            const NAMED: usize = 3;
-            let names: Vec<&str> = self.ignored.iter().map(|(name, _)| name.as_str()).collect();
-            let more = match names.len().saturating_sub(NAMED) {
+        if !modules.is_empty() {
+            let modules = modules.join(", ");
+            text.push_str(&format!("; new: {modules} (to be trained)"));
+        }
+        let mut by_reason: Vec<(&str, &str, usize)> = Vec::new();
+        for (name, reason) in &self.ignored {
+            match by_reason.iter_mut().find(|(_, known, _)| known == reason) {
+                Some((_, _, more)) => *more += 1,
+                None => by_reason.push((name, reason, 0)),
+            }
+        }
+        for (name, reason, more) in by_reason {
+            let more = match more {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            let named = names[..names.len().min(NAMED)].join(", ");
-            text.push_str(&format!("; not needed: {named}{more}"));
+            text.push_str(&format!("; unused: {name}{more} ({reason})"));
         }
         text
     }
@@ -219,5 +228,32 @@ fn check(files: &WeightFiles, tensor: &str, expected: &[usize]) -> Result<(), Mo
             expected: "F32, F16, BF16 or F64",
         })),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_modules_and_reasons_once() {
+        let pair = |name: &str, reason: &str| (name.to_owned(), reason.to_owned());
+        let mut report = LoadReport {
+            loaded: vec!["a".into(), "b".into()],
+            ..LoadReport::default()
+        };
+        assert_eq!(report.summary(), "2 tensors loaded");
+        report.initialised = ["dense.weight", "dense.bias", "classifier.weight"]
+            .map(|name| pair(name, "a new head"))
+            .into();
+        report.ignored = vec![
+            pair("position_ids", "a buffer"),
+            pair("cls.bias", "the pretraining head"),
+            pair("cls.weight", "the pretraining head"),
+        ];
+        assert_eq!(
+            report.summary(),
+            "2 tensors loaded; new: dense, classifier (to be trained); unused: position_ids (a buffer); unused: cls.bias and 1 more (the pretraining head)"
+        );
     }
 }

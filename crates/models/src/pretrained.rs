@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Every family, in the order in which they are asked whether a directory is theirs.
-static FAMILIES: [&Family; 13] = [
+static FAMILIES: &[&Family] = &[
     &bert::FAMILY,
     &distilbert::FAMILY,
     &roberta::ROBERTA,

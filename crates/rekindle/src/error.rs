@@ -1,6 +1,7 @@
 //! What can go wrong, from every crate below and from here.
 
 use crate::config::ConfigErrors;
+use rekindle_base::shell_word;
 use std::path::PathBuf;
 
 /// Errors of this crate: each a mistake in the user's input unless it is [`Error::Internal`].
@@ -68,7 +69,7 @@ pub enum Error {
         hint: String,
     },
     /// The run was asked to stop and did, with a checkpoint.
-    #[error("stopped after step {step}; continue with: rekindle finetune --resume {}", dir.display())]
+    #[error("stopped after step {step}; continue with: rekindle finetune --resume {}", shell_word(&dir.to_string_lossy()))]
     Interrupted {
         /// The run directory.
         dir: PathBuf,

@@ -17,8 +17,6 @@ pub enum Shown {
     InFull,
     /// In an evaluation's own output, behind its sections.
     Behind,
-    /// In files only.
-    Never,
 }
 
 /// A figure with its name.
@@ -263,11 +261,15 @@ fn labels_of(report: &MultiLabelReport, labels: &[String]) -> String {
     order.sort_by(|&a, &b| report.per_label[a].f1.total_cmp(&report.per_label[b].f1));
     for i in order {
         let l = &report.per_label[i];
+        let precision = match l.support {
+            0 => "none".to_owned(),
+            _ => format!("{:.4}", l.average_precision),
+        };
         // Writing to a string does not fail.
         let _ = writeln!(
             out,
-            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>6.4}  {:>9.4}  {:>7}",
-            labels[i], l.precision, l.recall, l.f1, l.average_precision, l.threshold, l.support
+            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {precision:>6}  {:>9.4}  {:>7}",
+            labels[i], l.precision, l.recall, l.f1, l.threshold, l.support
         );
     }
     out

@@ -4,7 +4,7 @@ use crate::{
     Error, Observer, Plan, RunConfig,
     backend::{OnBackend, on_device},
     config,
-    figures::Figures,
+    figures::{Figures, Watched},
     fingerprint::Fingerprint,
     gguf,
     inputs::{self, Prepared},
@@ -18,7 +18,7 @@ use crate::{
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
-use rekindle_base::write_atomically;
+use rekindle_base::{shell_words, write_atomically};
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
@@ -32,6 +32,11 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
+
+/// The final figures, for programs.
+const RESULTS: &str = "results.json";
+/// The report's page.
+const REPORT: &str = "report.html";
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -97,11 +102,11 @@ fn start(
 }
 
 /// Continues a run from its newest checkpoint, or from its start if it was stopped before the first, as if it had never
-/// stopped.
+/// stopped. `None`, and nothing is changed, for a run that has been finished.
 ///
 /// # Errors
 /// As [`finetune`]; and when all checkpoints are broken, or data or model are not what they were.
-pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error> {
+pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<Option<FinishedRun>, Error> {
     let path = dir.join("config.toml");
     if !path.is_file() {
         return Err(Error::ModelDir {
@@ -110,6 +115,13 @@ pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error>
             hint: "name the directory that `rekindle finetune` printed, runs/<name>".into(),
         });
     }
+    if is_finished(dir) {
+        observer.note(&format!(
+            "{} is already finished: its figures are in {RESULTS} and {REPORT}, its model in final/; to train further, start a new run",
+            dir.display()
+        ));
+        return Ok(None);
+    }
     let config = &RunConfig::load(Some(&path), &[])?;
     let run = Run {
         config,
@@ -117,7 +129,12 @@ pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<FinishedRun, Error>
         mode: Mode::Resumed,
         observer,
     };
-    on_device(config.device, run)?.ok_or_else(|| Error::Internal("a run without a result".into()))
+    on_device(config.device, run)
+}
+
+/// Whether everything that a run leaves is there. The report is written last.
+fn is_finished(dir: &Path) -> bool {
+    dir.join("final").is_dir() && dir.join(RESULTS).is_file() && dir.join(REPORT).is_file()
 }
 
 /// Paths made absolute, so that the run can be resumed from any directory.
@@ -285,7 +302,7 @@ impl Run<'_> {
         let every = config.train.log_every_steps as u64;
         let mut sinks = Sinks {
             metrics: Metrics::open(&run.metrics(), every)?,
-            log: Log::open(&self.dir.join("log.txt"), every)?,
+            log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
             observer: Watching(observer),
         };
         sinks.log.line(&format!("{plan}"));
@@ -343,7 +360,7 @@ impl Run<'_> {
             task: config.task,
             dir: self.dir.to_owned(),
             final_dir,
-            report_html: self.dir.join("report.html"),
+            report_html: self.dir.join(REPORT),
             figures,
             split: split.to_owned(),
             best_step,
@@ -353,7 +370,7 @@ impl Run<'_> {
             seconds: started.elapsed().as_secs_f64(),
             peak_memory: peak_memory(),
         };
-        write_results(&self.dir.join("results.json"), &finished)?;
+        write_results(&self.dir.join(RESULTS), &finished)?;
         let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
         page.notes.extend(remarks);
         write_text(&finished.report_html, &report::render(&page))?;
@@ -463,11 +480,10 @@ fn open<B: TuneAutodiff>(
         method,
     } = tuned;
     let (parameters, trainable) = params::count(&model);
-    let units = model.units();
-    let share = (units - model.frozen_units()) as f64 / units.max(1) as f64;
+    let (units, frozen) = (model.units(), model.frozen_units());
     let recipe = Recipe::new(config, &prepared, objective, &model, precision, device);
     let opened = Opened {
-        memory: prepared.footprint.bytes(parameters, trainable, share),
+        memory: prepared.footprint.bytes(parameters, trainable, frozen),
         fingerprint: fingerprint.text(),
         recipe,
         prepared,
@@ -599,8 +615,8 @@ fn make_plan<B: TuneAutodiff>(
         "log.txt",
         "checkpoints/",
         model_files,
-        "results.json",
-        "report.html",
+        RESULTS,
+        REPORT,
     ];
     let epochs = match train.max_steps {
         Some(_) => steps as f64 / batches.max(1) as f64,
@@ -645,9 +661,17 @@ fn make_plan<B: TuneAutodiff>(
         },
         output_dir: dir.to_owned(),
         writes: writes.map(str::to_owned).to_vec(),
+        best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
         notes: prepared.notes.clone(),
     }
+}
+
+/// The figure that makes a checkpoint the best, as people read it.
+fn best_by(config: &RunConfig, watched: &[Watched]) -> String {
+    let key = config.metric().name();
+    let named = watched.iter().find(|figure| figure.key == key);
+    named.map_or_else(|| key.replace('_', " "), |figure| figure.name.clone())
 }
 
 /// Removes a folder, if it is there.
@@ -733,7 +757,7 @@ fn make_report(
         model: plan.model.clone(),
         method: plan.method.clone(),
         dataset: plan.dataset.clone(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: shell_words(std::env::args()),
         seconds: finished.seconds,
         warnings: history.warnings,
         notes: plan.notes.clone(),

@@ -1,6 +1,6 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
-use crate::{Error, saved::Saved};
+use crate::{Error, RunConfig, saved::Saved};
 use rekindle_base::thousands;
 use rekindle_models::Pretrained;
 use rekindle_train::{Checkpoint as TrainCheckpoint, Evaluation, Event, read_metrics};
@@ -212,6 +212,11 @@ fn figures_of(evaluation: &Evaluation) -> String {
 fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     line(out, "run", &path.display().to_string());
     let events = read_metrics(&path.join("metrics.jsonl"))?;
+    // A run file that an older version wrote may not be readable: the figure then stays unnamed.
+    let best_by = RunConfig::load(Some(&path.join("config.toml")), &[]).map_or_else(
+        |_| String::new(),
+        |config| format!("{} ", config.metric().name()),
+    );
     for event in &events {
         if let Event::Evaluated {
             step,
@@ -220,7 +225,10 @@ fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             ..
         } = event
         {
-            let mark = if *best { "  (best so far)" } else { "" };
+            let mark = match best {
+                true => format!("  (best {best_by}so far)"),
+                false => String::new(),
+            };
             line(
                 out,
                 &format!("step {step}"),

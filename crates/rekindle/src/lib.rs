@@ -59,6 +59,7 @@ pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
 pub use predictor::{Evaluated, Predictor};
+pub use rekindle_base::shell_word;
 pub use rekindle_data::chat::{ChatRole, Conversation, Message};
 pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{Hub, NoProgress, Progress};

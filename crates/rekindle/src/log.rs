@@ -1,6 +1,6 @@
 //! Who hears of the loop's events: `metrics.jsonl`, the observer, and `log.txt`, which people read.
 
-use crate::{Error, observer::Watching};
+use crate::{Error, observer::Watching, report::text::scientific};
 use rekindle_train::{Event, Metrics, Sink};
 use std::{
     fs::{File, OpenOptions},
@@ -27,10 +27,12 @@ impl Sink for Sinks<'_> {
 pub(crate) struct Log {
     file: File,
     every: u64,
+    /// The figure that makes a checkpoint the best.
+    best_by: String,
 }
 
 impl Log {
-    pub(crate) fn open(path: &Path, every: u64) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, every: u64, best_by: &str) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -39,6 +41,7 @@ impl Log {
         Ok(Self {
             file,
             every: every.max(1),
+            best_by: best_by.to_owned(),
         })
     }
 
@@ -62,7 +65,7 @@ impl Sink for Log {
                 seconds,
                 ..
             } if *step == 1 || step.is_multiple_of(self.every) => {
-                self.line(&format!("step {step}: loss {loss:.6}, learning rate {learning_rate:.3e}, gradient norm {grad_norm:.4}, {seconds:.3} s"));
+                self.line(&format!("step {step}: loss {loss:.6}, learning rate {}, gradient norm {grad_norm:.4}, {seconds:.3} s", scientific(*learning_rate, 3)));
             }
             Event::Evaluated {
                 step,
@@ -75,11 +78,12 @@ impl Sink for Log {
                     .iter()
                     .map(|(name, value)| format!("{name} {value:.4}"))
                     .collect();
-                self.line(&format!(
-                    "step {step}: validation {}{}",
-                    figures.join(", "),
-                    if *best { " (best)" } else { "" }
-                ));
+                let best = match best {
+                    true => format!(" (best {} so far)", self.best_by),
+                    false => String::new(),
+                };
+                let figures = figures.join(", ");
+                self.line(&format!("step {step}: validation {figures}{best}"));
             }
             Event::Checkpointed { step, path } => {
                 self.line(&format!("step {step}: wrote {}", path.display()))

@@ -349,7 +349,7 @@ impl<B: TuneAutodiff> Recipe<B> {
     ) -> Result<FinalEvaluation, Error> {
         let known = self.last.take().filter(|_| evaluated);
         let (split, _) = self.final_set();
-        let fits = self.objective.fits();
+        let fits = self.objective.fitted().is_some();
         let of_validation = match self.sets.validation.clone() {
             Some(set) if fits || split == "validation" => {
                 let keeps = self.cache.keeps_validation;
@@ -393,6 +393,14 @@ impl<B: TuneAutodiff> Recipe<B> {
             .flatten()
             .flat_map(|set| set.left_out())
             .collect();
+        remarks.extend(self.objective.fitted().map(|fitted| match self.final_set().0 {
+            "validation" => format!(
+                "the {fitted} were chosen on the validation examples, and the figures are of the same examples, so that those which depend on {fitted} flatter; set data.test, or data.test_fraction, for examples that nothing was chosen on"
+            ),
+            "test" if self.sets.validation.is_none() => format!("there are no validation examples to choose {fitted} on: they are the usual ones"),
+            "test" => format!("the {fitted} were chosen on the validation examples; the figures are of the test examples"),
+            _ => format!("there are no validation examples to choose {fitted} on: they are the usual ones, and the figures are of the training examples"),
+        }));
         let (computed, seconds) = *lock(&self.cache.cost);
         let (mut rows, mut bytes, mut hits) = (0, 0u64, 0);
         for cache in [&self.cache.training, &self.cache.validation] {

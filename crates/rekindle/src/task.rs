@@ -1,43 +1,50 @@
-//! The registry of tasks: what each is called, what it takes and what it learns. Defaults, settings and constructors follow
-//! from the two.
+//! The registry of kinds and tasks: what each is called, what it takes and what it learns. Defaults, settings and
+//! constructors follow from the two.
 
 use rekindle_models::Problem;
 
 /// What a model takes.
 pub use rekindle_models::Modality;
 
-/// What is learned of each example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One of several classes.
-    Classification,
-    /// One or several numbers.
-    Regression,
-    /// Any number of labels.
-    MultiLabel,
-    /// The next token of a text.
-    Generation,
+macro_rules! kinds {
+    ($( $(#[doc = $doc:literal])* $kind:ident = $words:literal: $problem:ident, )*) => {
+        /// What is learned of each example.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind {
+            $( $(#[doc = $doc])* $kind, )*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$( Self::$kind, )*];
+
+            /// What a message calls it.
+            pub(crate) const fn words(self) -> &'static str {
+                match self {
+                    $( Self::$kind => $words, )*
+                }
+            }
+
+            /// How transformers calls the problem.
+            #[must_use]
+            pub const fn problem(self) -> Problem {
+                match self {
+                    $( Self::$kind => Problem::$problem, )*
+                }
+            }
+        }
+    };
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: &'static [Self] = &[
-        Self::Classification,
-        Self::Regression,
-        Self::MultiLabel,
-        Self::Generation,
-    ];
-
-    /// How transformers calls the problem.
-    #[must_use]
-    pub const fn problem(self) -> Problem {
-        match self {
-            Self::Classification => Problem::SingleLabel,
-            Self::Regression => Problem::Regression,
-            Self::MultiLabel => Problem::MultiLabel,
-            Self::Generation => Problem::NextToken,
-        }
-    }
+kinds! {
+    /// One of several classes.
+    Classification = "classification": SingleLabel,
+    /// One or several numbers.
+    Regression = "regression": Regression,
+    /// Any number of labels.
+    MultiLabel = "multi-label classification": MultiLabel,
+    /// The next token of a text.
+    Generation = "text generation": NextToken,
 }
 
 macro_rules! tasks {

@@ -15,8 +15,7 @@ pub struct Finetune {
     /// Run file (TOML); `rekindle init DATA` writes one
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to learn: text-classification, text-regression, text-multi-label, image-classification, image-multi-label
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = task_help())]
     task: Option<String>,
     /// Model name, Hugging Face name or directory
     #[arg(long, value_name = "NAME")]
@@ -58,12 +57,21 @@ pub struct Finetune {
     dry_run: bool,
 }
 
+/// What `--help` says of `--task`.
+fn task_help() -> String {
+    let names: Vec<&str> = Task::ALL.iter().map(|task| task.name()).collect();
+    format!("What to learn: {}", names.join(", "))
+}
+
 impl Finetune {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         printer.stop_on_signals()?;
         let run = match &self.resume {
-            Some(dir) => rekindle::resume(dir, &printer)?,
+            Some(dir) => match rekindle::resume(dir, &printer)? {
+                Some(run) => run,
+                None => return Ok(()),
+            },
             None => {
                 let config = match self.names_data() {
                     true => configuration(self.config.as_ref(), self.flags(), &self.set)?,

@@ -159,6 +159,15 @@ impl Dir {
         self.plain(&output.stdout)
     }
 
+    /// Runs `rekindle`, which must succeed, and returns all that it printed.
+    #[allow(dead_code)] // not every test binary asks for it
+    pub fn output(&self, arguments: &str) -> String {
+        let output = self.rekindle(arguments);
+        let said = self.plain(&output.stderr) + &self.plain(&output.stdout);
+        assert!(output.status.success(), "rekindle {arguments}\n{said}");
+        said
+    }
+
     /// Text with the folder's name taken out.
     pub fn plain(&self, bytes: &[u8]) -> String {
         let path = self.path("");

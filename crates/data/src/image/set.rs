@@ -599,6 +599,13 @@ impl Examples for ImageSet {
         }
     }
 
+    fn labels(&self, index: usize) -> &[String] {
+        match &self.labels {
+            Labels::Raw(targets) => targets[index].0.labels(),
+            _ => &[],
+        }
+    }
+
     fn source(&self) -> PathBuf {
         self.root.to_path_buf()
     }

@@ -61,6 +61,15 @@ impl Architecture {
     }
 }
 
+/// What the convolutions of a backbone put out for one picture, in values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapSizes {
+    /// All convolutions of each unit together.
+    pub units: Vec<usize>,
+    /// The most that is there at one time when nothing is kept for a backward pass.
+    pub at_once: usize,
+}
+
 /// How pictures become a model's input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pictures {
@@ -88,6 +97,16 @@ impl Pictures {
 const SIDES: std::ops::RangeInclusive<usize> = 1..=4096;
 
 impl ModelConfig {
+    /// The sizes of feature maps, for square pictures of this side; `None` for a model for texts.
+    #[must_use]
+    pub fn map_sizes(&self, side: usize) -> Option<MapSizes> {
+        match &self.sizes {
+            Sizes::Encoder(_) => None,
+            Sizes::ResNet(config) => Some(config.map_sizes(side)),
+            Sizes::EfficientNet(config) => Some(config.map_sizes(side)),
+        }
+    }
+
     /// A model for pictures of this architecture, with no head and no directory.
     #[must_use]
     pub fn of_pictures(architecture: Architecture, pictures: Pictures) -> Self {
@@ -258,4 +277,44 @@ fn numbers(value: Option<&Value>) -> Option<[f64; 3]> {
         .filter_map(Value::as_f64)
         .collect();
     values.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// timm's tables of results give the activations of these models: 2.48, 11.11 and 6.74 million at 224 pixels.
+    #[test]
+    fn maps_are_as_large_as_timm_counts_them() {
+        let resnet = |depths: [usize; 4], widths: [usize; 4], inner: Vec<usize>| {
+            Architecture::ResNet(ResNetConfig {
+                stem: 64,
+                stem_window: (7, 2, true),
+                depths: depths.into(),
+                widths: widths.into(),
+                inner,
+                plain_shortcuts: false,
+            })
+        };
+        let sizes = [64, 128, 256, 512];
+        for (architecture, millions) in [
+            (resnet([2; 4], sizes, Vec::new()), 2.48),
+            (
+                resnet([3, 4, 6, 3], sizes.map(|n| 4 * n), sizes.into()),
+                11.11,
+            ),
+            (Architecture::EfficientNetLite(LiteConfig(0)), 6.74),
+        ] {
+            let maps = match &architecture {
+                Architecture::ResNet(config) => config.map_sizes(224),
+                Architecture::EfficientNetLite(config) => config.map_sizes(224),
+            };
+            let all = maps.units.iter().sum::<usize>() as f64 / 1e6;
+            assert!(
+                (all - millions).abs() < 0.01,
+                "{}: {all}",
+                architecture.name()
+            );
+        }
+    }
 }

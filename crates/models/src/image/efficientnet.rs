@@ -1,7 +1,7 @@
 //! EfficientNet-Lite 0 to 4 (Tan and Le 2019; the Lite variants without squeeze-and-excitation and with ReLU6), with
 //! TensorFlow's padding. Fields have timm's names.
 
-use super::Shapes;
+use super::{MapSizes, Shapes};
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
@@ -77,6 +77,33 @@ impl LiteConfig {
             .map(Self)
             .find(fits)
             .ok_or_else(|| "the sizes are those of no EfficientNet-Lite 0 to 4".into())
+    }
+
+    /// The sizes of feature maps, for square pictures of this side.
+    pub(crate) fn map_sizes(self, side: usize) -> MapSizes {
+        let map = |units: usize, channels: usize| {
+            let side = side_after(units, side);
+            side * side * channels
+        };
+        let mut units = vec![map(1, STEM)];
+        // A convolution's output and its norm's.
+        let mut at_once = 2 * units[0];
+        let mut inputs = STEM;
+        for (stage, &(_, _, expansion, ..)) in STAGES.iter().enumerate() {
+            let width = self.width(stage);
+            let mut values = 0;
+            for block in 0..self.depths()[stage] {
+                let (before, after) = (1 + stage + usize::from(block > 0), 2 + stage);
+                let wide = inputs * expansion;
+                let expanded = if expansion == 1 { 0 } else { map(before, wide) };
+                values += expanded + map(after, wide) + map(after, width);
+                at_once = at_once.max(2 * expanded);
+                inputs = width;
+            }
+            units.push(values);
+        }
+        units.push(map(units.len(), FEATURES));
+        MapSizes { units, at_once }
     }
 
     /// timm's name.

@@ -5,7 +5,7 @@ mod config;
 pub(crate) mod efficientnet;
 pub(crate) mod resnet;
 
-pub use config::{Architecture, Pictures};
+pub use config::{Architecture, MapSizes, Pictures};
 pub use efficientnet::{EfficientNet, LiteConfig};
 pub use resnet::{ResNet, ResNetConfig};
 

@@ -1,7 +1,7 @@
 //! Residual networks (He et al. 2016): torchvision's ResNet-18 to 152, with the stride on the 3 x 3 convolution of a
 //! bottleneck ("v1.5"), and the small ones for CIFAR with their shortcuts without weights ("option A").
 
-use super::Shapes;
+use super::{MapSizes, Shapes};
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
@@ -107,6 +107,39 @@ impl ResNetConfig {
             (_, stride, pools) => usize::from(stride == 2) + usize::from(pools),
         };
         super::halved(side, stem + units.saturating_sub(2))
+    }
+
+    /// The sizes of feature maps, for square pictures of this side.
+    pub(crate) fn map_sizes(&self, side: usize) -> MapSizes {
+        let stem_side = super::halved(side, usize::from(self.stem_window.1 == 2));
+        let stem = stem_side * stem_side * self.stem;
+        let mut units = vec![stem];
+        // A convolution's output and its norm's.
+        let mut at_once = 2 * stem;
+        let (mut before, mut inputs) = (self.side_after(1, side), self.stem);
+        for (stage, (&depth, &width)) in self.depths.iter().zip(&self.widths).enumerate() {
+            let after = self.side_after(2 + stage, side);
+            let out = after * after * width;
+            // In a bottleneck the 3 x 3 convolution has the stride.
+            let block = |first: bool| match self.inner.get(stage) {
+                None => 2 * out,
+                Some(inner) => {
+                    let reduced = if first { before } else { after };
+                    reduced * reduced * inner + after * after * inner + out
+                }
+            };
+            let changes = stage > 0 || inputs != width;
+            let shortcut = if changes && !self.plain_shortcuts {
+                out
+            } else {
+                0
+            };
+            units.push(block(true) + shortcut + (depth - 1) * block(false));
+            // A block's input, what its last convolution puts out, and the shortcut's.
+            at_once = at_once.max(3 * out);
+            (before, inputs) = (after, width);
+        }
+        MapSizes { units, at_once }
     }
 
     /// Width of the features.

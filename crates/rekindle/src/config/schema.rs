@@ -38,10 +38,7 @@ impl Applies {
             Self::All => "every task",
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
-            Self::Learning(Kind::Classification) => "classification",
-            Self::Learning(Kind::Regression) => "regression",
-            Self::Learning(Kind::MultiLabel) => "multi-label classification",
-            Self::Learning(Kind::Generation) => "text generation",
+            Self::Learning(kind) => kind.words(),
         }
     }
 }
@@ -278,7 +275,7 @@ settings! {
     validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size"];
     /// The share of the training examples to test on, where no test examples are given.
     test_fraction: f64 = 0.0, range Range::FRACTION, aka ["test_size", "test_split"];
-    /// Whether a split keeps the shares of the labels.
+    /// Whether a split keeps the shares of the labels, also where examples have several.
     stratify: bool = true;
     /// Use only the first so many training examples, in file order.
     train_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_train_samples"];

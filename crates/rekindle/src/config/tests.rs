@@ -404,6 +404,10 @@ fn the_run_files_of_the_repository_are_valid() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let command = format!("cargo xtask finetune --config configs/{name}\n");
         assert!(text.contains(&command), "{name} does not give its command");
+        assert!(
+            text.contains("\n# result: "),
+            "{name} does not say its result"
+        );
         count += 1;
     }
     assert!(count >= 4);

@@ -6,7 +6,7 @@ use crate::{
     config::{Augmentation, ImagesConfig, Method},
     examples::{Splits, in_order_of, on_bad, read_splits},
     fingerprint::Fingerprint,
-    plan::Footprint,
+    plan::{Footprint, PicturesInMemory},
 };
 use rekindle_data::{
     DataError, OnBad, Targets,
@@ -130,7 +130,9 @@ pub(super) fn prepare(
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
     let model = pretrained.config();
-    let Some(pictures) = &model.pictures else {
+    let size = |pictures: &ModelPictures| config.images.size.unwrap_or(pictures.size);
+    let maps = (model.pictures.as_ref()).and_then(|pictures| model.map_sizes(size(pictures)));
+    let (Some(pictures), Some(maps)) = (&model.pictures, maps) else {
         return Err(Error::ModelDir {
             path: pretrained.dir().to_owned(),
             reason: format!(
@@ -178,7 +180,15 @@ pub(super) fn prepare(
         name: splits.name,
         sizes: format!("{size} x {size} pixels each"),
         noun: "picture",
-        footprint: Footprint::of_pictures(size, config.train.batch_size, kept, budget),
+        footprint: Footprint::of_pictures(
+            &maps,
+            &PicturesInMemory {
+                side: size,
+                batches: [config.train.batch_size, config.eval.batch_size],
+                kept,
+                budget,
+            },
+        ),
         train: Arc::new(train),
         validation,
         test,

@@ -15,6 +15,8 @@ const DRAWN_DOTS: usize = 120;
 const HOVER_COLUMNS: usize = 80;
 /// Values above this multiple of the 98th percentile are spikes that must not flatten the curve.
 const SPIKE: f64 = 4.0;
+/// Of fewer values no percentile tells a spike from the course of a short run.
+const FEWEST: usize = 51;
 
 /// A chart over optimizer steps.
 pub struct Chart<'a> {
@@ -455,7 +457,7 @@ fn spike_limit(values: &[f64]) -> f64 {
         .collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.get(sorted.len().saturating_sub(1) * 98 / 100) {
-        Some(&usual) if usual > 0.0 => SPIKE * usual,
+        Some(&usual) if usual > 0.0 && sorted.len() >= FEWEST => SPIKE * usual,
         _ => f64::INFINITY,
     }
 }

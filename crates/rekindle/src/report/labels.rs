@@ -27,9 +27,16 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
     let row = |&of: &usize| {
         let figures = &report.per_label[of];
         let share = figures.f1.clamp(0.0, 1.0) * 100.0;
-        let numbers = [figures.precision, figures.recall, figures.average_precision]
+        let mut numbers = [figures.precision, figures.recall]
             .map(|value| format!("<td class=\"number\">{}</td>", three(value)))
             .concat();
+        numbers += &match figures.support {
+            0 => "<td class=\"number absent\">no examples</td>".to_owned(),
+            _ => format!(
+                "<td class=\"number\">{}</td>",
+                three(figures.average_precision)
+            ),
+        };
         format!(
             "<tr><th scope=\"row\">{}</th><td class=\"wide\"><span class=\"track\"><i class=\"bar\" style=\"width:{share:.1}%\"></i></span>\
              <b>{}</b></td>{numbers}<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
@@ -70,12 +77,12 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
     let (first, rest) = order.split_at(shown);
     let mut out = format!(
         "<p class=\"lede\">Lowest F1 first. A label is given from its threshold on.</p>\
-         <table class=\"classes labels\">{head}<tbody>{}</tbody><tfoot>{averages}</tfoot></table>\n",
+         <div class=\"scroll\" tabindex=\"0\"><table class=\"classes labels\">{head}<tbody>{}</tbody><tfoot>{averages}</tfoot></table></div>\n",
         rows(first)
     );
     if !rest.is_empty() {
         out += &format!(
-            "<details><summary>{} more labels</summary><table class=\"classes labels\">{head}<tbody>{}</tbody></table></details>\n",
+            "<details><summary>{} more labels</summary><div class=\"scroll\" tabindex=\"0\"><table class=\"classes labels\">{head}<tbody>{}</tbody></table></div></details>\n",
             count(rest.len() as u64),
             rows(rest)
         );
@@ -83,7 +90,7 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
     out
 }
 
-/// A share with three decimals; a dash where it is not defined.
+/// A share with three decimals.
 fn three(share: f64) -> String {
     match share.is_finite() {
         true => format!("{share:.3}"),

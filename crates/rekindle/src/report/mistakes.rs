@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    Mistake, Report,
+    Mistake, Report, Section,
     text::{count, cut, escape, figure, percent},
 };
 
@@ -32,8 +32,13 @@ pub fn html(report: &Report) -> String {
         )
     };
     let (first, rest) = report.mistakes.split_at(report.mistakes.len().min(SHOWN));
+    let numbers = |section: &Section| matches!(section, Section::Numbers { .. });
+    let advice = match report.figures.sections.iter().any(numbers) {
+        true => "",
+        false => " A confident mistake is often a wrong label.",
+    };
     let mut out = format!(
-        "<p class=\"lede\">The {} split, highest loss first. A confident mistake is often a wrong label.</p>{}\n",
+        "<p class=\"lede\">The {} split, highest loss first.{advice}</p>{}\n",
         escape(&report.final_split),
         items(first)
     );

@@ -71,7 +71,7 @@ fn figures(metrics: &Classification, classes: u32) -> Figures {
         headline: "accuracy".into(),
         scalars: vec![],
         tiles: vec![
-            Tile::new("accuracy", percent(report.accuracy), "95% interval".into()),
+            Tile::new("accuracy", percent(report.accuracy), "95 % interval".into()),
             Tile::new("best epoch", "3".into(), String::new()),
         ],
         warnings: vec![],
@@ -136,8 +136,8 @@ fn the_page_shows_every_part() {
         &html,
         &[
             "<h1>first-run</h1>",
-            "test accuracy</dt><dd>85.7%</dd>",
-            "95% interval",
+            "test accuracy</dt><dd>85.7\u{a0}%</dd>",
+            "95 % interval",
             "3 min 12 s",
             "200 steps, 4 epochs",
             "best, step 100",
@@ -354,4 +354,45 @@ fn one_spike_does_not_flatten_the_curve() {
     let ticks = loss.split("class=\"x\"").next().unwrap();
     let highest = ticks.rsplit("%\">").next().unwrap();
     assert!(highest.starts_with("0.75<"), "{highest}");
+}
+
+#[test]
+fn a_short_run_is_shown_whole() {
+    let mut report = report(3, 20);
+    report.train[0].loss = 40.0;
+    report.train[0].examples_per_second = 1.0;
+    let html = render(&report);
+    assert!(!html.contains("above the axis"), "a value of 20 is cut off");
+}
+
+#[test]
+fn numbers_are_not_called_wrong_labels() {
+    let remark = "A confident mistake is often a wrong label.";
+    let mut report = report(3, 60);
+    assert_contains(&render(&report), &[remark]);
+    report.figures.sections = vec![Section::Numbers {
+        report: rekindle_metrics::Regression::new(1).report(),
+        names: vec!["score".into()],
+    }];
+    assert!(!render(&report).contains(remark));
+}
+
+#[test]
+fn a_label_without_examples_has_no_average_precision() {
+    let mut metrics = rekindle_metrics::MultiLabel::new(2);
+    metrics.update(&[0.9, 0.1], &[true, false], 0.1).unwrap();
+    let mut report = report(3, 60);
+    report.figures.sections = vec![Section::Labels {
+        report: metrics.report(&[0.5, 0.5]).unwrap(),
+        labels: vec!["there".into(), "missing".into()],
+    }];
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &["absent\">no examples</td>", "<div class=\"scroll\""],
+    );
+    assert!(!html.contains("not finite"));
+    let text = report.figures.text();
+    assert!(text.contains("none") && !text.contains("NaN"), "{text}");
 }

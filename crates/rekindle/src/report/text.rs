@@ -76,10 +76,10 @@ pub fn short_count(value: u64) -> String {
     }
 }
 
-/// A share in `0..=1` as a percentage with one decimal.
+/// A share in `0..=1` as a percentage with one decimal; no line breaks before the sign.
 pub fn percent(share: f64) -> String {
     if share.is_finite() {
-        format!("{:.1}%", share * 100.0)
+        format!("{:.1}\u{a0}%", share * 100.0)
     } else {
         "n/a".to_owned()
     }
@@ -110,8 +110,11 @@ pub fn trimmed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// `value` as `3e-4`, with at most `decimals` decimals and none that are zero.
+/// `value` as `3e-4`, with at most `decimals` decimals and none that are zero; 0 as `0`.
 pub fn scientific(value: f64, decimals: usize) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let text = format!("{value:.decimals$e}");
     match text.split_once('e') {
         Some((mantissa, exponent)) if mantissa.contains('.') => {
@@ -194,6 +197,10 @@ mod tests {
             ]
         );
         assert_eq!(
+            [0.0, 3e-4, 1.25e-5].map(|value| scientific(value, 2)),
+            ["0", "3e-4", "1.25e-5"]
+        );
+        assert_eq!(
             [0.0, 0.25, 12.34, 59.96, 192.0, 3725.0, f64::NAN].map(duration),
             [
                 "0 ms",
@@ -205,6 +212,6 @@ mod tests {
                 "n/a"
             ]
         );
-        assert_eq!([0.9534, f64::NAN].map(percent), ["95.3%", "n/a"]);
+        assert_eq!([0.9534, f64::NAN].map(percent), ["95.3\u{a0}%", "n/a"]);
     }
 }

@@ -79,7 +79,7 @@ impl Objective for Classification {
     }
 
     fn figures(&self, logits: &Logits, targets: &Targets) -> Figures {
-        use Shown::{Always, Behind, InFull, Never};
+        use Shown::{Always, Behind, InFull};
         let labels = self.encoder.names().to_vec();
         let mut metrics = Metrics::new(labels.len());
         let mut calibration = Calibration::new(TOP);
@@ -91,10 +91,6 @@ impl Objective for Classification {
             calibration.update(&probabilities(row), class as usize);
         }
         let (report, calibration) = (metrics.report(), calibration.report());
-        // Of five classes or fewer, the right one always is among the first five.
-        let many = labels.len() > calibration.k;
-        let top = if many { Behind } else { Never };
-        let top_name = format!("top-{} accuracy", calibration.k);
         let correct = (0..report.confusion.len())
             .filter_map(|class| report.confusion[class].get(class))
             .sum();
@@ -103,7 +99,7 @@ impl Objective for Classification {
             Tile::new(
                 "accuracy",
                 percent(report.accuracy),
-                format!("95% interval {} to {}", percent(low), percent(high)),
+                format!("95 % interval {} to {}", percent(low), percent(high)),
             ),
             Tile::new(
                 "macro F1",
@@ -116,14 +112,25 @@ impl Objective for Classification {
                 format!("{} examples", count(report.n)),
             ),
         ];
-        let share = |name: &str, share: f64| {
-            Tile::new(name, format!("{:.2} %", 100.0 * share), String::new())
-        };
-        if many {
-            let name = format!("Top-{} accuracy", calibration.k);
-            tiles.push(share(&name, calibration.top_k_accuracy));
+        let mut scalars = vec![
+            Scalar::new("accuracy", "accuracy", report.accuracy, Always),
+            Scalar::new("macro_f1", "macro F1", report.macro_f1, Always),
+            Scalar::new("weighted_f1", "weighted F1", report.weighted_f1, InFull),
+            Scalar::new("mcc", "MCC", report.mcc, InFull),
+            Scalar::new("loss", "loss", report.loss, Always),
+            Scalar::new("ece", "calibration error", calibration.ece, Behind),
+        ];
+        let share = |name: &str, share: f64| Tile::new(name, percent(share), String::new());
+        // Of five classes or fewer, the right one always is among the first five.
+        if labels.len() > calibration.k {
+            let (name, value) = (
+                format!("top-{} accuracy", calibration.k),
+                calibration.top_k_accuracy,
+            );
+            tiles.push(share(&name, value));
+            scalars.push(Scalar::new("top5", &name, value, Behind));
         }
-        tiles.push(share("Calibration error", calibration.ece));
+        tiles.push(share("calibration error", calibration.ece));
         let mut warnings = Vec::new();
         if report.nonfinite > 0 {
             warnings.push(format!(
@@ -134,15 +141,7 @@ impl Objective for Classification {
         Figures {
             n: report.n,
             headline: "accuracy".into(),
-            scalars: vec![
-                Scalar::new("accuracy", "accuracy", report.accuracy, Always),
-                Scalar::new("macro_f1", "macro F1", report.macro_f1, Always),
-                Scalar::new("weighted_f1", "weighted F1", report.weighted_f1, InFull),
-                Scalar::new("mcc", "MCC", report.mcc, InFull),
-                Scalar::new("loss", "loss", report.loss, Always),
-                Scalar::new("ece", "calibration error", calibration.ece, Behind),
-                Scalar::new("top5", &top_name, calibration.top_k_accuracy, top),
-            ],
+            scalars,
             tiles,
             warnings,
             sections: vec![Section::Classes { report, labels }],

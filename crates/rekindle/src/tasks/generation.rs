@@ -72,7 +72,7 @@ impl Objective for Generation {
                 Scalar::new("loss", "loss", loss, Shown::Always),
                 Scalar::new("perplexity", "perplexity", loss.exp(), Shown::Always),
                 Scalar::new("token_accuracy", "token accuracy", accuracy, Shown::Always),
-                Scalar::new("tokens", "tokens learned", learned, Shown::Never),
+                Scalar::new("tokens", "tokens learned", learned, Shown::Behind),
             ],
             tiles: vec![
                 Tile::new(

@@ -40,9 +40,9 @@ pub(crate) trait Objective: Send + Sync {
     fn answer(&self, logits: &[f32]) -> Prediction;
     /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
     fn fit(&mut self, _logits: &Logits, _targets: &Targets) {}
-    /// Whether [`fit`](Self::fit) chooses anything.
-    fn fits(&self) -> bool {
-        false
+    /// What [`fit`](Self::fit) chooses, in words: "thresholds"; `None` where it chooses nothing.
+    fn fitted(&self) -> Option<&'static str> {
+        None
     }
     /// Least probabilities of labels, chosen by [`fit`](Self::fit).
     fn thresholds(&self) -> &[f64] {

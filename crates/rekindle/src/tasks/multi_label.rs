@@ -210,8 +210,8 @@ impl Objective for MultiLabel {
         }
     }
 
-    fn fits(&self) -> bool {
-        true
+    fn fitted(&self) -> Option<&'static str> {
+        Some("thresholds")
     }
 
     fn fit(&mut self, logits: &Logits, targets: &Targets) {
