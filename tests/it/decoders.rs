@@ -42,7 +42,12 @@ fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
 
 fn fixture() -> (Value, Vec<Vec<u32>>, usize) {
     let fixture = json("tiny_decoders/expected.json");
-    let texts = fixture["texts"].as_array().unwrap().iter().map(ids).collect();
+    let texts = fixture["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(ids)
+        .collect();
     let first = fixture["first_counted"].as_u64().unwrap() as usize;
     (fixture, texts, first)
 }
@@ -65,7 +70,12 @@ fn packed<B: Backend>(texts: &[Vec<u32>], first: usize, device: &B::Device) -> T
 
 fn families() -> Vec<String> {
     let (fixture, ..) = fixture();
-    fixture["families"].as_object().unwrap().keys().cloned().collect()
+    fixture["families"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
 }
 
 #[test]
@@ -76,7 +86,9 @@ fn logits_of_packed_texts() {
         let model = model::<Cpu>(&family, &device);
         let decoder = model.backbone().decoder().unwrap();
         let input = packed::<Cpu>(&texts, first, &device);
-        let path = golden("tiny_decoders").join(&family).join("expected.safetensors");
+        let path = golden("tiny_decoders")
+            .join(&family)
+            .join("expected.safetensors");
         let expected = read(&WeightFiles::open(&path).unwrap(), "logits").values;
         let states = decoder.forward(&input, Pass::evaluation());
         let found = values(model.vocabulary_logits(states));
@@ -93,14 +105,17 @@ fn kept_keys_and_values() {
     for family in families() {
         let model = model::<Cpu>(&family, &device);
         let decoder = model.backbone().decoder().unwrap();
-        let whole = values(decoder.forward(&packed::<Cpu>(&texts, first, &device), Pass::evaluation()));
+        let whole =
+            values(decoder.forward(&packed::<Cpu>(&texts, first, &device), Pass::evaluation()));
         let width = whole.len() / texts.iter().map(Vec::len).sum::<usize>();
         let mut cache = KvCache::<Cpu>::new(texts.len());
         let mut at = vec![0; texts.len()];
         let mut found = vec![Vec::new(); texts.len()];
         // Three tokens of each, then one at a time, until the shorter text ends.
         for step in [3usize, 1, 1] {
-            let new: Vec<Vec<u32>> = (texts.iter().zip(&at)).map(|(text, &at)| text[at..at + step].to_vec()).collect();
+            let new: Vec<Vec<u32>> = (texts.iter().zip(&at))
+                .map(|(text, &at)| text[at..at + step].to_vec())
+                .collect();
             let states = values(decoder.extend(&packed::<Cpu>(&new, step, &device), &mut cache));
             for (i, rows) in states.chunks(step * width).enumerate() {
                 found[i].extend_from_slice(rows);
@@ -116,7 +131,12 @@ fn kept_keys_and_values() {
         cache.keep(&[0]);
         let rest = vec![texts[0][at[0]..].to_vec()];
         let states = values(decoder.extend(&packed::<Cpu>(&rest, 1, &device), &mut cache));
-        assert_close(&family, &states, &whole[at[0] * width..texts[0].len() * width], 1e-5);
+        assert_close(
+            &family,
+            &states,
+            &whole[at[0] * width..texts[0].len() * width],
+            1e-5,
+        );
     }
 }
 
@@ -137,7 +157,10 @@ fn gradients_of_every_parameter() {
         let mut grads = Gradients::<Tuning>::default();
         grads.backward(&loss, &model, model.names());
         let expected_loss = fixture["families"][&family]["loss"].as_f64().unwrap();
-        assert!((f64::from(values(loss)[0]) - expected_loss).abs() < 1e-5, "{family}");
+        assert!(
+            (f64::from(values(loss)[0]) - expected_loss).abs() < 1e-5,
+            "{family}"
+        );
         let dir = golden("tiny_decoders").join(&family);
         let files = WeightFiles::open(&dir.join("expected.safetensors")).unwrap();
         let stored = WeightFiles::find(&dir.join("model")).unwrap();
@@ -146,12 +169,17 @@ fn gradients_of_every_parameter() {
             let found = gradient(&grads, &name).unwrap();
             let mut expected = read(&files, &format!("grad.{name}"));
             if family == "gpt2" && name.contains(".c_") && name.ends_with("weight") {
-                let [rows, columns] = expected.shape[..] else { panic!() };
+                let [rows, columns] = expected.shape[..] else {
+                    panic!()
+                };
                 expected.values = (0..rows * columns)
                     .map(|i| expected.values[(i % rows) * columns + i / rows])
                     .collect();
             }
-            assert!(stored.shape(&name).is_some() || name == "lm_head.weight", "{name}");
+            assert!(
+                stored.shape(&name).is_some() || name == "lm_head.weight",
+                "{name}"
+            );
             let rms = norm(&expected.values) / (expected.values.len() as f32).sqrt();
             let apart = relative(&found, &expected.values, rms);
             assert!(apart < GRADIENT, "{family}, {name}: {apart:e}");
@@ -195,7 +223,9 @@ fn losses_of_twenty_steps() {
             let expected = numbers(&fixture["families"][&family][what]);
             let found = losses(model, &texts, first);
             let pairs = found.iter().zip(&expected);
-            let largest = pairs.map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
+            let largest = pairs
+                .map(|(a, b)| (a - f64::from(*b)).abs())
+                .fold(0.0, f64::max);
             assert!(largest < LOSS, "{family}, {what}: {largest:e}");
             println!("{family}, {what}: losses within {largest:.1e}");
         }
@@ -219,8 +249,13 @@ fn saved_is_what_was_loaded() {
             seed: 1,
             require: true,
         };
-        model.save_pretrained(folder.path(), pretrained.config(), &head).unwrap();
-        let (before, after) = (WeightFiles::find(&dir).unwrap(), WeightFiles::find(folder.path()).unwrap());
+        model
+            .save_pretrained(folder.path(), pretrained.config(), &head)
+            .unwrap();
+        let (before, after) = (
+            WeightFiles::find(&dir).unwrap(),
+            WeightFiles::find(folder.path()).unwrap(),
+        );
         let names: Vec<&str> = before.names().collect();
         assert_eq!(names, after.names().collect::<Vec<_>>(), "{family}");
         for name in names {

@@ -3,7 +3,7 @@
 use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Error, Evaluation, Event, FinishedRun, Modality, Observer, Plan, Progress, Watched,
+    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
     report::Mistake, shell_word,
 };
 use std::{
@@ -286,11 +286,11 @@ pub fn finished(run: &FinishedRun) -> String {
         Modality::Text => "\"your text\"",
         Modality::Images => "picture.jpg",
     };
-    let _ = writeln!(
-        out,
-        "try     rekindle predict {} {example}",
-        shell_word(&run.dir.to_string_lossy())
-    );
+    let dir = shell_word(&run.dir.to_string_lossy());
+    let _ = match run.task.kind() {
+        Kind::Generation => writeln!(out, "try     rekindle chat {dir}"),
+        _ => writeln!(out, "try     rekindle predict {dir} {example}"),
+    };
     out
 }
 

@@ -438,7 +438,12 @@ impl<B: Backend> Growth<B> {
 
 impl<B: TuneBackend> DecoderLayer<B> {
     /// Queries, keys and values of `x [T, D]`, normed and turned.
-    fn project(&self, x: Tensor<B, 2>, angles: Option<&Angles<B>>, pass: Pass) -> [Tensor<B, 2>; 3] {
+    fn project(
+        &self,
+        x: Tensor<B, 2>,
+        angles: Option<&Angles<B>>,
+        pass: Pass,
+    ) -> [Tensor<B, 2>; 3] {
         let (queries, keys) = (
             self.heads * self.head_width,
             self.kv_heads * self.head_width,

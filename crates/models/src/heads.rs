@@ -104,6 +104,7 @@ pub(crate) enum Dense {
 
 /// What stands on a backbone.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of it, and it is moved once
 pub enum Head<B: Backend> {
     /// Logits of a whole example.
     Example(ExampleHead<B>),

@@ -57,12 +57,7 @@ pub struct NextTokens<B: Backend> {
 
 impl<B: Backend> NextTokens<B> {
     /// From rows and targets (`[R]` each) and how many are each sequence's.
-    pub fn new(
-        rows: &[i32],
-        targets: &[i32],
-        sequences: Sequences,
-        device: &B::Device,
-    ) -> Self {
+    pub fn new(rows: &[i32], targets: &[i32], sequences: Sequences, device: &B::Device) -> Self {
         Self {
             rows: integers(rows, device),
             targets: integers(targets, device),

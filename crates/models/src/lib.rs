@@ -20,7 +20,9 @@ mod pretrained;
 mod text;
 
 pub use config::{Modality, ModelConfig, TextLimits, read_config};
-pub use decoder::{Decoder, DecoderConfig, DecoderLayer, KvCache, Positions, Rotary, RotaryScaling};
+pub use decoder::{
+    Decoder, DecoderConfig, DecoderLayer, KvCache, Positions, Rotary, RotaryScaling,
+};
 pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, Layer};
 pub use error::ModelError;
 pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, Problem, Reads};

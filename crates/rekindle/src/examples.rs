@@ -116,12 +116,20 @@ fn left_out(skipped: &[Skipped]) -> Vec<String> {
     if skipped.is_empty() {
         return Vec::new();
     }
-    let named: Vec<String> = skipped.iter().take(NAMED).map(ToString::to_string).collect();
+    let named: Vec<String> = skipped
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
     let more = match skipped.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    vec![format!("{} rows left out: {}{more}", skipped.len(), named.join("; "))]
+    vec![format!(
+        "{} rows left out: {}{more}",
+        skipped.len(),
+        named.join("; ")
+    )]
 }
 
 impl Source for ImageSet {

@@ -64,14 +64,20 @@ impl Sampling {
             let penalty = self.repetition_penalty as f32;
             for &token in seen.iter().collect::<HashSet<_>>() {
                 if let Some(logit) = logits.get_mut(token as usize) {
-                    *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                    *logit = if *logit > 0.0 {
+                        *logit / penalty
+                    } else {
+                        *logit * penalty
+                    };
                 }
             }
         }
         if self.temperature <= 0.0 {
             return crate::evaluation::argmax(logits) as u32;
         }
-        let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&l| f64::from(l) / self.temperature)).collect();
+        let mut kept: Vec<(u32, f64)> = (0..)
+            .zip(logits.iter().map(|&l| f64::from(l) / self.temperature))
+            .collect();
         // Of equal logits the first token comes first, so that a choice depends on nothing else.
         kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if self.top_k > 0 {
@@ -238,7 +244,9 @@ impl Prompt {
             return (Self::Text(text.clone()), None);
         }
         let mut turns = row.messages.clone();
-        let answered = turns.last().is_some_and(|turn| turn.role == ChatRole::Assistant);
+        let answered = turns
+            .last()
+            .is_some_and(|turn| turn.role == ChatRole::Assistant);
         let answer = turns.pop_if(|_| answered).and_then(|turn| turn.content);
         (Self::Turns(turns, row.tools.clone()), answer)
     }
@@ -253,7 +261,10 @@ impl Generator {
         let located = locate(path, observer)?;
         if located.task.kind() != Kind::Generation {
             return Err(Error::Setting {
-                reason: format!("this model was tuned for the task \"{}\", not to write", located.task),
+                reason: format!(
+                    "this model was tuned for the task \"{}\", not to write",
+                    located.task
+                ),
                 hint: "ask it with rekindle predict, or name a language model".into(),
             });
         }
@@ -367,7 +378,10 @@ impl Generator {
             tokens: Vec::new(),
             finished: false,
         };
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(nothing)).collect())
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(nothing))
+            .collect())
     }
 }
 

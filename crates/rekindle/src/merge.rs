@@ -6,12 +6,13 @@ use crate::{
     config::Device,
     evaluation::score_with,
     examples::read_set,
-    inputs::{Inputs, Texts, encoder},
+    inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
     located::{Located, locate},
     saved::{Saved, SavedModel, pooling_name},
+    task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_data::Example;
+use rekindle_data::{Example, chat::Conversation};
 use rekindle_nn::TuneAutodiff;
 use std::{
     path::{Path, PathBuf},
@@ -73,7 +74,6 @@ pub fn merge(
     let Some(limits) = &located.pretrained.config().text else {
         return Err(Error::Internal("an adapter of a model without text".into()));
     };
-    let (encoder, _) = encoder(&located.tokenizer, located.max_length, limits)?;
     let run_file = path.join("config.toml");
     let config = if run_file.is_file() {
         RunConfig::load(Some(&run_file), &[])?
@@ -81,17 +81,40 @@ pub fn merge(
         RunConfig::default()
     };
     let own = config.data.validation.clone().or(config.data.train.clone());
-    let (texts, source) = match inputs.map(Path::to_owned).or(own) {
+    let given = inputs.map(Path::to_owned).or(own);
+    let (set, source): (Arc<dyn Inputs>, String) = match given {
+        given if located.task.kind() == Kind::Generation => {
+            observer.note("of a language model, the difference is of the losses of whole examples");
+            let encoder = saved_encoder(&located.tokenizer, located.max_length, limits)?;
+            let (mut rows, source) = match given {
+                Some(file) => {
+                    let rows = read_set::<Vec<Conversation>>(&file, &config, false, &[])?.set;
+                    (rows, file.display().to_string())
+                }
+                None => (
+                    SAMPLES.map(Conversation::text).to_vec(),
+                    "sample texts".into(),
+                ),
+            };
+            rows.truncate(MOST);
+            (Arc::new(Chats::encode(rows, &encoder)?), source)
+        }
         Some(file) => {
+            let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
             let mut read = read_set::<Vec<Example>>(&file, &config, false, &[])?;
             read.notes.iter().for_each(|note| observer.note(note));
             read.set.truncate(MOST);
             let texts = Texts::encode(read.set, &encoder, None)?;
-            (texts, file.display().to_string())
+            (Arc::new(texts), file.display().to_string())
         }
-        None => (Texts::of(&SAMPLES, &encoder)?, "sample texts".into()),
+        None => {
+            let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
+            (
+                Arc::new(Texts::of(&SAMPLES, &encoder)?),
+                "sample texts".into(),
+            )
+        }
     };
-    let set: Arc<dyn Inputs> = Arc::new(texts);
     let largest_difference = on_device(
         device,
         Merge {

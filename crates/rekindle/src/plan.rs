@@ -110,7 +110,12 @@ impl fmt::Display for Plan {
                 format!("{}: {}", self.output_dir.display(), self.writes.join(", ")),
             ),
         ];
+        // A language model answers in words that have no names.
+        let nameless = self.labels.is_empty();
         for (name, value) in rows {
+            if nameless && name == self.answers {
+                continue;
+            }
             writeln!(f, "  {name:<14} {value}")?;
         }
         for note in &self.notes {

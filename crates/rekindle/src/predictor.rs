@@ -8,15 +8,16 @@ use crate::{
     evaluation::{Logits, Scored, score_with},
     examples::{on_bad, read_options, read_set},
     figures::Figures,
-    inputs::{self, Inputs, Pictures, Texts, preprocess},
+    inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     located::{Located, locate},
     report::Mistake,
-    task::{Modality, Task},
+    task::{Kind, Modality, Task},
     tasks::{self, Objective},
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
     Example, OnBad, ReadOptions, TargetEncoder, TargetKind, Targets, TextEncoder,
+    chat::{ChatEncoder, Conversation},
     image::{ImageSet, Preprocess, pictures_of_table},
 };
 use rekindle_hub::Columns;
@@ -64,6 +65,7 @@ pub struct Predictor {
 /// What makes a model's input.
 enum Input {
     Texts(Box<TextEncoder>),
+    Chats(Box<ChatEncoder>),
     Pictures(Preprocess),
 }
 
@@ -109,6 +111,11 @@ impl Predictor {
         let located = locate(path, observer)?;
         let config = located.pretrained.config();
         let input = match (&config.text, &config.pictures) {
+            (Some(limits), _) if located.task.kind() == Kind::Generation => {
+                let dir = &located.tokenizer;
+                let encoder = inputs::saved_encoder(dir, located.max_length, limits)?;
+                Input::Chats(Box::new(encoder))
+            }
             (Some(limits), _) => {
                 // A default length above the model's own is nothing to report.
                 let (encoder, _) = inputs::encoder(&located.tokenizer, located.max_length, limits)?;
@@ -243,6 +250,10 @@ impl Predictor {
                     read.notes,
                 )
             }
+            Input::Chats(encoder) => {
+                let read = read_set::<Vec<Conversation>>(path, config, true, &[])?;
+                (Arc::new(Chats::encode(read.set, encoder)?), read.notes)
+            }
             Input::Pictures(preprocess) => {
                 let read = read_set::<ImageSet>(path, config, true, known)?;
                 // A model that does not name its classes has them in the order of their names, as image folders do.
@@ -318,6 +329,10 @@ impl Predictor {
     fn text_encoder(&self) -> Result<&TextEncoder, Error> {
         match &self.input {
             Input::Texts(encoder) => Ok(encoder),
+            Input::Chats(_) => Err(Error::Setting {
+                reason: "this model answers in words".into(),
+                hint: "ask it with rekindle generate, or talk with it: rekindle chat".into(),
+            }),
             Input::Pictures(_) => Err(Error::Setting {
                 reason: "this model is for pictures, not for texts".into(),
                 hint: "name files or folders of pictures".into(),
@@ -328,7 +343,7 @@ impl Predictor {
     fn preprocess(&self) -> Result<&Preprocess, Error> {
         match &self.input {
             Input::Pictures(preprocess) => Ok(preprocess),
-            Input::Texts(_) => Err(Error::Setting {
+            Input::Texts(_) | Input::Chats(_) => Err(Error::Setting {
                 reason: "this model is for texts, not for pictures".into(),
                 hint: "name a model that was tuned on pictures".into(),
             }),

@@ -234,7 +234,7 @@ fn described<B: TuneAutodiff>(
 ) -> String {
     let mut method = match (config.peft.method, adapter) {
         (_, Some((lora, layers))) => format!(
-            "LoRA r {}, alpha {}{}, dropout {} on {} layers ({}); the head in full",
+            "LoRA r {}, alpha {}{}, dropout {} on {} layers ({}){}",
             lora.r,
             lora.lora_alpha,
             if lora.use_rslora {
@@ -248,6 +248,10 @@ fn described<B: TuneAutodiff>(
                 TargetModules::AllLinear => "all-linear".to_owned(),
                 TargetModules::Suffixes(names) => names.join(", "),
                 TargetModules::Regex(pattern) => pattern.clone(),
+            },
+            match lora.modules_to_save.is_empty() {
+                true => "",
+                false => "; the head in full",
             }
         ),
         (Method::Head, None) => "head only".to_owned(),

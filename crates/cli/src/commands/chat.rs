@@ -39,7 +39,8 @@ impl Chat {
         }
         let system = || {
             let text = self.system.iter();
-            text.map(|text| Message::new(ChatRole::System, text.as_str())).collect()
+            text.map(|text| Message::new(ChatRole::System, text.as_str()))
+                .collect()
         };
         let mut turns: Vec<Message> = system();
         let mut out = io::stdout().lock();

@@ -74,10 +74,11 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// As the library takes it.
     pub fn sampling(&self) -> anyhow::Result<Sampling> {
-        let at_least = |name: &str, value: f64, least: f64| match value >= least && value.is_finite() {
-            true => Ok(()),
-            false => bail!("--{name} is {value}, expected a number of at least {least}"),
-        };
+        let at_least =
+            |name: &str, value: f64, least: f64| match value >= least && value.is_finite() {
+                true => Ok(()),
+                false => bail!("--{name} is {value}, expected a number of at least {least}"),
+            };
         let share = |name: &str, value: f64| match (0.0..=1.0).contains(&value) {
             true => Ok(()),
             false => bail!("--{name} is {value}, expected a probability, 0 to 1"),

@@ -114,6 +114,21 @@ pub struct Conversation {
     pub kind: ChatKind,
 }
 
+impl Conversation {
+    /// A text to continue, which stands in no file.
+    pub fn text(text: &str) -> Self {
+        Self {
+            messages: Vec::new(),
+            tools: None,
+            place: Place {
+                path: std::path::Path::new("").into(),
+                line: 1,
+            },
+            kind: ChatKind::Text(text.to_owned()),
+        }
+    }
+}
+
 impl Examples for Vec<Conversation> {
     fn count(&self) -> usize {
         self.len()
@@ -121,6 +136,10 @@ impl Examples for Vec<Conversation> {
 
     fn class(&self, _index: usize) -> Option<Cow<'_, str>> {
         None
+    }
+
+    fn labels(&self, _index: usize) -> &[String] {
+        &[]
     }
 
     fn source(&self) -> PathBuf {

@@ -101,7 +101,7 @@ impl ModelConfig {
     #[must_use]
     pub fn map_sizes(&self, side: usize) -> Option<MapSizes> {
         match &self.sizes {
-            Sizes::Encoder(_) => None,
+            Sizes::Encoder(_) | Sizes::Decoder(_) => None,
             Sizes::ResNet(config) => Some(config.map_sizes(side)),
             Sizes::EfficientNet(config) => Some(config.map_sizes(side)),
         }

@@ -16,7 +16,10 @@ const NAMES: NameMap = NameMap(&[
     ("backbone.positions", "transformer.wpe"),
     ("backbone.layers.*.attention_norm", "transformer.h.*.ln_1"),
     ("backbone.layers.*.qkv", "transformer.h.*.attn.c_attn"),
-    ("backbone.layers.*.attention_output", "transformer.h.*.attn.c_proj"),
+    (
+        "backbone.layers.*.attention_output",
+        "transformer.h.*.attn.c_proj",
+    ),
     ("backbone.layers.*.mlp_norm", "transformer.h.*.ln_2"),
     ("backbone.layers.*.up", "transformer.h.*.mlp.c_fc"),
     ("backbone.layers.*.down", "transformer.h.*.mlp.c_proj"),

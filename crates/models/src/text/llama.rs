@@ -14,18 +14,36 @@ use serde_json::Value;
 
 const NAMES: NameMap = NameMap(&[
     ("backbone.embeddings", "model.embed_tokens"),
-    ("backbone.layers.*.attention_norm", "model.layers.*.input_layernorm"),
+    (
+        "backbone.layers.*.attention_norm",
+        "model.layers.*.input_layernorm",
+    ),
     ("backbone.layers.*.query", "model.layers.*.self_attn.q_proj"),
     ("backbone.layers.*.key", "model.layers.*.self_attn.k_proj"),
     ("backbone.layers.*.value", "model.layers.*.self_attn.v_proj"),
     ("backbone.layers.*.qkv", "model.layers.*.self_attn.qkv_proj"),
-    ("backbone.layers.*.query_norm", "model.layers.*.self_attn.q_norm"),
-    ("backbone.layers.*.key_norm", "model.layers.*.self_attn.k_norm"),
-    ("backbone.layers.*.attention_output", "model.layers.*.self_attn.o_proj"),
-    ("backbone.layers.*.mlp_norm", "model.layers.*.post_attention_layernorm"),
+    (
+        "backbone.layers.*.query_norm",
+        "model.layers.*.self_attn.q_norm",
+    ),
+    (
+        "backbone.layers.*.key_norm",
+        "model.layers.*.self_attn.k_norm",
+    ),
+    (
+        "backbone.layers.*.attention_output",
+        "model.layers.*.self_attn.o_proj",
+    ),
+    (
+        "backbone.layers.*.mlp_norm",
+        "model.layers.*.post_attention_layernorm",
+    ),
     ("backbone.layers.*.gate", "model.layers.*.mlp.gate_proj"),
     ("backbone.layers.*.up", "model.layers.*.mlp.up_proj"),
-    ("backbone.layers.*.gate_up", "model.layers.*.mlp.gate_up_proj"),
+    (
+        "backbone.layers.*.gate_up",
+        "model.layers.*.mlp.gate_up_proj",
+    ),
     ("backbone.layers.*.down", "model.layers.*.mlp.down_proj"),
     ("backbone.norm", "model.norm"),
     ("head.out", "lm_head"),
@@ -154,7 +172,10 @@ fn windows(
     layers: usize,
 ) -> Result<Vec<Option<usize>>, ModelError> {
     let flag = |key: &str| reader.raw.get(key).and_then(Value::as_bool);
-    let given = reader.raw.get("sliding_window").is_some_and(|w| !w.is_null());
+    let given = reader
+        .raw
+        .get("sliding_window")
+        .is_some_and(|w| !w.is_null());
     let used = flag("use_sliding_window").unwrap_or(matches!(family.name, "mistral" | "phi3"));
     if !given || !used {
         return Ok(vec![None; layers]);
@@ -219,8 +240,7 @@ fn rotary(
             factor: factor()?,
             low: scaling.number("low_freq_factor", 1.0)?,
             high: scaling.number("high_freq_factor", 4.0)?,
-            original: scaling
-                .number("original_max_position_embeddings", max_positions as f64)?,
+            original: scaling.number("original_max_position_embeddings", max_positions as f64)?,
         },
         other => {
             return Err(reader.error(format!(

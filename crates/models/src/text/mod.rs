@@ -227,11 +227,31 @@ fn finish_decoder(
     for (what, value, tensor, axis) in [
         ("vocab_size", decoder.vocab_size, &embeddings, 0),
         ("the hidden size", decoder.hidden_size, &embeddings, 1),
-        ("max_position_embeddings", decoder.max_positions, &weight("backbone.positions"), 0),
-        ("the intermediate size", decoder.intermediate_size, &of_layer("up"), rows),
-        ("twice the intermediate size", twice(decoder.intermediate_size), &of_layer("gate_up"), 0),
+        (
+            "max_position_embeddings",
+            decoder.max_positions,
+            &weight("backbone.positions"),
+            0,
+        ),
+        (
+            "the intermediate size",
+            decoder.intermediate_size,
+            &of_layer("up"),
+            rows,
+        ),
+        (
+            "twice the intermediate size",
+            twice(decoder.intermediate_size),
+            &of_layer("gate_up"),
+            0,
+        ),
         ("heads times head_dim", queries, &of_layer("query"), 0),
-        ("num_key_value_heads times head_dim", keys, &of_layer("key"), 0),
+        (
+            "num_key_value_heads times head_dim",
+            keys,
+            &of_layer("key"),
+            0,
+        ),
         (
             "heads and key_value_heads times head_dim",
             queries.saturating_add(twice(keys)),
@@ -291,12 +311,7 @@ fn finish_decoder(
 }
 
 /// Holds the number of layers that `config.json` names against the weights.
-fn check_layers(
-    found: &Found,
-    family: &Family,
-    key: &str,
-    value: usize,
-) -> Result<(), ModelError> {
+fn check_layers(found: &Found, family: &Family, key: &str, value: usize) -> Result<(), ModelError> {
     let expected = layers(found, family);
     if expected == value {
         return Ok(());

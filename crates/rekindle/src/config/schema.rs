@@ -7,8 +7,8 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric, OnBadExample,
-    Pooling, Precision, Range, Schedule, Setting, TargetModules,
+    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
+    OnBadExample, Pooling, Precision, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 

@@ -14,7 +14,7 @@ use rekindle_data::{
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, path::Path, sync::Arc};
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
@@ -78,7 +78,12 @@ impl Inputs for Chats {
         let mut text = String::new();
         for turn in &row.messages {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{}: {}", turn.role, turn.content.as_deref().unwrap_or(""));
+            let _ = writeln!(
+                text,
+                "{}: {}",
+                turn.role,
+                turn.content.as_deref().unwrap_or("")
+            );
         }
         if let ChatKind::Text(whole) = &row.kind {
             text.clone_from(whole);
@@ -96,18 +101,30 @@ impl Inputs for Chats {
         if skipped.is_empty() {
             return Vec::new();
         }
-        let named: Vec<String> = skipped.iter().take(NAMED).map(ToString::to_string).collect();
+        let named: Vec<String> = skipped
+            .iter()
+            .take(NAMED)
+            .map(ToString::to_string)
+            .collect();
         let more = match skipped.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        vec![format!("{} conversations left out: {}{more}", skipped.len(), named.join("; "))]
+        vec![format!(
+            "{} conversations left out: {}{more}",
+            skipped.len(),
+            named.join("; ")
+        )]
     }
 
     fn add_to(&self, fingerprint: &mut Fingerprint) {
         for item in &self.set.items {
             fingerprint.add_numbers(&item.ids);
-            let counts: Vec<u32> = item.counts.iter().map(|&counts| u32::from(counts)).collect();
+            let counts: Vec<u32> = item
+                .counts
+                .iter()
+                .map(|&counts| u32::from(counts))
+                .collect();
             fingerprint.add_numbers(&counts);
         }
     }
@@ -139,6 +156,21 @@ pub(crate) fn encoder(
     Ok((encoder, note))
 }
 
+/// The tokenizer and template of a saved model, to evaluate with.
+pub(crate) fn saved_encoder(
+    dir: &Path,
+    max_length: usize,
+    limits: &TextLimits,
+) -> Result<ChatEncoder, Error> {
+    let options = EncodeOptions {
+        max_length: Some(max_length.min(limits.positions)),
+        ..EncodeOptions::default()
+    };
+    let encoder = ChatEncoder::from_dir(dir, options)?;
+    encoder.check_vocab(limits.vocab_size)?;
+    Ok(encoder)
+}
+
 /// Reads and encodes the conversations of a run.
 pub(super) fn prepare(
     config: &RunConfig,
@@ -150,7 +182,10 @@ pub(super) fn prepare(
     let limits = model.text.as_ref().filter(|_| model.is_decoder());
     let limits = limits.ok_or_else(|| Error::ModelDir {
         path: pretrained.dir().to_owned(),
-        reason: format!("{} is no language model: it does not write", model.architecture()),
+        reason: format!(
+            "{} is no language model: it does not write",
+            model.architecture()
+        ),
         hint: "name one, such as smollm2, or set another task".into(),
     })?;
     let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;

@@ -5,11 +5,15 @@ mod chats;
 mod images;
 mod text;
 
+pub(crate) use chats::{Chats, saved_encoder};
 pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder};
 
 use crate::{
-    Error, Observer, RunConfig, fingerprint::Fingerprint, plan::Footprint, task::{Kind, Modality},
+    Error, Observer, RunConfig,
+    fingerprint::Fingerprint,
+    plan::Footprint,
+    task::{Kind, Modality},
 };
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rekindle_data::{

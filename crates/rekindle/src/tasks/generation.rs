@@ -51,7 +51,10 @@ impl Objective for Generation {
     fn figures(&self, outputs: &Logits, targets: &Targets) -> Figures {
         let (mut loss, mut right, mut learned, mut nonfinite) = (0.0, 0.0, 0.0, 0u64);
         for row in 0..outputs.len() {
-            let (sum, chosen) = (f64::from(outputs.row(row)[0]), f64::from(outputs.row(row)[1]));
+            let (sum, chosen) = (
+                f64::from(outputs.row(row)[0]),
+                f64::from(outputs.row(row)[1]),
+            );
             nonfinite += u64::from(!sum.is_finite());
             loss += sum;
             right += chosen;
