@@ -274,7 +274,7 @@ fn weights() {
             }),
             Case("another model type", "TUNE", |d| {
                 d.json("model/config.json", |c| {
-                    drop(c.insert("model_type".into(), "llama".into()))
+                    drop(c.insert("model_type".into(), "mamba".into()))
                 })
             }),
             Case("a width that the heads do not divide", "TUNE", |d| {

@@ -357,7 +357,7 @@ mod tests {
                 ),
             );
             write(&one, "");
-            assert_eq!(missing_model_files(dir.path()), [two.clone()]);
+            assert_eq!(missing_model_files(dir.path()), std::slice::from_ref(&two));
             write(&two, "");
             assert!(missing_model_files(dir.path()).is_empty());
         }

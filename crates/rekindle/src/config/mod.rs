@@ -52,6 +52,8 @@ pub const DEFAULT_DATASET: &str = "intents";
 
 /// The dataset of a run on images that names neither a dataset nor a folder.
 pub const DEFAULT_IMAGES: &str = "icons";
+/// The dataset of text generation where none is named.
+pub const DEFAULT_PROMPTS: &str = "smart-home";
 
 /// The share of the steps that warm up, where a run says nothing.
 pub const DEFAULT_WARMUP_RATIO: f64 = 0.06;
@@ -169,9 +171,10 @@ impl RunConfig {
                 test: self.data.test.as_deref(),
             },
             None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(
-                match self.task.modality() {
-                    Modality::Text => DEFAULT_DATASET,
-                    Modality::Images => DEFAULT_IMAGES,
+                match (self.task.kind(), self.task.modality()) {
+                    (Kind::Generation, _) => DEFAULT_PROMPTS,
+                    (_, Modality::Text) => DEFAULT_DATASET,
+                    (_, Modality::Images) => DEFAULT_IMAGES,
                 },
             )),
         }
