@@ -58,8 +58,8 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// The next token after `seen`, by its logits `[V]`; `stream` is which answer this is.
-    fn choose(&self, logits: &mut [f32], seen: &[u32], stream: u64) -> u32 {
+    /// The next token after `seen`, by its logits `[V]`; `key` is the answer's stream of random numbers.
+    fn choose(&self, logits: &mut [f32], seen: &[u32], key: u64) -> u32 {
         if self.repetition_penalty != 1.0 {
             let penalty = self.repetition_penalty as f32;
             for &token in seen.iter().collect::<HashSet<_>>() {
@@ -98,7 +98,7 @@ impl Sampling {
         kept.truncate(n);
         kept.retain(|(_, p)| *p >= self.min_p);
         let sum: f64 = kept.iter().map(|(_, p)| p).sum();
-        let mut left = sum * rng::uniform(rng::child(self.seed, stream), seen.len() as u64);
+        let mut left = sum * rng::uniform(key, seen.len() as u64);
         for (token, p) in &kept {
             left -= p;
             if left < 0.0 {
@@ -205,6 +205,8 @@ impl OnBackend for Load<'_> {
 struct Open<'a> {
     /// Which prompt it answers.
     prompt: usize,
+    /// The stream of its random choices: a function of seed and prompt, whatever else is answered at the same time.
+    key: u64,
     /// Prompt and answer so far.
     tokens: Vec<u32>,
     /// Tokens of the prompt.
@@ -331,8 +333,10 @@ impl Generator {
         let mut answers: Vec<Option<Answer>> = prompts.iter().map(|_| None).collect();
         let mut open: Vec<Open<'_>> = Vec::new();
         for (prompt, tokens) in prompts.into_iter().enumerate() {
+            let words = tokens.iter().map(|&token| u64::from(token));
             open.push(Open {
                 prompt,
+                key: words.fold(sampling.seed, rng::child),
                 asked: tokens.len(),
                 tokens,
                 text: String::new(),
@@ -349,7 +353,7 @@ impl Generator {
             let mut going = Vec::new();
             new.clear();
             for (i, (answer, logits)) in open.iter_mut().zip(&mut logits).enumerate() {
-                let token = sampling.choose(logits, &answer.tokens, answer.prompt as u64);
+                let token = sampling.choose(logits, &answer.tokens, answer.key);
                 let ended = answer.take(token, &stops, sampling, said)?;
                 let full = answer.tokens.len() - answer.asked >= sampling.max_new_tokens
                     || answer.tokens.len() >= self.positions;
