@@ -13,6 +13,8 @@ mod laws;
 #[cfg(feature = "cpu")]
 mod losses;
 #[cfg(feature = "cpu")]
+mod smollm2;
+#[cfg(feature = "cpu")]
 mod support;
 #[cfg(feature = "cpu")]
 mod tasks;

@@ -17,6 +17,8 @@ pub enum Need {
     MiniLm,
     /// EfficientNet-Lite0 in the cache.
     EfficientNetLite0,
+    /// SmolLM2-135M-Instruct in the cache.
+    SmolLm2,
     /// Files of the directory `shared` beside the repository.
     Shared,
     /// Python with pip and a package index.
@@ -30,9 +32,10 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
+        Self::SmolLm2,
         Self::Shared,
         Self::Python,
         Self::Wgpu,
@@ -46,6 +49,7 @@ impl Need {
         match self {
             Self::MiniLm => "minilm",
             Self::EfficientNetLite0 => "efficientnet-lite0",
+            Self::SmolLm2 => "smollm2",
             Self::Shared => "shared",
             Self::Python => "python",
             Self::Wgpu => "wgpu",
@@ -59,6 +63,7 @@ impl Need {
         match self {
             Self::MiniLm => "cargo xtask run fetch minilm",
             Self::EfficientNetLite0 => "cargo xtask run fetch efficientnet-lite0",
+            Self::SmolLm2 => "cargo xtask run fetch smollm2",
             Self::Shared => "put the directory `shared` beside the repository",
             Self::Python => "set REKINDLE_TEST_PIP=1 where pip reaches a package index",
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
