@@ -23,19 +23,23 @@ const GRADIENT: f32 = 1e-3;
 /// Absolute, on losses of 20 steps.
 const LOSS: f64 = 1e-3;
 
-fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
-    let dir = golden("tiny_decoders").join(family).join("model");
-    let pretrained = Pretrained::open(&dir).unwrap();
-    assert!(pretrained.config().is_decoder(), "{family}");
-    let head = HeadSpec {
+/// The head of a language model, whose own weights must be there.
+fn head() -> HeadSpec {
+    HeadSpec {
         outputs: 0,
         labels: Vec::new(),
         problem: Problem::NextToken,
         reads: None,
         seed: 1,
         require: true,
-    };
-    let (model, report) = Model::from_pretrained(&pretrained, &head, device).unwrap();
+    }
+}
+
+fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
+    let dir = golden("tiny_decoders").join(family).join("model");
+    let pretrained = Pretrained::open(&dir).unwrap();
+    assert!(pretrained.config().is_decoder(), "{family}");
+    let (model, report) = Model::from_pretrained(&pretrained, &head(), device).unwrap();
     assert!(report.initialised.is_empty(), "{family}: {report:?}");
     model
 }
@@ -241,16 +245,8 @@ fn saved_is_what_was_loaded() {
         let pretrained = Pretrained::open(&dir).unwrap();
         let model = model::<Tuning>(&family, &device).valid();
         let folder = tempfile::tempdir().unwrap();
-        let head = HeadSpec {
-            outputs: 0,
-            labels: Vec::new(),
-            problem: Problem::NextToken,
-            reads: None,
-            seed: 1,
-            require: true,
-        };
         model
-            .save_pretrained(folder.path(), pretrained.config(), &head)
+            .save_pretrained(folder.path(), pretrained.config(), &head())
             .unwrap();
         let (before, after) = (
             WeightFiles::find(&dir).unwrap(),

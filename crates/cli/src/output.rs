@@ -50,6 +50,12 @@ impl Output {
         Ok(writeln!(self.0, "{text}")?)
     }
 
+    /// Text as it is, sent out at once: a piece of an answer that is still being made.
+    pub fn piece(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
+        write!(self.0, "{text}")?;
+        self.flush()
+    }
+
     /// Sends out what is held back.
     pub fn flush(&mut self) -> Result<(), OutputError> {
         Ok(self.0.flush()?)

@@ -186,17 +186,33 @@ fn a_window_of_small_batches_is_one_large_batch() {
     }
 }
 
-/// Runs `rekindle`, which must refuse with exit code 1, and returns what it said.
-fn refused(dir: &Dir, arguments: &str) -> String {
-    let output = dir.rekindle(arguments);
+/// Answers go through the one writer: a full disk is an error, a closed pipe is not.
+#[test]
+#[cfg(target_os = "linux")]
+fn answers_that_cannot_be_written() {
+    use std::process::Stdio;
+    let dir = dir();
+    let command = || {
+        let mut command = dir.command(env!("CARGO_BIN_EXE_rekindle"));
+        command.args([
+            "generate",
+            "llm",
+            "--file",
+            "chats.jsonl",
+            "--max-new-tokens",
+            "2",
+        ]);
+        command.stderr(Stdio::piped());
+        command
+    };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command().stdout(full).output().unwrap();
     let said = dir.plain(&output.stderr);
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "rekindle {arguments}\n{said}"
-    );
-    assert!(said.contains("hint: "), "rekindle {arguments}\n{said}");
-    said
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output"), "{said}");
+    let mut child = command().stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -217,21 +233,17 @@ fn what_does_not_fit_is_refused_with_a_remedy() {
         ),
     ] {
         fs::write(dir.path("bad.jsonl"), rows).unwrap();
-        let said = refused(
-            &dir,
-            "finetune --task text-generation --model llm --train bad.jsonl -o run",
-        );
+        let said =
+            dir.refused("finetune --task text-generation --model llm --train bad.jsonl -o run");
         for word in words {
             assert!(said.contains(word), "expected {word}\n{said}");
         }
     }
-    let said = refused(
-        &dir,
-        "finetune --task text-generation --model model --train chats.jsonl -o run",
-    );
+    let said =
+        dir.refused("finetune --task text-generation --model model --train chats.jsonl -o run");
     assert!(said.contains("no language model"), "{said}");
-    let said = refused(&dir, "predict llm hello");
+    let said = dir.refused("predict llm hello");
     assert!(said.contains("rekindle generate"), "{said}");
-    let said = refused(&dir, "generate model hello");
+    let said = dir.refused("generate model hello");
     assert!(said.contains("hint:"), "{said}");
 }

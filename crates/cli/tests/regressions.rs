@@ -11,22 +11,9 @@ use std::{
 };
 use support::{Dir, examples};
 
-/// Runs `rekindle`, which must refuse with exit code 1, and returns what it said.
-fn refused(dir: &Dir, arguments: &str) -> String {
-    let output = dir.rekindle(arguments);
-    let said = dir.plain(&output.stderr);
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "rekindle {arguments}\n{said}"
-    );
-    assert!(said.contains("hint: "), "rekindle {arguments}\n{said}");
-    said
-}
-
 /// Runs `rekindle`, which must refuse with all of these words.
 fn refused_with(dir: &Dir, arguments: &str, words: &[&str]) {
-    let said = refused(dir, arguments);
+    let said = dir.refused(arguments);
     for word in words {
         assert!(
             said.contains(word),
@@ -392,10 +379,7 @@ fn labels_of_another_task_name_the_task() {
     // A number with a mistake in it stays a number: the row is named, not another task.
     let dir = Dir::new();
     dir.write("odd.csv", table("text,label", with("much")));
-    let said = refused(
-        &dir,
-        "finetune --model model --train odd.csv --task text-regression",
-    );
+    let said = dir.refused("finetune --model model --train odd.csv --task text-regression");
     assert!(
         said.contains("odd.csv:7: expected a number") && !said.contains("set task"),
         "{said}"
@@ -405,7 +389,7 @@ fn labels_of_another_task_name_the_task() {
         "blank.csv",
         table("text,label", |i| ["praise", "refund", ""][i % 3].into()),
     );
-    let said = refused(&dir, "finetune --model model --train blank.csv");
+    let said = dir.refused("finetune --model model --train blank.csv");
     assert!(
         said.contains("blank.csv:4") && !said.contains("set task"),
         "{said}"

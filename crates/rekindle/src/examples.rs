@@ -54,7 +54,7 @@ impl Source for Vec<Example> {
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
         let outcome = read_examples(path, options)?;
-        let notes = left_out(&outcome.skipped);
+        let notes = left_out("rows", &outcome.skipped);
         Ok(Read {
             set: outcome.examples,
             hint: outcome.hint,
@@ -101,7 +101,7 @@ impl Source for Vec<Conversation> {
             hint: TargetHint::default(),
             label_names: Vec::new(),
             columns: Vec::new(),
-            notes: left_out(&read.skipped),
+            notes: left_out("rows", &read.skipped),
         })
     }
 
@@ -110,8 +110,8 @@ impl Source for Vec<Conversation> {
     }
 }
 
-/// What was left out while reading, in a line.
-fn left_out(skipped: &[Skipped]) -> Vec<String> {
+/// What was left out, by its `noun`, in a line; none where nothing was.
+pub(crate) fn left_out(noun: &str, skipped: &[Skipped]) -> Vec<String> {
     const NAMED: usize = 5;
     if skipped.is_empty() {
         return Vec::new();
@@ -126,7 +126,7 @@ fn left_out(skipped: &[Skipped]) -> Vec<String> {
         more => format!("; and {more} more"),
     };
     vec![format!(
-        "{} rows left out: {}{more}",
+        "{} {noun} left out: {}{more}",
         skipped.len(),
         named.join("; ")
     )]

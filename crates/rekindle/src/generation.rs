@@ -2,22 +2,19 @@
 
 use crate::{
     Error, Observer,
-    backend::{OnBackend, on_device},
     config::Device,
-    located::{Located, locate},
+    loaded::{Loaded, load},
+    located::locate,
     task::Kind,
 };
-use burn::tensor::{
-    Int, Tensor,
-    backend::{AutodiffBackend, BackendTypes},
-};
+use burn::tensor::{Int, Tensor};
 use rekindle_base::rng;
 use rekindle_data::chat::{
     ChatEncoder, ChatKind, ChatOptions, ChatRole, Conversation, EncodeOptions, Message, TextStream,
     read_conversations,
 };
 use rekindle_models::{KvCache, Model, TextInput};
-use rekindle_nn::{Sequences, TuneAutodiff, TuneBackend, host};
+use rekindle_nn::{Sequences, TuneBackend, host};
 use serde_json::Value;
 use std::{collections::HashSet, path::Path};
 
@@ -122,47 +119,40 @@ pub struct Answer {
 
 /// A language model with its tokenizer, on a device.
 pub struct Generator {
-    model: Box<dyn Decode>,
+    model: Box<dyn Loaded>,
     encoder: ChatEncoder,
     /// The longest sequence.
     positions: usize,
 }
 
-/// A model of any backend.
-trait Decode {
-    fn begin(&self, sequences: usize) -> Box<dyn Session + '_>;
-}
-
 /// Sequences that are being read.
-trait Session {
+pub(crate) trait Session {
     /// Reads new tokens of each sequence; logits `[V]` of what follows each.
     fn read(&mut self, new: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error>;
     /// Keeps these sequences and forgets the others.
     fn keep(&mut self, sequences: &[usize]);
 }
 
-struct OnDevice<B: TuneBackend> {
-    model: Model<B>,
-    device: B::Device,
-}
-
-struct Reading<'a, B: TuneBackend> {
-    on: &'a OnDevice<B>,
+/// Sequences that a model reads on its device.
+pub(crate) struct Reading<'a, B: TuneBackend> {
+    model: &'a Model<B>,
+    device: &'a B::Device,
     cache: KvCache<B>,
 }
 
-impl<B: TuneBackend> Decode for OnDevice<B> {
-    fn begin(&self, sequences: usize) -> Box<dyn Session + '_> {
-        Box::new(Reading {
-            on: self,
+impl<'a, B: TuneBackend> Reading<'a, B> {
+    pub(crate) fn new(model: &'a Model<B>, device: &'a B::Device, sequences: usize) -> Self {
+        Self {
+            model,
+            device,
             cache: KvCache::new(sequences),
-        })
+        }
     }
 }
 
 impl<B: TuneBackend> Session for Reading<'_, B> {
     fn read(&mut self, new: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error> {
-        let OnDevice { model, device } = self.on;
+        let (model, device) = (self.model, self.device);
         let decoder = model.backbone().decoder();
         let decoder = decoder.ok_or_else(|| Error::Internal("no language model".into()))?;
         let lengths: Vec<usize> = new.iter().map(Vec::len).collect();
@@ -181,23 +171,6 @@ impl<B: TuneBackend> Session for Reading<'_, B> {
 
     fn keep(&mut self, sequences: &[usize]) {
         self.cache.keep(sequences);
-    }
-}
-
-struct Load<'a>(&'a Located);
-
-impl OnBackend for Load<'_> {
-    type Output = Box<dyn Decode>;
-
-    fn run<B: TuneAutodiff>(
-        self,
-        device: &<B as BackendTypes>::Device,
-    ) -> Result<Self::Output, Error> {
-        let model = self
-            .0
-            .load::<<B as AutodiffBackend>::InnerBackend>(device)?;
-        let device = device.clone();
-        Ok(Box::new(OnDevice { model, device }))
     }
 }
 
@@ -276,7 +249,7 @@ impl Generator {
         let encoder = ChatEncoder::from_dir(&located.tokenizer, EncodeOptions::default())?;
         encoder.check_vocab(vocabulary)?;
         Ok(Self {
-            model: on_device(device, Load(&located))?,
+            model: load(&located, device)?,
             encoder,
             positions,
         })

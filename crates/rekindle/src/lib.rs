@@ -34,6 +34,7 @@ mod gguf;
 mod init;
 mod inputs;
 mod inspect;
+mod loaded;
 mod located;
 mod log;
 mod merge;

@@ -3,26 +3,23 @@
 
 use crate::{
     Error, Observer, Prediction, RunConfig,
-    backend::{OnBackend, on_device},
     config::{Column, Device, ImagesConfig},
-    evaluation::{Logits, Scored, score_with},
+    evaluation::Logits,
     examples::{on_bad, read_options, read_set},
     figures::Figures,
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
-    located::{Located, locate},
+    loaded::{Loaded, load},
+    located::locate,
     report::Mistake,
     task::{Kind, Modality, Task},
     tasks::{self, Objective},
 };
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
     Example, OnBad, ReadOptions, TargetEncoder, TargetKind, Targets, TextEncoder,
     chat::{ChatEncoder, Conversation},
     image::{ImageSet, Preprocess, pictures_of_table},
 };
 use rekindle_hub::Columns;
-use rekindle_models::Model;
-use rekindle_nn::{TuneAutodiff, TuneBackend};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,7 +49,7 @@ pub struct Evaluated {
 
 /// A model with what makes its input and what reads its output, on a device.
 pub struct Predictor {
-    model: Box<dyn Forward>,
+    model: Box<dyn Loaded>,
     task: Task,
     objective: Box<dyn Objective>,
     input: Input,
@@ -67,39 +64,6 @@ enum Input {
     Texts(Box<TextEncoder>),
     Chats(Box<ChatEncoder>),
     Pictures(Preprocess),
-}
-
-/// A model of any backend.
-trait Forward {
-    fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error>;
-}
-
-struct OnDevice<B: TuneBackend> {
-    model: Model<B>,
-    device: B::Device,
-}
-
-impl<B: TuneBackend> Forward for OnDevice<B> {
-    fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error> {
-        score_with(&self.model, set, batch_size, &self.device)
-    }
-}
-
-struct Load<'a>(&'a Located);
-
-impl OnBackend for Load<'_> {
-    type Output = Box<dyn Forward>;
-
-    fn run<B: TuneAutodiff>(
-        self,
-        device: &<B as BackendTypes>::Device,
-    ) -> Result<Self::Output, Error> {
-        let model = self
-            .0
-            .load::<<B as AutodiffBackend>::InnerBackend>(device)?;
-        let device = device.clone();
-        Ok(Box::new(OnDevice { model, device }))
-    }
 }
 
 impl Predictor {
@@ -131,7 +95,7 @@ impl Predictor {
         let kind = tasks::targets_of(located.task.kind());
         let encoder = TargetEncoder::from_names(kind, located.labels.clone())?;
         Ok(Self {
-            model: on_device(device, Load(&located))?,
+            model: load(&located, device)?,
             task: located.task,
             objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
             input,

@@ -1,11 +1,11 @@
 //! `rekindle chat`
 
 use super::{device, generate::SamplingArgs};
-use crate::printer::Printer;
+use crate::{output::Output, printer::Printer};
 use clap::Args;
 use rekindle::{ChatRole, Generator, Message, Prompt};
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal},
     path::PathBuf,
 };
 
@@ -43,12 +43,11 @@ impl Chat {
                 .collect()
         };
         let mut turns: Vec<Message> = system();
-        let mut out = io::stdout().lock();
+        let mut out = Output::new();
         let mut lines = io::stdin().lock().lines();
         loop {
             if terminal {
-                write!(out, "> ")?;
-                out.flush()?;
+                out.piece("> ")?;
             }
             let Some(line) = lines.next() else {
                 return Ok(());
@@ -62,13 +61,12 @@ impl Chat {
             let prompt = Prompt::Turns(turns.clone(), None);
             let mut failed = None;
             let answers = generator.generate(&[prompt], &sampling, &mut |_, piece| {
-                let said = write!(out, "{piece}").and_then(|()| out.flush());
-                failed = said.err().or(failed.take());
+                failed = out.piece(piece).err().or(failed.take());
             })?;
             if let Some(error) = failed {
                 return Err(error.into());
             }
-            writeln!(out)?;
+            out.piece("\n")?;
             for answer in answers {
                 turns.push(Message::new(ChatRole::Assistant, answer.text));
             }

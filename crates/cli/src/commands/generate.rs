@@ -1,13 +1,13 @@
 //! `rekindle generate`
 
 use super::device;
-use crate::printer::Printer;
+use crate::{output::Output, printer::Printer};
 use anyhow::bail;
 use clap::Args;
 use rekindle::{Conversation, Generator, Prompt, Sampling};
 use serde_json::json;
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal},
     path::PathBuf,
     time::Instant,
 };
@@ -133,7 +133,7 @@ impl Generate {
                 full.map(|text| self.of_text(text)).collect()
             }
         };
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = Output::new();
         let (clock, mut tokens) = (Instant::now(), 0);
         for chunk in asked.chunks(self.batch_size.max(1)) {
             let prompts: Vec<Prompt> = chunk.iter().map(|asked| asked.prompt.clone()).collect();
@@ -141,7 +141,7 @@ impl Generate {
             for (asked, answer) in chunk.iter().zip(&answers) {
                 tokens += answer.tokens.len();
                 match self.brief {
-                    true => writeln!(out, "{}", answer.text)?,
+                    true => out.line(&answer.text)?,
                     false => {
                         let mut line = json!({"prompt": asked.shown, "answer": answer.text});
                         if let Some(reference) = &asked.reference {
@@ -150,7 +150,7 @@ impl Generate {
                         if !answer.finished {
                             line["finished"] = false.into();
                         }
-                        writeln!(out, "{line}")?;
+                        out.line(line)?;
                     }
                 }
             }

@@ -168,6 +168,20 @@ impl Dir {
         said
     }
 
+    /// Runs `rekindle`, which must refuse with exit code 1 and a hint, and returns what it said.
+    #[allow(dead_code)] // not every test binary asks for it
+    pub fn refused(&self, arguments: &str) -> String {
+        let output = self.rekindle(arguments);
+        let said = self.plain(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "rekindle {arguments}\n{said}"
+        );
+        assert!(said.contains("hint: "), "rekindle {arguments}\n{said}");
+        said
+    }
+
     /// Text with the folder's name taken out.
     pub fn plain(&self, bytes: &[u8]) -> String {
         let path = self.path("");

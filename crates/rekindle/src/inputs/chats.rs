@@ -3,7 +3,7 @@
 use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
 use crate::{
     Error, Observer, RunConfig, config,
-    examples::{Splits, on_bad, read_splits},
+    examples::{Splits, left_out, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
 };
@@ -96,25 +96,7 @@ impl Inputs for Chats {
     }
 
     fn left_out(&self) -> Vec<String> {
-        const NAMED: usize = 5;
-        let skipped = &self.set.skipped;
-        if skipped.is_empty() {
-            return Vec::new();
-        }
-        let named: Vec<String> = skipped
-            .iter()
-            .take(NAMED)
-            .map(ToString::to_string)
-            .collect();
-        let more = match skipped.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
-        vec![format!(
-            "{} conversations left out: {}{more}",
-            skipped.len(),
-            named.join("; ")
-        )]
+        left_out("conversations", &self.set.skipped)
     }
 
     fn add_to(&self, fingerprint: &mut Fingerprint) {
