@@ -315,7 +315,9 @@ fn hugging_face_s_layout_is_read() {
             .collect();
         rekindle_weights::write(
             &folder.path().join("model.safetensors"),
-            state.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+            state
+                .iter()
+                .map(|(name, tensor)| (name.as_str(), tensor.into())),
             &[],
         )
         .unwrap();

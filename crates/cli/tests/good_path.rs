@@ -166,6 +166,27 @@ fn help_names_every_task() {
     }
 }
 
+/// Activations that are computed again are the same, the head's input and dropout among them.
+#[test]
+fn gradient_checkpointing_of_an_encoder_changes_nothing() {
+    let dir = Dir::new();
+    for (method, weights) in [
+        ("lora", "adapter_model.safetensors"),
+        ("full", "model.safetensors"),
+        ("full --set peft.train_last=1", "model.safetensors"),
+        ("full --set model.pooling=mean", "model.safetensors"),
+    ] {
+        let saved = |on: bool| {
+            let run = format!("{}-{on}", method.replace([' ', '.'], "-"));
+            dir.ok(&format!(
+                "{TUNE} --method {method} --epochs 1 -o {run} --set train.gradient_checkpointing={on}"
+            ));
+            fs::read(dir.path(&run).join("final").join(weights)).unwrap()
+        };
+        assert!(saved(false) == saved(true), "{method}");
+    }
+}
+
 /// In bf16 a run gives other weights, the same each time, and saves them in f32; on a CPU that cannot it is refused.
 #[test]
 fn a_run_in_bf16_is_repeatable_or_refused() {

@@ -186,6 +186,29 @@ fn a_window_of_small_batches_is_one_large_batch() {
     }
 }
 
+/// Gradient checkpointing computes the same again: the model that is saved has the same bytes, dropout or not.
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let dir = dir();
+    for (method, weights) in [
+        (
+            "lora --set peft.lora_dropout=0.2",
+            "adapter_model.safetensors",
+        ),
+        ("full --set model.dropout=0.1", "model.safetensors"),
+        ("full --set peft.train_last=2", "model.safetensors"),
+    ] {
+        let saved = |on: bool| {
+            let run = format!("{}-{on}", method.replace([' ', '.'], "-"));
+            dir.ok(&format!(
+                "{TUNE} --epochs 2 -o {run} --method {method} --set train.gradient_checkpointing={on}"
+            ));
+            fs::read(dir.path(&run).join("final").join(weights)).unwrap()
+        };
+        assert!(saved(false) == saved(true), "{method}");
+    }
+}
+
 /// Answers go through the one writer: a full disk is an error, a closed pipe is not.
 #[test]
 #[cfg(target_os = "linux")]

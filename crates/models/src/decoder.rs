@@ -4,10 +4,13 @@
 //! One file with switches: what norm, what positions, whether the map to the wide activation is gated, which maps have biases
 //! or are stored as one, how many key heads there are, how far back a layer sees.
 
-use crate::{Activation, TextInput, encoder::within};
+use crate::{Activation, NextTokens, TextInput, encoder::within};
 use burn::{
     module::Module,
-    tensor::{Int, Tensor, TensorData, activation, backend::Backend},
+    tensor::{
+        Int, Tensor, TensorData, activation,
+        backend::{AutodiffBackend, Backend},
+    },
 };
 use rekindle_base::rng;
 use rekindle_nn::{
@@ -165,9 +168,36 @@ impl Rotary {
 }
 
 /// Cosines and sines `[T, K / 2]`.
-struct Angles<B: Backend> {
+#[derive(Debug, Clone)]
+pub(crate) struct Angles<B: Backend> {
     cos: Tensor<B, 2>,
     sin: Tensor<B, 2>,
+}
+
+/// What a decoder's units hand on: hidden states, and the batch as they see it.
+#[derive(Debug, Clone)]
+pub struct Decoding<B: Backend> {
+    /// `[T, D]`
+    pub(crate) x: Tensor<B, 2>,
+    angles: Option<Angles<B>>,
+    pub(crate) sequences: Sequences,
+    pub(crate) next: Option<NextTokens<B>>,
+}
+
+impl<B: AutodiffBackend> Decoding<B> {
+    /// See [`Activations::from_inner`](crate::Activations::from_inner).
+    pub(crate) fn from_inner(inner: Decoding<B::InnerBackend>) -> Self {
+        let angles = |angles: Angles<B::InnerBackend>| Angles {
+            cos: Tensor::from_inner(angles.cos),
+            sin: Tensor::from_inner(angles.sin),
+        };
+        Self {
+            x: Tensor::from_inner(inner.x),
+            angles: inner.angles.map(angles),
+            sequences: inner.sequences,
+            next: inner.next.map(NextTokens::from_inner),
+        }
+    }
 }
 
 /// The norm in front of a block.
@@ -559,31 +589,46 @@ impl<B: TuneBackend> DecoderLayer<B> {
 impl<B: TuneBackend> Decoder<B> {
     /// Hidden states `[T, D]` of packed texts, behind the last norm.
     pub fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
-        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
-        let angles = self.angles(&positions, input);
-        let mut x = self.embed(input, input.positions.clone(), pass.child(0));
-        for (i, layer) in self.layers.iter().enumerate() {
-            let pass = pass.child(1 + i as u64);
-            x = layer.forward(x, angles.as_ref(), &input.sequences, None, pass);
-        }
-        self.norm.forward(x)
+        let state = self.begin(input, pass);
+        let layers = 1..self.layers.len() + 2;
+        layers.fold(state, |x, unit| self.unit(unit, x, pass)).x
     }
 
     /// Hidden states after the embeddings, after each layer, and behind the last norm, as in evaluation.
     pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
         let pass = Pass::evaluation();
-        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
-        let angles = self.angles(&positions, input);
-        let mut states = vec![self.embed(input, input.positions.clone(), pass)];
-        for (i, layer) in self.layers.iter().enumerate() {
-            let x = states[i].clone();
-            states.push(layer.forward(x, angles.as_ref(), &input.sequences, None, pass));
+        let mut state = self.begin(input, pass);
+        let mut states = vec![state.x.clone()];
+        for unit in 1..self.layers.len() + 2 {
+            state = self.unit(unit, state, pass);
+            states.push(state.x.clone());
         }
         // As transformers counts them, the last layer's are given behind the norm.
-        if let Some(last) = states.last_mut() {
-            *last = self.norm.forward(last.clone());
-        }
+        states.swap_remove(self.layers.len());
         states
+    }
+
+    /// Unit 0: the embeddings.
+    pub(crate) fn begin(&self, input: &TextInput<B>, pass: Pass) -> Decoding<B> {
+        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
+        Decoding {
+            x: self.embed(input, input.positions.clone(), pass.child(0)),
+            angles: self.angles(&positions, input),
+            sequences: input.sequences.clone(),
+            next: input.next.clone(),
+        }
+    }
+
+    /// A later unit: a layer, or the norm after the last one.
+    pub(crate) fn unit(&self, unit: usize, mut state: Decoding<B>, pass: Pass) -> Decoding<B> {
+        state.x = match self.layers.get(unit - 1) {
+            Some(layer) => {
+                let (angles, sequences) = (state.angles.as_ref(), &state.sequences);
+                layer.forward(state.x, angles, sequences, None, pass.child(unit as u64))
+            }
+            None => self.norm.forward(state.x),
+        };
+        state
     }
 
     /// Hidden states `[T, D]` of new tokens, some for each sequence of the cache (none for some), which the cache keeps.

@@ -183,7 +183,7 @@ impl<B: Backend> Encoder<B> {
 
 /// The pass as a block sees it: as in evaluation where nothing in the block trains.
 pub(crate) fn within<B: Backend, M: Module<B>>(block: &M, pass: Pass) -> Pass {
-    if pass.is_training() && !params::any_trainable(block) {
+    if pass.is_training() && !pass.is_training_block() && !params::any_trainable(block) {
         pass.frozen()
     } else {
         pass

@@ -1,5 +1,6 @@
 //! What goes into a model and what comes out of its backbone.
 
+use crate::decoder::Decoding;
 use burn::tensor::{
     Int, Tensor, TensorData,
     backend::{AutodiffBackend, Backend},
@@ -117,8 +118,29 @@ pub enum Activations<B: Backend> {
     Map(Tensor<B, 4>),
     /// What the head reads, a row for each example: `[B, D]`.
     Pooled(Tensor<B, 2>),
+    /// What the units of a decoder hand on.
+    Decoding(Decoding<B>),
     /// Hidden states `[R, D]` of the tokens whose next one counts, and which these are.
     Next(Tensor<B, 2>, NextTokens<B>),
+}
+
+impl<B: Backend> Activations<B> {
+    /// The values themselves, where they are a row for each token or each example.
+    pub fn rows(&self) -> Option<&Tensor<B, 2>> {
+        match self {
+            Self::Tokens(x, _) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
+            Self::Decoding(state) => Some(&state.x),
+            Self::Text(_) | Self::Map(_) => None,
+        }
+    }
+
+    fn rows_mut(&mut self) -> Option<&mut Tensor<B, 2>> {
+        match self {
+            Self::Tokens(x, _) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
+            Self::Decoding(state) => Some(&mut state.x),
+            Self::Text(_) | Self::Map(_) => None,
+        }
+    }
 }
 
 impl<B: AutodiffBackend> Activations<B> {
@@ -132,20 +154,34 @@ impl<B: AutodiffBackend> Activations<B> {
                 positions: Tensor::from_inner(input.positions),
                 firsts: Tensor::from_inner(input.firsts),
                 sequences: input.sequences,
-                next: input.next.map(from_inner),
+                next: input.next.map(NextTokens::from_inner),
             }),
-            Activations::Next(x, next) => Self::Next(Tensor::from_inner(x), from_inner(next)),
+            Activations::Next(x, next) => {
+                Self::Next(Tensor::from_inner(x), NextTokens::from_inner(next))
+            }
+            Activations::Decoding(state) => Self::Decoding(Decoding::from_inner(state)),
             Activations::Tokens(x, sequences) => Self::Tokens(Tensor::from_inner(x), sequences),
             Activations::Map(x) => Self::Map(Tensor::from_inner(x)),
             Activations::Pooled(x) => Self::Pooled(Tensor::from_inner(x)),
         }
     }
+
+    /// The same as the beginning of a graph that tracks its [`rows`](Self::rows).
+    #[must_use]
+    pub fn tracked(mut self) -> Self {
+        if let Some(x) = self.rows_mut() {
+            *x = x.clone().require_grad();
+        }
+        self
+    }
 }
 
-fn from_inner<B: AutodiffBackend>(next: NextTokens<B::InnerBackend>) -> NextTokens<B> {
-    NextTokens {
-        rows: Tensor::from_inner(next.rows),
-        targets: Tensor::from_inner(next.targets),
-        sequences: next.sequences,
+impl<B: AutodiffBackend> NextTokens<B> {
+    pub(crate) fn from_inner(inner: NextTokens<B::InnerBackend>) -> Self {
+        Self {
+            rows: Tensor::from_inner(inner.rows),
+            targets: Tensor::from_inner(inner.targets),
+            sequences: inner.sequences,
+        }
     }
 }

@@ -21,7 +21,7 @@ mod text;
 
 pub use config::{Modality, ModelConfig, TextLimits, read_config};
 pub use decoder::{
-    Decoder, DecoderConfig, DecoderLayer, KvCache, Positions, Rotary, RotaryScaling,
+    Decoder, DecoderConfig, DecoderLayer, Decoding, KvCache, Positions, Rotary, RotaryScaling,
 };
 pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, Layer};
 pub use error::ModelError;

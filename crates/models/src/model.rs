@@ -18,11 +18,12 @@ use burn::{
 };
 use rekindle_base::write_atomically;
 use rekindle_nn::{
-    Sequences, adapter_slots,
+    Sequences, adapter_slots, host,
     layers::{AdapterSlots, Linear},
     ops::{self, Pass, TuneBackend},
     params::{self, NameMap},
 };
+use rekindle_weights::ToWrite;
 use std::path::Path;
 
 /// Where a model's parts stand in its field paths.
@@ -286,6 +287,23 @@ impl<B: Backend> Model<B> {
         self.backbone.units()
     }
 
+    /// Number of blocks: layers of a model for texts, stages of one for pictures.
+    pub fn blocks(&self) -> usize {
+        match &self.backbone {
+            Backbone::Encoder(encoder) => encoder.layers(),
+            Backbone::Decoder(decoder) => decoder.layers(),
+            Backbone::ResNet(_) | Backbone::EfficientNet(_) => self.units(),
+        }
+    }
+
+    /// The units that the last so many blocks make up: a decoder's last norm goes with them.
+    pub fn last_units(&self, blocks: usize) -> usize {
+        match &self.backbone {
+            Backbone::Decoder(_) => blocks.saturating_add(1),
+            _ => blocks,
+        }
+    }
+
     /// The unit of a parameter, by its published name; `None` for the head (and BERT's pooler).
     pub fn unit_of(&self, name: &str) -> Option<usize> {
         let path = self.names.field(name);
@@ -293,16 +311,22 @@ impl<B: Backend> Model<B> {
         self.backbone.unit_of(path)
     }
 
-    /// How many units at the bottom hold nothing that trains.
-    pub fn frozen_units(&self) -> usize {
-        let mut frozen = self.units();
+    /// Of each unit, whether it holds something that trains.
+    pub fn training_units(&self) -> Vec<bool> {
+        let mut trains = vec![false; self.units()];
         params::visit(self, &mut |param: params::ParamRef<'_, B>| {
             let unit = self.unit_of(&self.names.published(param.path));
             if let (true, Some(unit)) = (param.trainable, unit) {
-                frozen = frozen.min(unit);
+                trains[unit] = true;
             }
         });
-        frozen
+        trains
+    }
+
+    /// How many units at the bottom hold nothing that trains.
+    pub fn frozen_units(&self) -> usize {
+        let trains = self.training_units();
+        trains.iter().take_while(|&&trains| !trains).count()
     }
 
     /// So many of the frozen units at the bottom put out something that can be kept: of a backbone for images any number, of
@@ -340,14 +364,21 @@ impl<B: Backend> Model<B> {
             move |source| ModelError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let mut state = params::state(self, self.names)?;
-        for (name, tensor) in &mut state {
-            if config.entry.is_transposed(name) {
-                *tensor = load::transpose(tensor);
-            }
-        }
-        let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        rekindle_weights::write(&dir.join("model.safetensors"), tensors, &[])?;
+        let mut state = Vec::new();
+        params::visit(self, &mut |param: params::ParamRef<'_, B>| {
+            let name = self.names.published(param.path);
+            let (mut shape, value) = (param.shape.as_slice().to_vec(), param.value);
+            let read = move || host::to_host::<B>(value.clone());
+            let tensor = match config.entry.is_transposed(&name) {
+                true => {
+                    shape.reverse();
+                    ToWrite::new(shape, move || read().map(|tensor| load::transpose(&tensor)))
+                }
+                false => ToWrite::new(shape, read),
+            };
+            state.push((name, tensor));
+        });
+        rekindle_weights::write(&dir.join("model.safetensors"), state, &[])?;
         let path = dir.join("config.json");
         let text = format!("{:#}\n", config.to_json(head, self.reads));
         write_atomically(&path, text.as_bytes()).map_err(io(&path))
@@ -381,7 +412,16 @@ impl<B: TuneBackend> Model<B> {
         self.run(x, units_done..self.units(), pass)
     }
 
-    fn run(&self, x: Activations<B>, units: std::ops::Range<usize>, pass: Pass) -> Activations<B> {
+    /// Some units, from what the ones before them put out.
+    ///
+    /// # Panics
+    /// If that is what another kind of model puts out.
+    pub fn run(
+        &self,
+        x: Activations<B>,
+        units: std::ops::Range<usize>,
+        pass: Pass,
+    ) -> Activations<B> {
         let all = units.end >= self.units();
         match (&self.backbone, x) {
             (_, Activations::Pooled(x)) => Activations::Pooled(x),
@@ -394,11 +434,18 @@ impl<B: TuneBackend> Model<B> {
                 self.layers(encoder, x, sequences, layers, None, pass.child(0))
             }
             (Backbone::Decoder(decoder), Activations::Text(input)) => {
-                let x = decoder.forward(&input, pass.child(0));
-                match input.next {
-                    None => Activations::Tokens(x, input.sequences),
+                let state = decoder.begin(&input, pass.child(0));
+                self.run(Activations::Decoding(state), 1..units.end.max(1), pass)
+            }
+            (Backbone::Decoder(decoder), Activations::Decoding(state)) => {
+                let mut state = units.fold(state, |x, unit| decoder.unit(unit, x, pass.child(0)));
+                if !all {
+                    return Activations::Decoding(state);
+                }
+                match state.next.take() {
+                    None => Activations::Tokens(state.x, state.sequences),
                     Some(next) => {
-                        Activations::Next(ops::embedding_rows(x, next.rows.clone()), next)
+                        Activations::Next(ops::embedding_rows(state.x, next.rows.clone()), next)
                     }
                 }
             }
@@ -415,8 +462,8 @@ impl<B: TuneBackend> Model<B> {
             (Backbone::Encoder(_) | Backbone::Decoder(_), Activations::Map(_)) => {
                 panic!("a model for texts was given pictures")
             }
-            (_, Activations::Text(_) | Activations::Tokens(..)) => {
-                panic!("a model for pictures was given texts")
+            (_, Activations::Text(_) | Activations::Tokens(..) | Activations::Decoding(_)) => {
+                panic!("a model was given what another kind of model puts out")
             }
         }
     }

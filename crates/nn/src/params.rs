@@ -1,12 +1,10 @@
 //! A module's float parameters by dotted path, whatever their rank: visit them, change them, freeze them, name them as a
 //! checkpoint does. Works on any Burn module.
 
-use crate::host::{self, ReadError};
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Shape, Tensor, TensorPrimitive, backend::Backend, ops::FloatTensor},
 };
-use rekindle_base::HostTensor;
 
 /// How a model's checkpoints name its parameters: pairs of (prefix of a field path, prefix of a published name), each of whole
 /// segments with at most one `*` for an index, for example `("backbone.layers.*.query",
@@ -74,26 +72,6 @@ pub fn visit<B: Backend, M: Module<B>>(module: &M, visit: &mut dyn FnMut(ParamRe
         path: Vec::new(),
         then: visit,
     });
-}
-
-/// Every float parameter on the host, by published name, in order of definition.
-///
-/// # Errors
-/// When the device does not give one back.
-pub fn state<B: Backend, M: Module<B>>(
-    module: &M,
-    names: NameMap,
-) -> Result<Vec<(String, HostTensor)>, ReadError> {
-    let mut state = Ok(Vec::new());
-    visit(module, &mut |param: ParamRef<'_, B>| {
-        if let Ok(read) = &mut state {
-            match host::to_host::<B>(param.value) {
-                Ok(tensor) => read.push((names.published(param.path), tensor)),
-                Err(error) => state = Err(error),
-            }
-        }
-    });
-    state
 }
 
 /// What a map makes of a parameter.

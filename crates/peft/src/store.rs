@@ -8,7 +8,7 @@ use rekindle_nn::{
     layers::AdapterSlots,
     params::{self, NameMap, ParamRef},
 };
-use rekindle_weights::{self as weights, WeightFiles};
+use rekindle_weights::{self as weights, ToWrite, WeightFiles};
 use std::{collections::BTreeSet, path::Path};
 
 const PREFIX: &str = "base_model.model.";
@@ -47,15 +47,12 @@ pub fn save<B: Backend, M: Module<B>>(
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
         if is_saved(&published, config) {
-            state.push(to_host::<B>(param.value).map(|tensor| (on_disk(&published), tensor)));
+            let (shape, value) = (param.shape.as_slice().to_vec(), param.value);
+            let tensor = ToWrite::new(shape, move || to_host::<B>(value.clone()));
+            state.push((on_disk(&published), tensor));
         }
     });
-    let state = state.into_iter().collect::<Result<Vec<_>, _>>()?;
-    weights::write(
-        &dir.join("adapter_model.safetensors"),
-        state.iter().map(|(n, t)| (n.as_str(), t)),
-        &[],
-    )?;
+    weights::write(&dir.join("adapter_model.safetensors"), state, &[])?;
     let text = format!("{:#}\n", config.to_json());
     write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
 }

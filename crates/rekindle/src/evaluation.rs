@@ -89,6 +89,19 @@ impl Scored {
     }
 }
 
+/// Tokens in a batch of evaluation, unless one example has more.
+const TOKENS: usize = 1 << 14;
+
+/// The most tokens that a batch of evaluation has, for examples of at most `longest` tokens.
+pub(crate) fn tokens_at_once(batch_size: usize, longest: usize) -> usize {
+    longest * fitting(batch_size, longest)
+}
+
+/// Examples in a batch of evaluation: `batch_size`, or fewer where they are long.
+fn fitting(batch_size: usize, longest: usize) -> usize {
+    batch_size.min(TOKENS / longest.max(1)).max(1)
+}
+
 /// Logits of a set by `forward`, which gives `[N, C]` for a batch. `input_needed` says whether a batch's input must be made.
 pub(crate) fn score<B: TuneBackend>(
     set: &Arc<dyn Inputs>,
@@ -97,15 +110,17 @@ pub(crate) fn score<B: TuneBackend>(
     input_needed: impl Fn(&[usize]) -> bool + Send + Sync + 'static,
     mut forward: impl FnMut(&HostBatch) -> Result<Tensor<B, 2>, Error>,
 ) -> Result<Scored, Error> {
+    let n = set.len();
+    let lengths = set.lengths().unwrap_or_else(|| vec![1; n]);
+    let longest = lengths.iter().copied().max().unwrap_or(1) as usize;
     let sampler = Sampler {
         seed: 0,
         shuffle: false,
         group_by_length: true,
-        batch_size,
+        batch_size: fitting(batch_size, longest),
         drop_last: false,
     };
-    let n = set.len();
-    let order = sampler.epoch(&set.lengths().unwrap_or_else(|| vec![1; n]), 0);
+    let order = sampler.epoch(&lengths, 0);
     let source = Arc::clone(set);
     let batches = order.len();
     let make = move |i: usize| match input_needed(&order[i]) {

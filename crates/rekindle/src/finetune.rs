@@ -10,6 +10,7 @@ use crate::{
     inputs::{self, Prepared},
     log::{Log, Sinks},
     observer::Watching,
+    plan::{Memory, free_memory},
     recipe::{FinalEvaluation, Recipe},
     report::{self, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
@@ -200,8 +201,8 @@ struct Opened<B: TuneAutodiff> {
     timings: Vec<(String, f64)>,
     /// See [`rekindle_train::TrainState::fingerprint`].
     fingerprint: String,
-    /// Peak memory, estimated, in bytes.
-    memory: u64,
+    /// Peak memory, estimated.
+    memory: Memory,
 }
 
 impl OnBackend for Run<'_> {
@@ -481,9 +482,18 @@ fn open<B: TuneAutodiff>(
     } = tuned;
     let (parameters, trainable) = params::count(&model);
     let (units, frozen) = (model.units(), model.frozen_units());
-    let recipe = Recipe::new(config, &prepared, objective, &model, precision, device);
+    // What a GPU has left, nobody says.
+    let free = (config.device == config::Device::Cpu)
+        .then(free_memory)
+        .flatten();
+    let asked = config.train.gradient_checkpointing;
+    let memory = (prepared.footprint).memory((parameters, trainable), frozen, asked, free);
+    let saves = memory.gradient_checkpointing;
+    let recipe = Recipe::new(
+        config, &prepared, objective, &model, precision, saves, device,
+    );
     let opened = Opened {
-        memory: prepared.footprint.bytes(parameters, trainable, frozen),
+        memory,
         fingerprint: fingerprint.text(),
         recipe,
         prepared,
@@ -654,7 +664,7 @@ fn make_plan<B: TuneAutodiff>(
             train.learning_rate,
             config.train.schedule.name()
         ),
-        memory: opened.memory,
+        memory: opened.memory.bytes,
         device: match config.train.precision {
             config::Precision::F32 => config.device.to_string(),
             precision => format!("{}, trained in {precision}", config.device),
@@ -663,7 +673,9 @@ fn make_plan<B: TuneAutodiff>(
         writes: writes.map(str::to_owned).to_vec(),
         best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
-        notes: prepared.notes.clone(),
+        notes: (prepared.notes.iter().cloned())
+            .chain(opened.memory.note())
+            .collect(),
     }
 }
 

@@ -21,6 +21,7 @@
 
 mod backend;
 mod balance;
+mod checkpointing;
 pub mod config;
 mod error;
 mod evaluation;

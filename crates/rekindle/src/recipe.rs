@@ -3,6 +3,7 @@
 
 use crate::{
     Error, RunConfig, balance,
+    checkpointing::backward_by_unit,
     evaluation::{Scored, score},
     feature_cache::{AS_EVALUATED, FeatureCache},
     figures::Figures,
@@ -25,7 +26,7 @@ use rekindle_nn::{
     ops::Precision,
     params::{self, NameMap, ParamRef},
 };
-use rekindle_train::{BatchStream, Evaluation, Job, TrainError};
+use rekindle_train::{BatchStream, Evaluation, Gradients, Job, TrainError, scalar};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +42,8 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
     sets: Sets,
     objective: Box<dyn Loss<B>>,
     names: NameMap,
+    /// Whether the backward pass computes each unit of the model again.
+    gradient_checkpointing: bool,
     /// Of the encoder's products in training.
     precision: Precision,
     /// Field paths of what trains in the end.
@@ -154,6 +157,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         objective: Box<dyn Loss<B>>,
         model: &Model<B>,
         precision: Precision,
+        gradient_checkpointing: bool,
         device: &B::Device,
     ) -> Self {
         let names = model.names();
@@ -178,6 +182,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             },
             objective,
             names,
+            gradient_checkpointing,
             precision,
             trains_by_name: trains.iter().map(|path| names.published(path)).collect(),
             trains,
@@ -266,9 +271,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             let rows = match &output {
                 Activations::Map(maps) => host::values(maps.clone())?,
                 Activations::Pooled(pooled) => host::values(pooled.clone())?,
-                Activations::Text(_) | Activations::Tokens(..) | Activations::Next(..) => {
-                    return Ok(output);
-                }
+                _ => return Ok(output),
             };
             let mut cost = lock(&self.cache.cost);
             cost.0 += n as u64;
@@ -283,6 +286,17 @@ impl<B: TuneAutodiff> Recipe<B> {
         match &batch.input {
             Some(input) => Ok(input.to_device(&self.device)),
             None => Err(Error::Internal("a batch without its input".into())),
+        }
+    }
+
+    /// The sum of the losses of a batch's outputs `[N, C]`.
+    fn summed(&self, logits: &Tensor<B, 2>, batch: &HostBatch) -> Tensor<B, 1> {
+        let losses = |targets| self.objective.losses(logits.clone(), targets).sum();
+        match &batch.mixed {
+            None => losses(&batch.targets),
+            Some(mixed) => {
+                losses(&batch.targets) * mixed.share + losses(&mixed.targets) * (1.0 - mixed.share)
+            }
         }
     }
 
@@ -537,13 +551,27 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
                 finished(model, Activations::from_inner(x), units, pass).map_err(boxed)?
             }
         };
-        let losses = |targets| self.objective.losses(logits.clone(), targets).sum();
-        Ok(match &batch.mixed {
-            None => losses(&batch.targets),
-            Some(mixed) => {
-                losses(&batch.targets) * mixed.share + losses(&mixed.targets) * (1.0 - mixed.share)
-            }
-        })
+        Ok(self.summed(&logits, batch))
+    }
+
+    fn backward(
+        &self,
+        model: &Model<B>,
+        batch: &(HostBatch, Draw),
+        pass: Pass,
+        count: usize,
+        grads: &mut Gradients<B>,
+    ) -> Result<f64, TrainError> {
+        let examples = &batch.0;
+        if !self.gradient_checkpointing || examples.examples.is_empty() {
+            let loss = self.loss(model, batch, pass)? / count as f64;
+            grads.backward(&loss, model, self.names);
+            return Ok(scalar(loss.inner())?);
+        }
+        let pass = pass.with_precision(self.precision);
+        let loss = |logits| self.summed(&logits, examples) / count as f64;
+        let input = self.input(examples).map_err(boxed)?;
+        backward_by_unit(model, input, pass, loss, grads)
     }
 
     fn evaluate(&self, model: &Model<Inner<B>>) -> Result<Evaluation, TrainError> {

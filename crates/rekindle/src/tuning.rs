@@ -1,6 +1,11 @@
 //! The model of a run: loaded, with a head for the task, with adapters, and with what trains set.
 
-use crate::{Error, RunConfig, config, config::Method, task::Kind, tasks::Objective};
+use crate::{
+    Error, RunConfig, config,
+    config::Method,
+    task::{Kind, Modality},
+    tasks::Objective,
+};
 use rekindle_hub::{Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Reads};
 use rekindle_nn::{
@@ -79,16 +84,20 @@ pub(crate) fn load<B: TuneAutodiff>(
     }
     let model = match peft.train_last {
         None => model,
-        Some(last) if last > model.units() => {
+        Some(last) if last > model.blocks() => {
             return Err(Error::Setting {
                 reason: format!(
-                    "peft.train_last = {last}, but the model has {} stages",
-                    model.units()
+                    "peft.train_last = {last}, but the model has {} {}",
+                    model.blocks(),
+                    block(config)
                 ),
                 hint: "name fewer, or leave it out to train everything".into(),
             });
         }
-        Some(last) => only_last(model, last),
+        Some(last) => {
+            let units = model.last_units(last);
+            only_last(model, units)
+        }
     };
     let method = described(config, &model, adapter.as_ref());
     Ok(Tuned {
@@ -207,6 +216,14 @@ fn check_saved<B: TuneAutodiff>(model: &Model<B>, lora: &LoraConfig) -> Result<(
     }
 }
 
+/// What the parts of a model are called that `peft.train_last` counts.
+fn block(config: &RunConfig) -> &'static str {
+    match config.task.modality() {
+        Modality::Text => "layers",
+        Modality::Images => "stages",
+    }
+}
+
 /// Of what trains, leaves the head and the last so many units.
 pub(crate) fn only_last<B: TuneAutodiff>(model: Model<B>, last: usize) -> Model<B> {
     let first = model.units().saturating_sub(last);
@@ -259,7 +276,8 @@ fn described<B: TuneAutodiff>(
         (_, None) => "full fine-tuning".to_owned(),
     };
     if let Some(last) = config.peft.train_last {
-        method = format!("the last {last} of {} stages and the head", model.units());
+        let (all, block) = (model.blocks(), block(config));
+        method = format!("the last {last} of {all} {block} and the head");
     }
     if let Some(every) = config.peft.unfreeze_every {
         method.push_str(&format!(

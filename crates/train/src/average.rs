@@ -1,5 +1,6 @@
 //! An exponential moving average of the weights, which evaluates better than the weights of the last step.
 
+use crate::checkpoint::{Tensors, to_write};
 use burn::{
     module::{AutodiffModule, Module},
     tensor::{
@@ -10,7 +11,7 @@ use burn::{
 use rekindle_base::HostTensor;
 use rekindle_nn::{
     TuneAutodiff,
-    host::{ReadError, from_host, to_host},
+    host::from_host,
     params::{self, Mapped, NameMap, ParamRef},
 };
 use std::collections::BTreeMap;
@@ -65,13 +66,11 @@ impl<B: TuneAutodiff> Average<B> {
         })
     }
 
-    pub(crate) fn state(&self) -> Result<Vec<(String, HostTensor)>, ReadError> {
-        self.values
-            .iter()
-            .map(|(name, value)| {
-                let host = to_host::<Inner<B>>(value.clone())?;
-                Ok((name.clone(), host))
-            })
+    /// The averages by name.
+    pub(crate) fn state(&self) -> Tensors<'_> {
+        let values = self.values.iter();
+        values
+            .map(|(name, value)| (name.clone(), to_write::<Inner<B>>(value.clone())))
             .collect()
     }
 

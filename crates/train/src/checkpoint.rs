@@ -9,14 +9,17 @@ use crate::{
     checksums::{self, broken},
     run_dir::{DELETING, WRITING},
 };
-use burn::{module::Module, tensor::backend::Backend};
+use burn::{
+    module::Module,
+    tensor::{TensorMetadata, backend::Backend, ops::FloatTensor},
+};
 use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
     TuneAutodiff,
-    host::{ReadError, from_host, to_host},
+    host::{from_host, to_host},
     params::{self, Mapped, NameMap, ParamRef},
 };
-use rekindle_weights::{self as weights, WeightFiles};
+use rekindle_weights::{self as weights, ToWrite, WeightFiles};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -33,11 +36,14 @@ pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 /// The averaged weights.
 pub(crate) const AVERAGE: &str = "average.safetensors";
 
-/// Tensors by name, as a file of a checkpoint holds them.
-pub(crate) type Tensors = Vec<(String, HostTensor)>;
+/// Tensors by name, as a file of a checkpoint holds them: read one at a time, when they are written.
+pub(crate) type Tensors<'a> = Vec<(String, ToWrite<'a>)>;
 
-/// A file of tensors that is to be written: its name, and what makes its tensors.
-pub(crate) type FileToWrite<'a> = (&'a str, &'a dyn Fn() -> Result<Tensors, ReadError>);
+/// A tensor that is copied from its device when it is written.
+pub(crate) fn to_write<'a, B: Backend + 'a>(tensor: FloatTensor<B>) -> ToWrite<'a> {
+    let shape = tensor.shape().as_slice().to_vec();
+    ToWrite::new(shape, move || to_host::<B>(tensor.clone()))
+}
 
 /// A checkpoint on disk, every byte of which has been checked.
 #[derive(Debug, Clone)]
@@ -139,11 +145,11 @@ impl Checkpoint {
             .map_err(|reason| broken(&self.path.join(STATE), reason))
     }
 
-    /// Writes a checkpoint: the state, and files of tensors, one at a time, so that only one's tensors are in memory.
+    /// Writes a checkpoint: the state, and files of tensors.
     pub(crate) fn write(
         run: &RunDir,
         state: &TrainState,
-        files: &[FileToWrite<'_>],
+        files: Vec<(&str, Tensors<'_>)>,
     ) -> Result<PathBuf, TrainError> {
         let folder = run.checkpoints();
         fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
@@ -215,19 +221,17 @@ impl Checkpoint {
 fn write_into(
     folder: &Path,
     state: &TrainState,
-    files: &[FileToWrite<'_>],
+    files: Vec<(&str, Tensors<'_>)>,
 ) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+    let mut names = vec![STATE];
     for (name, tensors) in files {
-        let tensors = tensors()?;
-        let by_name = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        weights::write(&folder.join(name), by_name, &[])?;
+        weights::write(&folder.join(name), tensors, &[])?;
+        names.push(name);
     }
     let path = folder.join(STATE);
     let json = serde_json::to_string_pretty(state).map_err(|e| TrainError::io(&path)(e.into()))?;
     write_atomically(&path, json.as_bytes()).map_err(TrainError::io(&path))?;
-    let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-    names.push(STATE);
     checksums::write(folder, &names)?;
     sync(folder);
     Ok(())
@@ -295,15 +299,15 @@ pub(crate) fn trainable<B: Backend, M: Module<B>>(
     model: &M,
     will_train: &dyn Fn(&str) -> bool,
     names: NameMap,
-) -> Result<Tensors, ReadError> {
+) -> Tensors<'static> {
     let mut tensors = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let name = names.published(param.path);
         if param.trainable || params::is_buffer(param.path) || will_train(&name) {
-            tensors.push(to_host::<B>(param.value).map(|tensor| (name, tensor)));
+            tensors.push((name, to_write::<B>(param.value)));
         }
     });
-    tensors.into_iter().collect()
+    tensors
 }
 
 /// Puts a checkpoint's model into one with the same trainable parameters: the average of the weights where one was kept,

@@ -1,6 +1,6 @@
 //! What the loop trains.
 
-use crate::TrainError;
+use crate::{Gradients, TrainError, optimizer::scalar};
 use burn::{module::AutodiffModule, tensor::Tensor};
 use rekindle_nn::{Pass, TuneAutodiff, params::NameMap};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,24 @@ pub trait Job<B: TuneAutodiff> {
         batch: &Self::Batch,
         pass: Pass,
     ) -> Result<Tensor<B, 1>, TrainError>;
+    /// Adds to `grads` the gradients of the batch's loss divided by `count`, and returns that quotient. A job that builds its
+    /// graph in parts has a body of its own.
+    ///
+    /// # Errors
+    /// Those of [`loss`](Self::loss), and a device that does not give the value back.
+    fn backward(
+        &self,
+        model: &Self::Model,
+        batch: &Self::Batch,
+        pass: Pass,
+        count: usize,
+        grads: &mut Gradients<B>,
+    ) -> Result<f64, TrainError> {
+        let loss = self.loss(model, batch, pass)? / count as f64;
+        let value = scalar(loss.clone().inner())?;
+        grads.backward(&loss, model, self.names());
+        Ok(value)
+    }
     /// Evaluates the model on the validation data.
     ///
     /// # Errors

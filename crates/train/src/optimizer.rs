@@ -1,5 +1,6 @@
 //! AdamW over a module's trainable parameters, its state kept by published name so that it outlives the process.
 
+use crate::checkpoint::{Tensors, to_write};
 use burn::{
     module::Module,
     tensor::{
@@ -15,6 +16,7 @@ use rekindle_nn::{
     ops::AdamW,
     params::{self, Mapped, NameMap, ParamRef},
 };
+use rekindle_weights::ToWrite;
 use std::collections::BTreeMap;
 
 /// Settings that stay the same over a run.
@@ -57,9 +59,18 @@ impl<B: TuneAutodiff> Default for Gradients<B> {
 impl<B: TuneAutodiff> Gradients<B> {
     /// Runs the backward pass of `loss` and adds its gradients.
     pub fn backward<M: Module<B>>(&mut self, loss: &Tensor<B, 1>, model: &M, names: NameMap) {
-        let mut grads = loss.backward();
+        self.add(&mut loss.backward(), model, names);
+    }
+
+    /// Adds the gradients that a backward pass left for the model's parameters.
+    pub fn add<M: Module<B>>(
+        &mut self,
+        grads: &mut <B as AutodiffBackend>::Gradients,
+        model: &M,
+        names: NameMap,
+    ) {
         params::visit(model, &mut |param: ParamRef<'_, B>| {
-            if let Some(grad) = <B as AutodiffBackend>::grad_remove(&param.value, &mut grads) {
+            if let Some(grad) = <B as AutodiffBackend>::grad_remove(&param.value, grads) {
                 let name = names.published(param.path);
                 let sum = match self.by_name.remove(&name) {
                     Some(old) => B::InnerBackend::float_add(old, grad),
@@ -182,13 +193,9 @@ impl<B: TuneAutodiff> Optimizer<B> {
         })
     }
 
-    /// The state by name, on the host: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late. A
+    /// The state by name: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late. A
     /// parameter that trains but never had a gradient has `.joined` alone: it would come after all steps so far.
-    pub(crate) fn state<M: Module<B>>(
-        &self,
-        model: &M,
-        names: NameMap,
-    ) -> Result<Vec<(String, HostTensor)>, ReadError> {
+    pub(crate) fn state<M: Module<B>>(&self, model: &M, names: NameMap) -> Tensors<'_> {
         let mut joined = self.joined.clone();
         params::visit(model, &mut |param: ParamRef<'_, B>| {
             let name = names.published(param.path);
@@ -200,15 +207,14 @@ impl<B: TuneAutodiff> Optimizer<B> {
             .iter()
             .flat_map(|(name, (m, v))| {
                 [("m", m), ("v", v)].map(|(part, tensor)| {
-                    let tensor = to_host::<B::InnerBackend>(tensor.clone())?;
-                    Ok((format!("{name}.{part}"), tensor))
+                    let tensor = to_write::<B::InnerBackend>(tensor.clone());
+                    (format!("{name}.{part}"), tensor)
                 })
             })
-            .chain(
-                joined
-                    .into_iter()
-                    .map(|(name, steps)| Ok((format!("{name}.joined"), count_to_tensor(steps)))),
-            )
+            .chain(joined.into_iter().map(|(name, steps)| {
+                let read = move || Ok::<_, ReadError>(count_to_tensor(steps));
+                (format!("{name}.joined"), ToWrite::new(vec![2], read))
+            }))
             .collect()
     }
 
@@ -307,8 +313,11 @@ fn count_of_tensor(tensor: &HostTensor) -> Option<u64> {
     Some(whole(upper)? * EXACT + whole(lower)?)
 }
 
-/// A scalar tensor's value.
-pub(crate) fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> Result<f64, ReadError> {
+/// The value of a tensor `[1]`.
+///
+/// # Errors
+/// When the device does not give it back.
+pub fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> Result<f64, ReadError> {
     let values = host::values(tensor)?;
     Ok(values.first().map_or(f64::NAN, |&v| f64::from(v)))
 }

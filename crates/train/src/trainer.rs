@@ -3,8 +3,7 @@
 use crate::{
     Average, BatchStream, Best, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig,
     RunDir, Schedule, Sink, TrainError, TrainState, Warmup,
-    checkpoint::{self, AVERAGE, FileToWrite, OPTIMIZER, TRAINABLE, Tensors},
-    optimizer::scalar,
+    checkpoint::{self, AVERAGE, OPTIMIZER, TRAINABLE},
 };
 use burn::module::AutodiffModule;
 use rekindle_nn::{Pass, TuneAutodiff};
@@ -357,12 +356,10 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         let mut loss = 0.0;
         for (batch, forward) in window.iter().zip(self.state.passes..) {
             let pass = Pass::training(self.config.seed, forward);
-            let part = job.loss(model, batch, pass)? / examples.max(1) as f64;
-            loss += scalar(part.clone().inner())?;
+            loss += job.backward(model, batch, pass, examples.max(1), &mut grads)?;
             if !loss.is_finite() {
                 return Err(self.not_finite("loss", loss, window));
             }
-            grads.backward(&part, model, job.names());
         }
         Ok((grads, loss, examples))
     }
@@ -499,17 +496,15 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     /// Writes a checkpoint. A failure is a warning, unless the run ends here and would be lost.
     fn write_checkpoint(&mut self, model: &J::Model, must: bool) -> Result<(), TrainError> {
         let (job, names, step) = (self.job, self.job.names(), self.state.step);
-        let trainable = || checkpoint::trainable(model, &|name| job.will_train(name), names);
-        let moments = || self.optimizer.state(model, names);
-        let average = || match &self.average {
-            Some(average) => average.state(),
-            None => Ok(Tensors::new()),
-        };
-        let mut files: Vec<FileToWrite<'_>> = vec![(TRAINABLE, &trainable), (OPTIMIZER, &moments)];
-        if self.average.is_some() {
-            files.push((AVERAGE, &average));
-        }
-        match Checkpoint::write(self.dir, &self.state, &files) {
+        let trainable = checkpoint::trainable(model, &|name| job.will_train(name), names);
+        let moments = self.optimizer.state(model, names);
+        let mut files = vec![(TRAINABLE, trainable), (OPTIMIZER, moments)];
+        files.extend(
+            self.average
+                .as_ref()
+                .map(|average| (AVERAGE, average.state())),
+        );
+        match Checkpoint::write(self.dir, &self.state, files) {
             Ok(path) => {
                 self.saved_at = step;
                 self.best_on_disk = self.state.best;

@@ -41,7 +41,7 @@ fn unpack(file: &Path, directory: &Path) -> Result<(), Box<dyn Error>> {
         tensors.len(),
         start.elapsed().as_secs_f64()
     );
-    let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor));
+    let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor.into()));
     write(&directory.join("model.safetensors"), tensors, &[])?;
     Ok(())
 }

@@ -306,7 +306,7 @@ mod tests {
             values: vec![1.0],
         };
         for shard in ["one.safetensors", "two.safetensors"] {
-            crate::write(&folder.path().join(shard), [("w", &tensor)], &[]).unwrap();
+            crate::write(&folder.path().join(shard), [("w", (&tensor).into())], &[]).unwrap();
         }
         let index = folder.path().join("model.safetensors.index.json");
         let map = r#"{"weight_map": {"w": "one.safetensors", "v": "two.safetensors"}}"#;

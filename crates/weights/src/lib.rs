@@ -13,7 +13,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("model.safetensors");
 //! let weight = HostTensor { shape: vec![2, 2], values: vec![1.0, 0.0, 0.0, 1.0] };
-//! write(&path, [("fc.weight", &weight)], &[])?;
+//! write(&path, [("fc.weight", (&weight).into())], &[])?;
 //! let files = WeightFiles::find(folder.path())?;
 //! assert_eq!(files.read("fc.weight")?, Some(weight));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,5 +29,5 @@ mod stored;
 pub use error::WeightError;
 pub use files::WeightFiles;
 pub use gguf::{GgmlType, GgufFile, side_files, write_gguf};
-pub use safetensors::write;
+pub use safetensors::{ToWrite, write};
 pub use stored::{Dtype, StoredTensor};

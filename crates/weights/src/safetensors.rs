@@ -2,13 +2,16 @@
 
 use crate::{Dtype, StoredTensor, WeightError};
 use memmap2::Mmap;
-use rekindle_base::{HostTensor, write_atomically};
-use safetensors::{SafeTensors, tensor::TensorView};
+use rekindle_base::{HostTensor, write_atomically_with};
+use safetensors::{
+    SafeTensors,
+    tensor::{Metadata, TensorInfo},
+};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -221,39 +224,83 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightError> {
         .collect()
 }
 
+/// A tensor that is read when its turn comes to be written, so that a file's tensors are never all in memory a second time.
+pub struct ToWrite<'a> {
+    shape: Vec<usize>,
+    read: Box<dyn Fn() -> io::Result<HostTensor> + 'a>,
+}
+
+impl<'a> ToWrite<'a> {
+    /// A tensor of this shape, by what reads it.
+    pub fn new<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        shape: Vec<usize>,
+        read: impl Fn() -> Result<HostTensor, E> + 'a,
+    ) -> Self {
+        let read = Box::new(move || read().map_err(io::Error::other));
+        Self { shape, read }
+    }
+}
+
+impl<'a> From<&'a HostTensor> for ToWrite<'a> {
+    fn from(tensor: &'a HostTensor) -> Self {
+        Self::new(tensor.shape.clone(), || Ok::<_, io::Error>(tensor.clone()))
+    }
+}
+
 /// Writes tensors as one safetensors file with `format: pt`: beside the target first, fsynced, then renamed.
 ///
 /// # Errors
-/// [`WeightError::Io`] when the file cannot be written; the target is then as it was.
+/// [`WeightError::Io`] when the file cannot be written or a tensor not be read; the target is then as it was.
 pub fn write<'a>(
     path: &Path,
-    tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
+    tensors: impl IntoIterator<Item = (impl Into<String>, ToWrite<'a>)>,
     metadata: &[(&str, String)],
 ) -> Result<(), WeightError> {
     let io = |source| WeightError::Io {
         path: path.to_owned(),
         source,
     };
-    let views: Vec<(&str, TensorView<'_>)> = tensors
+    let mut tensors: Vec<(String, ToWrite<'_>)> = tensors
         .into_iter()
-        .map(|(name, t)| {
-            TensorView::new(
-                safetensors::Dtype::F32,
-                t.shape.clone(),
-                bytemuck::cast_slice(&t.values),
-            )
-            .map(|view| (name, view))
-            .map_err(|e| io(io::Error::other(e.to_string())))
-        })
-        .collect::<Result<_, _>>()?;
-    let mut pairs: HashMap<String, String> = metadata
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), v.clone()))
+        .map(|(name, tensor)| (name.into(), tensor))
         .collect();
-    pairs.insert("format".into(), "pt".into());
-    let bytes = safetensors::serialize(views, Some(pairs))
-        .map_err(|e| io(io::Error::other(e.to_string())))?;
-    write_atomically(path, &bytes).map_err(io)
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let header = header(&tensors, metadata).map_err(io)?;
+    write_atomically_with(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|(name, tensor)| {
+            let read = (tensor.read)()?;
+            if read.shape != tensor.shape {
+                let (found, shape) = (read.shape, &tensor.shape);
+                let reason = format!("tensor `{name}` has shape {found:?}, expected {shape:?}");
+                return Err(io::Error::other(reason));
+            }
+            file.write_all(bytemuck::cast_slice(&read.values))
+        })
+    })
+    .map_err(io)
+}
+
+/// Names, shapes and places of tensors that lie one after the other, as JSON; padded so that they begin at a multiple of 8.
+fn header(tensors: &[(String, ToWrite<'_>)], metadata: &[(&str, String)]) -> io::Result<Vec<u8>> {
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let begin = end;
+        end += 4 * tensor.shape.iter().product::<usize>();
+        let info = TensorInfo {
+            dtype: safetensors::Dtype::F32,
+            shape: tensor.shape.clone(),
+            data_offsets: (begin, end),
+        };
+        (name.clone(), info)
+    });
+    let pairs = metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
+    let pairs = pairs.chain([("format".into(), "pt".into())]).collect();
+    let header = Metadata::new(Some(pairs), infos.collect()).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -269,7 +316,12 @@ mod tests {
             shape: vec![2, 3],
             values: vec![1.0, -2.0, 3.5, 0.0, 1e-30, 7.0],
         };
-        write(&path, [("x.weight", &tensor)], &[("k", "v".into())]).unwrap();
+        write(
+            &path,
+            [("x.weight", (&tensor).into())],
+            &[("k", "v".into())],
+        )
+        .unwrap();
         let files = crate::WeightFiles::open(&path).unwrap();
         assert_eq!(files.names().collect::<Vec<_>>(), ["x.weight"]);
         assert_eq!(files.read("x.weight").unwrap(), Some(tensor));
@@ -287,7 +339,7 @@ mod tests {
             shape: vec![3],
             values: vec![1.0, f32::NAN, 3.5],
         };
-        write(&path, [("x", &tensor)], &[]).unwrap();
+        write(&path, [("x", (&tensor).into())], &[]).unwrap();
         let message = crate::WeightFiles::open(&path)
             .unwrap()
             .read("x")

@@ -10,6 +10,7 @@ use rekindle_base::rng::{self, Row, drop_threshold};
 pub struct Pass {
     key: Option<u64>,
     precision: Precision,
+    trains: bool,
 }
 
 impl Pass {
@@ -19,6 +20,7 @@ impl Pass {
         Self {
             key: None,
             precision: Precision::F32,
+            trains: false,
         }
     }
 
@@ -28,6 +30,7 @@ impl Pass {
         Self {
             key: Some(rng::child(rng::child(seed, 0xD807), step)),
             precision: Precision::F32,
+            trains: false,
         }
     }
 
@@ -41,6 +44,22 @@ impl Pass {
     #[must_use]
     pub const fn precision(self) -> Precision {
         self.precision
+    }
+
+    /// The same pass for a block that holds something that trains, where its parameters do not say so: they are on a backend
+    /// without gradients.
+    #[must_use]
+    pub const fn training_block(self) -> Self {
+        Self {
+            trains: true,
+            ..self
+        }
+    }
+
+    /// Whether it is [known](Self::training_block) that something in the block trains.
+    #[must_use]
+    pub const fn is_training_block(self) -> bool {
+        self.trains
     }
 
     /// The same pass without random choices, as what is frozen sees it.

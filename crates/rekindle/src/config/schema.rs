@@ -356,8 +356,8 @@ settings! {
     layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];
     /// Modules trained in full and saved with the adapter. The head always is.
     modules_to_save: Vec<String> = Vec::new(), aka ["lora_modules_to_save"];
-    /// For images: train only the last so many stages, and the head.
-    train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "trainable_layers"], applies IMAGES;
+    /// Train only the last so many layers (of pictures: stages), and the head.
+    train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "last_layers", "trainable_layers"];
     /// For images: begin with the head alone and free one more stage, the last first, each time so many epochs are done.
     unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"], applies IMAGES;
     /// Parameters to freeze beyond what `method` freezes: patterns of paths, `*` for any characters.
@@ -414,6 +414,10 @@ settings! {
     /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
     /// CPUs that have AMX (Intel) or `avx512_bf16` (AMD). Weights, gradients, evaluation and what is saved are f32 either way.
     precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision"];
+    /// For text: keep only what each layer puts out, and compute the rest again in the backward pass. That takes a third more
+    /// time and a fraction of the memory; the result is the same. Unset: where the plan's memory is more than is free.
+    gradient_checkpointing: Option<bool> = None, example "true",
+        aka ["use_gradient_checkpointing", "activation_checkpointing", "checkpointing"], applies TEXT;
     /// Keep an average of the weights with this decay, and evaluate and save that.
     ema_decay: Option<f64> = None, range Range::FRACTION, example "0.999", aka ["ema", "model_ema", "model_ema_decay"];
     /// Compute a frozen beginning of the model once and keep its output, where nothing before it is random.

@@ -105,6 +105,7 @@ fn nothing_default() -> RunConfig {
             weighted_sampling: true,
             standardize_targets: false,
             precision: Precision::Bf16,
+            gradient_checkpointing: Some(true),
             ema_decay: Some(0.99),
             cache_features: false,
             cache_features_mb: 16,
@@ -159,13 +160,13 @@ fn of_task(task: Task) -> RunConfig {
     match task.modality() {
         Modality::Text => {
             config.images = default.images;
-            config.peft.train_last = None;
             config.peft.unfreeze_every = None;
             config.train.layer_decay = None;
             // bf16 is for the CPU.
             config.device = default.device;
         }
         Modality::Images => {
+            config.train.gradient_checkpointing = None;
             config.model.pooling = default.model.pooling;
             config.data.text_pair = None;
             config.data.max_length = default.data.max_length;
@@ -458,7 +459,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `data.max_length`?"# },
     Bad { file: "[train]\nfrobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.frobnicate`
-     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
+     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
     Bad { file: "frobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: unknown key `frobnicate`
      hint: the keys above all sections are task, seed, device, output_dir"# },

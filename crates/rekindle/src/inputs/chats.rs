@@ -2,7 +2,7 @@
 
 use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
 use crate::{
-    Error, Observer, RunConfig, config,
+    Error, Observer, RunConfig, config, evaluation,
     examples::{Splits, left_out, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -204,10 +204,10 @@ pub(super) fn prepare(
             each(learned)
         ),
         noun: "conversation",
-        footprint: Footprint::of_texts(
+        footprint: Footprint::of_decoder(
             limits,
             batches.iter().map(tokens).max().unwrap_or(0),
-            longest,
+            evaluation::tokens_at_once(config.eval.batch_size, longest),
         ),
         train: Arc::new(train),
         validation,

@@ -256,7 +256,12 @@ fn a_tensor_that_is_missing_misnamed_or_misshapen_is_refused_by_name() {
             .collect();
         drop(files);
         change(&mut tensors);
-        rekindle_weights::write(&path, tensors.iter().map(|(n, t)| (n.as_str(), t)), &[]).unwrap();
+        rekindle_weights::write(
+            &path,
+            tensors.iter().map(|(n, t)| (n.as_str(), t.into())),
+            &[],
+        )
+        .unwrap();
         sum_up(&newest);
         let checkpoint = Checkpoint::latest(&run).unwrap();
         assert_eq!(checkpoint.state.step, 8);

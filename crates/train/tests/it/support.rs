@@ -11,9 +11,9 @@ use rekindle_base::{
 };
 use rekindle_nn::{
     Pass,
-    host::values,
+    host::{to_host, values},
     ops,
-    params::{self, NameMap},
+    params::{self, NameMap, ParamRef},
 };
 use rekindle_train::{
     BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Job, OptimizerConfig, Outcome,
@@ -301,10 +301,11 @@ pub fn go(
 
 /// All parameters by name.
 pub fn state<B: Backend>(model: &Classifier<B>) -> BTreeMap<String, HostTensor> {
-    params::state(model, NameMap::default())
-        .unwrap()
-        .into_iter()
-        .collect()
+    let mut state = BTreeMap::new();
+    params::visit(model, &mut |param: ParamRef<'_, B>| {
+        state.insert(param.path.to_owned(), to_host::<B>(param.value).unwrap());
+    });
+    state
 }
 
 /// The bits of all parameters.
