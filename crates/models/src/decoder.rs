@@ -15,7 +15,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{Embedding, LayerNorm, Linear, RmsNorm},
+    layers::{Embedding, LayerNorm, Linear, RmsNorm, Weight},
     ops::{self, AttentionConfig, Gate, Pass, Sequences, TuneBackend},
     params::NameMap,
 };
@@ -370,8 +370,12 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The table of embeddings `[V, D]`.
-    pub(crate) fn table(&self) -> Tensor<B, 2> {
-        self.embeddings.weight.val()
+    pub(crate) fn table(&self) -> &Weight<B> {
+        &self.embeddings.weight
+    }
+
+    pub(crate) fn table_mut(&mut self) -> &mut Weight<B> {
+        &mut self.embeddings.weight
     }
 
     /// Sets the rate of every dropout, in [0, 1).
@@ -389,8 +393,43 @@ impl<B: Backend> Decoder<B> {
 /// Keys and values of the tokens so far, of several sequences, each layer's `[T, H_kv K]`.
 #[derive(Debug, Clone)]
 pub struct KvCache<B: Backend> {
-    layers: Vec<(Tensor<B, 2>, Tensor<B, 2>)>,
+    layers: Vec<[Rows<B>; 2]>,
     lengths: Vec<usize>,
+}
+
+/// Rows that more follow: there is room behind them, so that a new one need not copy the old ones.
+#[derive(Debug, Clone)]
+struct Rows<B: Backend> {
+    /// `[room, W]`
+    held: Tensor<B, 2>,
+    len: usize,
+}
+
+impl<B: Backend> Rows<B> {
+    fn new(rows: Tensor<B, 2>) -> Self {
+        let len = rows.dims()[0];
+        Self { held: rows, len }
+    }
+
+    fn all(&self) -> Tensor<B, 2> {
+        self.held.clone().narrow(0, 0, self.len)
+    }
+
+    fn push(&mut self, new: Tensor<B, 2>) {
+        const ROOM: usize = 64;
+        let ([added, width], len) = (new.dims(), self.len);
+        // The only holder of a buffer can write into it.
+        let held = std::mem::replace(&mut self.held, new.clone());
+        let held = match held.dims()[0] >= len + added {
+            true => held,
+            false => {
+                let room = Tensor::zeros([len + added + ROOM, width], &new.device());
+                Tensor::cat(vec![held.narrow(0, 0, len), room], 0)
+            }
+        };
+        self.held = held.slice_assign([len..len + added, 0..width], new);
+        self.len += added;
+    }
 }
 
 impl<B: Backend> KvCache<B> {
@@ -417,11 +456,10 @@ impl<B: Backend> KvCache<B> {
             .iter()
             .flat_map(|&s| ranges[s].clone().map(|row| row as i32))
             .collect();
-        for (keys, values) in &mut self.layers {
-            let rows: Tensor<B, 1, Int> =
-                Tensor::from_data(TensorData::from(rows.as_slice()), &keys.device());
-            *keys = keys.clone().select(0, rows.clone());
-            *values = values.clone().select(0, rows);
+        for held in self.layers.iter_mut().flatten() {
+            let data = TensorData::from(rows.as_slice());
+            let rows = Tensor::<B, 1, Int>::from_data(data, &held.held.device());
+            *held = Rows::new(held.all().select(0, rows));
         }
         self.lengths = sequences.iter().map(|&s| self.lengths[s]).collect();
     }
@@ -455,13 +493,14 @@ impl<B: Backend> Growth<B> {
         Self { sequences, order }
     }
 
-    /// `old` and `new` rows as one.
-    fn join(&self, old: Option<Tensor<B, 2>>, new: Tensor<B, 2>) -> Tensor<B, 2> {
-        let Some(old) = old else { return new };
-        let rows = Tensor::cat(vec![old, new], 0);
+    /// Adds new rows, each behind those of its sequence.
+    fn add(&self, held: &mut Rows<B>, new: Tensor<B, 2>) {
         match &self.order {
-            None => rows,
-            Some(order) => rows.select(0, order.clone()),
+            None => held.push(new),
+            Some(order) => {
+                let rows = Tensor::cat(vec![held.all(), new], 0);
+                *held = Rows::new(rows.select(0, order.clone()));
+            }
         }
     }
 }
@@ -533,12 +572,20 @@ impl<B: TuneBackend> DecoderLayer<B> {
         let context = match cached {
             None => ops::attention(q, k, v, (sequences, sequences), config),
             Some((cache, growth, layer)) => {
-                let old = cache.layers.get(layer).cloned().unzip();
-                let (k, v) = (growth.join(old.0, k), growth.join(old.1, v));
-                match cache.layers.get_mut(layer) {
-                    Some(held) => *held = (k.clone(), v.clone()),
-                    None => cache.layers.push((k.clone(), v.clone())),
-                }
+                let [k, v] = match cache.layers.get_mut(layer) {
+                    None => {
+                        cache
+                            .layers
+                            .push([&k, &v].map(|rows| Rows::new(rows.clone())));
+                        [k, v]
+                    }
+                    Some(held) => {
+                        for (held, new) in held.iter_mut().zip([k, v]) {
+                            growth.add(held, new);
+                        }
+                        [held[0].all(), held[1].all()]
+                    }
+                };
                 ops::attention(q, k, v, (sequences, &growth.sequences), config)
             }
         };

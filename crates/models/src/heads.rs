@@ -9,7 +9,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{AdapterSlots, Linear},
+    layers::{AdapterSlots, Linear, Weight},
     ops::{self, Pass, Precision, TuneBackend},
     params::NameMap,
 };
@@ -190,8 +190,8 @@ impl<B: Backend> ExampleHead<B> {
     }
 
     /// The weight `[C, D]` of the last linear map.
-    pub fn output_weight(&self) -> Tensor<B, 2> {
-        self.out.weight.val()
+    pub fn output_weight(&self) -> &Weight<B> {
+        &self.out.weight
     }
 
     /// Sets the dropout, in [0, 1).
@@ -201,6 +201,15 @@ impl<B: Backend> ExampleHead<B> {
         self
     }
 
+    /// Replaces the last linear map by this weight `[C, D]` and bias `[C]`.
+    #[must_use]
+    pub fn with_output(mut self, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Self {
+        self.out = Linear::new(weight, Some(bias));
+        self
+    }
+}
+
+impl<B: TuneBackend> ExampleHead<B> {
     /// Multiplies output `i` by `factors[i]` and adds `offsets[i]`.
     #[must_use]
     pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
@@ -216,20 +225,11 @@ impl<B: Backend> ExampleHead<B> {
             Some(bias) => bias.val() * factors + offsets,
             None => offsets,
         };
-        self.out.weight = Param::from_tensor(weight);
+        self.out.weight = Weight::plain(weight);
         self.out.bias = Some(Param::from_tensor(bias));
         self
     }
 
-    /// Replaces the last linear map by this weight `[C, D]` and bias `[C]`.
-    #[must_use]
-    pub fn with_output(mut self, weight: Tensor<B, 2>, bias: Tensor<B, 1>) -> Self {
-        self.out = Linear::new(weight, Some(bias));
-        self
-    }
-}
-
-impl<B: TuneBackend> ExampleHead<B> {
     /// What the last linear map reads, before dropout: `x [B, D]` -> `[B, D]`.
     pub fn features(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let Some(dense) = &self.dense else {

@@ -6,9 +6,11 @@ use burn::{module::Module, tensor::backend::Backend};
 use rekindle_base::HostTensor;
 use rekindle_nn::{
     host::from_host,
+    layers::Grouped,
+    ops::Groups,
     params::{self, NameMap},
 };
-use rekindle_weights::{WeightError, WeightFiles};
+use rekindle_weights::{GroupedTensor, WeightError, WeightFiles};
 use serde::Serialize;
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -33,6 +35,8 @@ pub(crate) struct Rules<'a> {
     pub may_replace: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a parameter (by published name) is stored transposed.
     pub transposed: &'a dyn Fn(&str) -> bool,
+    /// Weights that are in their place already, by published name, with their number of values.
+    pub placed: Vec<(String, usize)>,
 }
 
 /// What became of every tensor and every parameter.
@@ -44,6 +48,8 @@ pub struct LoadReport {
     pub initialised: Vec<(String, String)>,
     /// Tensors of the checkpoint not used, with the reason.
     pub ignored: Vec<(String, String)>,
+    /// Values of weights that stay packed in their quantized blocks.
+    pub packed: usize,
 }
 
 impl LoadReport {
@@ -121,6 +127,19 @@ pub(crate) fn sort_tensors(
     Ok(Sorted { wanted, ignored })
 }
 
+/// Quantized blocks on a device.
+pub(crate) fn grouped<B: Backend>(found: GroupedTensor, device: &B::Device) -> Grouped<B> {
+    let groups = Groups {
+        rows: found.shape[0],
+        columns: found.shape[1],
+        size: found.group,
+        bits: found.bits,
+    };
+    let words = found.codes.as_chunks::<4>().0.iter();
+    let codes = words.map(|word| i32::from_le_bytes(*word)).collect();
+    Grouped::new(codes, found.scales, found.offsets, groups, device)
+}
+
 /// Fills a module's parameters. Those that are newly initialised are drawn as a new module would draw them.
 ///
 /// # Errors
@@ -139,6 +158,11 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         ignored,
         ..LoadReport::default()
     };
+    for (name, values) in &rules.placed {
+        wanted.remove(name);
+        report.loaded.push(name.clone());
+        report.packed += values;
+    }
     let mut missing = Vec::new();
     let mut found: BTreeMap<String, (String, bool)> = BTreeMap::new();
     for (path, shape) in params::shapes(&module) {

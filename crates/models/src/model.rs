@@ -19,7 +19,7 @@ use burn::{
 use rekindle_base::write_atomically;
 use rekindle_nn::{
     Sequences, adapter_slots, host,
-    layers::{AdapterSlots, Linear},
+    layers::{AdapterSlots, Linear, Weight},
     ops::{self, Pass, TuneBackend},
     params::{self, NameMap},
 };
@@ -173,7 +173,11 @@ impl<B: Backend> Model<B> {
     ) -> Result<(Self, LoadReport), ModelError> {
         let config = pretrained.config();
         let family = config.family_entry();
-        let model = Self::random(config, head, device);
+        let mut model = Self::random(config, head, device);
+        let placed = match pretrained.keeps_blocks() {
+            true => model.keep_blocks(pretrained, device)?,
+            false => Vec::new(),
+        };
         let is_head = |name: &str| family.head_modules.iter().any(|module| below(module, name));
         let is_pooler = |name: &str| family.pooler.is_some_and(|pooler| below(pooler, name));
         let same = head.require
@@ -200,8 +204,49 @@ impl<B: Backend> Model<B> {
                     .then(|| "the checkpoint's head is for other labels".to_owned())
             },
             transposed: &|name| family.is_transposed(name),
+            placed,
         };
         load::load(model, pretrained.files(), &rules, device)
+    }
+
+    /// Puts quantized blocks where they belong, as they lie; returns the published names of these weights, with their
+    /// number of values.
+    fn keep_blocks(
+        &mut self,
+        pretrained: &Pretrained,
+        device: &B::Device,
+    ) -> Result<Vec<(String, usize)>, ModelError> {
+        let (names, files) = (self.names, pretrained.files());
+        let wanted = load::sort_tensors(files, &|tensor| pretrained.rule(tensor))?.wanted;
+        let (mut placed, mut failed) = (Vec::new(), None);
+        let mut keep = |path: String, weight: &mut Weight<B>| {
+            let name = names.published(&path);
+            let stored = wanted.get(&name).and_then(|tensor| files.stored(tensor));
+            let Some(stored) = stored.filter(|stored| stored.shape == weight.dims()) else {
+                return;
+            };
+            match stored.grouped() {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    *weight = Weight::Grouped(load::grouped(found, device));
+                    placed.push((name, weight.dims().iter().product()));
+                }
+                Err(error) => failed = Some(error),
+            }
+        };
+        self.visit_linears("", &mut |path, linear| {
+            keep(format!("{path}.weight"), &mut linear.weight);
+        });
+        if let Backbone::Decoder(decoder) = &mut self.backbone {
+            keep(format!("{BACKBONE}.embeddings.weight"), decoder.table_mut());
+        }
+        if let Head::NextToken(NextTokenHead { out: Some(out) }) = &mut self.head {
+            keep(format!("{HEAD}.out.weight"), &mut out.weight);
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(placed),
+        }
     }
 
     /// Field paths to the names of checkpoints.
@@ -263,23 +308,13 @@ impl<B: Backend> Model<B> {
     }
 
     /// The weight `[C, D]` of the head's last linear map, or `[V, D]`.
-    pub fn output_weight(&self) -> Tensor<B, 2> {
+    pub fn output_weight(&self) -> &Weight<B> {
         match (&self.head, &self.backbone) {
             (Head::Example(head), _) => head.output_weight(),
-            (Head::NextToken(NextTokenHead { out: Some(out) }), _) => out.weight.val(),
+            (Head::NextToken(NextTokenHead { out: Some(out) }), _) => &out.weight,
             (Head::NextToken(_), Backbone::Decoder(decoder)) => decoder.table(),
             (Head::NextToken(_), _) => unreachable!("a head for tokens stands on a decoder"),
         }
-    }
-
-    /// The model whose output `i` is `factors[i]` times what it was, plus `offsets[i]`: the head's last linear map takes both
-    /// up. As many of each as there are outputs.
-    #[must_use]
-    pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
-        if let Head::Example(head) = self.head {
-            self.head = Head::Example(head.with_scaled_output(factors, offsets));
-        }
-        self
     }
 
     /// Number of units of the backbone.
@@ -392,6 +427,16 @@ fn below(module: &str, name: &str) -> bool {
 }
 
 impl<B: TuneBackend> Model<B> {
+    /// The model whose output `i` is `factors[i]` times what it was, plus `offsets[i]`: the head's last linear map takes both
+    /// up. As many of each as there are outputs.
+    #[must_use]
+    pub fn with_scaled_output(mut self, factors: &[f64], offsets: &[f64]) -> Self {
+        if let Head::Example(head) = self.head {
+            self.head = Head::Example(head.with_scaled_output(factors, offsets));
+        }
+        self
+    }
+
     /// The first `units` units of the backbone; after all of them, what the head reads.
     ///
     /// # Panics
@@ -552,7 +597,7 @@ impl<B: TuneBackend> Model<B> {
 
     /// Sums by example of the losses of hidden states `[R, D]`, and in evaluation of the tokens that the model would choose.
     fn next_tokens(&self, x: Tensor<B, 2>, next: &NextTokens<B>, pass: Pass) -> Tensor<B, 2> {
-        let (weight, targets) = (self.output_weight(), next.targets.clone());
+        let (weight, targets) = (self.output_weight().val(), next.targets.clone());
         if pass.is_training() {
             let losses = ops::next_token_losses(x, weight, targets, None);
             return sums_by_sequence(losses.unsqueeze_dim(1), &next.sequences);
@@ -565,7 +610,7 @@ impl<B: TuneBackend> Model<B> {
 
     /// Logits `[R, V]` of hidden states `[R, D]` of a language model: for generation, where R is small.
     pub fn vocabulary_logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        ops::linear(x, self.output_weight(), None, ops::Precision::F32)
+        self.output_weight().linear(x, None, ops::Precision::F32)
     }
 }
 

@@ -104,9 +104,22 @@ pub struct Pretrained {
     files: WeightFiles,
     config: ModelConfig,
     found: Found,
+    keeps_blocks: bool,
 }
 
 impl Pretrained {
+    /// The same model, loaded with the quantized blocks of its linear layers and tables as they lie. They are then no
+    /// parameters: not trained, not saved, and a fraction of the memory.
+    #[must_use]
+    pub fn keeping_blocks(mut self) -> Self {
+        self.keeps_blocks = true;
+        self
+    }
+
+    pub(crate) fn keeps_blocks(&self) -> bool {
+        self.keeps_blocks
+    }
+
     /// Opens a directory with weights and a `config.json` (which image models may lack), or a file of weights beside one.
     ///
     /// Every size that `config.json` names is held against the shapes of the weights, before anything of that size is made.
@@ -152,6 +165,7 @@ impl Pretrained {
             files,
             config,
             found,
+            keeps_blocks: false,
         })
     }
 

@@ -1267,3 +1267,47 @@ fn the_number_of_threads_changes_no_bit() {
         "results depend on the number of threads"
     );
 }
+
+/// A weight in groups has the product and the gradient of the weight that has its values.
+#[test]
+fn grouped_linear() {
+    let groups = ops::Groups {
+        rows: 24,
+        columns: 64,
+        size: 32,
+        bits: 4,
+    };
+    let device = Default::default();
+    let codes = (0..(groups.rows * groups.words()) as u64).map(|i| rng::uniform(1, i));
+    let codes: Vec<i32> = codes.map(|u| (u * 4294967296.0) as u32 as i32).collect();
+    let table = |key| {
+        let values = values(key, groups.rows * groups.count(), 0.1);
+        values.into_iter().map(|v| v as f32).collect::<Vec<f32>>()
+    };
+    let weight =
+        rekindle_nn::layers::Grouped::<Ad>::new(codes, table(2), table(3), groups, &device);
+    let weight = rekindle_nn::layers::Weight::Grouped(weight);
+    for tokens in [1, 5, 40] {
+        let x = || {
+            let x = flat::<Ad>(&values(4, tokens * groups.columns, 1.0));
+            x.reshape([tokens, groups.columns]).require_grad()
+        };
+        let slope =
+            flat::<Ad>(&values(5, tokens * groups.rows, 1.0)).reshape([tokens, groups.rows]);
+        let (a, b) = (x(), x());
+        let packed = weight.linear(a.clone(), None, Precision::F32);
+        let plain = ops::linear(b.clone(), weight.val(), None, Precision::F32);
+        for (found, expected) in host(packed.clone()).into_iter().zip(host(plain.clone())) {
+            close("grouped", found.into(), expected.into());
+        }
+        let [a, b] = [(a, packed), (b, plain)].map(|(x, y)| {
+            let grads = (y * slope.clone()).sum().backward();
+            host(x.grad(&grads).unwrap())
+        });
+        assert_eq!(a, b, "gradient for {tokens} tokens");
+    }
+    let rows = host(weight.rows(ints(&[5, 0, 5])));
+    let all = host(weight.val());
+    let row = |i: usize| &all[i * groups.columns..][..groups.columns];
+    assert_eq!(rows, [row(5), row(0), row(5)].concat());
+}

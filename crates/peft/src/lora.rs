@@ -7,7 +7,8 @@ use burn::{
 };
 use rekindle_base::rng;
 use rekindle_nn::{
-    layers::{AdapterSlots, LowRank},
+    TuneBackend,
+    layers::{AdapterSlots, LowRank, Weight},
     params::{self, NameMap},
 };
 
@@ -181,11 +182,17 @@ pub fn is_saved(path: &str, config: &LoraConfig) -> bool {
 
 /// Adds every adapter to its layer's weight and empties the slot. The model computes what it did, up to rounding.
 #[must_use]
-pub fn merge<B: Backend, M: Module<B> + AdapterSlots<B>>(mut model: M) -> M {
+pub fn merge<B: TuneBackend, M: Module<B> + AdapterSlots<B>>(mut model: M) -> M {
     model.visit_linears("", &mut |_, layer| {
         if let Some(adapter) = layer.adapter.take() {
-            let (id, weight, mapper) = layer.weight.clone().consume();
-            layer.weight = Param::from_mapped_value(id, weight + adapter.delta(), mapper);
+            layer.weight = match layer.weight.clone() {
+                Weight::Plain(weight) => {
+                    let (id, weight, mapper) = weight.consume();
+                    let merged = weight + adapter.delta();
+                    Weight::Plain(Param::from_mapped_value(id, merged, mapper))
+                }
+                packed => Weight::plain(packed.val() + adapter.delta()),
+            };
         }
     });
     model

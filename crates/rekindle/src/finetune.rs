@@ -457,7 +457,10 @@ fn open<B: TuneAutodiff>(
     let mut timings = Vec::new();
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
-    let pretrained = Pretrained::open(&base.dir)?;
+    let pretrained = match config.model.quantized {
+        true => Pretrained::open(&base.dir)?.keeping_blocks(),
+        false => Pretrained::open(&base.dir)?,
+    };
     timings.push(("find model".to_owned(), seconds(clock)));
 
     let clock = Instant::now();
@@ -481,13 +484,14 @@ fn open<B: TuneAutodiff>(
         method,
     } = tuned;
     let (parameters, trainable) = params::count(&model);
+    let packed = loaded.packed;
     let (units, frozen) = (model.units(), model.frozen_units());
     // What a GPU has left, nobody says.
     let free = (config.device == config::Device::Cpu)
         .then(free_memory)
         .flatten();
     let asked = config.train.gradient_checkpointing;
-    let memory = (prepared.footprint).memory((parameters, trainable), frozen, asked, free);
+    let memory = (prepared.footprint).memory((parameters, trainable, packed), frozen, asked, free);
     let saves = memory.gradient_checkpointing;
     let recipe = Recipe::new(
         config, &prepared, objective, &model, precision, saves, device,
@@ -504,7 +508,7 @@ fn open<B: TuneAutodiff>(
         adapter,
         method,
         units,
-        parameters: (parameters, trainable),
+        parameters: (parameters + packed, trainable),
         timings,
     };
     Ok((opened, model))

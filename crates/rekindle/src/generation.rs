@@ -161,9 +161,12 @@ impl<B: TuneBackend> Session for Reading<'_, B> {
         let sequences = Sequences::from_lengths(&lengths);
         let lasts: Vec<i32> = sequences.ranges().map(|r| r.end as i32 - 1).collect();
         let input = TextInput::<B>::new(ids, types, sequences, device);
-        let states = decoder.extend(&input, &mut self.cache);
         let lasts: Tensor<B, 1, Int> = Tensor::from_data(lasts.as_slice(), device);
-        let logits = model.vocabulary_logits(states.select(0, lasts));
+        let cache = &mut self.cache;
+        let logits = B::tune_close_by(|| {
+            let states = decoder.extend(&input, cache);
+            model.vocabulary_logits(states.select(0, lasts))
+        });
         let width = logits.dims()[1];
         let values = host::values(logits)?;
         Ok(values.chunks(width).map(<[f32]>::to_vec).collect())
@@ -233,7 +236,7 @@ impl Generator {
     /// # Errors
     /// When something is missing or does not fit, or the model is no language model.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
-        let located = locate(path, observer)?;
+        let located = locate(path, observer)?.keeping_blocks(device);
         if located.task.kind() != Kind::Generation {
             return Err(Error::Setting {
                 reason: format!(

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Observer,
+    config::Device,
     finetune::find_model,
     gguf,
     saved::Saved,
@@ -344,6 +345,15 @@ fn has_tokenizer(dir: &Path) -> bool {
 }
 
 impl Located {
+    /// The same, with a quantized model's blocks multiplied as they lie where there are kernels for that: for who only reads
+    /// the model.
+    pub(crate) fn keeping_blocks(mut self, device: Device) -> Self {
+        if device == Device::Cpu {
+            self.pretrained = self.pretrained.keeping_blocks();
+        }
+        self
+    }
+
     /// Loads the model onto a device, its adapter put in.
     pub(crate) fn load<B: TuneBackend>(&self, device: &B::Device) -> Result<Model<B>, Error> {
         let head = self.head();

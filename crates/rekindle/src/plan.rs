@@ -207,20 +207,22 @@ impl Footprint {
         }
     }
 
-    /// The peak in bytes: parameters, gradients and two moments of what trains, and the above. `frozen`: so many units at
+    /// The peak in bytes: parameters, gradients and two moments of what trains, packed values, and the above. `frozen`: so many units at
     /// the bottom hold nothing that trains. With gradient checkpointing where it is `asked` for, or where nobody said and the
     /// peak is above what is `free`.
     pub(crate) fn memory(
         &self,
-        (parameters, trainable): (usize, usize),
+        (parameters, trainable, packed): (usize, usize, usize),
         frozen: usize,
         asked: Option<bool>,
         free: Option<u64>,
     ) -> Memory {
+        /// Bytes of a packed value, on average of 4 and 8 bits.
+        const PACKED: f64 = 1.0;
         let trained: f64 = self.units.iter().skip(frozen).sum();
         let bytes = |least: f64| {
             let values = (parameters + 3 * trainable) as f64 + trained.max(least);
-            (self.base + 4.0 * values + self.kept) as u64
+            (self.base + 4.0 * values + PACKED * packed as f64 + self.kept) as u64
         };
         let plain = bytes(self.least);
         let wanted = asked.unwrap_or_else(|| free.is_some_and(|free| plain > free));
@@ -331,7 +333,7 @@ mod tests {
             };
             let footprint = Footprint::of_pictures(&maps, &in_memory);
             let planned = footprint
-                .memory((parameters, trainable), frozen, None, None)
+                .memory((parameters, trainable, 0), frozen, None, None)
                 .bytes as f64
                 / 1e6;
             let ratio = planned / measured;

@@ -72,7 +72,7 @@ impl Predictor {
     /// # Errors
     /// When something is missing or does not fit; the message names it.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
-        let located = locate(path, observer)?;
+        let located = locate(path, observer)?.keeping_blocks(device);
         let config = located.pretrained.config();
         let input = match (&config.text, &config.pictures) {
             (Some(limits), _) if located.task.kind() == Kind::Generation => {

@@ -531,7 +531,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     ) -> Result<Tensor<B, 1>, TrainError> {
         if batch.examples.is_empty() {
             // Every example of it was broken and is skipped: a loss of nothing, with gradients of zero.
-            return Ok(model.output_weight().sum() * 0.0);
+            return Ok(model.output_weight().val().sum() * 0.0);
         }
         let (units, beginning) = {
             let frozen = self.frozen.borrow();

@@ -30,4 +30,4 @@ pub use error::WeightError;
 pub use files::WeightFiles;
 pub use gguf::{GgmlType, GgufFile, side_files, write_gguf};
 pub use safetensors::{ToWrite, write};
-pub use stored::{Dtype, StoredTensor};
+pub use stored::{Dtype, GroupedTensor, StoredTensor};

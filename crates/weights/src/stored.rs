@@ -150,6 +150,73 @@ impl StoredTensor<'_> {
     }
 }
 
+/// A matrix as codes in groups: a value is `scale * code + offset` of its group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupedTensor {
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// Bits of a code, 4 or 8.
+    pub bits: u32,
+    /// Columns that share a scale and an offset.
+    pub group: usize,
+    /// The codes, row by row, in whole words. Of 4 bits, a group's first half stands in the low nibbles and its second half in the
+    /// high ones.
+    pub codes: Vec<u8>,
+    /// A scale for each group.
+    pub scales: Vec<f32>,
+    /// An offset for each group.
+    pub offsets: Vec<f32>,
+}
+
+impl StoredTensor<'_> {
+    /// A packed matrix with its blocks in one form for all their types; `None` for plain numbers. Its values, multiplied and then
+    /// added in f32, are those of [`to_f32`](Self::to_f32), bit for bit.
+    ///
+    /// # Errors
+    /// On a scale or an offset that is not finite.
+    pub fn grouped(&self) -> Result<Option<GroupedTensor>, WeightError> {
+        let (Dtype::Packed(kind), &[rows, columns]) = (self.dtype, self.shape) else {
+            return Ok(None);
+        };
+        let Some((group, bits)) = kind.group() else {
+            return Ok(None);
+        };
+        let groups = rows * columns / group;
+        let bits = if bits == 4 { 4 } else { 8 };
+        let mut grouped = GroupedTensor {
+            shape: [rows, columns],
+            bits,
+            group,
+            codes: Vec::with_capacity(rows * columns * bits as usize / 8),
+            scales: Vec::with_capacity(groups),
+            offsets: Vec::with_capacity(groups),
+        };
+        kind.each_group(&self.bytes, &mut |codes, (scale, offset)| {
+            match bits {
+                4 => {
+                    let (low, high) = codes.split_at(group / 2);
+                    let bytes = low.iter().zip(high).map(|(low, high)| low | high << 4);
+                    grouped.codes.extend(bytes);
+                }
+                _ => grouped.codes.extend_from_slice(codes),
+            }
+            grouped.scales.push(scale);
+            grouped.offsets.push(offset);
+        });
+        for values in [&grouped.scales, &grouped.offsets] {
+            if let Some((index, value)) = rekindle_base::first_not_finite(values) {
+                return Err(WeightError::NotFinite {
+                    path: self.file.to_owned(),
+                    tensor: self.name.to_owned(),
+                    value,
+                    index: index * group,
+                });
+            }
+        }
+        Ok(Some(grouped))
+    }
+}
+
 fn convert<T: bytemuck::AnyBitPattern, U>(bytes: &[u8], convert: impl Fn(T) -> U) -> Vec<U> {
     bytes
         .chunks_exact(size_of::<T>())

@@ -2,10 +2,11 @@
 
 use crate::{
     init,
+    layers::Weight,
     ops::{self, TuneBackend},
 };
 use burn::{
-    module::{Module, Param},
+    module::Module,
     tensor::{Int, Tensor, backend::Backend},
 };
 
@@ -13,16 +14,16 @@ use burn::{
 #[derive(Module, Debug)]
 pub struct Embedding<B: Backend> {
     /// `[V, D]`
-    pub weight: Param<Tensor<B, 2>>,
+    pub weight: Weight<B>,
 }
 
 impl<B: Backend> Embedding<B> {
     /// Normal weight with standard deviation `std`.
     pub fn normal(key: u64, rows: usize, width: usize, std: f64, device: &B::Device) -> Self {
         Self {
-            weight: init::lazy([rows, width], device, move |shape, device| {
+            weight: Weight::Plain(init::lazy([rows, width], device, move |shape, device| {
                 init::normal(key, shape, std, device)
-            }),
+            })),
         }
     }
 }
@@ -30,11 +31,14 @@ impl<B: Backend> Embedding<B> {
 impl<B: TuneBackend> Embedding<B> {
     /// `indices [T]` -> `[T, D]`. Every index must be below V; who encodes text checks that.
     pub fn forward(&self, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-        ops::embedding_rows(self.weight.val(), indices)
+        self.weight.rows(indices)
     }
 
     /// `sum [T, D]` plus the rows of `indices [T]`, in one pass.
     pub fn add_to(&self, sum: Tensor<B, 2>, indices: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-        ops::embedding_add(sum, self.weight.val(), indices)
+        match &self.weight {
+            Weight::Plain(weight) => ops::embedding_add(sum, weight.val(), indices),
+            Weight::Grouped(_) => sum + self.weight.rows(indices),
+        }
     }
 }

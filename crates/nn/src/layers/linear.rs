@@ -3,6 +3,7 @@
 
 use crate::{
     init,
+    layers::Weight,
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
 };
 use burn::{
@@ -15,7 +16,7 @@ use rekindle_base::rng;
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`
-    pub weight: Param<Tensor<B, 2>>,
+    pub weight: Weight<B>,
     /// `[out]`
     pub bias: Option<Param<Tensor<B, 1>>>,
     /// The adapter slot.
@@ -41,7 +42,7 @@ impl<B: Backend> Linear<B> {
     /// From a weight `[out, in]` and a bias `[out]`.
     pub fn new(weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Self {
         Self {
-            weight: Param::from_tensor(weight),
+            weight: Weight::plain(weight),
             bias: bias.map(Param::from_tensor),
             adapter: None,
         }
@@ -50,9 +51,11 @@ impl<B: Backend> Linear<B> {
     /// Normal weight with standard deviation `std`, zero bias; `key` is the stream to draw from.
     pub fn normal(key: u64, inputs: usize, outputs: usize, std: f64, device: &B::Device) -> Self {
         Self {
-            weight: init::lazy([outputs, inputs], device, move |shape, device| {
-                init::normal(key, shape, std, device)
-            }),
+            weight: Weight::Plain(init::lazy(
+                [outputs, inputs],
+                device,
+                move |shape, device| init::normal(key, shape, std, device),
+            )),
             bias: Some(init::lazy([outputs], device, |shape, device| {
                 Tensor::zeros(shape, device)
             })),
@@ -62,7 +65,7 @@ impl<B: Backend> Linear<B> {
 
     /// (in, out).
     pub fn dims(&self) -> (usize, usize) {
-        let [outputs, inputs] = self.weight.lazy_shape().dims();
+        let [outputs, inputs] = self.weight.dims();
         (inputs, outputs)
     }
 }
@@ -109,9 +112,9 @@ impl<B: TuneBackend> Linear<B> {
         let bias = self.bias.as_ref().map(Param::val);
         let precision = pass.precision();
         match &self.adapter {
-            None => ops::linear(x, self.weight.val(), bias, precision),
+            None => self.weight.linear(x, bias, precision),
             Some(adapter) => {
-                let sum = ops::linear(x.clone(), self.weight.val(), bias, precision);
+                let sum = self.weight.linear(x.clone(), bias, precision);
                 adapter.add_to(sum, x, pass)
             }
         }
@@ -119,10 +122,12 @@ impl<B: TuneBackend> Linear<B> {
 
     /// `x [T, in]` -> `[T, out]`: the layer of GELU of x, which is not kept for the backward pass unless an adapter needs it.
     pub fn forward_gelu(&self, x: Tensor<B, 2>, kind: GeluKind, pass: Pass) -> Tensor<B, 2> {
-        if self.adapter.is_some() {
-            return self.forward(ops::gelu(x, kind), pass);
+        match &self.weight {
+            Weight::Plain(weight) if self.adapter.is_none() => {
+                let bias = self.bias.as_ref().map(Param::val);
+                ops::gelu_linear(x, weight.val(), bias, kind, pass.precision())
+            }
+            _ => self.forward(ops::gelu(x, kind), pass),
         }
-        let bias = self.bias.as_ref().map(Param::val);
-        ops::gelu_linear(x, self.weight.val(), bias, kind, pass.precision())
     }
 }

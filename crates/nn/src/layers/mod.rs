@@ -10,6 +10,7 @@ mod embedding;
 mod layer_norm;
 mod linear;
 mod rms_norm;
+mod weight;
 
 pub use batch_norm::BatchNorm;
 pub use conv2d::{Conv2d, Padding};
@@ -17,6 +18,7 @@ pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, LowRank};
 pub use rms_norm::RmsNorm;
+pub use weight::{Grouped, Weight};
 
 use burn::tensor::backend::Backend;
 

@@ -3,7 +3,7 @@
 
 use super::{
     AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout, Gate,
-    GeluKind, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
+    GeluKind, Grouped, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff,
@@ -82,6 +82,39 @@ impl<B: TuneBackend> Backward<B, 3> for LinearAdd {
         if let Some(node) = node_sum {
             grads.register::<B>(node.id, grad);
         }
+    }
+}
+
+#[derive(Debug)]
+struct GroupedLinear(Precision);
+
+/// By a weight that has no gradient: its values are made again.
+impl<B: TuneBackend, const N: usize> Backward<B, N> for GroupedLinear {
+    type State = Grouped<B>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
+        if let Some(node) = parent(0) {
+            let weight = B::tune_grouped_values(ops.state);
+            let x = B::tune_linear_backward_x(grad.clone(), weight, self.0);
+            grads.register::<B>(node.id, x);
+        }
+        if let Some(node) = parent(1) {
+            grads.register::<B>(node.id, B::tune_linear_backward_bias(grad));
+        }
+    }
+}
+
+/// A weight in groups on the backend below.
+fn grouped_below<B: TuneBackend, C: CheckpointStrategy>(
+    weight: Grouped<Autodiff<B, C>>,
+) -> Grouped<B> {
+    Grouped {
+        codes: weight.codes,
+        scales: weight.scales.primitive,
+        offsets: weight.offsets.primitive,
+        groups: weight.groups,
     }
 }
 
@@ -455,6 +488,27 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         match bias {
             Some(bias) => node!(op, C, [x.node, weight.node, bias.node], state, output),
             None => node!(op, C, [x.node, weight.node], state, output),
+        }
+    }
+
+    fn tune_grouped_values(weight: Grouped<Self>) -> FloatTensor<Self> {
+        let values = B::tune_grouped_values(grouped_below(weight));
+        <Self as AutodiffBackend>::from_inner(values)
+    }
+
+    fn tune_grouped_linear(
+        x: FloatTensor<Self>,
+        weight: Grouped<Self>,
+        bias: Option<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let weight = grouped_below(weight);
+        let below = bias.as_ref().map(|b| b.primitive.clone());
+        let output = B::tune_grouped_linear(x.primitive, weight.clone(), below, precision);
+        let op = GroupedLinear(precision);
+        match bias {
+            Some(bias) => node!(op, C, [x.node, bias.node], weight, output),
+            None => node!(op, C, [x.node], weight, output),
         }
     }
 

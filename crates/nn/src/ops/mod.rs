@@ -17,6 +17,7 @@ mod embedding;
 mod flex;
 mod gated;
 mod gelu;
+mod grouped;
 mod layer_norm;
 mod linear;
 mod next_token;
@@ -32,6 +33,7 @@ pub use cross_entropy::CrossEntropy;
 pub use dropout::{Dropout, Pass};
 pub use gated::Gate;
 pub use gelu::GeluKind;
+pub use grouped::{Grouped, Groups};
 pub use layer_norm::LayerNormGrads;
 pub use linear::Precision;
 pub use next_token::NextToken;
@@ -52,6 +54,7 @@ pub mod default {
     pub use super::embedding::{add as embedding_add, backward as embedding_rows_backward};
     pub use super::gated::{backward as gated_backward, forward as gated};
     pub use super::gelu::{backward as gelu_backward, forward as gelu};
+    pub use super::grouped::{linear as grouped_linear, values as grouped_values};
     pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
     pub use super::linear::{
         add as linear_add, backward_bias as linear_backward_bias,
@@ -80,6 +83,11 @@ pub trait TuneBackend: Backend {
         precision == Precision::F32
     }
 
+    /// Runs many small operations where they need not wake a thread each.
+    fn tune_close_by<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+        run()
+    }
+
     /// `x [T, I]`, `weight [O, I]` (PyTorch's layout), `bias [O]` -> `[T, O]`.
     fn tune_linear(
         x: FloatTensor<Self>,
@@ -98,6 +106,19 @@ pub trait TuneBackend: Backend {
         scale: f64,
     ) -> FloatTensor<Self> {
         linear::add::<Self>(sum, x, weight, scale)
+    }
+    /// The values `[O, I]` of a weight in groups.
+    fn tune_grouped_values(weight: Grouped<Self>) -> FloatTensor<Self> {
+        grouped::values::<Self>(weight)
+    }
+    /// [`tune_linear`](Self::tune_linear) by a weight in groups, which has no gradient.
+    fn tune_grouped_linear(
+        x: FloatTensor<Self>,
+        weight: Grouped<Self>,
+        bias: Option<FloatTensor<Self>>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        grouped::linear::<Self>(x, weight, bias, precision)
     }
     /// `grad [T, O]`, `weight [O, I]` -> gradient of x `[T, I]`.
     fn tune_linear_backward_x(
@@ -438,6 +459,26 @@ pub fn linear<B: TuneBackend>(
     tensor(B::tune_linear(
         primitive(x),
         primitive(weight),
+        bias.map(primitive),
+        precision,
+    ))
+}
+
+/// The values `[O, I]` of a weight in groups.
+pub fn grouped_values<B: TuneBackend>(weight: Grouped<B>) -> Tensor<B, 2> {
+    tensor(B::tune_grouped_values(weight))
+}
+
+/// Linear map `x [T, I]` by a weight `[O, I]` in groups and `bias [O]` -> `[T, O]`.
+pub fn grouped_linear<B: TuneBackend>(
+    x: Tensor<B, 2>,
+    weight: Grouped<B>,
+    bias: Option<Tensor<B, 1>>,
+    precision: Precision,
+) -> Tensor<B, 2> {
+    tensor(B::tune_grouped_linear(
+        primitive(x),
+        weight,
         bias.map(primitive),
         precision,
     ))

@@ -184,6 +184,21 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        keys: &["model.quantized", "peft.method"],
+        find: |config| {
+            let wrong = config.model.quantized && config.peft.method != Method::Lora;
+            wrong.then(|| {
+                (
+                    format!(
+                        "`model.quantized` = true leaves the model's weights as they are, and `peft.method` = \"{}\" trains them",
+                        config.peft.method.name()
+                    ),
+                    "set `peft.method` to \"lora\", or leave `model.quantized` out",
+                )
+            })
+        },
+    },
+    Check {
         keys: &["train.precision", "device", "task"],
         find: |config| {
             let text = config.task.modality() == Modality::Text;

@@ -140,24 +140,50 @@ impl GgmlType {
     /// ends at blocks may be read by itself, so a caller may share the work among threads.
     #[must_use]
     pub fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
-        let mut values = vec![0.0; bytes.len() / self.block_bytes() * self.block_len()];
-        let out = &mut values[..];
         match self {
-            Self::F32 => each(bytes, out, |b, [v]| *v = f32::from_le_bytes(*b)),
-            Self::F16 => each(bytes, out, |b, [v]| *v = f16::from_le_bytes(*b).to_f32()),
-            Self::BF16 => each(bytes, out, |b, [v]| *v = bf16::from_le_bytes(*b).to_f32()),
-            Self::Q4_0 => each(bytes, out, q4_0),
-            Self::Q4_1 => each(bytes, out, q4_1),
-            Self::Q5_0 => each(bytes, out, q5_0),
-            Self::Q5_1 => each(bytes, out, q5_1),
-            Self::Q8_0 => each(bytes, out, q8_0),
-            Self::Q2K => each(bytes, out, q2_k),
-            Self::Q3K => each(bytes, out, q3_k),
-            Self::Q4K => each(bytes, out, q4_k),
-            Self::Q5K => each(bytes, out, q5_k),
-            Self::Q6K => each(bytes, out, q6_k),
+            Self::F32 => floats(bytes, f32::from_le_bytes),
+            Self::F16 => floats(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Self::BF16 => floats(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            _ => {
+                let blocks = bytes.len() / self.block_bytes();
+                let mut values = Vec::with_capacity(blocks * self.block_len());
+                self.each_group(bytes, &mut |codes, (scale, offset)| {
+                    values.extend(codes.iter().map(|&q| scale * f32::from(q) + offset));
+                });
+                values
+            }
         }
-        values
+    }
+
+    /// How many values of a block share a scale, and the bits of each; `None` for plain floats.
+    pub(crate) const fn group(self) -> Option<(usize, u32)> {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => None,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => Some((32, 4)),
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => Some((32, 5)),
+            Self::Q8_0 => Some((32, 8)),
+            Self::Q2K => Some((16, 2)),
+            Self::Q3K => Some((16, 3)),
+            Self::Q6K => Some((16, 6)),
+        }
+    }
+
+    /// Calls `take` with the codes of each group of values in order, and their scale and offset: a value is
+    /// `scale * code + offset`, which is exact in f32 but for the last sum. None for plain floats.
+    pub(crate) fn each_group(self, bytes: &[u8], take: &mut dyn FnMut(&[u8], (f32, f32))) {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => {}
+            Self::Q4_0 => each(bytes, q4_0, take),
+            Self::Q4_1 => each(bytes, q4_1, take),
+            Self::Q5_0 => each(bytes, q5_0, take),
+            Self::Q5_1 => each(bytes, q5_1, take),
+            Self::Q8_0 => each(bytes, q8_0, take),
+            Self::Q2K => each(bytes, q2_k, take),
+            Self::Q3K => each(bytes, q3_k, take),
+            Self::Q4K => each(bytes, q4_k, take),
+            Self::Q5K => each(bytes, q5_k, take),
+            Self::Q6K => each(bytes, q6_k, take),
+        }
     }
 
     /// Packs rows of values as F32, F16, BF16, Q8_0 or Q4_0, as `gguf.quants.quantize` does. `None` for other types, for a
@@ -202,15 +228,25 @@ impl fmt::Display for GgmlType {
     }
 }
 
+fn floats<const B: usize>(bytes: &[u8], value: impl Fn([u8; B]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<B>().0.iter().map(|b| value(*b)).collect()
+}
+
+/// Scales and offsets of the groups of a block.
+type Groups<const G: usize> = [(f32, f32); G];
+
 /// Reads block after block.
-fn each<const B: usize, const N: usize>(
+fn each<const B: usize, const N: usize, const G: usize>(
     bytes: &[u8],
-    values: &mut [f32],
-    read: impl Fn(&[u8; B], &mut [f32; N]),
+    read: impl Fn(&[u8; B], &mut [u8; N]) -> Groups<G>,
+    take: &mut dyn FnMut(&[u8], (f32, f32)),
 ) {
-    let blocks = bytes.as_chunks::<B>().0;
-    for (block, values) in blocks.iter().zip(values.as_chunks_mut::<N>().0) {
-        read(block, values);
+    let mut codes = [0; N];
+    for block in bytes.as_chunks::<B>().0 {
+        let groups = read(block, &mut codes);
+        for (codes, group) in codes.chunks_exact(N / G).zip(groups) {
+            take(codes, group);
+        }
     }
 }
 
@@ -225,148 +261,147 @@ fn half_of(value: f32) -> Option<[u8; 2]> {
     half.is_finite().then(|| half.to_le_bytes())
 }
 
-fn q4_0(block: &[u8; 18], values: &mut [f32; 32]) {
+/// Low nibbles, then high ones.
+fn nibbles(packed: &[u8], codes: &mut [u8]) {
+    let (low, high) = codes.split_at_mut(packed.len());
+    for ((low, high), &q) in low.iter_mut().zip(high).zip(packed) {
+        (*low, *high) = (q & 15, q >> 4);
+    }
+}
+
+fn q4_0(block: &[u8; 18], codes: &mut [u8; 32]) -> Groups<1> {
     let d = half_at(block, 0);
-    for (i, &q) in block[2..].iter().enumerate() {
-        values[i] = d * f32::from((q & 15) as i8 - 8);
-        values[i + 16] = d * f32::from((q >> 4) as i8 - 8);
-    }
+    nibbles(&block[2..], codes);
+    [(d, -8.0 * d)]
 }
 
-fn q4_1(block: &[u8; 20], values: &mut [f32; 32]) {
-    let (d, m) = (half_at(block, 0), half_at(block, 2));
-    for (i, &q) in block[4..].iter().enumerate() {
-        values[i] = d * f32::from(q & 15) + m;
-        values[i + 16] = d * f32::from(q >> 4) + m;
-    }
+fn q4_1(block: &[u8; 20], codes: &mut [u8; 32]) -> Groups<1> {
+    nibbles(&block[4..], codes);
+    [(half_at(block, 0), half_at(block, 2))]
 }
 
-/// The 32 integers of a 5-bit block: four bits from `low`, the fifth from `high`.
-fn five_bits(high: &[u8], low: &[u8]) -> [u8; 32] {
+/// The 32 codes of a 5-bit block: four bits from `low`, the fifth from `high`.
+fn five_bits(high: &[u8], low: &[u8], codes: &mut [u8; 32]) {
     let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
-    let mut q = [0; 32];
-    for (i, &low) in low.iter().enumerate() {
-        q[i] = (low & 15) | (((high >> i) & 1) as u8) << 4;
-        q[i + 16] = (low >> 4) | (((high >> (i + 16)) & 1) as u8) << 4;
+    nibbles(low, codes);
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= ((high >> i & 1) << 4) as u8;
     }
-    q
 }
 
-fn q5_0(block: &[u8; 22], values: &mut [f32; 32]) {
+fn q5_0(block: &[u8; 22], codes: &mut [u8; 32]) -> Groups<1> {
     let d = half_at(block, 0);
-    for (value, q) in values.iter_mut().zip(five_bits(&block[2..6], &block[6..])) {
-        *value = d * f32::from(q as i8 - 16);
-    }
+    five_bits(&block[2..6], &block[6..], codes);
+    [(d, -16.0 * d)]
 }
 
-fn q5_1(block: &[u8; 24], values: &mut [f32; 32]) {
-    let (d, m) = (half_at(block, 0), half_at(block, 2));
-    for (value, q) in values.iter_mut().zip(five_bits(&block[4..8], &block[8..])) {
-        *value = d * f32::from(q) + m;
-    }
+fn q5_1(block: &[u8; 24], codes: &mut [u8; 32]) -> Groups<1> {
+    five_bits(&block[4..8], &block[8..], codes);
+    [(half_at(block, 0), half_at(block, 2))]
 }
 
-fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
+fn q8_0(block: &[u8; 34], codes: &mut [u8; 32]) -> Groups<1> {
     let d = half_at(block, 0);
-    for (value, &q) in values.iter_mut().zip(&block[2..]) {
-        *value = d * f32::from(q as i8);
+    for (code, &q) in codes.iter_mut().zip(&block[2..]) {
+        // From -128..128 to 0..256.
+        *code = q ^ 128;
     }
+    [(d, -128.0 * d)]
 }
 
-/// 16 bytes of scales (low nibble) and minima (high), 64 of 2-bit values, d, dmin.
-fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
+/// 16 bytes of scales (low nibble) and minima (high), 64 of 2-bit codes, d, dmin.
+fn q2_k(block: &[u8; 84], codes: &mut [u8; 256]) -> Groups<16> {
     let (scales, rest) = block.split_at(16);
     let (d, dmin) = (half_at(rest, 64), half_at(rest, 66));
-    for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    for (group, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (half, shift, part) = (group / 8, group / 2 % 4 * 2, group % 2);
-        let (scale, min) = (
-            d * f32::from(scales[group] & 15),
-            dmin * f32::from(scales[group] >> 4),
-        );
         let packed = &rest[half * 32 + part * 16..][..16];
-        for (value, &q) in values.iter_mut().zip(packed) {
-            *value = scale * f32::from((q >> shift) & 3) - min;
+        for (code, &q) in codes.iter_mut().zip(packed) {
+            *code = (q >> shift) & 3;
         }
     }
+    std::array::from_fn(|group| {
+        let (scale, min) = (scales[group] & 15, scales[group] >> 4);
+        (d * f32::from(scale), -dmin * f32::from(min))
+    })
 }
 
 /// 32 bytes of third bits, 64 of low two bits, 12 of 6-bit scales, d.
-fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
+fn q3_k(block: &[u8; 110], codes: &mut [u8; 256]) -> Groups<16> {
     let (high, rest) = block.split_at(32);
     let scales = &rest[64..76];
     let d = half_at(rest, 76);
-    for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    for (group, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (half, shift, part) = (group / 8, group / 2 % 4 * 2, group % 2);
+        let packed = &rest[half * 32 + part * 16..][..16];
+        for ((code, &q), &high) in codes.iter_mut().zip(packed).zip(&high[part * 16..]) {
+            *code = (q >> shift) & 3 | (high >> (group / 2) & 1) << 2;
+        }
+    }
+    std::array::from_fn(|group| {
         let low = (scales[group % 8] >> (group / 8 * 4)) & 15;
         let upper = (scales[8 + group % 4] >> (group / 4 * 2)) & 3;
         let scale = d * f32::from((low | upper << 4) as i8 - 32);
-        let packed = &rest[half * 32 + part * 16..][..16];
-        for ((value, &q), &high) in values.iter_mut().zip(packed).zip(&high[part * 16..]) {
-            // A third bit that is set means no offset.
-            let offset = if high >> (group / 2) & 1 == 0 { 4 } else { 0 };
-            *value = scale * f32::from(((q >> shift) & 3) as i8 - offset);
-        }
-    }
+        (scale, -4.0 * scale)
+    })
 }
 
-/// The 6-bit scale and minimum of group `j` of 8, from their 12 bytes.
-fn scale_and_min(b: &[u8], j: usize) -> (f32, f32) {
-    let (scale, min) = if j < 4 {
-        (b[j] & 63, b[j + 4] & 63)
-    } else {
-        (
-            (b[j + 4] & 15) | (b[j - 4] >> 6) << 4,
-            (b[j + 4] >> 4) | (b[j] >> 6) << 4,
-        )
-    };
-    (scale.into(), min.into())
-}
-
-/// d, dmin, 12 bytes of scales and minima, 128 of 4-bit values.
-fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
+/// Scales and offsets of the 8 groups of a block with d, dmin, and 12 bytes of 6-bit scales and minima.
+fn scales_and_minima(block: &[u8]) -> Groups<8> {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let (scales, packed) = block[4..].split_at(12);
-    for (j, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min) = scale_and_min(scales, j);
-        let (scale, min) = (d * scale, dmin * min);
-        let shift = j % 2 * 4;
-        for (value, &q) in values.iter_mut().zip(&packed[j / 2 * 32..][..32]) {
-            *value = scale * f32::from((q >> shift) & 15) - min;
-        }
+    let b = &block[4..16];
+    std::array::from_fn(|j| {
+        let (scale, min) = if j < 4 {
+            (b[j] & 63, b[j + 4] & 63)
+        } else {
+            (
+                (b[j + 4] & 15) | (b[j - 4] >> 6) << 4,
+                (b[j + 4] >> 4) | (b[j] >> 6) << 4,
+            )
+        };
+        (d * f32::from(scale), -dmin * f32::from(min))
+    })
+}
+
+/// d, dmin, 12 bytes of scales and minima, 128 of 4-bit codes.
+fn q4_k(block: &[u8; 144], codes: &mut [u8; 256]) -> Groups<8> {
+    for (packed, codes) in block[16..].chunks_exact(32).zip(codes.chunks_exact_mut(64)) {
+        nibbles(packed, codes);
     }
+    scales_and_minima(block)
 }
 
 /// d, dmin, 12 bytes of scales and minima, 32 of fifth bits, 128 of low four bits.
-fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let (scales, rest) = block[4..].split_at(12);
-    let (high, packed) = rest.split_at(32);
-    for (j, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min) = scale_and_min(scales, j);
-        let (scale, min) = (d * scale, dmin * min);
-        let shift = j % 2 * 4;
-        let packed = &packed[j / 2 * 32..][..32];
-        for ((value, &q), &high) in values.iter_mut().zip(packed).zip(high) {
-            *value = scale * f32::from((q >> shift) & 15 | (high >> j & 1) << 4) - min;
+fn q5_k(block: &[u8; 176], codes: &mut [u8; 256]) -> Groups<8> {
+    let (high, packed) = block[16..].split_at(32);
+    for (packed, codes) in packed.chunks_exact(32).zip(codes.chunks_exact_mut(64)) {
+        nibbles(packed, codes);
+    }
+    for (j, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (code, &high) in codes.iter_mut().zip(high) {
+            *code |= (high >> j & 1) << 4;
         }
     }
+    scales_and_minima(block)
 }
 
 /// 128 bytes of low four bits, 64 of high two bits, 16 scales of 8 bits, d.
-fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
+fn q6_k(block: &[u8; 210], codes: &mut [u8; 256]) -> Groups<16> {
     let (low, rest) = block.split_at(128);
     let (high, rest) = rest.split_at(64);
     let d = half_at(rest, 16);
-    for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    for (group, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (half, j, part) = (group / 8, group / 2 % 4, group % 2);
-        let scale = d * f32::from(rest[group] as i8);
         let low = &low[half * 64 + j % 2 * 32 + part * 16..][..16];
         let high = &high[half * 32 + part * 16..][..16];
-        for ((value, &low), &high) in values.iter_mut().zip(low).zip(high) {
-            let q = (low >> (j / 2 * 4)) & 15 | ((high >> (j * 2)) & 3) << 4;
-            *value = scale * f32::from(q as i8 - 32);
+        for ((code, &low), &high) in codes.iter_mut().zip(low).zip(high) {
+            *code = (low >> (j / 2 * 4)) & 15 | ((high >> (j * 2)) & 3) << 4;
         }
     }
+    std::array::from_fn(|group| {
+        let scale = d * f32::from(rest[group] as i8);
+        (scale, -32.0 * scale)
+    })
 }
 
 /// 1 / d, and 0 for 0.

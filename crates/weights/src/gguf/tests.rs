@@ -48,6 +48,51 @@ fn every_type_is_dequantized_as_the_gguf_package_does() {
     assert_eq!(packed.dtype.to_string(), "Q6_K");
 }
 
+/// One form for all block types: what it makes of a code is what a reader of the file makes of it, bit for bit.
+#[test]
+fn blocks_in_groups_have_the_same_values() {
+    let files = WeightFiles::open(&golden("types.gguf")).unwrap();
+    let mut packed = 0;
+    for name in files.names() {
+        let stored = files.stored(name).unwrap();
+        let Some(grouped) = stored.grouped().unwrap() else {
+            assert!(!matches!(stored.dtype, Dtype::Packed(_)), "{name}");
+            continue;
+        };
+        packed += 1;
+        assert_eq!(grouped.shape, stored.shape);
+        let mut codes = Vec::new();
+        for bytes in grouped
+            .codes
+            .chunks(grouped.group * grouped.bits as usize / 8)
+        {
+            match grouped.bits {
+                4 => {
+                    codes.extend(bytes.iter().map(|b| b & 15));
+                    codes.extend(bytes.iter().map(|b| b >> 4));
+                }
+                _ => codes.extend(bytes),
+            }
+        }
+        let groups = grouped.scales.iter().zip(&grouped.offsets);
+        let values: Vec<u32> = (codes.chunks(grouped.group).zip(groups))
+            .flat_map(|(codes, (scale, offset))| {
+                codes
+                    .iter()
+                    .map(move |&q| (scale * f32::from(q) + offset).to_bits())
+            })
+            .collect();
+        let expected: Vec<u32> = stored
+            .to_f32()
+            .unwrap()
+            .into_iter()
+            .map(f32::to_bits)
+            .collect();
+        assert_eq!(values, expected, "{name}");
+    }
+    assert_eq!(packed, GgmlType::ALL.len() - 3);
+}
+
 #[test]
 fn values_are_packed_as_the_gguf_package_does() {
     let files = WeightFiles::open(&golden("types.gguf")).unwrap();

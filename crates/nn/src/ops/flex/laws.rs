@@ -671,3 +671,47 @@ fn batch_norm_equals_its_default_body() {
         }
     }
 }
+
+/// Weights in groups: values bit for bit as the default body makes them, and products of few and of many rows.
+#[test]
+fn weights_in_groups_equal_their_default_bodies() {
+    for (bits, size) in [(4, 32), (8, 32), (8, 16)] {
+        for (rows, columns) in [(1, 32), (7, 96), (300, 256)] {
+            let groups = ops::Groups {
+                rows,
+                columns,
+                size,
+                bits,
+            };
+            let codes: Vec<i32> = (0..(rows * groups.words()) as u64)
+                .map(|i| (rng::uniform(21, i) * 4294967296.0) as u32 as i32)
+                .collect();
+            let codes = TensorData::new(codes, [rows, groups.words()]);
+            let weight = || ops::Grouped::<Flex> {
+                codes: Tensor::<Flex, 2, Int>::from_data(codes.clone(), &Default::default())
+                    .into_primitive(),
+                scales: random(22, [rows, groups.count()]),
+                offsets: random(23, [rows, groups.count()]),
+                groups,
+            };
+            let values = ops::grouped::values::<Flex>(weight()).into_data();
+            let kernel = super::grouped::values(&weight()).unwrap().into_data();
+            let bits_of =
+                |data: TensorData| -> Vec<u32> { data.iter::<f32>().map(f32::to_bits).collect() };
+            assert_eq!(bits_of(kernel), bits_of(values));
+            let bias = vector(24, rows);
+            for tokens in [1, 2, 8, 9] {
+                let x = random(25, [tokens, columns]);
+                // A product of random signs is small against what it sums.
+                let scale = |y| primitive(tensor::<Flex, 2>(y) / (16.0 * columns as f64).sqrt());
+                for bias in [None, Some(bias.clone())] {
+                    let kernel =
+                        super::grouped::forward(&x, &weight(), bias.as_ref(), Precision::F32);
+                    let default =
+                        ops::grouped::linear::<Flex>(x.clone(), weight(), bias, Precision::F32);
+                    same("grouped", scale(kernel.unwrap()), scale(default));
+                }
+            }
+        }
+    }
+}

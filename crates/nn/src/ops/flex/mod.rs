@@ -15,6 +15,7 @@ mod dropout;
 mod embedding;
 mod gated;
 mod gelu;
+mod grouped;
 #[cfg(test)]
 mod laws;
 mod layer_norm;
@@ -32,8 +33,8 @@ mod util;
 
 use super::{
     AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    Gate, GeluKind, LayerNormGrads, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend,
-    Window,
+    Gate, GeluKind, Grouped, LayerNormGrads, NextToken, Precision, RmsNormGrads, Sequences,
+    TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -41,6 +42,11 @@ use burn::tensor::ops::FloatTensorOps;
 impl TuneBackend for Flex {
     fn tune_is_fast(precision: Precision) -> bool {
         pairs::is_fast(precision)
+    }
+
+    fn tune_close_by<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+        // On one of the pool's threads, which shares its work without handing all of it over.
+        rayon::scope(|_| run())
     }
 
     fn tune_linear(
@@ -61,6 +67,20 @@ impl TuneBackend for Flex {
     ) -> FlexTensor {
         linear::add(sum, &x, &weight, scale)
             .unwrap_or_else(|sum| super::linear::add::<Self>(sum, x, weight, scale))
+    }
+
+    fn tune_grouped_values(weight: Grouped<Self>) -> FlexTensor {
+        grouped::values(&weight).unwrap_or_else(|| super::grouped::values::<Self>(weight))
+    }
+
+    fn tune_grouped_linear(
+        x: FlexTensor,
+        weight: Grouped<Self>,
+        bias: Option<FlexTensor>,
+        precision: Precision,
+    ) -> FlexTensor {
+        grouped::forward(&x, &weight, bias.as_ref(), precision)
+            .unwrap_or_else(|| super::grouped::linear::<Self>(x, weight, bias, precision))
     }
 
     fn tune_linear_backward_x(
