@@ -89,7 +89,8 @@ impl Scored {
     }
 }
 
-/// Logits of a set by `forward`, which gives `[N, C]` for a batch. `input_needed` says whether a batch's input must be made.
+/// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or `[N P, C]` where each has P parts; these
+/// stand side by side in what is returned. `input_needed` says whether a batch's input must be made.
 pub(crate) fn score<B: TuneBackend>(
     set: &Arc<dyn Inputs>,
     batch_size: usize,
@@ -105,6 +106,7 @@ pub(crate) fn score<B: TuneBackend>(
         drop_last: false,
     };
     let n = set.len();
+    let outputs = outputs * set.parts();
     let order = sampler.epoch(&set.lengths().unwrap_or_else(|| vec![1; n]), 0);
     let source = Arc::clone(set);
     let batches = order.len();

@@ -306,6 +306,18 @@ impl Run<'_> {
             observer: Watching(observer),
         };
         sinks.log.line(&format!("{plan}"));
+        // A checkpoint is taken up later: a resumed run compares with the same model.
+        let asked = opened.recipe.take_reference(&model.valid())?;
+        if asked > 0 {
+            let noun = opened.prepared.noun;
+            observer.note(&format!(
+                "asked the model before training about {asked} {noun}s, in {:.1} s",
+                seconds(clock)
+            ));
+            let phase = "log-probabilities before training".to_owned();
+            opened.timings.push((phase, seconds(clock)));
+        }
+        let clock = Instant::now();
         let outcome = rekindle_train::train(
             &opened.recipe,
             model,
@@ -405,7 +417,7 @@ impl Run<'_> {
         let adapter = opened.adapter.is_some();
         let saved = Saved {
             rekindle: env!("CARGO_PKG_VERSION").into(),
-            task: self.config.task.name().to_owned(),
+            task: self.config.task.when_tuned().name().to_owned(),
             labels: opened.head.labels.clone(),
             max_length: opened.prepared.max_length,
             pooling: crate::saved::pooling_name(model.reads()),

@@ -174,7 +174,7 @@ fn lora(
         modules_to_save: saved,
         base_model_name_or_path: Some(python_name(base)),
         task_type: Some(match config.task.kind() {
-            Kind::Generation => "CAUSAL_LM".into(),
+            Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
             _ => "SEQ_CLS".into(),
         }),
     }

@@ -8,7 +8,7 @@ use toml::Value;
 
 use super::value::{
     Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
-    OnBadExample, Pooling, Precision, Range, Schedule, Setting, TargetModules,
+    OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 
@@ -49,6 +49,7 @@ const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 const CHATS: Applies = Applies::Learning(Kind::Generation);
+const PREFERENCES: Applies = Applies::Learning(Kind::Preference);
 
 /// One setting, as run files and messages know it.
 #[derive(Debug)]
@@ -210,6 +211,8 @@ settings! {
         data: DataConfig,
         /// Pictures, for the task "image-classification".
         images: ImagesConfig,
+        /// Learning from preferences, for the task "text-preference".
+        preference: PreferenceConfig,
         /// Which parameters are trained.
         peft: PeftConfig,
         /// The training loop.
@@ -333,6 +336,25 @@ settings! {
 }
 
 settings! {
+    /// Learning from preferences, for the task "text-preference".
+    PreferenceConfig at config.preference;
+
+    /// "dpo" (of two answers the chosen one becomes likelier than the rejected one, measured by the model before training), "orpo"
+    /// (the same without that model, while the chosen answer is learned) or "kto" (answers that were judged one by one).
+    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "method", "objective"], applies PREFERENCES;
+    /// How much a change of log-probability counts: more keeps the model nearer to what it was. With "orpo" the weight of the odds.
+    beta: f64 = 0.1, range Range::above(0), aka ["dpo_beta", "temperature"], applies PREFERENCES;
+    /// With "dpo": the share of the pairs that are taken to be the wrong way round (conservative DPO); below 0.5.
+    label_smoothing: f64 = 0.0, range Range::FRACTION, applies PREFERENCES;
+    /// With "dpo": adds the mean token loss of the chosen answer times this, which keeps it likely.
+    sft_weight: f64 = 0.0, range Range::at_least(0), aka ["rpo_alpha", "sft_loss_weight", "dpop_lambda"], applies PREFERENCES;
+    /// With "kto": the weight of answers that are wanted.
+    desirable_weight: f64 = 1.0, range Range::above(0), applies PREFERENCES;
+    /// With "kto": the weight of answers that are not wanted.
+    undesirable_weight: f64 = 1.0, range Range::above(0), applies PREFERENCES;
+}
+
+settings! {
     /// Which parameters are trained.
     PeftConfig at config.peft;
 
@@ -381,7 +403,8 @@ settings! {
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others.
+    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate. Unset: 1e-2 for multi-label, else that of the other parameters.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
@@ -438,7 +461,7 @@ settings! {
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
-    /// regression, "map" for multi-label.
+    /// regression and everything in words, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
@@ -486,6 +509,7 @@ pub(super) const SECTIONS: &[SectionInfo] = &[
     info::<ModelConfig>(),
     info::<DataConfig>(),
     info::<ImagesConfig>(),
+    info::<PreferenceConfig>(),
     info::<PeftConfig>(),
     info::<TrainConfig>(),
     info::<EvalConfig>(),

@@ -70,6 +70,14 @@ fn nothing_default() -> RunConfig {
             cutmix: 1.0,
             cache_mb: 0,
         },
+        preference: PreferenceConfig {
+            loss: PreferenceLoss::Kto,
+            beta: 0.2,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            desirable_weight: 1.5,
+            undesirable_weight: 0.5,
+        },
         peft: PeftConfig {
             method: Method::Bitfit,
             r: 4,
@@ -127,11 +135,23 @@ fn nothing_default() -> RunConfig {
     }
 }
 
+/// What KTO has no use for.
+fn of_dpo() -> RunConfig {
+    RunConfig {
+        preference: PreferenceConfig {
+            label_smoothing: 0.1,
+            sft_weight: 0.5,
+            ..Default::default()
+        },
+        ..of_task(Task::TextPreference)
+    }
+}
+
 fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![RunConfig::default(), all_linear]
+    vec![RunConfig::default(), all_linear, of_dpo()]
         .into_iter()
         .chain(Task::ALL.iter().copied().map(of_task))
         .collect()
@@ -147,6 +167,13 @@ fn of_task(task: Task) -> RunConfig {
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
         config.data.overlap = default.data.overlap;
+    }
+    if task.kind() == Kind::Preference {
+        config.data.text = None;
+        config.data.text_pair = None;
+        config.data.label = None;
+    } else {
+        config.preference = default.preference;
     }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;
@@ -191,7 +218,9 @@ fn writing_then_reading_is_identity() {
 #[test]
 fn the_round_trip_covers_every_setting() {
     let default = RunConfig::default();
-    let tasks: Vec<RunConfig> = Task::ALL.iter().copied().map(of_task).collect();
+    let tasks: Vec<RunConfig> = (Task::ALL.iter().copied().map(of_task))
+        .chain([of_dpo()])
+        .collect();
     let same: Vec<_> = keys()
         .filter(|key| tasks.iter().all(|t| key.write(t) == key.write(&default)))
         .map(Key::path)

@@ -10,11 +10,14 @@ use crate::{
 use rekindle_base::thousands;
 use rekindle_data::{
     DataError, Sampler, TargetEncoder, Targets,
-    chat::{ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn},
+    chat::{
+        ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn,
+        Message,
+    },
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
@@ -61,6 +64,7 @@ impl Inputs for Chats {
             examples: std::mem::take(&mut batch.indices),
             targets: self.targets.subset(examples),
             mixed: None,
+            aside: None,
             input: Some(HostInput::Chats(batch)),
         })
     }
@@ -75,21 +79,11 @@ impl Inputs for Chats {
 
     fn show(&self, example: usize) -> ShownExample {
         let row = self.row(example);
-        let mut text = String::new();
-        for turn in &row.messages {
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "{}: {}",
-                turn.role,
-                turn.content.as_deref().unwrap_or("")
-            );
-        }
-        if let ChatKind::Text(whole) = &row.kind {
-            text.clone_from(whole);
-        }
         ShownExample {
-            text: text.trim_end().to_owned(),
+            text: match &row.kind {
+                ChatKind::Text(whole) => whole.trim_end().to_owned(),
+                _ => spoken(&row.messages),
+            },
             text_pair: None,
             picture: None,
         }
@@ -110,6 +104,32 @@ impl Inputs for Chats {
             fingerprint.add_numbers(&counts);
         }
     }
+}
+
+/// Turns as people read them, a line each.
+pub(super) fn spoken(turns: &[Message]) -> String {
+    let lines = turns.iter().map(|turn| {
+        let content = turn.content.as_deref().unwrap_or("");
+        format!("{}: {content}", turn.role)
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// What a language model takes.
+///
+/// # Errors
+/// When the model is none.
+pub(super) fn language_model(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+    let model = pretrained.config();
+    let limits = model.text.as_ref().filter(|_| model.is_decoder());
+    limits.ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!(
+            "{} is no language model: it does not write",
+            model.architecture()
+        ),
+        hint: "name one, such as smollm2, or set another task".into(),
+    })
 }
 
 /// The tokenizer and template of a model directory, as a run encodes with them.
@@ -160,16 +180,7 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let model = pretrained.config();
-    let limits = model.text.as_ref().filter(|_| model.is_decoder());
-    let limits = limits.ok_or_else(|| Error::ModelDir {
-        path: pretrained.dir().to_owned(),
-        reason: format!(
-            "{} is no language model: it does not write",
-            model.architecture()
-        ),
-        hint: "name one, such as smollm2, or set another task".into(),
-    })?;
+    let limits = language_model(pretrained)?;
     let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
     let (encoder, note) = encoder(config, pretrained, limits)?;
