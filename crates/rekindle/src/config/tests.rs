@@ -496,7 +496,7 @@ const BAD: &[Bad] = &[
      hint: did you mean [train]?"# },
     Bad { file: "[optimizer]\nlr = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:2: unknown section [optimizer]
-     hint: the sections are model, data, images, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
     Bad { file: "train = 3\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:9: `train` is a section: expected its keys, found 3
      hint: write a line `[train]` and its keys below"# },
@@ -621,7 +621,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `train.epochs`?"# },
     Bad { file: "", sets: &["foo.bar.baz=3"], says: r#"1 mistake in the configuration:
   1. --set: unknown key `foo.bar.baz`
-     hint: the sections are model, data, images, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
     Bad { file: "", sets: &["=3"], says: r#"1 mistake in the configuration:
   1. --set: expected KEY=VALUE, found `=3`
      hint: such as --set train.epochs=3"# },
