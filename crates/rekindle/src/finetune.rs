@@ -413,6 +413,7 @@ impl Run<'_> {
             head: &opened.head,
             adapter: opened.adapter.as_ref().map(|(lora, _)| lora),
             picture_size: opened.prepared.picture_size,
+            added_tokens: &self.config.model.add_tokens,
         };
         let adapter = opened.adapter.is_some();
         let saved = Saved {
@@ -468,7 +469,7 @@ fn open<B: TuneAutodiff>(
     let mut timings = Vec::new();
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
-    let pretrained = Pretrained::open(&base.dir)?;
+    let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
     timings.push(("find model".to_owned(), seconds(clock)));
 
     let clock = Instant::now();

@@ -157,6 +157,7 @@ impl OnBackend for Merge<'_> {
             head: &located.head(),
             adapter: None,
             picture_size: None,
+            added_tokens: &[],
         };
         what.write(&model, self.to)?;
         let saved = Saved {

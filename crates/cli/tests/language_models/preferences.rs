@@ -4,7 +4,7 @@ use super::{dir, losses, results, support::Dir};
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
 
-const TUNE: &str = "finetune --task text-preference --model llm --train pairs.jsonl --set train.learning_rate=1e-2 --set train.batch_size=4";
+const TUNE: &str = "finetune --task text-preference --model llm --set train.learning_rate=1e-2 --set train.batch_size=4";
 
 /// A folder with the model and twelve pairs: who asks politely is to be told the room.
 fn with_pairs() -> Dir {
@@ -49,7 +49,7 @@ fn from_pairs_to_answers() {
         ("kto", "lora", "adapter_model.safetensors"),
     ] {
         let tune = format!(
-            "{TUNE} --validation pairs.jsonl --method {method} --set preference.loss={loss}"
+            "{TUNE} --train pairs.jsonl --validation pairs.jsonl --method {method} --set preference.loss={loss}"
         );
         let said = dir.output(&format!("{tune} --epochs 15 -o {loss}"));
         assert_eq!(
@@ -78,7 +78,7 @@ fn from_pairs_to_answers() {
         );
 
         // It is a language model like others.
-        let asked = format!("generate {loss} --file chats.jsonl --max-new-tokens 4 --brief");
+        let asked = format!("generate {loss} --file chats.jsonl --max-new-tokens 4");
         assert_eq!(dir.ok(&asked).lines().count(), 48);
         let report: Value =
             serde_json::from_str(&dir.ok(&format!("evaluate {loss} chats.jsonl --json"))).unwrap();
@@ -122,7 +122,7 @@ fn judged_answers() {
 #[test]
 fn a_window_of_single_pairs_is_one_batch() {
     let dir = with_pairs();
-    let common = "--validation pairs.jsonl --epochs 3 --set train.shuffle=false --set train.group_by_length=false --set train.log_every_steps=1 --set preference.sft_weight=0.5 --set preference.label_smoothing=0.1";
+    let common = "--train pairs.jsonl --validation pairs.jsonl --epochs 3 --set train.shuffle=false --set train.group_by_length=false --set train.log_every_steps=1 --set preference.sft_weight=0.5 --set preference.label_smoothing=0.1";
     dir.ok(&format!("{TUNE} {common} -o large"));
     dir.ok(&format!(
         "{TUNE} {common} -o small --set train.batch_size=1 --set train.gradient_accumulation_steps=4"
@@ -141,7 +141,7 @@ fn a_window_of_single_pairs_is_one_batch() {
 fn a_killed_run_resumes_to_the_same_bytes() {
     let dir = with_pairs();
     let tune = format!(
-        "{TUNE} --validation pairs.jsonl --method full --set train.max_steps=400 --set train.learning_rate=1e-4 --set eval.every=20"
+        "{TUNE} --train pairs.jsonl --validation pairs.jsonl --method full --set train.max_steps=400 --set train.learning_rate=1e-4 --set eval.every=20"
     );
     dir.ok(&format!("{tune} -o whole"));
     let mut command = dir.command(env!("CARGO_BIN_EXE_rekindle"));
@@ -211,7 +211,7 @@ fn bad_preferences_are_refused_with_their_line() {
             assert!(said.contains(word), "{row}: expected {word}\n{said}");
         }
         // Left out, the other two rows are a run.
-        let skip = "--set data.on_bad_example=skip --set eval.every=never --dry-run";
+        let skip = "--set data.on_bad_example=skip --set data.validation_fraction=0 --set eval.every=never --dry-run";
         let said = dir.output(&format!("{tune} {skip}"));
         assert!(said.contains("1 ") && said.contains("left out"), "{said}");
     }
@@ -240,7 +240,7 @@ fn settings_that_say_nothing_are_refused() {
         ("--set data.text=prompt", "`data.text` says nothing"),
         ("--set eval.metric=perplexity", "is no figure of"),
     ] {
-        let output = dir.rekindle(&format!("{TUNE} {settings} -o run"));
+        let output = dir.rekindle(&format!("{TUNE} --train pairs.jsonl {settings} -o run"));
         let said = dir.plain(&output.stderr);
         assert!(
             !output.status.success() && said.contains(words),

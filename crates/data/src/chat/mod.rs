@@ -11,6 +11,7 @@
 //!
 //! Training, prediction and chat render through the same [`ChatEncoder`], so a model is asked as it was taught.
 
+mod added;
 mod batch;
 mod encode;
 mod preferences;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 use crate::{Examples, Place};
 use std::borrow::Cow;
 
+pub use added::write_added_tokens;
 pub use batch::ChatBatch;
 pub use encode::{ChatEncoder, EncodeOptions, EncodedChat, EncodedChats, LossOn};
 pub use preferences::{Preference, Preferences, read_preferences};

@@ -11,6 +11,7 @@ use super::value::{
     OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
+use rekindle_models::Problem;
 
 /// The tasks that a setting says something to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) enum Applies {
     To(Modality),
     /// Those of a kind.
     Learning(Kind),
+    /// Those of language models.
+    Writing,
 }
 
 impl Applies {
@@ -29,6 +32,7 @@ impl Applies {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
             Self::Learning(kind) => task.kind() == kind,
+            Self::Writing => task.kind().problem() == Problem::NextToken,
         }
     }
 
@@ -39,6 +43,7 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::Learning(kind) => kind.words(),
+            Self::Writing => "language models",
         }
     }
 }
@@ -240,6 +245,9 @@ settings! {
     /// Replaces the model's own dropout rates (hidden, attention and head).
     dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
+    /// For language models: special tokens to add where the tokenizer lacks them. Their embeddings begin as the mean of the
+    /// others and train; with "lora" the whole table of embeddings does, and is saved with the adapter.
+    add_tokens: Vec<String> = Vec::new(), aka ["additional_special_tokens", "extra_special_tokens", "new_tokens"], applies Applies::Writing;
 }
 
 settings! {

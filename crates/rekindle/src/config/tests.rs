@@ -28,6 +28,7 @@ fn nothing_default() -> RunConfig {
             name: "C:\\models\\mini".to_owned(),
             pooling: Pooling::Mean,
             dropout: Some(0.25),
+            add_tokens: vec!["<|call|>".to_owned()],
         },
         data: DataConfig {
             dataset: None,
@@ -174,6 +175,9 @@ fn of_task(task: Task) -> RunConfig {
         config.data.label = None;
     } else {
         config.preference = default.preference;
+    }
+    if task.kind().problem() != rekindle_models::Problem::NextToken {
+        config.model.add_tokens = default.model.add_tokens;
     }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;

@@ -106,6 +106,33 @@ impl Inputs for Chats {
     }
 }
 
+/// The model with room for the tokens that the run adds.
+///
+/// # Errors
+/// When the tokenizer cannot be read, or has all of them.
+pub(crate) fn with_added_tokens(
+    config: &RunConfig,
+    pretrained: Pretrained,
+) -> Result<Pretrained, Error> {
+    let tokens = &config.model.add_tokens;
+    if tokens.is_empty() {
+        return Ok(pretrained);
+    }
+    let before = ChatEncoder::from_dir(pretrained.dir(), EncodeOptions::default())?;
+    if tokens.iter().all(|token| before.id(token).is_some()) {
+        return Err(Error::Setting {
+            reason: "the model's tokenizer has all the tokens of model.add_tokens already".into(),
+            hint: "leave the setting out: they are never cut into pieces as it is".into(),
+        });
+    }
+    let options = EncodeOptions {
+        add_tokens: tokens.clone(),
+        ..EncodeOptions::default()
+    };
+    let rows = ChatEncoder::from_dir(pretrained.dir(), options)?.rows();
+    Ok(pretrained.with_vocabulary(rows))
+}
+
 /// Turns as people read them, a line each.
 pub(super) fn spoken(turns: &[Message]) -> String {
     let lines = turns.iter().map(|turn| {
@@ -149,6 +176,7 @@ pub(crate) fn encoder(
         },
         overlap: config.data.overlap,
         on_bad_example: on_bad(config),
+        add_tokens: config.model.add_tokens.clone(),
     };
     let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
     encoder.check_vocab(limits.vocab_size)?;

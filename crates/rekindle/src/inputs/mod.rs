@@ -6,7 +6,7 @@ mod images;
 pub(crate) mod preferences;
 mod text;
 
-pub(crate) use chats::{Chats, saved_encoder};
+pub(crate) use chats::{Chats, saved_encoder, with_added_tokens};
 pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder};
 

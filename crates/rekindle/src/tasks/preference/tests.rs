@@ -30,6 +30,8 @@ use std::{
 };
 
 type Tuning = Autodiff<Flex>;
+/// What a case sets.
+type Change<'a> = &'a dyn Fn(&mut PreferenceConfig);
 
 /// Absolute, on losses and figures of magnitude 1 to 20 that TRL computes in part in f32.
 const LOSS: f64 = 1e-4;
@@ -159,8 +161,8 @@ fn losses_gradients_and_figures_are_those_of_trl() {
     let (fixture, pairs) = fixture();
     let number = |key: &str| fixture[key].as_f64().unwrap();
     let gradients = WeightFiles::open(&golden("tiny_preference/gradients.safetensors")).unwrap();
-    let nothing: &dyn Fn(&mut PreferenceConfig) = &|_| {};
-    let cases: [(&str, PreferenceLoss, usize, &dyn Fn(&mut PreferenceConfig)); 5] = [
+    let nothing: Change<'_> = &|_| {};
+    let cases: [(&str, PreferenceLoss, usize, Change<'_>); 5] = [
         ("dpo", PreferenceLoss::Dpo, 4, nothing),
         ("dpo_smoothed", PreferenceLoss::Dpo, 4, &|settings| {
             settings.label_smoothing = number("label_smoothing");
