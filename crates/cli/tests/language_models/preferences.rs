@@ -205,15 +205,15 @@ fn bad_preferences_are_refused_with_their_line() {
         (&cut, ["bad.jsonl:2", "max_length = 16"]),
     ] {
         dir.write("bad.jsonl", format!("{good}\n{row}\n{good}\n"));
-        let tune = "finetune --task text-preference --model llm --train bad.jsonl --set data.max_length=16";
+        let tune = "finetune --task text-preference --model llm --train bad.jsonl --set data.max_length=16 --set data.validation_fraction=0 --set eval.every=never";
         let said = dir.refused(&format!("{tune} -o run"));
         for word in words {
             assert!(said.contains(word), "{row}: expected {word}\n{said}");
         }
         // Left out, the other two rows are a run.
-        let skip = "--set data.on_bad_example=skip --set data.validation_fraction=0 --set eval.every=never --dry-run";
+        let skip = "--set data.on_bad_example=skip --dry-run";
         let said = dir.output(&format!("{tune} {skip}"));
-        assert!(said.contains("1 ") && said.contains("left out"), "{said}");
+        assert!(said.contains("2 train"), "{said}");
     }
     dir.write("bad.jsonl", "");
     let said = dir.refused("finetune --task text-preference --model llm --train bad.jsonl -o run");

@@ -81,3 +81,58 @@ fn describe(tokenizer: &Tokenizer, tokens: &[String], decoder: &mut Map<String, 
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::fs;
+
+    /// What is written, from a directory whose `tokenizer_config.json` is this.
+    fn written(config: Value) -> (Value, Value) {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"},
+        });
+        fs::write(from.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        fs::write(
+            from.path().join("tokenizer_config.json"),
+            config.to_string(),
+        )
+        .unwrap();
+        let tokens = ["<|x|>", "b"].map(str::to_owned);
+        write_added_tokens(from.path(), to.path(), &tokens).unwrap();
+        let read = |name: &str| {
+            serde_json::from_str(&fs::read_to_string(to.path().join(name)).unwrap()).unwrap()
+        };
+        (read("tokenizer.json"), read("tokenizer_config.json"))
+    }
+
+    #[test]
+    fn new_tokens_stand_in_both_files() {
+        let (tokenizer, config) = written(json!({"added_tokens_decoder": {}}));
+        let added = tokenizer["added_tokens"].as_array().unwrap();
+        let ids: Vec<_> = added
+            .iter()
+            .map(|token| (&token["content"], &token["id"]))
+            .collect();
+        // A token that the vocabulary has keeps its id.
+        assert_eq!(
+            ids,
+            [(&json!("b"), &json!(1)), (&json!("<|x|>"), &json!(2))]
+        );
+        assert!(added.iter().all(|token| token["special"] == true));
+        assert_eq!(config["additional_special_tokens"], json!(["<|x|>", "b"]));
+        assert_eq!(config["added_tokens_decoder"]["2"]["content"], "<|x|>");
+
+        let (_, config) = written(json!({"extra_special_tokens": ["<|x|>", "<|y|>"]}));
+        assert_eq!(
+            config["extra_special_tokens"],
+            json!(["<|x|>", "<|y|>", "b"])
+        );
+        assert!(config.get("additional_special_tokens").is_none());
+    }
+}
