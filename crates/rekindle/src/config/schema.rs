@@ -349,7 +349,7 @@ settings! {
 
     /// "dpo" (of two answers the chosen one becomes likelier than the rejected one, measured by the model before training), "orpo"
     /// (the same without that model, while the chosen answer is learned) or "kto" (answers that were judged one by one).
-    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "method", "objective"], applies PREFERENCES;
+    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "objective"], applies PREFERENCES;
     /// How much a change of log-probability counts: more keeps the model nearer to what it was. With "orpo" the weight of the odds.
     beta: f64 = 0.1, range Range::above(0), aka ["dpo_beta", "temperature"], applies PREFERENCES;
     /// With "dpo": the share of the pairs that are taken to be the wrong way round (conservative DPO); below 0.5.
