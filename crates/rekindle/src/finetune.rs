@@ -307,13 +307,13 @@ impl Run<'_> {
         };
         sinks.log.line(&format!("{plan}"));
         // A checkpoint is taken up later: a resumed run compares with the same model.
-        let asked = opened.recipe.take_reference(&model.valid())?;
-        if asked > 0 {
+        let compared = opened.recipe.compared();
+        if compared > 0 {
             let noun = opened.prepared.noun;
             observer.note(&format!(
-                "asked the model before training about {asked} {noun}s, in {:.1} s",
-                seconds(clock)
+                "asking the model before training about {compared} {noun}s"
             ));
+            opened.recipe.take_reference(&model.valid())?;
             let phase = "log-probabilities before training".to_owned();
             opened.timings.push((phase, seconds(clock)));
         }

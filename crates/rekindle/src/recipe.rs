@@ -352,10 +352,22 @@ impl<B: TuneAutodiff> Recipe<B> {
         })
     }
 
-    /// Asks the model as it is before training about every example, where the loss compares with that; how many there were.
-    /// Training examples are asked in the precision of training, so that a model that did not change differs by nothing.
-    pub(crate) fn take_reference(&mut self, model: &Model<Inner<B>>) -> Result<usize, Error> {
-        let mut asked = 0;
+    /// How many examples the loss compares with what the model before training says of them.
+    pub(crate) fn compared(&self) -> usize {
+        let Sets {
+            train,
+            validation,
+            test,
+            ..
+        } = &self.sets;
+        let sets = [Some(train), validation.as_ref(), test.as_ref()].into_iter();
+        let compared = sets.flatten().filter(|set| set.wants_reference());
+        compared.map(|set| set.len()).sum()
+    }
+
+    /// Asks the model as it is before training about every example, where the loss compares with that. Training
+    /// examples are asked in the precision of training, so that a model that did not change differs by nothing.
+    pub(crate) fn take_reference(&mut self, model: &Model<Inner<B>>) -> Result<(), Error> {
         let training = Pass::evaluation().with_precision(self.precision);
         let sets = [
             (Some(Arc::clone(&self.sets.train)), training),
@@ -366,7 +378,6 @@ impl<B: TuneAutodiff> Recipe<B> {
             let Some(set) = set.filter(|set| set.wants_reference()) else {
                 return Ok(None);
             };
-            asked += set.len();
             let (batch_size, outputs) = (self.config.eval.batch_size, model.outputs());
             let scored = score(
                 &set,
@@ -382,7 +393,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         }
         self.sets.validation = validation?.or(self.sets.validation.take());
         self.sets.test = test?.or(self.sets.test.take());
-        Ok(asked)
+        Ok(())
     }
 
     /// The set that the final figures are of.

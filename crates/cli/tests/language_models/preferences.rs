@@ -53,7 +53,7 @@ fn from_pairs_to_answers() {
         );
         let said = dir.output(&format!("{tune} --epochs 15 -o {loss}"));
         assert_eq!(
-            said.contains("asked the model before training about"),
+            said.contains("asking the model before training about"),
             loss != "orpo",
             "{said}"
         );
