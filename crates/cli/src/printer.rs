@@ -288,7 +288,7 @@ pub fn finished(run: &FinishedRun) -> String {
     };
     let dir = shell_word(&run.dir.to_string_lossy());
     let _ = match run.task.kind() {
-        Kind::Generation => writeln!(out, "try     rekindle chat {dir}"),
+        Kind::Generation | Kind::Preference => writeln!(out, "try     rekindle chat {dir}"),
         _ => writeln!(out, "try     rekindle predict {dir} {example}"),
     };
     out

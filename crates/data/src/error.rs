@@ -220,6 +220,18 @@ pub enum BadReason {
         /// Where it was cut, if it was.
         max_length: Option<usize>,
     },
+    /// A pair of answers that says nothing.
+    #[error("the chosen and the rejected answer are the same{}", max_length.map_or_else(String::new, |max_length| format!(" once they are cut to max_length = {max_length}")))]
+    SameAnswers {
+        /// Where they were cut, if they were.
+        max_length: Option<usize>,
+    },
+    /// Two whole conversations that are about different things.
+    #[error("no prompt: `chosen` and `rejected` begin with different turns")]
+    NoCommonPrompt,
+    /// One answer where two are compared.
+    #[error("expected a pair of answers, `chosen` and `rejected`, found one answer with a label")]
+    NotAPair,
 }
 
 impl BadReason {
@@ -272,6 +284,13 @@ impl BadReason {
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
             Self::UnclosedArray => "the file was probably cut off on its way; copy it again",
             Self::EmptyDocument => "remove the file, or write something into it",
+            Self::NoConversation { expected, .. }
+                if ["rejected", "label"]
+                    .iter()
+                    .any(|key| expected.iter().any(|k| k == key)) =>
+            {
+                "add what is missing, or rename the keys"
+            }
             Self::NoConversation { .. } => {
                 "rename the keys, or name the columns of prompt and completion"
             }
@@ -293,6 +312,14 @@ impl BadReason {
                 ..
             } => "raise max_length, or shorten the turns before the first answer",
             Self::NoCountedToken { .. } => "add an answer, or remove the row",
+            Self::SameAnswers {
+                max_length: Some(_),
+            } => "raise max_length, or remove the row",
+            Self::SameAnswers { .. } => "remove the row",
+            Self::NoCommonPrompt => "add a `prompt`, or begin both with the same turns",
+            Self::NotAPair => {
+                "only KTO learns of single answers: set preference.loss = \"kto\", or write the other answer too"
+            }
         };
         advice.into()
     }

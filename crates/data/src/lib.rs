@@ -54,7 +54,7 @@ pub use tables::{
     Skipped, Sniffed, read_examples, sniff,
 };
 pub use targets::{
-    Input, LabelMap, LabelSet, RealTargets, TargetEncoder, TargetHint, TargetKind, TargetRow,
+    Input, LabelMap, LabelSet, Part, RealTargets, TargetEncoder, TargetHint, TargetKind, TargetRow,
     Targets,
 };
 pub use text::{Encoded, EncodedSet, TextBatch, TextEncoder};

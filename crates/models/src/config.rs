@@ -5,6 +5,7 @@ use crate::{
     encoder::Activation,
     heads::HeadConfig,
     image::{LiteConfig, Pictures, ResNetConfig},
+    model::VOCABULARY,
     pretrained::Family,
 };
 use rekindle_base::thousands;
@@ -182,6 +183,36 @@ impl ModelConfig {
     #[must_use]
     pub fn is_decoder(&self) -> bool {
         matches!(self.sizes, Sizes::Decoder(_))
+    }
+
+    /// Whether the embeddings of a language model are its map to the vocabulary too.
+    #[must_use]
+    pub fn is_tied(&self) -> bool {
+        matches!(&self.sizes, Sizes::Decoder(sizes) if sizes.tied)
+    }
+
+    /// Published names of the parameters of a language model that have a row for each token.
+    pub(crate) fn vocabulary(&self) -> Vec<String> {
+        let paths = match &self.sizes {
+            Sizes::Decoder(sizes) if sizes.tied => &VOCABULARY[..1],
+            Sizes::Decoder(_) => &VOCABULARY[..],
+            _ => &[],
+        };
+        let names = paths.iter().map(|path| self.entry.names.published(path));
+        names.collect()
+    }
+
+    /// Makes room for so many tokens, if there is less.
+    pub(crate) fn grow_vocabulary(&mut self, tokens: usize) {
+        if let Sizes::Decoder(sizes) = &mut self.sizes
+            && sizes.vocab_size < tokens
+        {
+            sizes.vocab_size = tokens;
+            self.raw.insert("vocab_size".into(), tokens.into());
+            if let Some(text) = &mut self.text {
+                text.vocab_size = tokens;
+            }
+        }
     }
 
     /// As transformers writes a language model.

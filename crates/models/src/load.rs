@@ -37,6 +37,8 @@ pub(crate) struct Rules<'a> {
     pub transposed: &'a dyn Fn(&str) -> bool,
     /// Weights that are in their place already, by published name, with their number of values.
     pub placed: Vec<(String, usize)>,
+    /// Whether a parameter (by published name) may have more rows than its tensor: the new ones are the mean of the others.
+    pub grows: &'a dyn Fn(&str) -> bool,
 }
 
 /// What became of every tensor and every parameter.
@@ -46,6 +48,8 @@ pub struct LoadReport {
     pub loaded: Vec<String>,
     /// Parameters newly initialised, with the reason.
     pub initialised: Vec<(String, String)>,
+    /// Parameters loaded that got rows behind those of the checkpoint, and how many.
+    pub grown: Vec<(String, usize)>,
     /// Tensors of the checkpoint not used, with the reason.
     pub ignored: Vec<(String, String)>,
     /// Values of weights that stay packed in their quantized blocks.
@@ -69,6 +73,9 @@ impl LoadReport {
         if !modules.is_empty() {
             let modules = modules.join(", ");
             text.push_str(&format!("; new: {modules} (to be trained)"));
+        }
+        for (name, rows) in &self.grown {
+            text.push_str(&format!("; new: {rows} rows of {name}"));
         }
         let mut by_reason: Vec<(&str, &str, usize)> = Vec::new();
         for (name, reason) in &self.ignored {
@@ -183,6 +190,15 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         if transposed {
             expected.reverse();
         }
+        if let (Some(&[rows, width]), [more, same]) = (files.shape(&tensor), &mut expected[..])
+            && rows > 0
+            && rows < *more
+            && width == *same
+            && (rules.grows)(&name)
+        {
+            report.grown.push((name.clone(), *more - rows));
+            *more = rows;
+        }
         check(files, &tensor, &expected)?;
         report.loaded.push(name);
         found.insert(path, (tensor, transposed));
@@ -204,7 +220,14 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         let (tensor, transposed) = found.get(path).filter(|_| fail.is_none())?;
         match files.read(tensor) {
             Ok(host) if *transposed => Some(from_host::<B>(transpose(&host?), device)),
-            Ok(host) => Some(from_host::<B>(host?, device)),
+            Ok(host) => {
+                let mut host = host?;
+                let name = rules.names.published(path);
+                if let Some((_, rows)) = report.grown.iter().find(|(grown, _)| *grown == name) {
+                    grow(&mut host, *rows);
+                }
+                Some(from_host::<B>(host, device))
+            }
             Err(error) => {
                 fail = Some(error);
                 None
@@ -215,6 +238,25 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         Some(error) => Err(error.into()),
         None => Ok((module, report)),
     }
+}
+
+/// Adds rows to a table, each the mean of those that are there. transformers draws them around that mean by the rows' own
+/// covariance, which for a few tokens is nearly the same.
+fn grow(table: &mut HostTensor, rows: usize) {
+    let &[there, width] = table.shape.as_slice() else {
+        return;
+    };
+    let mut sums = vec![0f64; width];
+    for row in table.values.chunks(width.max(1)) {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(value);
+        }
+    }
+    let mean: Vec<f32> = sums.iter().map(|sum| (sum / there as f64) as f32).collect();
+    for _ in 0..rows {
+        table.values.extend(&mean);
+    }
+    table.shape[0] += rows;
 }
 
 /// A matrix the other way round; any other tensor as it is.
@@ -258,6 +300,18 @@ fn check(files: &WeightFiles, tensor: &str, expected: &[usize]) -> Result<(), Mo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn new_rows_are_the_mean_of_the_others() {
+        let mut table = HostTensor {
+            shape: vec![2, 3],
+            values: vec![1.0, 2.0, -1.0, 3.0, 2.0, -4.0],
+        };
+        grow(&mut table, 2);
+        assert_eq!(table.shape, [4, 3]);
+        assert_eq!(table.values[..6], [1.0, 2.0, -1.0, 3.0, 2.0, -4.0]);
+        assert_eq!(table.values[6..], [2.0, 2.0, -2.5, 2.0, 2.0, -2.5]);
+    }
 
     #[test]
     fn a_summary_names_modules_and_reasons_once() {

@@ -29,6 +29,8 @@ use std::path::Path;
 /// Where a model's parts stand in its field paths.
 const BACKBONE: &str = "backbone";
 const HEAD: &str = "head";
+/// The parameters of a language model that have a row for each token.
+pub(crate) const VOCABULARY: [&str; 2] = ["backbone.embeddings.weight", "head.out.weight"];
 
 /// A model without its head.
 #[derive(Module, Debug)]
@@ -184,6 +186,7 @@ impl<B: Backend> Model<B> {
             || (config.outputs == head.outputs
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
+        let model_names = model.names;
         let no_pooler = model.reads == Reads::Mean;
         let rules = load::Rules {
             names: model.names,
@@ -205,6 +208,10 @@ impl<B: Backend> Model<B> {
             },
             transposed: &|name| family.is_transposed(name),
             placed,
+            grows: &|name| {
+                let path = model_names.field(name);
+                config.is_decoder() && VOCABULARY.contains(&path.as_str())
+            },
         };
         load::load(model, pretrained.files(), &rules, device)
     }

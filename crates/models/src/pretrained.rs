@@ -169,6 +169,21 @@ impl Pretrained {
         })
     }
 
+    /// The same for a language model with embeddings of so many tokens: those that the directory lacks will be new, the mean of the
+    /// others. Not for fewer than there are.
+    #[must_use]
+    pub fn with_vocabulary(mut self, tokens: usize) -> Self {
+        self.config.grow_vocabulary(tokens);
+        self
+    }
+
+    /// Published names of the parameters that have a row for each token: the embeddings, and the map to the vocabulary
+    /// where that is another; none of a model that does not write.
+    #[must_use]
+    pub fn vocabulary(&self) -> Vec<String> {
+        self.config.vocabulary()
+    }
+
     /// What the directory says of its model.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {

@@ -304,7 +304,7 @@ impl<B: Backend> ModuleMapper<B> for Walk<&mut dyn FnMut(ParamRef<'_, B>) -> Map
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::layers::{Linear, Weight};
+    use crate::layers::Linear;
     use burn::backend::{Autodiff, Flex};
     use burn::tensor::TensorData;
 
@@ -362,10 +362,7 @@ mod tests {
             )
         });
         assert_eq!(loaded.dims(), (3, 2));
-        let Weight::Plain(weight) = &loaded.weight else {
-            panic!("a new weight is plain")
-        };
-        assert!(!weight.is_require_grad());
+        assert!(!loaded.weight.parameter().unwrap().is_require_grad());
         assert!(loaded.bias.unwrap().is_require_grad());
     }
 
@@ -375,7 +372,7 @@ mod tests {
         let device = Default::default();
         let new = || Linear::<Flex>::normal(1, 4, 2, 0.1, &device);
         let loaded = load(new(), &mut |_| None);
-        assert!(matches!(&loaded.weight, Weight::Plain(weight) if weight.is_initialized()));
+        assert!(loaded.weight.parameter().unwrap().is_initialized());
         let values =
             |linear: &Linear<Flex>| linear.weight.val().into_data().to_vec::<f32>().unwrap();
         assert_eq!(values(&loaded), values(&new()));

@@ -43,7 +43,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("gradient of B: {}", adapter.lora_b.grad(&grads).is_some());
     println!(
         "gradient of the frozen weight: {}",
-        model.up.weight.grad(&grads).is_some()
+        model
+            .up
+            .weight
+            .parameter()
+            .is_some_and(|weight| weight.grad(&grads).is_some())
     );
     Ok(save(
         &model,

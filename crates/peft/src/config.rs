@@ -31,6 +31,9 @@ pub struct LoraConfig {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Modules trained and saved whole, by suffix.
     pub modules_to_save: Vec<String>,
+    /// Whether the embeddings are among `modules_to_save` and the map to the vocabulary is the same table: PEFT stores it twice
+    /// and ties the two again.
+    pub ensure_weight_tying: bool,
     /// The base model, for Python to find it.
     pub base_model_name_or_path: Option<String>,
     /// PEFT's task type, for example `SEQ_CLS`.
@@ -47,6 +50,7 @@ impl Default for LoraConfig {
             target_modules: TargetModules::Suffixes(vec!["query".into(), "value".into()]),
             layers_to_transform: None,
             modules_to_save: Vec::new(),
+            ensure_weight_tying: false,
             base_model_name_or_path: None,
             task_type: None,
         }
@@ -112,6 +116,7 @@ impl LoraConfig {
             "alpha_pattern": {},
             "base_model_name_or_path": self.base_model_name_or_path,
             "bias": "none",
+            "ensure_weight_tying": self.ensure_weight_tying,
             "exclude_modules": null,
             "fan_in_fan_out": false,
             "inference_mode": true,
@@ -192,6 +197,7 @@ impl LoraConfig {
             target_modules,
             layers_to_transform,
             modules_to_save: strings(&json["modules_to_save"]).unwrap_or_default(),
+            ensure_weight_tying: json["ensure_weight_tying"].as_bool().unwrap_or(false),
             base_model_name_or_path: json["base_model_name_or_path"].as_str().map(str::to_owned),
             task_type: json["task_type"].as_str().map(str::to_owned),
         };

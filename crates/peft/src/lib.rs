@@ -39,4 +39,4 @@ pub use config::{LoraConfig, TargetModules};
 pub use error::PeftError;
 pub use freeze::{Trainable, glob_matches, set_trainable};
 pub use lora::{inject, is_saved, merge, targets};
-pub use store::{load, read_config, save};
+pub use store::{load, read_config, save, stored_vocabulary};

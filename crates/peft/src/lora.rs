@@ -123,8 +123,14 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
     let mut layers = Vec::new();
     model.visit_linears("", &mut |path, _| layers.push(names.published(path)));
     let targets = targets(&layers, config)?;
+    // A module that is saved whole need not be linear: a table of embeddings, a norm.
+    let parameters = params::shapes(&model);
+    let parameters = parameters
+        .iter()
+        .map(|(path, _)| names.published(path))
+        .collect::<Vec<_>>();
     for module in &config.modules_to_save {
-        if !layers.iter().any(|path| is_under(module, path)) {
+        if !parameters.iter().any(|path| is_under(module, path)) {
             return Err(no_match("modules_to_save", module, "layer", &layers));
         }
     }

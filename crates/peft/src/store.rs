@@ -17,6 +17,9 @@ const SUBSTITUTES: [(&str, &str); 2] = [
     (".adapter.lora_b", ".lora_B.weight"),
 ];
 
+/// The map to the vocabulary, where it is the table of embeddings and stored with it.
+const TIED_HEAD: &str = "base_model.model.lm_head.weight";
+
 /// A parameter's name in the adapter's file.
 fn on_disk(published: &str) -> String {
     let mut name = format!("{PREFIX}{published}");
@@ -26,6 +29,24 @@ fn on_disk(published: &str) -> String {
         }
     }
     name
+}
+
+/// Whether a tensor of an adapter's file is a table of embeddings, as the families for language models call it.
+fn is_table(name: &str) -> bool {
+    [".embed_tokens.weight", ".wte.weight"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// Rows of the table of embeddings that an adapter directory holds, which may be more than the base model has: tokens were
+/// added. `None` where it holds none.
+///
+/// # Errors
+/// When the file of tensors cannot be read.
+pub fn stored_vocabulary(dir: &Path) -> Result<Option<usize>, PeftError> {
+    let files = WeightFiles::open(&dir.join("adapter_model.safetensors"))?;
+    let table = files.names().find(|name| is_table(name));
+    Ok(table.and_then(|name| files.shape(name)?.first().copied()))
 }
 
 /// Writes the adapter that [`inject`] put in, after training.
@@ -52,6 +73,11 @@ pub fn save<B: Backend, M: Module<B>>(
             state.push((on_disk(&published), tensor));
         }
     });
+    // The embeddings are the one module that is no layer of a block.
+    let table = state.iter().find(|(name, _)| is_table(name));
+    let again = table.filter(|_| config.ensure_weight_tying);
+    let again = again.map(|(_, table)| (TIED_HEAD.to_owned(), table.clone()));
+    state.extend(again);
     weights::write(&dir.join("adapter_model.safetensors"), state, &[])?;
     let text = format!("{:#}\n", config.to_json());
     write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
@@ -128,7 +154,14 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
             None => return Err(mismatch(format!("tensor `{name}` is missing"))),
         }
     }
-    if let Some(name) = files.names().find(|name| !wanted.contains(*name)) {
+    // Where embeddings were resized, PEFT writes them, and a head that is tied to them, under other names too.
+    let again = |name: &str| {
+        name.contains(".modules_to_save.")
+            || name.contains(".original_module.")
+            || config.ensure_weight_tying && name == TIED_HEAD
+    };
+    let mut names_of_file = files.names().filter(|name| !again(name));
+    if let Some(name) = names_of_file.find(|name| !wanted.contains(*name)) {
         return Err(mismatch(format!(
             "tensor `{name}` has no place in this model"
         )));

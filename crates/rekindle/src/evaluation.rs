@@ -102,7 +102,8 @@ fn fitting(batch_size: usize, longest: usize) -> usize {
     batch_size.min(TOKENS / longest.max(1)).max(1)
 }
 
-/// Logits of a set by `forward`, which gives `[N, C]` for a batch. `input_needed` says whether a batch's input must be made.
+/// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or `[N P, C]` where each has P parts; these
+/// stand side by side in what is returned. `input_needed` says whether a batch's input must be made.
 pub(crate) fn score<B: TuneBackend>(
     set: &Arc<dyn Inputs>,
     batch_size: usize,
@@ -120,6 +121,7 @@ pub(crate) fn score<B: TuneBackend>(
         batch_size: fitting(batch_size, longest),
         drop_last: false,
     };
+    let outputs = outputs * set.parts();
     let order = sampler.epoch(&lengths, 0);
     let source = Arc::clone(set);
     let batches = order.len();

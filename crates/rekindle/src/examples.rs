@@ -9,7 +9,9 @@ use crate::{
 use rekindle_data::{
     Column, DataError, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
     ResolvedColumn, Skipped, TargetEncoder, TargetHint, TargetKind,
-    chat::{ChatOptions, Conversation, PromptColumns, read_conversations},
+    chat::{
+        ChatOptions, Conversation, Preference, PromptColumns, read_conversations, read_preferences,
+    },
     image::{ImageSet, image_parts, read_images},
     read_examples,
 };
@@ -92,6 +94,30 @@ impl Source for Vec<Conversation> {
                 on_bad_example: options.on_bad_example,
             },
         )?;
+        let mut rows = read.rows;
+        if let Some(limit) = &options.limit {
+            rows = rows.limited(Some(limit));
+        }
+        Ok(Read {
+            set: rows,
+            hint: TargetHint::default(),
+            label_names: Vec::new(),
+            columns: Vec::new(),
+            notes: left_out("rows", &read.skipped),
+        })
+    }
+
+    fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::Next)
+    }
+}
+
+impl Source for Vec<Preference> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let read = read_preferences(path, options.on_bad_example)?;
         let mut rows = read.rows;
         if let Some(limit) = &options.limit {
             rows = rows.limited(Some(limit));

@@ -307,6 +307,18 @@ impl Run<'_> {
             observer: Watching(observer),
         };
         sinks.log.line(&format!("{plan}"));
+        // A checkpoint is taken up later: a resumed run compares with the same model.
+        let compared = opened.recipe.compared();
+        if compared > 0 {
+            let noun = opened.prepared.noun;
+            observer.note(&format!(
+                "asking the model before training about {compared} {noun}s"
+            ));
+            opened.recipe.take_reference(&model.valid())?;
+            let phase = "log-probabilities before training".to_owned();
+            opened.timings.push((phase, seconds(clock)));
+        }
+        let clock = Instant::now();
         let outcome = rekindle_train::train(
             &opened.recipe,
             model,
@@ -402,11 +414,12 @@ impl Run<'_> {
             head: &opened.head,
             adapter: opened.adapter.as_ref().map(|(lora, _)| lora),
             picture_size: opened.prepared.picture_size,
+            added_tokens: &self.config.model.add_tokens,
         };
         let adapter = opened.adapter.is_some();
         let saved = Saved {
             rekindle: env!("CARGO_PKG_VERSION").into(),
-            task: self.config.task.name().to_owned(),
+            task: self.config.task.when_tuned().name().to_owned(),
             labels: opened.head.labels.clone(),
             max_length: opened.prepared.max_length,
             pooling: crate::saved::pooling_name(model.reads()),
@@ -457,9 +470,10 @@ fn open<B: TuneAutodiff>(
     let mut timings = Vec::new();
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
+    let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
     let pretrained = match config.model.quantized {
-        true => Pretrained::open(&base.dir)?.keeping_blocks(),
-        false => Pretrained::open(&base.dir)?,
+        true => pretrained.keeping_blocks(),
+        false => pretrained,
     };
     timings.push(("find model".to_owned(), seconds(clock)));
 

@@ -153,7 +153,10 @@ fn locate_adapter(
             hint: "write base_model_name_or_path into its adapter_config.json".into(),
         })?;
     let base = find_model(&name, &Hub::from_env(), observer)?.dir;
-    let pretrained = Pretrained::open(&base)?;
+    let mut pretrained = Pretrained::open(&base)?;
+    if let Some(rows) = rekindle_peft::stored_vocabulary(&dir)? {
+        pretrained = pretrained.with_vocabulary(rows);
+    }
     let config = pretrained.config();
     let labels = match &saved {
         Some(saved) => saved.labels.clone(),

@@ -80,7 +80,11 @@ pub fn merge(
     } else {
         RunConfig::default()
     };
-    let own = config.data.validation.clone().or(config.data.train.clone());
+    let own = match config.task.kind() {
+        // Pairs of answers are no conversations.
+        Kind::Preference => None,
+        _ => config.data.validation.clone().or(config.data.train.clone()),
+    };
     let given = inputs.map(Path::to_owned).or(own);
     let (set, source): (Arc<dyn Inputs>, String) = match given {
         given if located.task.kind() == Kind::Generation => {
@@ -153,6 +157,7 @@ impl OnBackend for Merge<'_> {
             head: &located.head(),
             adapter: None,
             picture_size: None,
+            added_tokens: &[],
         };
         what.write(&model, self.to)?;
         let saved = Saved {

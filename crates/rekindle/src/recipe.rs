@@ -145,6 +145,27 @@ fn finished<T: TuneBackend>(
     }
 }
 
+/// A model's outputs `[N P, C]` for a batch whose N examples have P parts each, as one row an example; behind them what the
+/// model says of what the batch only looks at.
+pub(crate) fn by_example<B: TuneAutodiff>(
+    outputs: Tensor<B, 2>,
+    model: &Model<B>,
+    batch: &HostBatch,
+    pass: Pass,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let (examples, [rows, columns]) = (batch.len(), outputs.dims());
+    let outputs = outputs.reshape([examples, rows * columns / examples]);
+    let Some(aside) = &batch.aside else {
+        return outputs;
+    };
+    let seen = model.valid().forward(aside.to_device(device), pass);
+    // Of each token the loss, not whether it would have been chosen.
+    let seen = Tensor::from_inner(seen.narrow(1, 0, 1));
+    let seen = seen.reshape([examples, rows / examples]);
+    Tensor::cat(vec![outputs, seen], 1)
+}
+
 /// An error of the recipe as the loop reports it.
 fn boxed<E: std::error::Error + Send + Sync + 'static>(error: E) -> TrainError {
     TrainError::Job(Box::new(error))
@@ -289,8 +310,10 @@ impl<B: TuneAutodiff> Recipe<B> {
         }
     }
 
-    /// The sum of the losses of a batch's outputs `[N, C]`.
-    fn summed(&self, logits: &Tensor<B, 2>, batch: &HostBatch) -> Tensor<B, 1> {
+    /// The sum of the losses of a batch's outputs.
+    fn summed(&self, logits: Tensor<B, 2>, model: &Model<B>, batch: &HostBatch) -> Tensor<B, 1> {
+        let once = Pass::evaluation().with_precision(self.precision);
+        let logits = by_example(logits, model, batch, once, &self.device);
         let losses = |targets| self.objective.losses(logits.clone(), targets).sum();
         match &batch.mixed {
             None => losses(&batch.targets),
@@ -343,6 +366,50 @@ impl<B: TuneAutodiff> Recipe<B> {
             let x = self.begin(set, batch, None, model, cached, pass)?;
             finished(model, x, units, pass)
         })
+    }
+
+    /// How many examples the loss compares with what the model before training says of them.
+    pub(crate) fn compared(&self) -> usize {
+        let Sets {
+            train,
+            validation,
+            test,
+            ..
+        } = &self.sets;
+        let sets = [Some(train), validation.as_ref(), test.as_ref()].into_iter();
+        let compared = sets.flatten().filter(|set| set.wants_reference());
+        compared.map(|set| set.len()).sum()
+    }
+
+    /// Asks the model as it is before training about every example, where the loss compares with that. Training
+    /// examples are asked in the precision of training, so that a model that did not change differs by nothing.
+    pub(crate) fn take_reference(&mut self, model: &Model<Inner<B>>) -> Result<(), Error> {
+        let training = Pass::evaluation().with_precision(self.precision);
+        let sets = [
+            (Some(Arc::clone(&self.sets.train)), training),
+            (self.sets.validation.clone(), Pass::evaluation()),
+            (self.sets.test.clone(), Pass::evaluation()),
+        ];
+        let [train, validation, test] = sets.map(|(set, pass)| {
+            let Some(set) = set.filter(|set| set.wants_reference()) else {
+                return Ok(None);
+            };
+            let (batch_size, outputs) = (self.config.eval.batch_size, model.outputs());
+            let scored = score(
+                &set,
+                batch_size,
+                outputs,
+                |_| true,
+                |batch| Ok(model.forward(self.input(batch)?, pass)),
+            )?;
+            Ok::<_, Error>(set.with_reference(&scored.logits))
+        });
+        if let Some(train) = train? {
+            self.sets.train = train;
+        }
+        self.sets.validation = validation?.or(self.sets.validation.take());
+        self.sets.test = test?.or(self.sets.test.take());
+        Ok(())
     }
 
     /// The set that the final figures are of.
@@ -551,7 +618,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
                 finished(model, Activations::from_inner(x), units, pass).map_err(boxed)?
             }
         };
-        Ok(self.summed(&logits, batch))
+        Ok(self.summed(logits, model, batch))
     }
 
     fn backward(
@@ -569,7 +636,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
             return Ok(scalar(loss.inner())?);
         }
         let pass = pass.with_precision(self.precision);
-        let loss = |logits| self.summed(&logits, examples) / count as f64;
+        let loss = |logits| self.summed(logits, model, examples) / count as f64;
         let input = self.input(examples).map_err(boxed)?;
         backward_by_unit(model, input, pass, loss, grads)
     }

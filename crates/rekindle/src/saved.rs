@@ -3,6 +3,7 @@
 
 use crate::Error;
 use rekindle_base::write_atomically;
+use rekindle_data::chat::write_added_tokens;
 use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_peft::LoraConfig;
@@ -76,6 +77,8 @@ pub(crate) struct SavedModel<'a> {
     pub adapter: Option<&'a LoraConfig>,
     /// Side of the pictures, and share of the middle that is cut out.
     pub picture_size: Option<(usize, f64)>,
+    /// Special tokens that the tokenizer gets.
+    pub added_tokens: &'a [String],
 }
 
 impl SavedModel<'_> {
@@ -93,7 +96,11 @@ impl SavedModel<'_> {
                 model.save_pretrained(dir, &config, self.head)?;
             }
         }
-        copy_tokenizer(self.dir, dir)
+        copy_tokenizer(self.dir, dir)?;
+        if !self.added_tokens.is_empty() {
+            write_added_tokens(self.dir, dir, self.added_tokens)?;
+        }
+        Ok(())
     }
 }
 

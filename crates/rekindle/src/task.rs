@@ -45,6 +45,8 @@ kinds! {
     MultiLabel = "multi-label classification": MultiLabel,
     /// The next token of a text.
     Generation = "text generation": NextToken,
+    /// Which of two answers is better, or whether one is good.
+    Preference = "preference tuning": NextToken,
 }
 
 macro_rules! tasks {
@@ -98,6 +100,8 @@ tasks! {
     TextMultiLabel = "text-multi-label": MultiLabel of Text,
     /// Answers in words: the next token of conversations and texts.
     TextGeneration = "text-generation": Generation of Text,
+    /// Answers in words that are preferred to others: DPO, ORPO, KTO.
+    TextPreference = "text-preference": Preference of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
     /// Any number of labels for a picture.
@@ -105,6 +109,15 @@ tasks! {
 }
 
 impl Task {
+    /// The task of a model that was tuned for this one: what learned preferences is a model that writes.
+    #[must_use]
+    pub const fn when_tuned(self) -> Self {
+        match self {
+            Self::TextPreference => Self::TextGeneration,
+            task => task,
+        }
+    }
+
     /// The task of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -55,7 +55,16 @@ pub(crate) fn load<B: TuneAutodiff>(
         None => model,
     };
     // What is new must train, whatever the method.
-    let whole = new_modules(&model, &loaded);
+    let mut whole = new_modules(&model, &loaded);
+    if !config.model.add_tokens.is_empty() {
+        // Rows of new tokens, which may be among those that a rounded vocabulary had to spare.
+        let tables = pretrained.vocabulary();
+        whole.extend(
+            tables
+                .iter()
+                .map(|name| name.trim_end_matches(".weight").to_owned()),
+        );
+    }
     let peft = &config.peft;
     let rule = match peft.method {
         Method::Full => Trainable::All,
@@ -66,12 +75,15 @@ pub(crate) fn load<B: TuneAutodiff>(
     let names = model.names();
     let (model, adapter) = match peft.method {
         Method::Lora => {
-            let lora = lora(
+            let mut lora = lora(
                 config,
                 base,
                 target_modules(&peft.target_modules, &model),
                 &whole,
             );
+            let is_saved = |name: &String| rekindle_peft::is_saved(name, &lora);
+            lora.ensure_weight_tying =
+                pretrained.config().is_tied() && pretrained.vocabulary().iter().any(is_saved);
             let (model, layers) = rekindle_peft::inject(model, &lora, names, config.seed, device)?;
             (model, Some((lora, layers)))
         }
@@ -181,9 +193,10 @@ fn lora(
         target_modules,
         layers_to_transform: peft.layers_to_transform.clone(),
         modules_to_save: saved,
+        ensure_weight_tying: false,
         base_model_name_or_path: Some(python_name(base)),
         task_type: Some(match config.task.kind() {
-            Kind::Generation => "CAUSAL_LM".into(),
+            Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
             _ => "SEQ_CLS".into(),
         }),
     }
@@ -268,6 +281,7 @@ fn described<B: TuneAutodiff>(
             },
             match lora.modules_to_save.is_empty() {
                 true => "",
+                false if !config.model.add_tokens.is_empty() => "; the embeddings in full",
                 false => "; the head in full",
             }
         ),

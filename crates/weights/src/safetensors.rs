@@ -14,6 +14,7 @@ use std::{
     io::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 /// The tensors of a checkpoint, in one file or in shards, by memory map: nothing is read until it is asked for.
@@ -225,9 +226,10 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, WeightError> {
 }
 
 /// A tensor that is read when its turn comes to be written, so that a file's tensors are never all in memory a second time.
+#[derive(Clone)]
 pub struct ToWrite<'a> {
     shape: Vec<usize>,
-    read: Box<dyn Fn() -> io::Result<HostTensor> + 'a>,
+    read: Rc<dyn Fn() -> io::Result<HostTensor> + 'a>,
 }
 
 impl<'a> ToWrite<'a> {
@@ -236,7 +238,7 @@ impl<'a> ToWrite<'a> {
         shape: Vec<usize>,
         read: impl Fn() -> Result<HostTensor, E> + 'a,
     ) -> Self {
-        let read = Box::new(move || read().map_err(io::Error::other));
+        let read = Rc::new(move || read().map_err(io::Error::other));
         Self { shape, read }
     }
 }

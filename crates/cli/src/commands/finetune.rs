@@ -89,7 +89,7 @@ impl Finetune {
         Ok(output::print(finished(&run))?)
     }
 
-    /// Whether a run file or an argument says what to tune on.
+    /// Whether a run file or an argument says what to tune on, or what for.
     fn names_data(&self) -> bool {
         let set = |key: &str| {
             self.set
@@ -97,6 +97,7 @@ impl Finetune {
                 .any(|text| text.trim_start().starts_with(key))
         };
         self.config.is_some()
+            || self.task.is_some()
             || self.dataset.is_some()
             || self.train.is_some()
             || set("data.dataset")

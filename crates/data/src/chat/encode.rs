@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{AddedToken, Encoding, PostProcessorWrapper, Tokenizer};
 
+use super::added;
 use super::spans::{Problem, Rendered, Renderer};
 use super::template::{CLOSE, ChatTemplate, Failed, OPEN, TemplateSource};
 use super::{ChatKind, ChatRole, Conversation, Message, TextStream};
@@ -39,6 +40,8 @@ pub struct EncodeOptions {
     pub overlap: usize,
     /// What to do with a conversation that cannot be rendered, or that has no token left that counts.
     pub on_bad_example: OnBad,
+    /// Special tokens to add to those of the directory, where it lacks them. They are never cut.
+    pub add_tokens: Vec<String>,
 }
 
 /// A conversation, or a window of a text, as token ids.
@@ -153,6 +156,7 @@ impl ChatEncoder {
         });
 
         // transformers never cuts a special token that the configuration names, whatever tokenizer.json says.
+        added::add(&mut tokenizer, &options.add_tokens).map_err(failed)?;
         let known = tokenizer.get_added_tokens_decoder();
         let special = template.special_texts();
         let special = special.chain(end_of_text.iter().map(|(token, _)| token.as_str()));
@@ -248,9 +252,22 @@ impl ChatEncoder {
         self.tokenizer.id_to_token(id)
     }
 
+    /// The id of a token, if it is one.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
+    }
+
+    /// How many rows a table of embeddings must have at least: one more than the highest id.
+    pub fn rows(&self) -> usize {
+        let vocab = self.tokenizer.get_vocab(true);
+        let prefix = self.prefix.iter().copied();
+        let highest = vocab.into_values().chain(prefix).max();
+        highest.map_or(0, |id| id as usize + 1)
     }
 
     /// Checks that every token has an embedding in a model of `vocab_size` tokens. A larger model is fine: many are

@@ -3,6 +3,7 @@
 //! | step | where |
 //! |---|---|
 //! | JSONL, JSON, CSV, Parquet, plain text -> [`Conversation`]s with their place in the file | [`read_conversations`] |
+//! | answers that were compared or judged -> [`Preference`]s | [`read_preferences`] |
 //! | turns -> text, by the model's own Jinja template | [`ChatTemplate`] |
 //! | text -> token ids, and whether each counts | [`ChatEncoder`] |
 //! | encoded conversations -> one packed row of tokens | [`ChatBatch`] |
@@ -10,8 +11,10 @@
 //!
 //! Training, prediction and chat render through the same [`ChatEncoder`], so a model is asked as it was taught.
 
+mod added;
 mod batch;
 mod encode;
+mod preferences;
 mod read;
 mod spans;
 mod stream;
@@ -25,8 +28,10 @@ use serde_json::{Map, Value};
 use crate::{Examples, Place};
 use std::borrow::Cow;
 
+pub use added::write_added_tokens;
 pub use batch::ChatBatch;
 pub use encode::{ChatEncoder, EncodeOptions, EncodedChat, EncodedChats, LossOn};
+pub use preferences::{Preference, Preferences, read_preferences};
 pub use read::{ChatOptions, Conversations, PromptColumns, read_conversations};
 pub use stream::TextStream;
 pub use template::{ChatTemplate, TemplateSource};
@@ -129,29 +134,38 @@ impl Conversation {
     }
 }
 
-impl Examples for Vec<Conversation> {
-    fn count(&self) -> usize {
-        self.len()
-    }
+/// Rows without labels, each with its place.
+macro_rules! unlabelled {
+    ($row:ty, $place:expr) => {
+        impl Examples for Vec<$row> {
+            fn count(&self) -> usize {
+                self.len()
+            }
 
-    fn class(&self, _index: usize) -> Option<Cow<'_, str>> {
-        None
-    }
+            fn class(&self, _index: usize) -> Option<Cow<'_, str>> {
+                None
+            }
 
-    fn labels(&self, _index: usize) -> &[String] {
-        &[]
-    }
+            fn labels(&self, _index: usize) -> &[String] {
+                &[]
+            }
 
-    fn source(&self) -> PathBuf {
-        self.first()
-            .map_or_else(PathBuf::new, |row| row.place.path.to_path_buf())
-    }
+            fn source(&self) -> PathBuf {
+                let place: fn(&$row) -> &Place = $place;
+                self.first()
+                    .map_or_else(PathBuf::new, |row| place(row).path.to_path_buf())
+            }
 
-    fn into_parts(self, to: &[u8]) -> [Self; 3] {
-        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-        for (row, &to) in self.into_iter().zip(to) {
-            parts[usize::from(to)].push(row);
+            fn into_parts(self, to: &[u8]) -> [Self; 3] {
+                let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+                for (row, &to) in self.into_iter().zip(to) {
+                    parts[usize::from(to)].push(row);
+                }
+                parts
+            }
         }
-        parts
-    }
+    };
 }
+
+unlabelled!(Conversation, |row| &row.place);
+unlabelled!(Preference, |row| row.place());

@@ -100,19 +100,8 @@ pub struct Conversations {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_conversations(path: &Path, options: &ChatOptions) -> Result<Conversations, DataError> {
-    let mut reader = Reader {
-        options,
-        found: Conversations {
-            rows: Vec::new(),
-            skipped: Vec::new(),
-        },
-    };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(no_such_file(path));
-        }
-        other => other.map_err(|source| io(path, source))?,
-    };
+    let mut reader = Reader::new(options.on_bad_example);
+    let metadata = metadata(path)?;
     if metadata.is_dir() {
         let mut files = Vec::new();
         text_files(path, &mut files)?;
@@ -128,71 +117,64 @@ pub fn read_conversations(path: &Path, options: &ChatOptions) -> Result<Conversa
     } else if is_text_file(path) {
         reader.text_file(path)?;
     } else {
-        let shared: Arc<Path> = path.into();
-        each_object(path, |line, row| {
-            let place = Place {
-                path: Arc::clone(&shared),
-                line,
-            };
-            reader.add(place, |options, place| {
-                row.and_then(|row| conversation(row, options, place))
-            })
-        })?;
+        reader.table(path, |row, place| conversation(row, options, place))?;
     }
-    reader.finish(path)
+    let (rows, skipped) = reader.finish(path)?;
+    Ok(Conversations { rows, skipped })
 }
 
-struct Reader<'a> {
-    options: &'a ChatOptions,
-    found: Conversations,
+/// Rows as they are read, and those left out.
+pub(super) struct Reader<T> {
+    on_bad_example: OnBad,
+    rows: Vec<T>,
+    skipped: Vec<Skipped>,
 }
 
-impl Reader<'_> {
-    fn add(
-        &mut self,
-        place: Place,
-        make: impl FnOnce(&ChatOptions, Place) -> Result<Conversation, BadReason>,
-    ) -> Result<(), DataError> {
-        match make(self.options, place.clone()) {
-            Ok(row) => self.found.rows.push(row),
-            Err(reason) if self.options.on_bad_example == OnBad::Skip => {
-                self.found.skipped.push(Skipped { place, reason });
+impl<T> Reader<T> {
+    pub(super) fn new(on_bad_example: OnBad) -> Self {
+        Self {
+            on_bad_example,
+            rows: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, place: Place, made: Result<T, BadReason>) -> Result<(), DataError> {
+        match made {
+            Ok(row) => self.rows.push(row),
+            Err(reason) if self.on_bad_example == OnBad::Skip => {
+                self.skipped.push(Skipped { place, reason });
             }
             Err(reason) => return Err(DataError::BadExample { place, reason }),
         }
         Ok(())
     }
 
-    /// One text. A mistake has its line, the text has none.
-    fn text_file(&mut self, path: &Path) -> Result<(), DataError> {
-        let bytes = fs::read(path).map_err(|source| io(path, source))?;
-        let place = |line| Place {
-            path: path.into(),
-            line,
-        };
-        match utf8(without_bom(&bytes), 1) {
-            Err((line, reason)) => self.add(place(line), |_, _| Err(reason)),
-            Ok(text) => self.add(place(0), |_, place| {
-                if text.trim().is_empty() {
-                    return Err(BadReason::EmptyDocument);
-                }
-                Ok(Conversation {
-                    messages: Vec::new(),
-                    tools: None,
-                    place,
-                    kind: ChatKind::Text(text.to_owned()),
-                })
-            }),
-        }
+    /// Every row of a table or of a file of JSON.
+    pub(super) fn table(
+        &mut self,
+        path: &Path,
+        make: impl Fn(Map<String, Value>, Place) -> Result<T, BadReason>,
+    ) -> Result<(), DataError> {
+        let shared: Arc<Path> = path.into();
+        each_object(path, |line, row| {
+            let place = Place {
+                path: Arc::clone(&shared),
+                line,
+            };
+            let made = row.and_then(|row| make(row, place.clone()));
+            self.add(place, made)
+        })
     }
 
-    fn finish(self, path: &Path) -> Result<Conversations, DataError> {
-        if !self.found.rows.is_empty() {
-            return Ok(self.found);
+    /// The good rows, of which there must be one, and those left out.
+    pub(super) fn finish(self, path: &Path) -> Result<(Vec<T>, Vec<Skipped>), DataError> {
+        if !self.rows.is_empty() {
+            return Ok((self.rows, self.skipped));
         }
         let path = path.to_owned();
-        let skipped = self.found.skipped.len();
-        Err(match self.found.skipped.into_iter().next() {
+        let skipped = self.skipped.len();
+        Err(match self.skipped.into_iter().next() {
             Some(Skipped { place, reason }) => DataError::AllBad {
                 path,
                 skipped,
@@ -201,6 +183,39 @@ impl Reader<'_> {
             },
             None => DataError::NoRows { path },
         })
+    }
+}
+
+impl Reader<Conversation> {
+    /// One text. A mistake has its line, the text has none.
+    fn text_file(&mut self, path: &Path) -> Result<(), DataError> {
+        let bytes = fs::read(path).map_err(|source| io(path, source))?;
+        let place = |line| Place {
+            path: path.into(),
+            line,
+        };
+        let text = match utf8(without_bom(&bytes), 1) {
+            Err((line, reason)) => return self.add(place(line), Err(reason)),
+            Ok(text) => text,
+        };
+        if text.trim().is_empty() {
+            return self.add(place(0), Err(BadReason::EmptyDocument));
+        }
+        let row = Conversation {
+            messages: Vec::new(),
+            tools: None,
+            place: place(0),
+            kind: ChatKind::Text(text.to_owned()),
+        };
+        self.add(place(0), Ok(row))
+    }
+}
+
+/// What the file system says of a file or folder, which must be there.
+pub(super) fn metadata(path: &Path) -> Result<fs::Metadata, DataError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_such_file(path)),
+        other => other.map_err(|source| io(path, source)),
     }
 }
 
@@ -287,14 +302,8 @@ fn conversation(
         ChatKind::Completion { prompt } => *prompt,
         _ => 0,
     };
-    let answers = |message: &Message| message.role == ChatRole::Assistant;
-    if !matches!(kind, ChatKind::Text(_)) && !messages[prompt..].iter().any(answers) {
-        return Err(BadReason::NoAssistantTurn {
-            roles: messages
-                .iter()
-                .map(|message| message.role.name().to_owned())
-                .collect(),
-        });
+    if !matches!(kind, ChatKind::Text(_)) {
+        answered(&messages, prompt)?;
     }
     Ok(Conversation {
         messages,
@@ -304,8 +313,22 @@ fn conversation(
     })
 }
 
+/// Checks that the assistant speaks behind the first `prompt` turns.
+pub(super) fn answered(messages: &[Message], prompt: usize) -> Result<(), BadReason> {
+    let answers = |message: &Message| message.role == ChatRole::Assistant;
+    match messages[prompt..].iter().any(answers) {
+        true => Ok(()),
+        false => Err(BadReason::NoAssistantTurn {
+            roles: messages
+                .iter()
+                .map(|message| message.role.name().to_owned())
+                .collect(),
+        }),
+    }
+}
+
 /// The reason for a row without the keys that are read: what it has instead, and which of that was probably meant.
-fn missing(row: &Map<String, Value>, expected: &[&str]) -> BadReason {
+pub(super) fn missing(row: &Map<String, Value>, expected: &[&str]) -> BadReason {
     let found: Vec<String> = row.keys().cloned().collect();
     let near = found
         .iter()
@@ -324,7 +347,7 @@ fn missing(row: &Map<String, Value>, expected: &[&str]) -> BadReason {
 }
 
 /// JSON schemas of tools: an array, or the text of one, as datasets with one type a column write it.
-fn tools(row: &mut Map<String, Value>) -> Result<Option<Value>, BadReason> {
+pub(super) fn tools(row: &mut Map<String, Value>) -> Result<Option<Value>, BadReason> {
     let wrong = |found: &Value| BadReason::WrongType {
         column: "tools".to_owned(),
         expected: "an array of JSON schemas",
@@ -351,22 +374,30 @@ fn pair(
     prompt: &str,
     completion: &str,
 ) -> Result<(Vec<Message>, ChatKind), BadReason> {
-    let mut side = |column: &str, role: ChatRole| match row.remove(column).unwrap_or_default() {
+    let mut messages = side(row, prompt, ChatRole::User)?;
+    let kind = ChatKind::Completion {
+        prompt: messages.len(),
+    };
+    messages.extend(side(row, completion, ChatRole::Assistant)?);
+    Ok((messages, kind))
+}
+
+/// A column that is a list of messages, or the text of one.
+pub(super) fn side(
+    row: &mut Map<String, Value>,
+    column: &str,
+    role: ChatRole,
+) -> Result<Vec<Message>, BadReason> {
+    match row.remove(column).unwrap_or_default() {
         turns @ Value::Array(_) => chat(turns, column),
         other => {
             let text = not_blank(text(other, column)?, column)?;
             Ok(vec![Message::new(role, text)])
         }
-    };
-    let mut messages = side(prompt, ChatRole::User)?;
-    let kind = ChatKind::Completion {
-        prompt: messages.len(),
-    };
-    messages.extend(side(completion, ChatRole::Assistant)?);
-    Ok((messages, kind))
+    }
 }
 
-fn text(value: Value, column: &str) -> Result<String, BadReason> {
+pub(super) fn text(value: Value, column: &str) -> Result<String, BadReason> {
     match value {
         Value::String(text) => Ok(text),
         // A table's column of numbers, and labels as answers.

@@ -77,6 +77,24 @@ pub enum Targets {
     },
     /// How many tokens of each example are learned, `[N]`; which they are stands beside the text.
     Next(Vec<u32>),
+    /// The parts of each example whose probabilities are compared, such as two answers.
+    Parts {
+        /// Parts an example, P.
+        width: usize,
+        /// Row by row, `[N, P]`.
+        rows: Vec<Part>,
+    },
+}
+
+/// A part of an example that a language model gives a probability: an answer, say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// How many tokens it has.
+    pub tokens: u32,
+    /// Whether such answers are wanted.
+    pub wanted: bool,
+    /// Its natural log-probability by the model before training; 0 until that is known.
+    pub reference: f32,
 }
 
 /// The target of one example.
@@ -93,6 +111,8 @@ pub enum TargetRow<'a> {
     Real(&'a [f32]),
     /// How many of its tokens are learned.
     Next(u32),
+    /// Its parts, `[P]`.
+    Parts(&'a [Part]),
 }
 
 impl Targets {
@@ -104,6 +124,7 @@ impl Targets {
             Self::Next(counts) => counts.len(),
             Self::Classes { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
+            Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
         }
     }
 
@@ -119,16 +140,18 @@ impl Targets {
             Self::Class(_) => Some(TargetKind::Class),
             Self::Classes { .. } => Some(TargetKind::Classes),
             Self::Real { .. } => Some(TargetKind::Real),
-            Self::Next(_) => Some(TargetKind::Next),
+            Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
         }
     }
 
-    /// Values an example: 1 for a class, L labels, K numbers, 0 for an unlabelled set.
+    /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set.
     pub fn width(&self) -> usize {
         match self {
             Self::None => 0,
             Self::Class(_) | Self::Next(_) => 1,
-            Self::Classes { width, .. } | Self::Real { width, .. } => *width,
+            Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
+                *width
+            }
         }
     }
 
@@ -149,6 +172,10 @@ impl Targets {
                 width: *width,
                 values: gather(values, *width, indices),
             },
+            Self::Parts { width, rows } => Self::Parts {
+                width: *width,
+                rows: gather(rows, *width, indices),
+            },
         }
     }
 
@@ -163,6 +190,7 @@ impl Targets {
             Self::Next(counts) => TargetRow::Next(counts[index]),
             Self::Classes { width, rows } => TargetRow::Classes(&rows[index * width..][..*width]),
             Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
+            Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
         }
     }
 
@@ -181,13 +209,14 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes.
+    /// as they are, the ids of classes, the tokens of parts.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
             Self::Class(ids) | Self::Next(ids) => ids.iter().map(|&id| id as f32).collect(),
             Self::Classes { rows, .. } => rows.iter().map(|&on| f32::from(u8::from(on))).collect(),
             Self::Real { values, .. } => values.clone(),
+            Self::Parts { rows, .. } => rows.iter().map(|part| part.tokens as f32).collect(),
         }
     }
 }

@@ -68,6 +68,14 @@ impl<B: Backend> Weight<B> {
         Self::Plain(Param::from_tensor(weight))
     }
 
+    /// The parameter, where it is one.
+    pub fn parameter(&self) -> Option<&Param<Tensor<B, 2>>> {
+        match self {
+            Self::Plain(weight) => Some(weight),
+            Self::Grouped(_) => None,
+        }
+    }
+
     /// `[O, I]`, without touching the values.
     pub fn dims(&self) -> [usize; 2] {
         match self {

@@ -1,8 +1,10 @@
 //! Settings that do not go together, each rule once.
 
 use super::schema::RunConfig;
-use super::value::{Column, Device, EvalEvery, FileFormat, Method, Metric, Precision};
-use crate::task::Modality;
+use super::value::{
+    Column, Device, EvalEvery, FileFormat, Method, Metric, Precision, PreferenceLoss,
+};
+use crate::task::{Kind, Modality};
 
 /// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
 pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
@@ -71,6 +73,95 @@ pub(super) const CHECKS: &[Check] = &[
                          train on"
                     ),
                     "together they must be below 1",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["data.train", "data.dataset", "task"],
+        find: |config| {
+            let nothing = config.data.train.is_none() && config.data.dataset.is_none();
+            (nothing && config.task.kind() == Kind::Preference).then(|| {
+                (
+                    "`data.train` is unset: there are no preferences to learn of unless you name them".to_owned(),
+                    "set it to a file of rows with `prompt`, `chosen` and `rejected`",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["data.text", "data.text_pair", "data.label", "task"],
+        find: |config| {
+            let data = &config.data;
+            let key = [
+                ("text", data.text.is_some()),
+                ("text_pair", data.text_pair.is_some()),
+                ("label", data.label.is_some()),
+            ]
+            .into_iter()
+            .find_map(|(key, set)| set.then_some(key))?;
+            (config.task.kind() == Kind::Preference).then(|| {
+                (
+                    format!("`data.{key}` says nothing to preferences"),
+                    "leave it out, and call the columns `prompt`, `chosen` and `rejected`",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &[
+            "preference.label_smoothing",
+            "preference.sft_weight",
+            "preference.desirable_weight",
+            "preference.undesirable_weight",
+            "preference.loss",
+        ],
+        find: |config| {
+            let preference = &config.preference;
+            let (dpo, kto) = (PreferenceLoss::Dpo, PreferenceLoss::Kto);
+            let (key, of) = [
+                ("label_smoothing", preference.label_smoothing != 0.0, dpo),
+                ("sft_weight", preference.sft_weight != 0.0, dpo),
+                ("desirable_weight", preference.desirable_weight != 1.0, kto),
+                (
+                    "undesirable_weight",
+                    preference.undesirable_weight != 1.0,
+                    kto,
+                ),
+            ]
+            .into_iter()
+            .find_map(|(key, set, of)| (set && of != preference.loss).then_some((key, of)))?;
+            Some((
+                format!(
+                    "`preference.{key}` says nothing to `preference.loss` = \"{}\": it is for \"{of}\"",
+                    preference.loss
+                ),
+                "leave it out, or change the loss",
+            ))
+        },
+    },
+    Check {
+        keys: &["preference.label_smoothing"],
+        find: |config| {
+            let share = config.preference.label_smoothing;
+            (share >= 0.5).then(|| {
+                (
+                    format!("`preference.label_smoothing` = {share} takes most pairs to be the wrong way round"),
+                    "set it below 0.5",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["train.batch_size", "preference.loss", "task"],
+        find: |config| {
+            let kto = config.task.kind() == Kind::Preference
+                && config.preference.loss == PreferenceLoss::Kto;
+            (kto && config.train.batch_size < 2).then(|| {
+                (
+                    "`train.batch_size` = 1, but `preference.loss` = \"kto\" compares with the answers to other prompts of the batch"
+                        .to_owned(),
+                    "set it to 2 or more; `train.gradient_accumulation_steps` does not help here",
                 )
             })
         },

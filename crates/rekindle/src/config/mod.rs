@@ -36,11 +36,11 @@ pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 pub use read::Override;
 pub use schema::{
     CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig,
-    ReportConfig, RunConfig, TrainConfig, keys,
+    PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
     Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
-    OnBadExample, Pooling, Precision, Schedule, TargetModules,
+    OnBadExample, Pooling, Precision, PreferenceLoss, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 
@@ -88,11 +88,17 @@ impl RunConfig {
             config.train.schedule = Schedule::Cosine;
             config.eval.batch_size = 16;
         }
-        if task.kind() == Kind::Generation {
+        if matches!(task.kind(), Kind::Generation | Kind::Preference) {
             config.model.name = "smollm2".into();
             config.data.max_length = 1024;
-            config.train.batch_size = 16;
-            config.eval.batch_size = 16;
+            // Of a preference there are two answers.
+            let batch_size = if task.kind() == Kind::Preference {
+                8
+            } else {
+                16
+            };
+            config.train.batch_size = batch_size;
+            config.eval.batch_size = batch_size;
         }
         config
     }
@@ -132,6 +138,8 @@ impl RunConfig {
     /// The highest learning rate of the schedule: the one set, or the method's.
     pub fn learning_rate(&self) -> f64 {
         let usual = match (self.task.modality(), self.peft.method) {
+            (_, Method::Full) if self.task.kind() == Kind::Preference => 1e-6,
+            _ if self.task.kind() == Kind::Preference => 5e-5,
             (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,

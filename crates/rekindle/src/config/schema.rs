@@ -8,9 +8,10 @@ use toml::Value;
 
 use super::value::{
     Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
-    OnBadExample, Pooling, Precision, Range, Schedule, Setting, TargetModules,
+    OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
+use rekindle_models::Problem;
 
 /// The tasks that a setting says something to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) enum Applies {
     To(Modality),
     /// Those of a kind.
     Learning(Kind),
+    /// Those of language models.
+    Writing,
 }
 
 impl Applies {
@@ -29,6 +32,7 @@ impl Applies {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
             Self::Learning(kind) => task.kind() == kind,
+            Self::Writing => task.kind().problem() == Problem::NextToken,
         }
     }
 
@@ -39,6 +43,7 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::Learning(kind) => kind.words(),
+            Self::Writing => "language models",
         }
     }
 }
@@ -49,6 +54,7 @@ const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 const CHATS: Applies = Applies::Learning(Kind::Generation);
+const PREFERENCES: Applies = Applies::Learning(Kind::Preference);
 
 /// One setting, as run files and messages know it.
 #[derive(Debug)]
@@ -210,6 +216,8 @@ settings! {
         data: DataConfig,
         /// Pictures, for the task "image-classification".
         images: ImagesConfig,
+        /// Learning from preferences, for the task "text-preference".
+        preference: PreferenceConfig,
         /// Which parameters are trained.
         peft: PeftConfig,
         /// The training loop.
@@ -239,7 +247,10 @@ settings! {
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
     /// Of a quantized GGUF model: leave the weights in their blocks of 4 to 8 bits while adapters train, which takes a fraction of
     /// the memory and a little more time. The result is the same.
-    quantized: bool = false, aka ["load_in_4bit", "load_in_8bit", "qlora", "quantization"], applies CHATS;
+    quantized: bool = false, aka ["load_in_4bit", "load_in_8bit", "qlora", "quantization"], applies Applies::Writing;
+    /// For language models: special tokens to add where the tokenizer lacks them. Their embeddings begin as the mean of the
+    /// others and train; with "lora" the whole table of embeddings does, and is saved with the adapter.
+    add_tokens: Vec<String> = Vec::new(), aka ["additional_special_tokens", "extra_special_tokens", "new_tokens"], applies Applies::Writing;
 }
 
 settings! {
@@ -336,6 +347,25 @@ settings! {
 }
 
 settings! {
+    /// Learning from preferences, for the task "text-preference".
+    PreferenceConfig at config.preference;
+
+    /// "dpo" (of two answers the chosen one becomes likelier than the rejected one, measured by the model before training), "orpo"
+    /// (the same without that model, while the chosen answer is learned) or "kto" (answers that were judged one by one).
+    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "objective"], applies PREFERENCES;
+    /// How much a change of log-probability counts: more keeps the model nearer to what it was. With "orpo" the weight of the odds.
+    beta: f64 = 0.1, range Range::above(0), aka ["dpo_beta", "temperature"], applies PREFERENCES;
+    /// With "dpo": the share of the pairs that are taken to be the wrong way round (conservative DPO); below 0.5.
+    label_smoothing: f64 = 0.0, range Range::FRACTION, applies PREFERENCES;
+    /// With "dpo": adds the mean token loss of the chosen answer times this, which keeps it likely.
+    sft_weight: f64 = 0.0, range Range::at_least(0), aka ["rpo_alpha", "sft_loss_weight", "dpop_lambda"], applies PREFERENCES;
+    /// With "kto": the weight of answers that are wanted.
+    desirable_weight: f64 = 1.0, range Range::above(0), applies PREFERENCES;
+    /// With "kto": the weight of answers that are not wanted.
+    undesirable_weight: f64 = 1.0, range Range::above(0), applies PREFERENCES;
+}
+
+settings! {
     /// Which parameters are trained.
     PeftConfig at config.peft;
 
@@ -384,7 +414,8 @@ settings! {
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others.
+    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate. Unset: 1e-2 for multi-label, else that of the other parameters.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
@@ -445,7 +476,7 @@ settings! {
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
-    /// regression, "map" for multi-label.
+    /// regression and everything in words, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
@@ -493,6 +524,7 @@ pub(super) const SECTIONS: &[SectionInfo] = &[
     info::<ModelConfig>(),
     info::<DataConfig>(),
     info::<ImagesConfig>(),
+    info::<PreferenceConfig>(),
     info::<PeftConfig>(),
     info::<TrainConfig>(),
     info::<EvalConfig>(),

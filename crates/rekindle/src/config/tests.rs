@@ -28,6 +28,7 @@ fn nothing_default() -> RunConfig {
             name: "C:\\models\\mini".to_owned(),
             pooling: Pooling::Mean,
             dropout: Some(0.25),
+            add_tokens: vec!["<|call|>".to_owned()],
         },
         data: DataConfig {
             dataset: None,
@@ -69,6 +70,14 @@ fn nothing_default() -> RunConfig {
             mixup: 0.1,
             cutmix: 1.0,
             cache_mb: 0,
+        },
+        preference: PreferenceConfig {
+            loss: PreferenceLoss::Kto,
+            beta: 0.2,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            desirable_weight: 1.5,
+            undesirable_weight: 0.5,
         },
         peft: PeftConfig {
             method: Method::Bitfit,
@@ -128,11 +137,23 @@ fn nothing_default() -> RunConfig {
     }
 }
 
+/// What KTO has no use for.
+fn of_dpo() -> RunConfig {
+    RunConfig {
+        preference: PreferenceConfig {
+            label_smoothing: 0.1,
+            sft_weight: 0.5,
+            ..Default::default()
+        },
+        ..of_task(Task::TextPreference)
+    }
+}
+
 fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![RunConfig::default(), all_linear]
+    vec![RunConfig::default(), all_linear, of_dpo()]
         .into_iter()
         .chain(Task::ALL.iter().copied().map(of_task))
         .collect()
@@ -148,6 +169,16 @@ fn of_task(task: Task) -> RunConfig {
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
         config.data.overlap = default.data.overlap;
+    }
+    if task.kind() == Kind::Preference {
+        config.data.text = None;
+        config.data.text_pair = None;
+        config.data.label = None;
+    } else {
+        config.preference = default.preference;
+    }
+    if task.kind().problem() != rekindle_models::Problem::NextToken {
+        config.model.add_tokens = default.model.add_tokens;
     }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;
@@ -192,7 +223,9 @@ fn writing_then_reading_is_identity() {
 #[test]
 fn the_round_trip_covers_every_setting() {
     let default = RunConfig::default();
-    let tasks: Vec<RunConfig> = Task::ALL.iter().copied().map(of_task).collect();
+    let tasks: Vec<RunConfig> = (Task::ALL.iter().copied().map(of_task))
+        .chain([of_dpo()])
+        .collect();
     let same: Vec<_> = keys()
         .filter(|key| tasks.iter().all(|t| key.write(t) == key.write(&default)))
         .map(Key::path)
@@ -468,7 +501,7 @@ const BAD: &[Bad] = &[
      hint: did you mean [train]?"# },
     Bad { file: "[optimizer]\nlr = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:2: unknown section [optimizer]
-     hint: the sections are model, data, images, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
     Bad { file: "train = 3\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:9: `train` is a section: expected its keys, found 3
      hint: write a line `[train]` and its keys below"# },
@@ -507,7 +540,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[train]\nbeta1 = 1.0\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `train.beta1`: expected a number of at least 0 and below 1, found 1.0"# },
     Bad { file: "task = \"object-detection\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "text-generation", "image-classification", "image-multi-label", found "object-detection""# },
+  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "text-generation", "text-preference", "image-classification", "image-multi-label", found "object-detection""# },
     Bad { file: "seed = -1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:8: `seed`: expected a whole number of at least 0, found -1"# },
     Bad { file: "device = \"gpu\"\n", sets: &[], says: r#"1 mistake in the configuration:
@@ -559,7 +592,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[eval]\nevery = \"step\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
     Bad { file: "[eval]\nmetric = \"f1\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", found "f1"
+  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
      hint: did you mean "macro_f1"?"# },
     Bad { file: "[train.epochs]\nx = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: `train.epochs`: expected a number above 0, found a table"# },
@@ -593,7 +626,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `train.epochs`?"# },
     Bad { file: "", sets: &["foo.bar.baz=3"], says: r#"1 mistake in the configuration:
   1. --set: unknown key `foo.bar.baz`
-     hint: the sections are model, data, images, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
     Bad { file: "", sets: &["=3"], says: r#"1 mistake in the configuration:
   1. --set: expected KEY=VALUE, found `=3`
      hint: such as --set train.epochs=3"# },

@@ -661,6 +661,16 @@ choices! {
         All = "all",
     }
 
+    /// How preferences are learned.
+    PreferenceLoss {
+        /// Direct preference optimisation (Rafailov et al. 2023).
+        Dpo = "dpo",
+        /// Odds ratio preference optimisation (Hong et al. 2024).
+        Orpo = "orpo",
+        /// Kahneman-Tversky optimisation (Ethayarajh et al. 2024).
+        Kto = "kto",
+    }
+
     /// What decides which checkpoint is the best.
     Metric {
         /// The share of examples whose label is right.
@@ -693,6 +703,18 @@ choices! {
         Perplexity = "perplexity",
         /// The share of tokens that the model would have chosen.
         TokenAccuracy = "token_accuracy",
+        /// The share of pairs whose chosen answer has the higher reward.
+        RewardAccuracy = "reward_accuracy",
+        /// The mean reward of chosen answers less that of rejected ones.
+        RewardMargin = "reward_margin",
+        /// The mean reward of chosen answers.
+        RewardChosen = "reward_chosen",
+        /// The mean reward of rejected answers; less is better.
+        RewardRejected = "reward_rejected",
+        /// The mean log-probability of chosen answers.
+        LogpChosen = "logp_chosen",
+        /// The mean log-probability of rejected answers; less is better.
+        LogpRejected = "logp_rejected",
     }
 }
 
@@ -700,7 +722,15 @@ impl Metric {
     /// Whether more is better.
     #[must_use]
     pub const fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Loss | Self::Mse | Self::Mae | Self::Perplexity)
+        !matches!(
+            self,
+            Self::Loss
+                | Self::Mse
+                | Self::Mae
+                | Self::Perplexity
+                | Self::RewardRejected
+                | Self::LogpRejected
+        )
     }
 
     /// The figures that an evaluation of this kind of task has; the first is the usual one.
@@ -715,6 +745,15 @@ impl Metric {
                 Self::Loss,
             ],
             Kind::Generation => &[Self::Loss, Self::Perplexity, Self::TokenAccuracy],
+            Kind::Preference => &[
+                Self::Loss,
+                Self::RewardAccuracy,
+                Self::RewardMargin,
+                Self::RewardChosen,
+                Self::RewardRejected,
+                Self::LogpChosen,
+                Self::LogpRejected,
+            ],
             Kind::MultiLabel => &[
                 Self::Map,
                 Self::MicroF1,

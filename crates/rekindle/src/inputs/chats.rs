@@ -10,11 +10,14 @@ use crate::{
 use rekindle_base::thousands;
 use rekindle_data::{
     DataError, Sampler, TargetEncoder, Targets,
-    chat::{ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn},
+    chat::{
+        ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn,
+        Message,
+    },
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
@@ -61,6 +64,7 @@ impl Inputs for Chats {
             examples: std::mem::take(&mut batch.indices),
             targets: self.targets.subset(examples),
             mixed: None,
+            aside: None,
             input: Some(HostInput::Chats(batch)),
         })
     }
@@ -75,21 +79,11 @@ impl Inputs for Chats {
 
     fn show(&self, example: usize) -> ShownExample {
         let row = self.row(example);
-        let mut text = String::new();
-        for turn in &row.messages {
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "{}: {}",
-                turn.role,
-                turn.content.as_deref().unwrap_or("")
-            );
-        }
-        if let ChatKind::Text(whole) = &row.kind {
-            text.clone_from(whole);
-        }
         ShownExample {
-            text: text.trim_end().to_owned(),
+            text: match &row.kind {
+                ChatKind::Text(whole) => whole.trim_end().to_owned(),
+                _ => spoken(&row.messages),
+            },
             text_pair: None,
             picture: None,
         }
@@ -112,6 +106,59 @@ impl Inputs for Chats {
     }
 }
 
+/// The model with room for the tokens that the run adds.
+///
+/// # Errors
+/// When the tokenizer cannot be read, or has all of them.
+pub(crate) fn with_added_tokens(
+    config: &RunConfig,
+    pretrained: Pretrained,
+) -> Result<Pretrained, Error> {
+    let tokens = &config.model.add_tokens;
+    if tokens.is_empty() {
+        return Ok(pretrained);
+    }
+    let before = ChatEncoder::from_dir(pretrained.dir(), EncodeOptions::default())?;
+    if tokens.iter().all(|token| before.id(token).is_some()) {
+        return Err(Error::Setting {
+            reason: "the model's tokenizer has all the tokens of model.add_tokens already".into(),
+            hint: "leave the setting out: they are never cut into pieces as it is".into(),
+        });
+    }
+    let options = EncodeOptions {
+        add_tokens: tokens.clone(),
+        ..EncodeOptions::default()
+    };
+    let rows = ChatEncoder::from_dir(pretrained.dir(), options)?.rows();
+    Ok(pretrained.with_vocabulary(rows))
+}
+
+/// Turns as people read them, a line each.
+pub(super) fn spoken(turns: &[Message]) -> String {
+    let lines = turns.iter().map(|turn| {
+        let content = turn.content.as_deref().unwrap_or("");
+        format!("{}: {content}", turn.role)
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// What a language model takes.
+///
+/// # Errors
+/// When the model is none.
+pub(super) fn language_model(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+    let model = pretrained.config();
+    let limits = model.text.as_ref().filter(|_| model.is_decoder());
+    limits.ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!(
+            "{} is no language model: it does not write",
+            model.architecture()
+        ),
+        hint: "name one, such as smollm2, or set another task".into(),
+    })
+}
+
 /// The tokenizer and template of a model directory, as a run encodes with them.
 pub(crate) fn encoder(
     config: &RunConfig,
@@ -129,6 +176,7 @@ pub(crate) fn encoder(
         },
         overlap: config.data.overlap,
         on_bad_example: on_bad(config),
+        add_tokens: config.model.add_tokens.clone(),
     };
     let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
     encoder.check_vocab(limits.vocab_size)?;
@@ -160,16 +208,7 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let model = pretrained.config();
-    let limits = model.text.as_ref().filter(|_| model.is_decoder());
-    let limits = limits.ok_or_else(|| Error::ModelDir {
-        path: pretrained.dir().to_owned(),
-        reason: format!(
-            "{} is no language model: it does not write",
-            model.architecture()
-        ),
-        hint: "name one, such as smollm2, or set another task".into(),
-    })?;
+    let limits = language_model(pretrained)?;
     let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
     let (encoder, note) = encoder(config, pretrained, limits)?;

@@ -79,6 +79,7 @@ impl Inputs for Pictures {
             examples: batch.indices.clone(),
             targets: std::mem::take(&mut batch.targets),
             mixed: batch.mixed.take(),
+            aside: None,
             input: Some(HostInput::Images(batch)),
         })
     }

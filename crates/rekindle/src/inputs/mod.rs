@@ -3,14 +3,16 @@
 
 mod chats;
 mod images;
+pub(crate) mod preferences;
 mod text;
 
-pub(crate) use chats::{Chats, saved_encoder};
+pub(crate) use chats::{Chats, saved_encoder, with_added_tokens};
 pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder};
 
 use crate::{
     Error, Observer, RunConfig,
+    evaluation::Logits,
     fingerprint::Fingerprint,
     plan::Footprint,
     task::{Kind, Modality},
@@ -49,6 +51,19 @@ pub(crate) trait Inputs: Send + Sync {
     /// # Errors
     /// An example that cannot be read, unless such are skipped.
     fn batch(&self, examples: &[usize], draw: Option<Draw>) -> Result<HostBatch, DataError>;
+    /// Rows that the head gives for each example.
+    fn parts(&self) -> usize {
+        1
+    }
+    /// Whether the loss compares the model with what it was before training.
+    fn wants_reference(&self) -> bool {
+        false
+    }
+    /// The same examples, their targets with what the model before training put out for them; `None` where nothing is
+    /// compared with that.
+    fn with_reference(&self, _outputs: &Logits) -> Option<Arc<dyn Inputs>> {
+        None
+    }
     /// Batches made ahead of the loop: few where they are large.
     fn ahead(&self) -> usize;
     /// Where an example stands, for messages.
@@ -82,6 +97,8 @@ pub(crate) struct HostBatch {
     pub targets: Targets,
     /// What was mixed in.
     pub mixed: Option<Mixed>,
+    /// What is only looked at: the outputs of it stand behind those of the input, and have no gradient.
+    pub aside: Option<HostInput>,
     /// `None` where what becomes of it is in the cache.
     pub input: Option<HostInput>,
 }
@@ -100,6 +117,7 @@ impl HostBatch {
             examples: examples.to_vec(),
             targets: set.targets().subset(examples),
             mixed: None,
+            aside: None,
             input: None,
         }
     }
@@ -183,12 +201,11 @@ pub(crate) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let prepared = match config.task.modality() {
-        Modality::Text if config.task.kind() == Kind::Generation => {
-            chats::prepare(config, pretrained, hub, observer)
-        }
-        Modality::Text => text::prepare(config, pretrained, hub, observer),
-        Modality::Images => images::prepare(config, pretrained, hub, observer),
+    let prepared = match (config.task.modality(), config.task.kind()) {
+        (_, Kind::Generation) => chats::prepare(config, pretrained, hub, observer),
+        (_, Kind::Preference) => preferences::prepare(config, pretrained, hub, observer),
+        (Modality::Text, _) => text::prepare(config, pretrained, hub, observer),
+        (Modality::Images, _) => images::prepare(config, pretrained, hub, observer),
     }?;
     if prepared.validation.is_none() && config.eval.every != crate::config::EvalEvery::Never {
         return Err(Error::Setting {

@@ -74,6 +74,7 @@ impl Inputs for Texts {
             examples: std::mem::take(&mut batch.indices),
             targets: std::mem::take(&mut batch.targets),
             mixed: None,
+            aside: None,
             input: Some(HostInput::Text(batch)),
         })
     }

@@ -3,6 +3,7 @@
 mod classification;
 mod generation;
 mod multi_label;
+mod preference;
 mod regression;
 
 pub use prediction::Prediction;
@@ -22,6 +23,7 @@ use rekindle_nn::TuneBackend;
 use classification::Classification;
 use generation::Generation;
 use multi_label::MultiLabel;
+use preference::Preference;
 use regression::Regression;
 
 /// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
@@ -97,7 +99,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::Classification => TargetKind::Class,
         Kind::Regression => TargetKind::Real,
         Kind::MultiLabel => TargetKind::Classes,
-        Kind::Generation => TargetKind::Next,
+        Kind::Generation | Kind::Preference => TargetKind::Next,
     }
 }
 
@@ -112,6 +114,7 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::Regression => Box::new(Regression::train(config, encoder, targets)),
         Kind::MultiLabel => Box::new(MultiLabel::train(encoder)),
         Kind::Generation => Box::new(Generation::new()),
+        Kind::Preference => Box::new(Preference::train(config)),
     }
 }
 
@@ -125,6 +128,6 @@ pub(crate) fn restore(
         Kind::Classification => Box::new(Classification::restore(encoder)),
         Kind::Regression => Box::new(Regression::restore(encoder)),
         Kind::MultiLabel => Box::new(MultiLabel::restore(encoder, thresholds.to_vec())),
-        Kind::Generation => Box::new(Generation::new()),
+        Kind::Generation | Kind::Preference => Box::new(Generation::new()),
     }
 }
