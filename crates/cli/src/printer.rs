@@ -4,7 +4,8 @@ use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
-    report::Mistake, shell_word,
+    report::{Answered, Mistake},
+    shell_word,
 };
 use std::{
     collections::HashMap,
@@ -315,6 +316,34 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
             out,
             "  {} is {}, predicted {}{probability}  {short}{more}",
             m.place, m.label, m.predicted
+        );
+    }
+    out
+}
+
+/// The answers in words that are furthest from the right ones, with their places.
+pub fn worst_answers(answers: &[Answered]) -> String {
+    const WIDTH: usize = 100;
+    let short = |text: &str| {
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.chars().count() > WIDTH {
+            true => line.chars().take(WIDTH).collect::<String>() + "...",
+            false => line,
+        }
+    };
+    let mut out = String::new();
+    if !answers.is_empty() {
+        let _ = writeln!(out, "\nworst answers");
+    }
+    for answered in answers {
+        let said = answered.said.last().map_or("", |said| &said.text);
+        let _ = writeln!(
+            out,
+            "  {}  {}\n    right  {}\n    said   {}",
+            answered.place,
+            short(&answered.prompt),
+            short(&answered.reference),
+            short(said)
         );
     }
     out

@@ -167,6 +167,148 @@ fn losses(dir: &Dir, run: &str) -> Vec<f64> {
     steps.map(|event| event["loss"].as_f64().unwrap()).collect()
 }
 
+/// What the base model and the tuned one answer, in every place where it is kept.
+#[test]
+fn a_run_is_judged_by_what_it_answers() {
+    let dir = dir();
+    let common = "--epochs 12 --set train.batch_size=8 --set eval.max_new_tokens=6";
+    dir.ok(&format!(
+        "{TUNE} {common} -o run --set eval.samples=2 --set eval.answers=all"
+    ));
+    let found = results(&dir, "run");
+    let (tuned, base) = (&found["figures"], &found["base"]);
+    let of = |figures: &Value, key: &str| figures[key].as_f64().unwrap();
+    assert!(of(tuned, "exact_match") > 0.8, "{found}");
+    assert!(of(base, "exact_match") < 0.2, "{found}");
+    assert!(of(tuned, "rouge_l") > of(base, "rouge_l"), "{found}");
+    assert!(tuned.get("json_valid").is_none(), "{found}");
+
+    let text = fs::read_to_string(dir.path("run/answers.jsonl")).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let count = |set: &str, step: Option<u64>| {
+        let of_set = lines.iter().filter(|line| line["set"] == set);
+        of_set
+            .filter(|line| step.is_none_or(|step| line["step"] == step))
+            .count()
+    };
+    // Two prompts before training and after each epoch; the twelve of the validation set before and at the end.
+    assert_eq!(
+        (count("sample", Some(0)), count("sample", None)),
+        (2, 2 * 13)
+    );
+    assert_eq!((count("last", Some(0)), count("last", None)), (12, 24));
+    let report = fs::read_to_string(dir.path("run/report.html")).unwrap();
+    for part in ["Fixed prompts", "base model", "exact match"] {
+        assert!(report.contains(part), "{part}");
+    }
+
+    // The same figures from outside, on the same conversations.
+    let asked = lines
+        .iter()
+        .filter(|line| line["set"] == "last" && line["step"] == 0);
+    let rows = asked.map(|line| {
+        json!({"prompt": line["prompt"], "completion": line["reference"]}).to_string() + "\n"
+    });
+    fs::write(dir.path("asked.jsonl"), rows.collect::<String>()).unwrap();
+    let evaluate = "asked.jsonl --json --set eval.max_new_tokens=6";
+    let again: Value = serde_json::from_str(&dir.ok(&format!("evaluate run {evaluate}"))).unwrap();
+    let key = "exact_match";
+    assert!((of(&again, key) - of(tuned, key)).abs() < 1e-9, "{again}");
+    let of_base: Value =
+        serde_json::from_str(&dir.ok(&format!("evaluate llm {evaluate}"))).unwrap();
+    assert!(
+        (of(&of_base, key) - of(base, key)).abs() < 1e-9,
+        "{of_base}"
+    );
+
+    // Answering changes nothing of what is learned.
+    dir.ok(&format!(
+        "{TUNE} {common} -o quiet --set eval.samples=0 --set eval.answers=0"
+    ));
+    let weights =
+        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
+    assert!(weights("run") == weights("quiet"));
+    assert!(!dir.path("quiet/answers.jsonl").exists());
+}
+
+#[test]
+fn answers_in_json_are_judged_by_field_and_examples_go_before_a_prompt() {
+    let dir = dir();
+    let rows = ["on", "off"].map(|word| {
+        json!({"prompt": format!("turn {word} the lamp"), "completion": format!("{{\"a\": \"{word}\"}}")})
+            .to_string()
+            + "\n"
+    });
+    fs::write(dir.path("json.jsonl"), rows.concat()).unwrap();
+    let said: Value =
+        serde_json::from_str(&dir.ok("evaluate llm json.jsonl --json --set eval.max_new_tokens=4"))
+            .unwrap();
+    assert_eq!(said["json_valid"], 0.0, "{said}");
+    assert_eq!(said["answers"]["json"]["fields"][0]["name"], "a", "{said}");
+
+    let plain: Value =
+        serde_json::from_str(&dir.ok("evaluate llm chats.jsonl --json --set eval.answers=2"))
+            .unwrap();
+    let shots = "--shots 2 --shots-from chats.jsonl --set eval.answers=2 --json";
+    let few: Value =
+        serde_json::from_str(&dir.ok(&format!("evaluate llm chats.jsonl {shots}"))).unwrap();
+    // The same tokens count, behind other ones.
+    assert_eq!(plain["tokens"], few["tokens"]);
+    assert_ne!(plain["loss"], few["loss"]);
+    let said = dir.refused("evaluate model train.csv --shots 3 --shots-from chats.jsonl");
+    assert!(said.contains("language models"), "{said}");
+    for key in ["model.pooling=mean", "data.text_pair=other"] {
+        let said = dir.refused(&format!("{TUNE} -o run --set {key}"));
+        assert!(
+            said.contains("is for texts with labels or numbers"),
+            "{said}"
+        );
+    }
+}
+
+/// A conversation that goes on is answered as one that is read anew.
+#[test]
+fn a_talk_that_keeps_what_it_read_answers_alike() {
+    let dir = dir();
+    dir.ok(&format!(
+        "{TUNE} --epochs 10 -o run --set train.batch_size=8 --set eval.answers=0"
+    ));
+    let lines = [
+        "turn on the hall lamp",
+        "turn off the bed lamp",
+        "please turn on the bath lamp",
+    ];
+    let mut chat = dir.command(env!("CARGO_BIN_EXE_rekindle"));
+    chat.args(["chat", "run", "--max-new-tokens", "5"]);
+    fs::write(dir.path("lines"), lines.join("\n")).unwrap();
+    let output = chat
+        .stdin(fs::File::open(dir.path("lines")).unwrap())
+        .output()
+        .unwrap();
+    let said = dir.plain(&output.stdout);
+    assert_eq!(
+        said.lines().count(),
+        3,
+        "{said}{}",
+        dir.plain(&output.stderr)
+    );
+    let mut turns: Vec<Value> = Vec::new();
+    for (line, answer) in lines.iter().zip(said.lines()) {
+        turns.push(json!({"role": "user", "content": line}));
+        // A file's conversation ends with an answer, which is not shown to the model.
+        turns.push(json!({"role": "assistant", "content": "ok"}));
+        let row = json!({"messages": turns}).to_string() + "\n";
+        turns.pop();
+        fs::write(dir.path("turns.jsonl"), row).unwrap();
+        let anew = dir.ok("generate run --file turns.jsonl --brief --max-new-tokens 5");
+        assert_eq!(anew.trim_end(), answer.trim_end());
+        turns.push(json!({"role": "assistant", "content": answer}));
+    }
+}
+
 /// The mean is over the tokens that count of the whole window, not a mean of means.
 #[test]
 fn a_window_of_small_batches_is_one_large_batch() {

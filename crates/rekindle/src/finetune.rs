@@ -2,16 +2,17 @@
 
 use crate::{
     Error, Observer, Plan, RunConfig,
+    answers::{self, AnswerLog, Set},
     backend::{OnBackend, on_device},
     config,
     figures::{Figures, Watched},
     fingerprint::Fingerprint,
     gguf,
     inputs::{self, Prepared},
-    log::{Log, Sinks},
+    log::{Log, Sampled, Sinks},
     observer::Watching,
     recipe::{FinalEvaluation, Recipe},
-    report::{self, EvalPoint, Mistake, Report, TrainPoint},
+    report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
     task::{Modality, Task},
     tasks,
@@ -299,11 +300,27 @@ impl Run<'_> {
     ) -> Result<FinishedRun, Error> {
         let (config, observer) = (self.config, self.observer);
         let clock = Instant::now();
+        let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
+        let mut timings = std::mem::take(&mut opened.timings);
+        let mut log = self.answers_of_base(&opened.recipe, &model, done)?;
+        if log.is_some() {
+            timings.push(("answers of the base model".into(), seconds(clock)));
+        }
+
+        let clock = Instant::now();
         let every = config.train.log_every_steps as u64;
         let mut sinks = Sinks {
             metrics: Metrics::open(&run.metrics(), every)?,
             log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
             observer: Watching(observer),
+            answers: match (&mut log, opened.recipe.answering()) {
+                (Some(log), Some(answering)) => Some(Sampled {
+                    log,
+                    answering,
+                    take: &|| opened.recipe.take_sampled(),
+                }),
+                _ => None,
+            },
         };
         sinks.log.line(&format!("{plan}"));
         let outcome = rekindle_train::train(
@@ -317,12 +334,8 @@ impl Run<'_> {
             device,
         )?;
         if outcome.stopped == Stopped::Interrupted {
-            return Err(Error::Interrupted {
-                dir: self.dir.to_owned(),
-                step: outcome.state.step,
-            });
+            return Err(self.interrupted(outcome.state.step));
         }
-        let mut timings = std::mem::take(&mut opened.timings);
         timings.push(("train, with evaluations".into(), seconds(clock)));
 
         let clock = Instant::now();
@@ -338,7 +351,7 @@ impl Run<'_> {
         let evaluated = best_step == Some(steps);
         let FinalEvaluation {
             split,
-            figures,
+            mut figures,
             mistakes,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
         let mut remarks = opened.recipe.remarks(opened.units);
@@ -350,6 +363,14 @@ impl Run<'_> {
         }
         remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((format!("evaluate on {split}"), seconds(clock)));
+
+        let clock = Instant::now();
+        let mut shown = ShownAnswers::default();
+        if let Some(log) = &mut log {
+            let step = best_step.unwrap_or(steps);
+            shown = self.answers_of_tuned(&opened.recipe, &model, step, log, &mut figures)?;
+            timings.push((format!("answer prompts of {split}"), seconds(clock)));
+        }
 
         let clock = Instant::now();
         let final_dir = run.final_dir();
@@ -372,9 +393,87 @@ impl Run<'_> {
         };
         write_results(&self.dir.join(RESULTS), &finished)?;
         let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
+        (page.samples, page.worst_answers) = (shown.samples, shown.worst);
         page.notes.extend(remarks);
         write_text(&finished.report_html, &report::render(&page))?;
         Ok(finished)
+    }
+
+    /// What the base model answers, before the first step; from the file where an earlier try has it. `None` where nothing is
+    /// asked.
+    fn answers_of_base<B: TuneAutodiff>(
+        &self,
+        recipe: &Recipe<B>,
+        model: &Model<B>,
+        done: u64,
+    ) -> Result<Option<AnswerLog>, Error> {
+        let Some(answering) = recipe.answering() else {
+            return Ok(None);
+        };
+        let mut log = AnswerLog::open(&self.dir.join(answers::FILE), done, answering)?;
+        if log.base_is_there {
+            return Ok(Some(log));
+        }
+        self.observer
+            .note("the base model answers, to compare with it");
+        let base = model.valid();
+        let begin = recipe.sessions(&base);
+        for (set, asked) in answering.asked_of_base() {
+            let answers = answering.answer(&begin, asked, &|| self.observer.stop())?;
+            let answers = answers.ok_or_else(|| self.interrupted(done))?;
+            log.add(0, set, asked, &answers);
+        }
+        Ok(Some(log))
+    }
+
+    /// What the tuned model answers, added to its figures beside what the base model did.
+    fn answers_of_tuned<B: TuneAutodiff>(
+        &self,
+        recipe: &Recipe<B>,
+        model: &Model<B::InnerBackend>,
+        step: u64,
+        log: &mut AnswerLog,
+        figures: &mut Figures,
+    ) -> Result<ShownAnswers, Error> {
+        let Some(answering) = recipe.answering() else {
+            return Ok(ShownAnswers::default());
+        };
+        let asked = &answering.last;
+        let base = log.said(Set::Last, asked.len());
+        let base: Vec<&str> = base
+            .iter()
+            .flatten()
+            .map(|said| said.text.as_str())
+            .collect();
+        let base = (!base.is_empty()).then(|| answers::figures(asked, base));
+        if !asked.is_empty() {
+            self.observer.note("answering prompts");
+            let begin = recipe.sessions(model);
+            let answers = answering.answer(&begin, asked, &|| self.observer.stop())?;
+            let answers = answers.ok_or_else(|| self.interrupted(step))?;
+            log.add(step, Set::Last, asked, &answers);
+            answering.add_to(figures, &answers, base);
+        }
+        let samples = answering.samples.iter();
+        let said = log.said(Set::Sample, answering.samples.len());
+        Ok(ShownAnswers {
+            samples: samples
+                .zip(said)
+                .map(|(asked, said)| answers::answered(asked, said))
+                .collect(),
+            worst: answers::worst(
+                asked,
+                &log.said(Set::Last, asked.len()),
+                self.config.report.mistakes,
+            ),
+        })
+    }
+
+    fn interrupted(&self, step: u64) -> Error {
+        Error::Interrupted {
+            dir: self.dir.to_owned(),
+            step,
+        }
     }
 
     /// Saves the model aside first: a full disk must not leave half a model under the name of a whole one.
@@ -423,6 +522,15 @@ impl Run<'_> {
         }
         written
     }
+}
+
+/// Answers that the report shows.
+#[derive(Default)]
+struct ShownAnswers {
+    /// To fixed prompts, at each evaluation.
+    samples: Vec<Answered>,
+    /// At the end, the furthest from the right ones.
+    worst: Vec<Answered>,
 }
 
 fn seconds(clock: Instant) -> f64 {
@@ -613,6 +721,7 @@ fn make_plan<B: TuneAutodiff>(
         "plan.json",
         "metrics.jsonl",
         "log.txt",
+        answers::FILE,
         "checkpoints/",
         model_files,
         RESULTS,
@@ -660,7 +769,11 @@ fn make_plan<B: TuneAutodiff>(
             precision => format!("{}, trained in {precision}", config.device),
         },
         output_dir: dir.to_owned(),
-        writes: writes.map(str::to_owned).to_vec(),
+        writes: writes
+            .into_iter()
+            .filter(|&name| name != answers::FILE || recipe.answering().is_some())
+            .map(str::to_owned)
+            .collect(),
         best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
         notes: prepared.notes.clone(),
@@ -769,6 +882,8 @@ fn make_report(
         final_split: finished.split.clone(),
         figures: finished.figures.clone(),
         mistakes,
+        samples: Vec::new(),
+        worst_answers: Vec::new(),
         config_toml: config.to_toml(),
         timings,
         parameters: (plan.parameters as u64, plan.trainable as u64),
@@ -788,6 +903,7 @@ fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
         "examples": run.figures.n,
         "headline": run.figures.headline,
         "figures": scalars,
+        "base": run.figures.base_scalars(),
         "best_step": run.best_step,
         "lost_best_step": run.lost_best,
         "steps": run.steps,

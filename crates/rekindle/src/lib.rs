@@ -19,6 +19,7 @@
 //! ```
 #![recursion_limit = "256"]
 
+mod answers;
 mod backend;
 mod balance;
 pub mod config;
@@ -53,13 +54,13 @@ pub use config::RunConfig;
 pub use error::Error;
 pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
 pub use finetune::{FinishedRun, finetune, plan, resume};
-pub use generation::{Answer, Generator, Prompt, Sampling, read_prompts};
+pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use init::run_file_for;
 pub use inspect::inspect;
 pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
-pub use predictor::{Evaluated, Predictor};
+pub use predictor::{Evaluated, Predictor, Shots};
 pub use rekindle_base::shell_word;
 pub use rekindle_data::chat::{ChatRole, Conversation, Message};
 pub use rekindle_data::image::find_pictures;

@@ -192,14 +192,7 @@ impl ChatEncoder {
             }
         }
         let max_length = options.max_length.or(files.model_max_length);
-        if let Some(max_length) = max_length
-            && max_length < options.overlap.saturating_add(2)
-        {
-            return Err(DataError::Window {
-                max_length,
-                overlap: options.overlap,
-            });
-        }
+        check_window(max_length, &options)?;
         Ok(Self {
             dir: dir.to_owned(),
             tokenizer,
@@ -214,6 +207,20 @@ impl ChatEncoder {
             max_length,
             model_max_length: files.model_max_length,
             options,
+        })
+    }
+
+    /// The same tokenizer and template with other options.
+    ///
+    /// # Errors
+    /// [`DataError::Window`].
+    pub fn with_options(self, options: EncodeOptions) -> Result<Self, DataError> {
+        let max_length = options.max_length.or(self.model_max_length);
+        check_window(max_length, &options)?;
+        Ok(Self {
+            max_length,
+            options,
+            ..self
         })
     }
 
@@ -510,6 +517,19 @@ impl ChatEncoder {
                 dir: self.dir.clone(),
             }),
         }
+    }
+}
+
+/// Whether a window has room for a token beside what it shares with the one before.
+fn check_window(max_length: Option<usize>, options: &EncodeOptions) -> Result<(), DataError> {
+    match max_length {
+        Some(max_length) if max_length < options.overlap.saturating_add(2) => {
+            Err(DataError::Window {
+                max_length,
+                overlap: options.overlap,
+            })
+        }
+        _ => Ok(()),
     }
 }
 

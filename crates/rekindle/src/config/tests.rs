@@ -118,6 +118,10 @@ fn nothing_default() -> RunConfig {
             metric: Some(Metric::Loss),
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
+            answers: AnswerCount::All,
+            baseline: false,
+            samples: 0,
+            max_new_tokens: Some(9),
         },
         checkpoint: CheckpointConfig {
             every_steps: Some(25),
@@ -147,6 +151,14 @@ fn of_task(task: Task) -> RunConfig {
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
         config.data.overlap = default.data.overlap;
+        config.eval.answers = default.eval.answers;
+        config.eval.baseline = default.eval.baseline;
+        config.eval.samples = default.eval.samples;
+        config.eval.max_new_tokens = default.eval.max_new_tokens;
+    }
+    if task.kind() == Kind::Generation {
+        config.model.pooling = default.model.pooling;
+        config.data.text_pair = default.data.text_pair;
     }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;

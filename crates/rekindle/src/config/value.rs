@@ -497,6 +497,46 @@ impl Setting for EvalEvery {
     }
 }
 
+/// How many of a set's conversations are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerCount {
+    /// At most so many, drawn by the seed.
+    Some(usize),
+    /// Every one.
+    All,
+}
+
+impl Serialize for AnswerCount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(serializer)
+    }
+}
+
+impl Setting for AnswerCount {
+    fn expected(_: &Range) -> String {
+        r#""all", or a whole number of at least 0"#.to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        match value.as_str() {
+            Some("all") => Some(Self::All),
+            Some(_) => None,
+            None => usize::read(value, &Range::at_least(0)).map(Self::Some),
+        }
+    }
+
+    fn write(&self) -> Option<Value> {
+        match self {
+            Self::All => Some(Value::String("all".to_owned())),
+            Self::Some(count) => count.write(),
+        }
+    }
+
+    fn names() -> &'static [&'static str] {
+        &["all"]
+    }
+}
+
 /// Defines an enum whose variants are chosen by name.
 macro_rules! choices {
     ($(

@@ -2,7 +2,9 @@
 
 use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
 use crate::{
-    Error, Observer, RunConfig, config,
+    Error, Observer, RunConfig,
+    answers::Answering,
+    config::{self, EvalEvery},
     examples::{Splits, left_out, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -174,6 +176,14 @@ pub(super) fn prepare(
     let mut notes = splits.notes;
     let (encoder, note) = encoder(config, pretrained, limits)?;
     notes.extend(note);
+    let last = splits.test.as_ref().or(splits.validation.as_ref());
+    let samples = match config.eval.every {
+        EvalEvery::Never => &[][..],
+        _ => splits.validation.as_deref().unwrap_or_default(),
+    };
+    let last = last.unwrap_or(&splits.train);
+    let answering = Answering::new(config, &encoder, limits.positions, last, samples);
+    notes.extend(answering.iter().flat_map(Answering::notes));
     let train = Chats::encode(splits.train, &encoder)?;
     let part = |rows: Option<Vec<Conversation>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
         let chats = rows.map(|rows| Chats::encode(rows, &encoder)).transpose()?;
@@ -217,5 +227,6 @@ pub(super) fn prepare(
         notes,
         max_length,
         picture_size: None,
+        answering: answering.map(Arc::new),
     })
 }

@@ -11,6 +11,7 @@ pub(crate) use text::{Texts, encoder};
 
 use crate::{
     Error, Observer, RunConfig,
+    answers::Answering,
     fingerprint::Fingerprint,
     plan::Footprint,
     task::{Kind, Modality},
@@ -171,6 +172,8 @@ pub(crate) struct Prepared {
     pub max_length: usize,
     /// Side of the pictures and share of the middle that is cut out, where the run says so.
     pub picture_size: Option<(usize, f64)>,
+    /// What a language model is asked.
+    pub answering: Option<Arc<Answering>>,
 }
 
 /// Reads, limits, splits and encodes the examples of a run for a model.

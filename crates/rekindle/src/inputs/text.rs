@@ -158,6 +158,7 @@ pub(super) fn prepare(
         notes,
         max_length,
         picture_size: None,
+        answering: None,
     })
 }
 

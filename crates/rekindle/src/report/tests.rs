@@ -57,6 +57,8 @@ fn report(classes: u32, steps: u64) -> Report {
         final_split: "test".into(),
         figures: figures(&metrics, classes),
         mistakes: vec![mistake("where is my refund")],
+        samples: vec![],
+        worst_answers: vec![],
         config_toml: "[train]\nlearning_rate = 3e-4\n".into(),
         timings: vec![("training".into(), 150.0), ("evaluation".into(), 3.0)],
         parameters: (22_713_216, 147_456),
