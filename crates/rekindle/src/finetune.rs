@@ -14,7 +14,7 @@ use crate::{
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
-    task::{Modality, Task},
+    task::{Kind, Modality, Task},
     tasks,
     tuning::{self, Tuned},
 };
@@ -91,7 +91,7 @@ fn start(
     observer: &dyn Observer,
 ) -> Result<Option<FinishedRun>, Error> {
     config.validate()?;
-    let config = &with_absolute_paths(config.resolved());
+    let config = &with_the_day(with_absolute_paths(config.resolved()));
     let dir = &config.output_dir();
     let run = Run {
         config,
@@ -156,6 +156,14 @@ fn with_absolute_paths(mut config: RunConfig) -> RunConfig {
         && Path::new(dataset.as_str()).is_file()
     {
         *dataset = named(dataset);
+    }
+    config
+}
+
+/// The day on which the run begins, written down: a chat template may tell it, and a resumed run must render alike.
+fn with_the_day(mut config: RunConfig) -> RunConfig {
+    if config.task.kind() == Kind::Generation {
+        config.data.date.get_or_insert_with(config::Date::today);
     }
     config
 }
@@ -359,6 +367,13 @@ impl Run<'_> {
             let metric = &train_config.best.name;
             remarks.push(format!(
                 "warning: {metric} was not a finite number in any evaluation, so that no checkpoint is the best by it: the model of the last step, {steps}, is saved; another eval.metric can tell, such as loss"
+            ));
+        }
+        if opened.adapter.is_some() && gguf::is_unpacked(&opened.base.dir) {
+            remarks.push(format!(
+                "for PEFT, the base model of this adapter is AutoModelForCausalLM.from_pretrained(\"{}\", gguf_file=\"{}\"), as adapter_config.json says; what `rekindle merge` writes needs no base",
+                opened.base.dir.display(),
+                gguf::WEIGHTS
             ));
         }
         remarks.iter().for_each(|remark| observer.note(remark));

@@ -141,6 +141,17 @@ impl Predictor {
         self.objective.encoder().names()
     }
 
+    /// Whether it predicts: a language model does not.
+    ///
+    /// # Errors
+    /// For a model that answers in words, with the verbs that ask it.
+    pub fn check_predicts(&self) -> Result<(), Error> {
+        match self.takes_pictures() {
+            true => Ok(()),
+            false => self.text_encoder().map(drop),
+        }
+    }
+
     /// Answers about texts.
     ///
     /// # Errors

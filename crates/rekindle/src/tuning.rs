@@ -1,6 +1,6 @@
 //! The model of a run: loaded, with a head for the task, with adapters, and with what trains set.
 
-use crate::{Error, RunConfig, config, config::Method, task::Kind, tasks::Objective};
+use crate::{Error, RunConfig, config, config::Method, gguf, task::Kind, tasks::Objective};
 use rekindle_hub::{Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Reads};
 use rekindle_nn::{
@@ -180,10 +180,12 @@ fn lora(
     }
 }
 
-/// What Python can load the base model by.
+/// What Python can load the base model by: its id or directory. A GGUF file's is the directory where it is unpacked, because
+/// the repository of that name, if there is one, holds other weights.
 fn python_name(base: &Resolved) -> String {
     match &base.source {
         Source::Path => base.dir.display().to_string(),
+        _ if gguf::is_unpacked(&base.dir) => base.dir.display().to_string(),
         _ => base.name.clone(),
     }
 }
@@ -244,11 +246,7 @@ fn described<B: TuneAutodiff>(
             },
             lora.lora_dropout,
             layers.len(),
-            match &lora.target_modules {
-                TargetModules::AllLinear => "all-linear".to_owned(),
-                TargetModules::Suffixes(names) => names.join(", "),
-                TargetModules::Regex(pattern) => pattern.clone(),
-            },
+            lora.target_modules,
             match lora.modules_to_save.is_empty() {
                 true => "",
                 false => "; the head in full",

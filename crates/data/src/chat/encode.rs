@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{AddedToken, Encoding, PostProcessorWrapper, Tokenizer};
+use tokenizers::{AddedToken, Encoding, PostProcessorWrapper, Tokenizer, TruncationDirection};
 
 use super::spans::{Problem, Rendered, Renderer};
 use super::template::{CLOSE, ChatTemplate, Failed, OPEN, TemplateSource};
@@ -29,7 +29,7 @@ pub enum LossOn {
 /// How to encode conversations.
 #[derive(Debug, Clone, Default)]
 pub struct EncodeOptions {
-    /// Cut conversations to so many tokens, at the right; cut texts into windows of so many. Default: the tokenizer's
+    /// Cut conversations to so many tokens, at the side that the tokenizer's files name as `truncation_side` (by default the right); cut texts into windows of so many. Default: the tokenizer's
     /// `model_max_length`, and no cutting if there is none.
     pub max_length: Option<usize>,
     /// Which tokens are learned.
@@ -39,6 +39,8 @@ pub struct EncodeOptions {
     pub overlap: usize,
     /// What to do with a conversation that cannot be rendered, or that has no token left that counts.
     pub on_bad_example: OnBad,
+    /// What a template that asks is told of the time, in seconds after 1970, as UTC. Default: the time at which it is read.
+    pub now: Option<u64>,
 }
 
 /// A conversation, or a window of a text, as token ids.
@@ -114,6 +116,7 @@ pub struct ChatEncoder {
     stop_ids: Vec<u32>,
     max_length: Option<usize>,
     model_max_length: Option<usize>,
+    cuts_left: bool,
     options: EncodeOptions,
 }
 
@@ -134,7 +137,7 @@ impl ChatEncoder {
     pub fn from_dir(dir: &Path, options: EncodeOptions) -> Result<Self, DataError> {
         let files = files::load(dir)?;
         let mut tokenizer = files.tokenizer;
-        let template = ChatTemplate::new(dir, &tokenizer)?;
+        let template = ChatTemplate::new(dir, &tokenizer, options.now)?;
         let failed = |message: String| DataError::Tokenizer {
             path: files.path.clone(),
             message,
@@ -206,11 +209,12 @@ impl ChatEncoder {
             stop_ids,
             max_length,
             model_max_length: files.model_max_length,
+            cuts_left: matches!(files.truncation_side, TruncationDirection::Left),
             options,
         })
     }
 
-    /// The same tokenizer and template with other options.
+    /// The same tokenizer and template with other options; the time that the template is told stays.
     ///
     /// # Errors
     /// [`DataError::Window`].
@@ -426,13 +430,20 @@ impl ChatEncoder {
             LossOn::All => vec![true; encoding.len()],
             _ => counted(&rendered, encoding.get_offsets()),
         });
-        counts.iter_mut().take(1).for_each(|first| *first = false);
         let tokens = ids.len();
         let max_length = self.max_length.filter(|&max_length| max_length < tokens);
-        if let Some(max_length) = max_length {
-            ids.truncate(max_length);
-            counts.truncate(max_length);
+        match max_length {
+            Some(max_length) if self.cuts_left => {
+                ids.drain(..tokens - max_length);
+                counts.drain(..tokens - max_length);
+            }
+            Some(max_length) => {
+                ids.truncate(max_length);
+                counts.truncate(max_length);
+            }
+            None => {}
         }
+        counts.iter_mut().take(1).for_each(|first| *first = false);
         if !counts.contains(&true) {
             return Err(Bad::Row(BadReason::NoCountedToken { tokens, max_length }));
         }

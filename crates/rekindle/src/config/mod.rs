@@ -39,8 +39,8 @@ pub use schema::{
     ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    AnswerCount, Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method,
-    Metric, OnBadExample, Pooling, Precision, Schedule, TargetModules,
+    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
+    Method, Metric, OnBadExample, Pooling, Precision, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    AnswerCount, Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method,
-    Metric, OnBadExample, Pooling, Precision, Range, Schedule, Setting, TargetModules,
+    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
+    Method, Metric, OnBadExample, Pooling, Precision, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 
@@ -296,6 +296,8 @@ settings! {
     loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss"], applies CHATS;
     /// The tokens that windows of a long plain text share.
     overlap: usize = 0, range Range::at_least(0), aka ["stride", "doc_stride"], applies CHATS;
+    /// The day that a chat template is told which writes the date. Unset: today; a run keeps the day on which it began.
+    date: Option<Date> = None, example "\"2026-11-26\"", aka ["date_string", "today"], applies CHATS;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.
     on_bad_example: OnBadExample = OnBadExample::Error, aka ["on_bad_lines", "errors"];
 }

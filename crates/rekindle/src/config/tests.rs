@@ -51,6 +51,7 @@ fn nothing_default() -> RunConfig {
             max_length: 64,
             loss_on: LossOn::Last,
             overlap: 16,
+            date: Some(Date::today()),
             on_bad_example: OnBadExample::Skip,
         },
         images: ImagesConfig {
@@ -151,6 +152,7 @@ fn of_task(task: Task) -> RunConfig {
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
         config.data.overlap = default.data.overlap;
+        config.data.date = default.data.date;
         config.eval.answers = default.eval.answers;
         config.eval.baseline = default.eval.baseline;
         config.eval.samples = default.eval.samples;
@@ -690,3 +692,30 @@ const BAD: &[Bad] = &[
   8. --set: expected KEY=VALUE, found `train.epochs`
      hint: such as --set train.epochs=3"# },
 ];
+
+#[test]
+fn days_are_those_of_the_calendar() {
+    // datetime(y, m, d, 12, tzinfo=timezone.utc).timestamp()
+    for (day, expect) in [
+        ("1970-01-01", Some(43_200)),
+        ("2000-02-29", Some(951_825_600)),
+        ("2024-12-31", Some(1_735_646_400)),
+        ("2026-03-01", Some(1_772_366_400)),
+        ("2026-02-29", None),
+        ("2026-13-01", None),
+        ("2026-00-10", None),
+        ("2026-1-01", None),
+        ("26-01-01", None),
+        ("2026-01-32", None),
+        ("2026-01", None),
+    ] {
+        let set = format!("data.date={day}");
+        let found = parse("task = \"text-generation\"", &[&set]);
+        let found = found.ok().and_then(|config| config.data.date);
+        assert_eq!(found.map(Date::noon), expect, "{day}");
+    }
+    let today = Date::today();
+    let set = format!("data.date={today}");
+    let again = parse("task = \"text-generation\"", &[&set]).unwrap();
+    assert_eq!(again.data.date, Some(today));
+}

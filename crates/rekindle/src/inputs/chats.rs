@@ -119,7 +119,7 @@ pub(crate) fn encoder(
     config: &RunConfig,
     pretrained: &Pretrained,
     limits: &TextLimits,
-) -> Result<(ChatEncoder, Option<String>), Error> {
+) -> Result<(ChatEncoder, Vec<String>), Error> {
     let (asked, positions) = (config.data.max_length, limits.positions);
     let length = asked.min(positions);
     let options = EncodeOptions {
@@ -130,14 +130,23 @@ pub(crate) fn encoder(
             config::LossOn::All => LossOn::All,
         },
         overlap: config.data.overlap,
+        now: config.data.date.map(config::Date::noon),
         on_bad_example: on_bad(config),
     };
     let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
     encoder.check_vocab(limits.vocab_size)?;
-    let note = (length < asked).then(|| {
-        format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens")
-    });
-    Ok((encoder, note))
+    let mut notes = Vec::new();
+    if length < asked {
+        notes.push(format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens"));
+    }
+    if let Some(date) = config
+        .data
+        .date
+        .filter(|_| encoder.template().tells_the_time())
+    {
+        notes.push(format!("the chat template writes the date into conversations: this run keeps {date} (data.date), also where it is resumed on another day"));
+    }
+    Ok((encoder, notes))
 }
 
 /// The tokenizer and template of a saved model, to evaluate with.
@@ -155,6 +164,20 @@ pub(crate) fn saved_encoder(
     Ok(encoder)
 }
 
+/// The sizes of a language model.
+pub(crate) fn decoder_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+    let model = pretrained.config();
+    let limits = model.text.as_ref().filter(|_| model.is_decoder());
+    limits.ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!(
+            "{} is no language model: it does not write",
+            model.architecture()
+        ),
+        hint: "name one, such as smollm2, or set another task".into(),
+    })
+}
+
 /// Reads and encodes the conversations of a run.
 pub(super) fn prepare(
     config: &RunConfig,
@@ -162,20 +185,11 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let model = pretrained.config();
-    let limits = model.text.as_ref().filter(|_| model.is_decoder());
-    let limits = limits.ok_or_else(|| Error::ModelDir {
-        path: pretrained.dir().to_owned(),
-        reason: format!(
-            "{} is no language model: it does not write",
-            model.architecture()
-        ),
-        hint: "name one, such as smollm2, or set another task".into(),
-    })?;
+    let limits = decoder_limits(pretrained)?;
     let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
-    let (encoder, note) = encoder(config, pretrained, limits)?;
-    notes.extend(note);
+    let (encoder, mut of_encoder) = encoder(config, pretrained, limits)?;
+    notes.append(&mut of_encoder);
     let last = splits.test.as_ref().or(splits.validation.as_ref());
     let samples = match config.eval.every {
         EvalEvery::Never => &[][..],

@@ -5,9 +5,9 @@ mod chats;
 mod images;
 mod text;
 
-pub(crate) use chats::{Chats, saved_encoder};
+pub(crate) use chats::{Chats, decoder_limits, encoder as chat_encoder, saved_encoder};
 pub(crate) use images::{Pictures, preprocess};
-pub(crate) use text::{Texts, encoder};
+pub(crate) use text::{Texts, encoder, text_limits};
 
 use crate::{
     Error, Observer, RunConfig,
