@@ -269,6 +269,164 @@ fn answers_in_json_are_judged_by_field_and_examples_go_before_a_prompt() {
     }
 }
 
+/// A tokenizer that GGUF has a place for: byte-level BPE of 37 tokens, without merges.
+fn letters() -> Value {
+    let special = ["<unk>", "<|im_start|>", "<|im_end|>"];
+    let letters = ('a'..='z').chain("ĠĊ.?!012".chars()).map(String::from);
+    let tokens: Vec<String> = special
+        .iter()
+        .map(|&token| token.to_owned())
+        .chain(letters)
+        .collect();
+    assert_eq!(tokens.len(), 37);
+    let added = (0..3).map(|id| {
+        json!({"id": id, "content": tokens[id], "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    });
+    let vocabulary: serde_json::Map<String, Value> = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.clone(), id.into()))
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": []},
+    })
+}
+
+/// A model of each architecture answers from its GGUF file as from its directory, and so does one with its adapter merged.
+#[test]
+fn an_exported_model_answers_alike() {
+    let dir = dir();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tiny_decoders");
+    let ask = |model: &str| {
+        dir.ok(&format!(
+            "generate {model} turn lamp bath --brief --max-new-tokens 12 --temperature 2 --seed 5"
+        ))
+    };
+    for family in [
+        "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "gpt2",
+    ] {
+        fs::create_dir(dir.path(family)).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(
+                golden.join(family).join("model").join(file),
+                dir.path(family).join(file),
+            )
+            .unwrap();
+        }
+        dir.write(&format!("{family}/tokenizer.json"), letters().to_string());
+        let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
+            "chat_template": TEMPLATE});
+        dir.write(
+            &format!("{family}/tokenizer_config.json"),
+            settings.to_string(),
+        );
+        let export = format!("export {family} --dtype f32 -o out/{family}.gguf --force");
+        if family == "smollm3" {
+            // Its last layer alone does not rotate.
+            let said = dir.refused(&export);
+            assert!(said.contains("`no_rope_layers`"), "{said}");
+            continue;
+        }
+        let said = dir.ok(&export);
+        assert!(said.contains("answers end at <|im_end|>"), "{said}");
+        assert_eq!(ask(family), ask(&format!("out/{family}.gguf")), "{family}");
+        let recipe = fs::read_to_string(dir.path("out/Modelfile")).unwrap();
+        assert!(
+            recipe.contains(&format!("FROM ./{family}.gguf\n")),
+            "{recipe}"
+        );
+        assert!(
+            recipe.contains("PARAMETER stop \"<|im_end|>\"\n"),
+            "{recipe}"
+        );
+    }
+
+    let tune = TUNE.replace("--model llm", "--model llama");
+    dir.ok(&format!("{tune} --epochs 4 -o run --set eval.answers=0"));
+    let said = dir.ok("export run --dtype f32");
+    assert!(said.contains("run/gguf/run-f32.gguf"), "{said}");
+    assert_eq!(ask("run"), ask("run/gguf/run-f32.gguf"));
+    assert_ne!(ask("run"), ask("llama"));
+    let left: Vec<_> = fs::read_dir(dir.path("run/gguf")).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    // Words of the adapter, and of what merging compared.
+    let said = dir.ok("inspect run");
+    assert!(
+        said.contains("all-linear") && !said.contains("AllLinear"),
+        "{said}"
+    );
+    assert!(
+        !said.lines().any(|line| line.trim_end() == "labels"),
+        "{said}"
+    );
+    let said = dir.ok("merge run --to merged");
+    assert!(
+        said.contains("largest difference of the loss of an example"),
+        "{said}"
+    );
+
+    let said = dir.refused("export run --dtype f32");
+    assert!(said.contains("exists already"), "{said}");
+    let said = dir.refused("export model");
+    assert!(said.contains("only language models"), "{said}");
+    // A tokenizer of whole words has no place in GGUF.
+    let said = dir.refused("export llm");
+    assert!(said.contains("tokenizer.json"), "{said}");
+    assert!(!dir.path("llm-gguf/llm-f16.gguf").exists());
+}
+
+#[test]
+fn look_shows_what_a_model_sees() {
+    let dir = dir();
+    let said = dir.ok("look --model llm --data chats.jsonl --rows 1");
+    for part in [
+        "chats.jsonl:1",
+        "[hall][on][<|im_end|>]",
+        "48 rows",
+        "0 rows cut",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let said = dir.ok("look --model model --data train.csv --rows 1");
+    assert!(
+        said.contains("[CLS]|") && said.contains("label refund"),
+        "{said}"
+    );
+    dir.pictures();
+    let said = dir.ok("look --model resnet --data pictures --rows 1");
+    assert!(said.contains("24 x 24 pixels"), "{said}");
+    let said = dir.refused("look --model llm --data nothing.jsonl");
+    assert!(said.contains("nothing.jsonl"), "{said}");
+}
+
+/// A run keeps the day on which it began, which a template may write.
+#[test]
+fn a_run_keeps_its_day() {
+    let dir = dir();
+    dir.json("llm/tokenizer_config.json", |config| {
+        let template = format!(
+            "{{{{ '<|im_start|>system\\n' + strftime_now('%d') + '<|im_end|>\\n' }}}}{TEMPLATE}"
+        );
+        config.insert("chat_template".into(), template.into());
+    });
+    let common = "--epochs 1 --set eval.answers=0 --set eval.samples=0";
+    let said = dir.output(&format!("{TUNE} {common} -o run --dry-run"));
+    assert!(said.contains("data.date"), "{said}");
+    dir.ok(&format!("{TUNE} {common} -o run"));
+    let file = fs::read_to_string(dir.path("run/config.toml")).unwrap();
+    assert!(
+        file.lines().any(|line| line.starts_with("date = \"20")),
+        "{file}"
+    );
+}
+
 /// A conversation that goes on is answered as one that is read anew.
 #[test]
 fn a_talk_that_keeps_what_it_read_answers_alike() {

@@ -22,6 +22,8 @@ use std::{
 pub(crate) const FILE: &str = "answers.jsonl";
 /// The stream of random numbers that chooses conversations.
 const STREAM: u64 = 0x616e_7377;
+/// Prompts answered together: a pass reads all weights, however many there are, and keeps the keys and values of each.
+const TOGETHER: usize = 32;
 /// The longest answer where the configuration does not say, in tokens.
 const LONGEST: usize = 256;
 /// The shortest limit of an answer's tokens that is taken from the right answers.
@@ -41,7 +43,6 @@ pub(crate) struct Answering {
     encoder: ChatEncoder,
     /// The longest sequence.
     positions: usize,
-    batch_size: usize,
     pub max_new_tokens: usize,
     /// Whether the base model answers what is asked at the end, too.
     pub baseline: bool,
@@ -65,7 +66,6 @@ impl Answering {
         let mut answering = Self {
             encoder: encoder.clone(),
             positions,
-            batch_size: config.eval.batch_size.max(1),
             max_new_tokens: 0,
             baseline: config.eval.baseline,
             last: Vec::new(),
@@ -87,7 +87,7 @@ impl Answering {
         answering.max_new_tokens = config
             .eval
             .max_new_tokens
-            .unwrap_or((2 * longest).clamp(SHORTEST, LONGEST));
+            .unwrap_or((longest + longest / 4).clamp(SHORTEST, LONGEST));
         Some(answering)
     }
 
@@ -137,7 +137,7 @@ impl Answering {
             sampling: &sampling,
         };
         let mut answers = Vec::new();
-        for batch in asked.chunks(self.batch_size) {
+        for batch in asked.chunks(TOGETHER) {
             if stop() {
                 return Ok(None);
             }

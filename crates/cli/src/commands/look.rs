@@ -63,13 +63,12 @@ impl Look {
 
     /// The settings of a run on this model and file.
     fn configuration(&self, printer: &Printer) -> anyhow::Result<RunConfig> {
-        let data = self
-            .data
-            .as_ref()
-            .map(|data| match Path::new(data).exists() {
-                true => ("--data", "data.train", data),
-                false => ("--data", "data.dataset", data),
-            });
+        // A name has neither folders nor an extension.
+        let is_path = |data: &str| Path::new(data).exists() || data.contains(['/', '\\', '.']);
+        let data = self.data.as_ref().map(|data| match is_path(data) {
+            true => ("--data", "data.train", data),
+            false => ("--data", "data.dataset", data),
+        });
         let named = [
             self.task.as_ref().map(|name| ("--task", "task", name)),
             self.model

@@ -459,7 +459,7 @@ settings! {
     baseline: bool = true, aka ["compare_base"], applies CHATS;
     /// So many validation conversations are answered at each evaluation, and shown in the report.
     samples: usize = 3, range Range::at_least(0).at_most(1000), aka ["num_samples", "sample_prompts"], applies CHATS;
-    /// The most tokens of such an answer. Unset: twice the longest right answer, at least 16 and at most 256.
+    /// The most tokens of such an answer. Unset: a quarter more than the longest right answer, at least 16 and at most 256.
     max_new_tokens: Option<usize> = None, range Range::at_least(1), example "256", aka ["generation_max_length", "max_tokens"], applies CHATS;
 }
 
