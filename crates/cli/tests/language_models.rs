@@ -269,6 +269,33 @@ fn answers_in_json_are_judged_by_field_and_examples_go_before_a_prompt() {
     }
 }
 
+/// What a resumed run does again is answered again, and stands in the file once.
+#[test]
+fn a_resumed_run_keeps_its_answers() {
+    let dir = dir();
+    dir.ok(&format!(
+        "{TUNE} --epochs 3 -o run --set train.batch_size=8"
+    ));
+    let answers = || fs::read_to_string(dir.path("run/answers.jsonl")).unwrap();
+    let (first, figures) = (answers(), results(&dir, "run")["figures"].clone());
+    let mut steps: Vec<String> = fs::read_dir(dir.path("run/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("step-"))
+        .collect();
+    steps.sort();
+    for lost in [None, steps.pop()] {
+        if let Some(checkpoint) = lost {
+            dir.remove(&format!("run/checkpoints/{checkpoint}"));
+        }
+        dir.remove("run/results.json");
+        dir.remove("run/final");
+        dir.ok("finetune --resume run");
+        assert_eq!(answers(), first);
+        assert_eq!(results(&dir, "run")["figures"], figures);
+    }
+}
+
 /// A tokenizer that GGUF has a place for: byte-level BPE of 37 tokens, without merges.
 fn letters() -> Value {
     let special = ["<unk>", "<|im_start|>", "<|im_end|>"];
