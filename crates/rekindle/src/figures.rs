@@ -1,7 +1,7 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
-use crate::report::text::{figure, percent};
+use crate::report::text::percent;
 use rekindle_metrics::{
     AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
 };
@@ -289,7 +289,7 @@ impl AnswerRow {
     pub(crate) fn shown(&self) -> String {
         match self.share {
             true => percent(self.value),
-            false => figure(self.value),
+            false => format!("{:.1}", self.value),
         }
     }
 }
