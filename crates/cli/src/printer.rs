@@ -297,7 +297,6 @@ pub fn finished(run: &FinishedRun) -> String {
 
 /// The worst mistakes, with their places.
 pub fn mistakes(mistakes: &[Mistake]) -> String {
-    const WIDTH: usize = 100;
     let mut out = String::new();
     if !mistakes.is_empty() {
         let _ = writeln!(out, "\nworst mistakes");
@@ -306,31 +305,43 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
         let probability = m
             .probability
             .map_or_else(String::new, |p| format!(" ({:.1} %)", 100.0 * p));
-        let short: String = m.text.chars().take(WIDTH).collect();
-        let more = if m.text.chars().count() > WIDTH {
-            "..."
-        } else {
-            ""
-        };
+        let short = beginning(&m.text);
         let _ = writeln!(
             out,
-            "  {} is {}, predicted {}{probability}  {short}{more}",
+            "  {} is {}, predicted {}{probability}  {short}",
             m.place, m.label, m.predicted
         );
     }
     out
 }
 
+/// Characters of a text in a line.
+const WIDTH: usize = 100;
+
+/// A text in a line; of a long one the beginning.
+fn beginning(text: &str) -> String {
+    let line = one_line(text);
+    match line.chars().count() > WIDTH {
+        true => line.chars().take(WIDTH).collect::<String>() + "...",
+        false => line,
+    }
+}
+
+/// A text in a line; of a long one the end, where a conversation asks.
+fn end(text: &str) -> String {
+    let line = one_line(text);
+    match line.chars().count().checked_sub(WIDTH) {
+        None | Some(0) => line,
+        Some(before) => format!("...{}", line.chars().skip(before).collect::<String>()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The answers in words that are furthest from the right ones, with their places.
 pub fn worst_answers(answers: &[Answered]) -> String {
-    const WIDTH: usize = 100;
-    let short = |text: &str| {
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match line.chars().count() > WIDTH {
-            true => line.chars().take(WIDTH).collect::<String>() + "...",
-            false => line,
-        }
-    };
     let mut out = String::new();
     if !answers.is_empty() {
         let _ = writeln!(out, "\nworst answers");
@@ -341,9 +352,9 @@ pub fn worst_answers(answers: &[Answered]) -> String {
             out,
             "  {}  {}\n    right  {}\n    said   {}",
             answered.place,
-            short(&answered.prompt),
-            short(&answered.reference),
-            short(said)
+            end(&answered.prompt),
+            beginning(&answered.reference),
+            beginning(said)
         );
     }
     out

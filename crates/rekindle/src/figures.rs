@@ -18,6 +18,8 @@ pub enum Shown {
     InFull,
     /// In an evaluation's own output, behind its sections.
     Behind,
+    /// In a section, and in files.
+    InSection,
 }
 
 /// A figure with its name.
@@ -169,7 +171,7 @@ impl Figures {
             let shown = if row.leads {
                 Shown::Always
             } else {
-                Shown::Behind
+                Shown::InSection
             };
             self.scalars.push(Scalar::new(key, name, row.value, shown));
         }
