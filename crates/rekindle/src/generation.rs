@@ -524,3 +524,73 @@ impl Open<'_> {
         Ok(at.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By sorting the whole vocabulary.
+    fn by_sorting(sampling: &Sampling, logits: &[f32]) -> Vec<u32> {
+        let mut kept: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if sampling.top_k > 0 {
+            kept.truncate(sampling.top_k);
+        }
+        let largest = kept[0].1;
+        let p = |l: f32| (f64::from(l - largest) / sampling.temperature).exp();
+        let sum: f64 = kept.iter().map(|(_, l)| p(*l)).sum();
+        let mut reached = 0.0;
+        let mut tokens = Vec::new();
+        for (token, l) in kept {
+            if reached < sampling.top_p * sum && p(l) >= sampling.min_p {
+                tokens.push(token);
+            }
+            reached += p(l);
+        }
+        tokens
+    }
+
+    #[test]
+    fn a_choice_is_among_those_that_sorting_keeps_and_each_of_them_is_chosen() {
+        let logits: Vec<f32> = (0..3000)
+            .map(|i| 6.0 * rng::normal(3, i % 1500) as f32)
+            .collect();
+        for (top_k, top_p, min_p) in [
+            (5, 1.0, 0.0),
+            (0, 0.6, 0.0),
+            (0, 0.999, 0.0),
+            (0, 1.0, 0.2),
+            (40, 0.9, 0.05),
+            (9000, 0.5, 0.0),
+        ] {
+            let sampling = Sampling {
+                temperature: 1.5,
+                top_k,
+                top_p,
+                min_p,
+                ..Sampling::default()
+            };
+            let kept: HashSet<u32> = by_sorting(&sampling, &logits).into_iter().collect();
+            let chosen: HashSet<u32> = (0..4000)
+                .map(|key| sampling.choose(&mut logits.clone(), &[1], rng::child(7, key)))
+                .collect();
+            assert!(chosen.is_subset(&kept), "{sampling:?}");
+            let few = kept.len() <= 12;
+            assert!(
+                !few || chosen == kept,
+                "{sampling:?}: {chosen:?} of {kept:?}"
+            );
+        }
+        let mut all: Vec<(u32, f64)> = (0..3000).map(|i| (i, f64::from(i % 1000))).collect();
+        likeliest_first(&mut all, 4);
+        assert_eq!(
+            all[..4].iter().map(|t| t.0).collect::<Vec<_>>(),
+            [999, 1999, 2999, 998]
+        );
+        assert_eq!(
+            nucleus(&mut all, 1.0),
+            2997,
+            "the three that are 0 add nothing"
+        );
+    }
+}
