@@ -4,7 +4,8 @@ use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
-    report::Mistake, shell_word,
+    report::{Answered, Mistake},
+    shell_word,
 };
 use std::{
     collections::HashMap,
@@ -296,7 +297,6 @@ pub fn finished(run: &FinishedRun) -> String {
 
 /// The worst mistakes, with their places.
 pub fn mistakes(mistakes: &[Mistake]) -> String {
-    const WIDTH: usize = 100;
     let mut out = String::new();
     if !mistakes.is_empty() {
         let _ = writeln!(out, "\nworst mistakes");
@@ -305,16 +305,56 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
         let probability = m
             .probability
             .map_or_else(String::new, |p| format!(" ({:.1} %)", 100.0 * p));
-        let short: String = m.text.chars().take(WIDTH).collect();
-        let more = if m.text.chars().count() > WIDTH {
-            "..."
-        } else {
-            ""
-        };
+        let short = beginning(&m.text);
         let _ = writeln!(
             out,
-            "  {} is {}, predicted {}{probability}  {short}{more}",
+            "  {} is {}, predicted {}{probability}  {short}",
             m.place, m.label, m.predicted
+        );
+    }
+    out
+}
+
+/// Characters of a text in a line.
+const WIDTH: usize = 100;
+
+/// A text in a line; of a long one the beginning.
+fn beginning(text: &str) -> String {
+    let line = one_line(text);
+    match line.chars().count() > WIDTH {
+        true => line.chars().take(WIDTH).collect::<String>() + "...",
+        false => line,
+    }
+}
+
+/// A text in a line; of a long one the end, where a conversation asks.
+fn end(text: &str) -> String {
+    let line = one_line(text);
+    match line.chars().count().checked_sub(WIDTH) {
+        None | Some(0) => line,
+        Some(before) => format!("...{}", line.chars().skip(before).collect::<String>()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The answers in words that are furthest from the right ones, with their places.
+pub fn worst_answers(answers: &[Answered]) -> String {
+    let mut out = String::new();
+    if !answers.is_empty() {
+        let _ = writeln!(out, "\nworst answers");
+    }
+    for answered in answers {
+        let said = answered.said.last().map_or("", |said| &said.text);
+        let _ = writeln!(
+            out,
+            "  {}  {}\n    right  {}\n    said   {}",
+            answered.place,
+            end(&answered.prompt),
+            beginning(&answered.reference),
+            beginning(said)
         );
     }
     out

@@ -171,6 +171,333 @@ fn losses(dir: &Dir, run: &str) -> Vec<f64> {
     steps.map(|event| event["loss"].as_f64().unwrap()).collect()
 }
 
+/// What the base model and the tuned one answer, in every place where it is kept.
+#[test]
+fn a_run_is_judged_by_what_it_answers() {
+    let dir = dir();
+    let common = "--epochs 12 --set train.batch_size=8 --set eval.max_new_tokens=6";
+    dir.ok(&format!(
+        "{TUNE} {common} -o run --set eval.samples=2 --set eval.answers=all"
+    ));
+    let found = results(&dir, "run");
+    let (tuned, base) = (&found["figures"], &found["base"]);
+    let of = |figures: &Value, key: &str| figures[key].as_f64().unwrap();
+    assert!(of(tuned, "exact_match") > 0.8, "{found}");
+    assert!(of(base, "exact_match") < 0.2, "{found}");
+    assert!(of(tuned, "rouge_l") > of(base, "rouge_l"), "{found}");
+    assert!(tuned.get("json_valid").is_none(), "{found}");
+
+    let text = fs::read_to_string(dir.path("run/answers.jsonl")).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let count = |set: &str, step: Option<u64>| {
+        let of_set = lines.iter().filter(|line| line["set"] == set);
+        of_set
+            .filter(|line| step.is_none_or(|step| line["step"] == step))
+            .count()
+    };
+    // Two prompts before training and after each epoch; the twelve of the validation set before and at the end.
+    assert_eq!(
+        (count("sample", Some(0)), count("sample", None)),
+        (2, 2 * 13)
+    );
+    assert_eq!((count("last", Some(0)), count("last", None)), (12, 24));
+    let report = fs::read_to_string(dir.path("run/report.html")).unwrap();
+    for part in ["Fixed prompts", "base model", "exact match"] {
+        assert!(report.contains(part), "{part}");
+    }
+
+    // The same figures from outside, on the same conversations.
+    let asked = lines
+        .iter()
+        .filter(|line| line["set"] == "last" && line["step"] == 0);
+    let rows = asked.map(|line| {
+        json!({"prompt": line["prompt"], "completion": line["reference"]}).to_string() + "\n"
+    });
+    fs::write(dir.path("asked.jsonl"), rows.collect::<String>()).unwrap();
+    let evaluate = "asked.jsonl --json --set eval.max_new_tokens=6";
+    let again: Value = serde_json::from_str(&dir.ok(&format!("evaluate run {evaluate}"))).unwrap();
+    let key = "exact_match";
+    assert!((of(&again, key) - of(tuned, key)).abs() < 1e-9, "{again}");
+    let of_base: Value =
+        serde_json::from_str(&dir.ok(&format!("evaluate llm {evaluate}"))).unwrap();
+    assert!(
+        (of(&of_base, key) - of(base, key)).abs() < 1e-9,
+        "{of_base}"
+    );
+
+    // Answering changes nothing of what is learned.
+    dir.ok(&format!(
+        "{TUNE} {common} -o quiet --set eval.samples=0 --set eval.answers=0"
+    ));
+    let weights =
+        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
+    assert!(weights("run") == weights("quiet"));
+    assert!(!dir.path("quiet/answers.jsonl").exists());
+}
+
+#[test]
+fn answers_in_json_are_judged_by_field_and_examples_go_before_a_prompt() {
+    let dir = dir();
+    let rows = ["on", "off"].map(|word| {
+        json!({"prompt": format!("turn {word} the lamp"), "completion": format!("{{\"a\": \"{word}\"}}")})
+            .to_string()
+            + "\n"
+    });
+    fs::write(dir.path("json.jsonl"), rows.concat()).unwrap();
+    let said: Value =
+        serde_json::from_str(&dir.ok("evaluate llm json.jsonl --json --set eval.max_new_tokens=4"))
+            .unwrap();
+    assert_eq!(said["json_valid"], 0.0, "{said}");
+    assert_eq!(said["answers"]["json"]["fields"][0]["name"], "a", "{said}");
+
+    let plain: Value =
+        serde_json::from_str(&dir.ok("evaluate llm chats.jsonl --json --set eval.answers=2"))
+            .unwrap();
+    let shots = "--shots 2 --shots-from chats.jsonl --set eval.answers=2 --json";
+    let few: Value =
+        serde_json::from_str(&dir.ok(&format!("evaluate llm chats.jsonl {shots}"))).unwrap();
+    // The same tokens count, behind other ones.
+    assert_eq!(plain["tokens"], few["tokens"]);
+    assert_ne!(plain["loss"], few["loss"]);
+    let said = dir.refused("evaluate model train.csv --shots 3 --shots-from chats.jsonl");
+    assert!(said.contains("language models"), "{said}");
+    for key in ["model.pooling=mean", "data.text_pair=other"] {
+        let said = dir.refused(&format!("{TUNE} -o run --set {key}"));
+        assert!(
+            said.contains("is for texts with labels or numbers"),
+            "{said}"
+        );
+    }
+}
+
+/// What a resumed run does again is answered again, and stands in the file once.
+#[test]
+fn a_resumed_run_keeps_its_answers() {
+    let dir = dir();
+    dir.ok(&format!(
+        "{TUNE} --epochs 3 -o run --set train.batch_size=8"
+    ));
+    let answers = || fs::read_to_string(dir.path("run/answers.jsonl")).unwrap();
+    let (first, figures) = (answers(), results(&dir, "run")["figures"].clone());
+    let mut steps: Vec<String> = fs::read_dir(dir.path("run/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("step-"))
+        .collect();
+    steps.sort();
+    for lost in [None, steps.pop()] {
+        if let Some(checkpoint) = lost {
+            dir.remove(&format!("run/checkpoints/{checkpoint}"));
+        }
+        dir.remove("run/results.json");
+        dir.remove("run/final");
+        dir.ok("finetune --resume run");
+        assert_eq!(answers(), first);
+        assert_eq!(results(&dir, "run")["figures"], figures);
+    }
+}
+
+/// A tokenizer that GGUF has a place for: byte-level BPE of 37 tokens, without merges.
+fn letters() -> Value {
+    let special = ["<unk>", "<|im_start|>", "<|im_end|>"];
+    let letters = ('a'..='z').chain("ĠĊ.?!012".chars()).map(String::from);
+    let tokens: Vec<String> = special
+        .iter()
+        .map(|&token| token.to_owned())
+        .chain(letters)
+        .collect();
+    assert_eq!(tokens.len(), 37);
+    let added = (0..3).map(|id| {
+        json!({"id": id, "content": tokens[id], "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    });
+    let vocabulary: serde_json::Map<String, Value> = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.clone(), id.into()))
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": []},
+    })
+}
+
+/// A model of each architecture answers from its GGUF file as from its directory, and so does one with its adapter merged.
+#[test]
+fn an_exported_model_answers_alike() {
+    let dir = dir();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tiny_decoders");
+    let ask = |model: &str| {
+        dir.ok(&format!(
+            "generate {model} turn lamp bath --brief --max-new-tokens 12 --temperature 2 --seed 5"
+        ))
+    };
+    for family in [
+        "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "gpt2",
+    ] {
+        fs::create_dir(dir.path(family)).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(
+                golden.join(family).join("model").join(file),
+                dir.path(family).join(file),
+            )
+            .unwrap();
+        }
+        dir.write(&format!("{family}/tokenizer.json"), letters().to_string());
+        let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
+            "chat_template": TEMPLATE});
+        dir.write(
+            &format!("{family}/tokenizer_config.json"),
+            settings.to_string(),
+        );
+        let export = format!("export {family} --dtype f32 -o out/{family}.gguf --force");
+        if family == "smollm3" {
+            // Its last layer alone does not rotate.
+            let said = dir.refused(&export);
+            assert!(said.contains("`no_rope_layers`"), "{said}");
+            continue;
+        }
+        let said = dir.ok(&export);
+        assert!(said.contains("answers end at <|im_end|>"), "{said}");
+        assert_eq!(ask(family), ask(&format!("out/{family}.gguf")), "{family}");
+        let recipe = fs::read_to_string(dir.path("out/Modelfile")).unwrap();
+        assert!(
+            recipe.contains(&format!("FROM ./{family}.gguf\n")),
+            "{recipe}"
+        );
+        assert!(
+            recipe.contains("PARAMETER stop \"<|im_end|>\"\n"),
+            "{recipe}"
+        );
+    }
+
+    let tune = TUNE.replace("--model llm", "--model llama");
+    dir.ok(&format!("{tune} --epochs 4 -o run --set eval.answers=0"));
+    let said = dir.ok("export run --dtype f32");
+    assert!(said.contains("run/gguf/run-f32.gguf"), "{said}");
+    assert_eq!(ask("run"), ask("run/gguf/run-f32.gguf"));
+    assert_ne!(ask("run"), ask("llama"));
+    let left: Vec<_> = fs::read_dir(dir.path("run/gguf")).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    // Words of the adapter, and of what merging compared.
+    let said = dir.ok("inspect run");
+    assert!(
+        said.contains("all-linear") && !said.contains("AllLinear"),
+        "{said}"
+    );
+    assert!(
+        !said.lines().any(|line| line.trim_end() == "labels"),
+        "{said}"
+    );
+    let said = dir.ok("merge run --to merged");
+    assert!(
+        said.contains("largest difference of the loss of an example"),
+        "{said}"
+    );
+
+    let said = dir.refused("export run --dtype f32");
+    assert!(said.contains("exists already"), "{said}");
+    let said = dir.refused("export model");
+    assert!(said.contains("only language models"), "{said}");
+    // A tokenizer of whole words has no place in GGUF.
+    let said = dir.refused("export llm");
+    assert!(said.contains("tokenizer.json"), "{said}");
+    assert!(!dir.path("llm-gguf/llm-f16.gguf").exists());
+}
+
+#[test]
+fn look_shows_what_a_model_sees() {
+    let dir = dir();
+    let said = dir.ok("look --model llm --data chats.jsonl --rows 1");
+    for part in [
+        "chats.jsonl:1",
+        "[hall][on][<|im_end|>]",
+        "48 rows",
+        "0 rows cut",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let said = dir.ok("look --model model --data train.csv --rows 1");
+    assert!(
+        said.contains("[CLS]|") && said.contains("label refund"),
+        "{said}"
+    );
+    dir.pictures();
+    let said = dir.ok("look --model resnet --data pictures --rows 1");
+    assert!(said.contains("24 x 24 pixels"), "{said}");
+    let said = dir.refused("look --model llm --data nothing.jsonl");
+    assert!(said.contains("nothing.jsonl"), "{said}");
+}
+
+/// A run keeps the day on which it began, which a template may write.
+#[test]
+fn a_run_keeps_its_day() {
+    let dir = dir();
+    dir.json("llm/tokenizer_config.json", |config| {
+        let template = format!(
+            "{{{{ '<|im_start|>system\\n' + strftime_now('%d') + '<|im_end|>\\n' }}}}{TEMPLATE}"
+        );
+        config.insert("chat_template".into(), template.into());
+    });
+    let common = "--epochs 1 --set eval.answers=0 --set eval.samples=0";
+    let said = dir.output(&format!("{TUNE} {common} -o run --dry-run"));
+    assert!(said.contains("data.date"), "{said}");
+    dir.ok(&format!("{TUNE} {common} -o run"));
+    let file = fs::read_to_string(dir.path("run/config.toml")).unwrap();
+    assert!(
+        file.lines().any(|line| line.starts_with("date = \"20")),
+        "{file}"
+    );
+}
+
+/// A conversation that goes on is answered as one that is read anew.
+#[test]
+fn a_talk_that_keeps_what_it_read_answers_alike() {
+    let dir = dir();
+    dir.ok(&format!(
+        "{TUNE} --epochs 10 -o run --set train.batch_size=8 --set eval.answers=0"
+    ));
+    let lines = [
+        "turn on the hall lamp",
+        "turn off the bed lamp",
+        "please turn on the bath lamp",
+    ];
+    let mut chat = dir.command(env!("CARGO_BIN_EXE_rekindle"));
+    chat.args(["chat", "run", "--max-new-tokens", "5"]);
+    fs::write(dir.path("lines"), lines.join("\n")).unwrap();
+    let output = chat
+        .stdin(fs::File::open(dir.path("lines")).unwrap())
+        .output()
+        .unwrap();
+    let said = dir.plain(&output.stdout);
+    assert_eq!(
+        said.lines().count(),
+        3,
+        "{said}{}",
+        dir.plain(&output.stderr)
+    );
+    let mut turns: Vec<Value> = Vec::new();
+    for (line, answer) in lines.iter().zip(said.lines()) {
+        turns.push(json!({"role": "user", "content": line}));
+        // A file's conversation ends with an answer, which is not shown to the model.
+        turns.push(json!({"role": "assistant", "content": "ok"}));
+        let row = json!({"messages": turns}).to_string() + "\n";
+        turns.pop();
+        fs::write(dir.path("turns.jsonl"), row).unwrap();
+        let anew = dir.ok("generate run --file turns.jsonl --brief --max-new-tokens 5");
+        assert_eq!(anew.trim_end(), answer.trim_end());
+        turns.push(json!({"role": "assistant", "content": answer}));
+    }
+}
+
 /// The mean is over the tokens that count of the whole window, not a mean of means.
 #[test]
 fn a_window_of_small_batches_is_one_large_batch() {

@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rekindle_base::rng;
 use rekindle_data::chat::{
     ChatBatch, ChatEncoder, ChatKind, ChatOptions, ChatRole, Conversation, EncodeOptions,
     EncodedChat, LossOn, Message, PromptColumns, TemplateSource, read_conversations,
@@ -445,6 +447,59 @@ fn a_long_conversation_is_cut_and_says_so() {
     assert!(matches!(error, Err(DataError::Window { .. })));
 }
 
+/// As transformers' `apply_chat_template(truncation=True)` does where the tokenizer's files say so.
+#[test]
+fn a_conversation_is_cut_at_the_side_that_the_tokenizer_names() {
+    let template = fs::read_to_string(golden().join("chatml.jinja")).unwrap();
+    let mut config = json_of("chatml.json")["config"].clone();
+    let options = |max_length| EncodeOptions {
+        max_length,
+        ..EncodeOptions::default()
+    };
+    let row = || turns(&["a long question", "the answer"]);
+    let whole = one(
+        &encoder(&model("bytes", &config, Some(&template)), options(None)),
+        row(),
+    );
+    config["truncation_side"] = "left".into();
+    let dir = model("bytes", &config, Some(&template));
+    for length in [4, whole.ids.len() - 1] {
+        let cut = one(&encoder(&dir, options(Some(length))), row());
+        assert_eq!(cut.ids, whole.ids[whole.ids.len() - length..]);
+        assert_eq!(
+            cut.counts[1..],
+            whole.counts[whole.ids.len() - length + 1..]
+        );
+        assert!(!cut.counts[0] && cut.cut);
+    }
+}
+
+#[test]
+fn a_template_is_told_the_time_that_was_asked_for() {
+    let template =
+        "{{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.content }}</s>{% endfor %}";
+    let dir = model("bytes", &json!({"eos_token": "</s>"}), Some(template));
+    let at = |now| {
+        encoder(
+            &dir,
+            EncodeOptions {
+                now,
+                ..EncodeOptions::default()
+            },
+        )
+    };
+    let first = at(Some(951_782_400));
+    assert!(first.template().tells_the_time());
+    let ids = first
+        .prompt(&[Message::new(ChatRole::User, "x")], None)
+        .unwrap();
+    assert_eq!(first.decode(&ids, false).unwrap(), "29 Feb 2000 x</s>");
+    let later = at(None)
+        .prompt(&[Message::new(ChatRole::User, "x")], None)
+        .unwrap();
+    assert_ne!(ids, later);
+}
+
 #[test]
 fn every_token_of_a_text_but_the_first_counts_once() {
     let dir = model(
@@ -641,6 +696,147 @@ fn templates_are_not_trusted() {
         assert!(found.contains(expect), "{short}: {found}");
         assert!(found.contains("\nhint: "), "{found}");
     }
+}
+
+/// Templates fuzzed: pieces of Jinja in any order, and the golden templates with pieces changed. Each is used or refused with an
+/// error that says so, soon.
+#[test]
+fn mutated_templates_never_panic_nor_hang() {
+    const ROUNDS: u64 = 1_500;
+    const LONGEST: Duration = Duration::from_secs(20);
+    const PIECES: [&str; 40] = [
+        "{% for m in messages %}",
+        "{% endfor %}",
+        "{% if loop.first %}",
+        "{% elif m %}",
+        "{% else %}",
+        "{% endif %}",
+        "{{ m['content'] }}",
+        "{{ m.role }}",
+        "{{ messages[0] }}",
+        "{{ messages | tojson }}",
+        "{% set x = messages %}",
+        "{% set ns = namespace(x=1) %}",
+        "{% set ns.x = ns.x * 99 %}",
+        "{{ ns.x }}",
+        "{% macro f(a) %}",
+        "{% endmacro %}",
+        "{{ f(1) }}",
+        "{% generation %}",
+        "{% endgeneration %}",
+        "{{ raise_exception('no') }}",
+        "{{ strftime_now('%d %Q') }}",
+        "{{ range(99999) | list }}",
+        "{{ 'ab' * 99999 }}",
+        "{{ m.content.split('a')[-1] }}",
+        "{{ m.content | trim | upper }}",
+        "{#",
+        "#}",
+        "{%-",
+        "-%}",
+        "{{",
+        "}}",
+        "{% for i in range(999999) %}",
+        "{{ bos_token ~ eos_token }}",
+        "{{ 1 / 0 }}",
+        "{{ x[-1:0:-1] }}",
+        "{% call f() %}",
+        "{% endcall %}",
+        "{{ none.x.y }}",
+        "{% break %}",
+        "<|im_end|>\n",
+    ];
+    let names = [
+        "chatml",
+        "end",
+        "header",
+        "inst-system",
+        "roles",
+        "thinking",
+        "turns",
+    ];
+    let originals =
+        names.map(|name| fs::read_to_string(golden().join(format!("{name}.jinja"))).unwrap());
+    let rows = [
+        turns(&["Hi", "Hello", "More?", "No."]),
+        turns(&["{{ x }} {% if %}", "\u{FDD0}\u{FDD1}</s>"]),
+    ];
+    let dir = model(
+        "bytes",
+        &json!({"bos_token": "<s>", "eos_token": "</s>"}),
+        None,
+    );
+    let (mut used, mut refused) = (0, 0);
+    for round in 0..ROUNDS {
+        let draw =
+            |index: u64, n: usize| rng::below(rng::hash(20, 101, round, index), n as u64) as usize;
+        let piece = |index: u64| PIECES[draw(index, PIECES.len())];
+        let template = match round % 3 {
+            0 => (0..1 + draw(1, 12) as u64)
+                .map(|i| piece(10 + i))
+                .collect::<String>(),
+            _ => {
+                let mut text: Vec<char> = originals[draw(1, originals.len())].chars().collect();
+                for change in 0..1 + draw(2, 3) as u64 {
+                    let at = draw(10 * change + 10, text.len());
+                    let end = (at + 1 + draw(10 * change + 11, 12)).min(text.len());
+                    let other = match draw(10 * change + 12, 4) {
+                        0 => String::new(),
+                        1 => text[at..end].iter().rev().collect(),
+                        2 => text[at..end].iter().cycle().take(40).collect(),
+                        _ => piece(10 * change + 13).to_owned(),
+                    };
+                    text.splice(at..end, other.chars());
+                }
+                text.into_iter().collect()
+            }
+        };
+        fs::write(dir.path().join("chat_template.jinja"), &template).unwrap();
+        let clock = Instant::now();
+        let outcome =
+            ChatEncoder::from_dir(dir.path(), EncodeOptions::default()).and_then(|encoder| {
+                encoder.prompt(&rows[0].messages[..1], None)?;
+                if let Err(error) = encoder.encode(&rows[1..]) {
+                    assert!(
+                        error.to_string().contains("hint: "),
+                        "{template:?}: {error}"
+                    );
+                }
+                encoder.encode(&rows[..1])
+            });
+        match outcome {
+            Ok(set) => {
+                assert!(
+                    set.items
+                        .iter()
+                        .all(|item| item.ids.len() == item.counts.len())
+                );
+                used += 1;
+            }
+            Err(error) => {
+                assert!(
+                    error.to_string().contains("hint: "),
+                    "{template:?}: {error}"
+                );
+                refused += 1;
+            }
+        }
+        assert!(
+            clock.elapsed() < LONGEST,
+            "{template:?} took {:?}",
+            clock.elapsed()
+        );
+    }
+    assert!(used > 50 && refused > 100, "{used} used, {refused} refused");
+    assert!(peak_memory().is_none_or(|bytes| bytes < 2 << 30));
+}
+
+/// The most memory that this process has had, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 #[test]

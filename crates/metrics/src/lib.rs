@@ -1,4 +1,4 @@
-//! Streaming metrics that equal scikit-learn's, with no tensors kept.
+//! Streaming metrics that equal scikit-learn's, with no tensors kept; and of answers in words, `rouge_score`'s and sacrebleu's.
 //!
 //! Every accumulator adds integers or masked sums and divides once, when it is asked for its figures. Two keep numbers:
 //! [`Regression`] for ranks, [`MultiLabel`] for thresholds that are chosen afterwards. So a batch split in two gives the
@@ -17,6 +17,7 @@
 //! # Ok::<(), rekindle_metrics::MetricsError>(())
 //! ```
 
+mod answers;
 mod calibration;
 mod classification;
 mod confusion;
@@ -27,6 +28,10 @@ mod multi_label;
 pub mod nan_as_null;
 mod regression;
 
+pub use answers::{
+    Answers, AnswersReport, Bleu, JsonAnswers, JsonReport, PerField, exact_match, normalized_match,
+    rouge_l,
+};
 pub use calibration::{Calibration, CalibrationReport};
 pub use classification::{Classification, ClassificationReport, PerClass};
 pub use confusion::ConfusionMatrix;

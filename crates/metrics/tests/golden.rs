@@ -1,7 +1,10 @@
-//! Every figure against scikit-learn's and SciPy's; `golden/make.py` makes the fixtures.
+//! Every figure against scikit-learn's and SciPy's, and those of answers against `rouge_score`'s and sacrebleu's;
+//! `golden/make.py` and `golden/answers/make.py` make the fixtures.
 #![allow(clippy::unwrap_used)]
 
-use rekindle_metrics::{Classification, MultiLabel, PerClass, Regression, wilson_95};
+use rekindle_metrics::{
+    Answers, Classification, MultiLabel, PerClass, Regression, rouge_l, wilson_95,
+};
 use serde_json::Value;
 
 /// Both sides compute in `f64` from the same counts; only the order of a few operations differs.
@@ -145,6 +148,35 @@ fn multi_label_equals_scikit_learn() {
                 check_within(TWELVE_DIGITS, &place, found.f1, expected);
             }
         }
+    }
+}
+
+#[test]
+fn answers_score_as_in_python() {
+    let texts = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    for case in cases(include_str!("golden/answers/cases.json")) {
+        let (answers, references) = (texts(&case["answers"]), texts(&case["references"]));
+        let mut all = Answers::new();
+        let mut sum = 0.0;
+        for ((answer, reference), expected) in answers
+            .iter()
+            .zip(&references)
+            .zip(floats(&case["rouge_l"]))
+        {
+            let place = format!("{}: {answer:?}", case["name"]);
+            check(&place, rouge_l(answer, reference), expected);
+            all.update(answer, reference);
+            sum += expected;
+        }
+        let report = all.report();
+        check("rouge_l", report.rouge_l, sum / answers.len() as f64);
+        let place = format!("{}: BLEU", case["name"]);
+        check_within(
+            TWELVE_DIGITS,
+            &place,
+            report.bleu,
+            case["bleu"].as_f64().unwrap(),
+        );
     }
 }
 

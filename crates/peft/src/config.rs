@@ -14,6 +14,17 @@ pub enum TargetModules {
     AllLinear,
 }
 
+/// As people read it: `all-linear`, names with commas between them, or the expression.
+impl std::fmt::Display for TargetModules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AllLinear => f.write_str("all-linear"),
+            Self::Suffixes(names) => f.write_str(&names.join(", ")),
+            Self::Regex(pattern) => f.write_str(pattern),
+        }
+    }
+}
+
 /// A LoRA adapter's settings, by PEFT's names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraConfig {

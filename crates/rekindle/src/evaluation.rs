@@ -34,9 +34,10 @@ impl Logits {
         self.values.len().checked_div(self.outputs).unwrap_or(0)
     }
 
-    /// The largest difference to other logits of the same set.
-    pub(crate) fn largest_difference(&self, other: &Self) -> f32 {
-        let pairs = self.values.iter().zip(&other.values);
+    /// The largest difference of the first so many outputs to those of other logits of the same set.
+    pub(crate) fn largest_difference(&self, other: &Self, outputs: usize) -> f32 {
+        let rows = 0..self.len().min(other.len());
+        let pairs = rows.flat_map(|row| self.row(row).iter().zip(other.row(row)).take(outputs));
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 }

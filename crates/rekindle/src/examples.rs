@@ -325,6 +325,20 @@ pub(crate) fn read_splits<S: Source>(
     })
 }
 
+/// Reads the training examples, whole, with labels or without.
+pub(crate) fn read_train<S: Source>(
+    config: &RunConfig,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Read<S>, Error> {
+    let files = files(config, S::MODALITY, hub, observer)?;
+    let options = ReadOptions {
+        require_label: false,
+        ..read_options(config, &files.columns, config.data.train_limit)
+    };
+    S::read(&files.train, &options)
+}
+
 /// Reads one file or folder for an evaluation (`labelled`) or for predictions of a model that puts out `known`.
 pub(crate) fn read_set<S: Source>(
     path: &Path,

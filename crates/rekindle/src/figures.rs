@@ -1,8 +1,9 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
+use crate::report::text::percent;
 use rekindle_metrics::{
-    ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
+    AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -17,6 +18,8 @@ pub enum Shown {
     InFull,
     /// In an evaluation's own output, behind its sections.
     Behind,
+    /// In a section, and in files.
+    InSection,
 }
 
 /// A figure with its name.
@@ -114,6 +117,13 @@ pub enum Section {
         /// Names of the numbers.
         names: Vec<String>,
     },
+    /// Answers in words against the right ones.
+    Answers {
+        /// The figures.
+        report: AnswersReport,
+        /// Those of the base model on the same prompts.
+        base: Option<AnswersReport>,
+    },
 }
 
 /// The figures of one evaluation.
@@ -146,6 +156,39 @@ impl Figures {
         }
     }
 
+    /// Adds what answers in words are worth, and what those of the base model were.
+    pub(crate) fn add_answers(&mut self, report: AnswersReport, base: Option<AnswersReport>) {
+        let rows = answer_rows(&report);
+        let of_base = base.as_ref().map(answer_rows).unwrap_or_default();
+        for row in rows.iter().filter(|row| row.key.is_some()) {
+            let (key, name) = (row.key.unwrap_or_default(), row.name.as_str());
+            if row.leads {
+                let base = of_base.iter().find(|base| base.key == row.key);
+                let base = base.map(|base| format!("base model {}", base.shown()));
+                self.tiles
+                    .push(Tile::new(name, row.shown(), base.unwrap_or_default()));
+            }
+            let shown = if row.leads {
+                Shown::Always
+            } else {
+                Shown::InSection
+            };
+            self.scalars.push(Scalar::new(key, name, row.value, shown));
+        }
+        self.sections.push(Section::Answers { report, base });
+    }
+
+    /// The figures of the base model's answers by key; none where it was not asked.
+    pub(crate) fn base_scalars(&self) -> Option<Map<String, Value>> {
+        let base = self.sections.iter().find_map(|section| match section {
+            Section::Answers { base, .. } => base.as_ref(),
+            _ => None,
+        });
+        let rows = answer_rows(base?).into_iter();
+        let named = rows.filter_map(|row| Some((row.key?.to_owned(), json!(row.value))));
+        Some(named.collect())
+    }
+
     /// A scalar by key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<f64> {
@@ -175,6 +218,10 @@ impl Figures {
                 Section::Numbers { report, names } => {
                     object.insert("names".into(), json!(names));
                     object.insert("per_target".into(), json!(report.per_target));
+                }
+                Section::Answers { report, base } => {
+                    object.insert("answers".into(), json!(report));
+                    object.insert("base_answers".into(), json!(base));
                 }
             }
         }
@@ -221,7 +268,112 @@ impl Section {
             Self::Classes { report, labels } => classes(report, labels),
             Self::Labels { report, labels } => labels_of(report, labels),
             Self::Numbers { report, names } => numbers(report, names),
+            Self::Answers { report, base } => answers(report, base.as_ref()),
         }
+    }
+}
+
+/// A figure of answers in words.
+pub(crate) struct AnswerRow {
+    /// Its name in files; `None` for that of a field.
+    pub key: Option<&'static str>,
+    /// Its name for people.
+    pub name: String,
+    pub value: f64,
+    /// Whether it sums up the others.
+    leads: bool,
+    /// Whether it is a share of 1.
+    share: bool,
+}
+
+impl AnswerRow {
+    /// The value as people read it.
+    pub(crate) fn shown(&self) -> String {
+        match self.share {
+            true => percent(self.value),
+            false => format!("{:.1}", self.value),
+        }
+    }
+}
+
+/// The figures of answers in words, one after the other.
+pub(crate) fn answer_rows(report: &AnswersReport) -> Vec<AnswerRow> {
+    /// Fields shown, those that occur most often.
+    const FIELDS: usize = 8;
+    let row = |key, name: &str, value, leads| AnswerRow {
+        key: Some(key),
+        name: name.to_owned(),
+        value,
+        leads,
+        share: key != "bleu",
+    };
+    let is_json = report.json.is_some();
+    let mut rows = vec![
+        row("exact_match", "exact match", report.exact_match, !is_json),
+        row(
+            "normalized_match",
+            "match but for case and spacing",
+            report.normalized_match,
+            false,
+        ),
+        row("rouge_l", "ROUGE-L", report.rouge_l, !is_json),
+        row("bleu", "BLEU", report.bleu, false),
+    ];
+    let Some(json) = &report.json else {
+        return rows;
+    };
+    rows.extend([
+        row("json_valid", "valid JSON", json.valid, true),
+        row("json_exact", "JSON exactly right", json.exact, true),
+        row(
+            "field_precision",
+            "precision of fields",
+            json.field_precision,
+            false,
+        ),
+        row("field_recall", "recall of fields", json.field_recall, false),
+        row("field_f1", "F1 of fields", json.field_f1, true),
+    ]);
+    let mut fields: Vec<_> = json.fields.iter().collect();
+    fields.sort_by_key(|field| std::cmp::Reverse(field.support));
+    fields.truncate(FIELDS);
+    rows.extend(fields.into_iter().map(|field| AnswerRow {
+        key: None,
+        name: format!("{} right ({} of {})", field.name, field.support, report.n),
+        value: field.accuracy,
+        leads: false,
+        share: true,
+    }));
+    rows
+}
+
+/// A table of the figures of answers, beside those of the base model.
+fn answers(report: &AnswersReport, base: Option<&AnswersReport>) -> String {
+    let rows = answer_rows(report);
+    let of_base = base.map(answer_rows);
+    let width = rows.iter().map(|row| row.name.chars().count()).max();
+    let width = width.unwrap_or(0).max(24);
+    let prompts = format!("answers to {} prompts", report.n);
+    let mut out = match of_base {
+        Some(_) => format!("{prompts:<width$}    base   tuned\n"),
+        None => format!("{prompts}\n"),
+    };
+    for (i, row) in rows.iter().enumerate() {
+        let base = match of_base.as_ref().map(|base| base.get(i)) {
+            Some(Some(base)) => format!("  {:>6}", terminal(base)),
+            Some(None) => format!("  {:>6}", ""),
+            None => String::new(),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{:<width$}{base}  {:>6}", row.name, terminal(row));
+    }
+    out
+}
+
+fn terminal(row: &AnswerRow) -> String {
+    match row.share {
+        true => format!("{:.4}", row.value),
+        false => format!("{:.2}", row.value),
     }
 }
 

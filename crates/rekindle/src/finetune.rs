@@ -2,17 +2,18 @@
 
 use crate::{
     Error, Observer, Plan, RunConfig,
+    answers::{self, AnswerLog, Set},
     backend::{OnBackend, on_device},
     config,
     figures::{Figures, Watched},
     fingerprint::Fingerprint,
     gguf,
     inputs::{self, Prepared},
-    log::{Log, Sinks},
+    log::{Log, Sampled, Sinks},
     observer::Watching,
     plan::{Memory, free_memory},
     recipe::{FinalEvaluation, Recipe},
-    report::{self, EvalPoint, Mistake, Report, TrainPoint},
+    report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
     task::{Modality, Task},
     tasks,
@@ -21,7 +22,7 @@ use crate::{
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
 use rekindle_base::{shell_words, write_atomically};
 use rekindle_hub::{Hub, Resolved, Source};
-use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained};
+use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
@@ -91,7 +92,7 @@ fn start(
     observer: &dyn Observer,
 ) -> Result<Option<FinishedRun>, Error> {
     config.validate()?;
-    let config = &with_absolute_paths(config.resolved());
+    let config = &with_the_day(with_absolute_paths(config.resolved()));
     let dir = &config.output_dir();
     let run = Run {
         config,
@@ -156,6 +157,14 @@ fn with_absolute_paths(mut config: RunConfig) -> RunConfig {
         && Path::new(dataset.as_str()).is_file()
     {
         *dataset = named(dataset);
+    }
+    config
+}
+
+/// The day on which the run begins, written down: a chat template may tell it, and a resumed run must render alike.
+fn with_the_day(mut config: RunConfig) -> RunConfig {
+    if config.task.kind().problem() == Problem::NextToken {
+        config.data.date.get_or_insert_with(config::Date::today);
     }
     config
 }
@@ -300,14 +309,15 @@ impl Run<'_> {
     ) -> Result<FinishedRun, Error> {
         let (config, observer) = (self.config, self.observer);
         let clock = Instant::now();
-        let every = config.train.log_every_steps as u64;
-        let mut sinks = Sinks {
-            metrics: Metrics::open(&run.metrics(), every)?,
-            log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
-            observer: Watching(observer),
-        };
-        sinks.log.line(&format!("{plan}"));
+        let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
+        let mut timings = std::mem::take(&mut opened.timings);
+        let mut log = self.answers_of_base(&opened.recipe, &model, done)?;
+        if log.is_some() {
+            timings.push(("answers of the base model".into(), seconds(clock)));
+        }
+
         // A checkpoint is taken up later: a resumed run compares with the same model.
+        let clock = Instant::now();
         let compared = opened.recipe.compared();
         if compared > 0 {
             let noun = opened.prepared.noun;
@@ -316,8 +326,23 @@ impl Run<'_> {
             ));
             opened.recipe.take_reference(&model.valid())?;
             let phase = "log-probabilities before training".to_owned();
-            opened.timings.push((phase, seconds(clock)));
+            timings.push((phase, seconds(clock)));
         }
+        let every = config.train.log_every_steps as u64;
+        let mut sinks = Sinks {
+            metrics: Metrics::open(&run.metrics(), every)?,
+            log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
+            observer: Watching(observer),
+            answers: match (&mut log, opened.recipe.answering()) {
+                (Some(log), Some(answering)) => Some(Sampled {
+                    log,
+                    answering,
+                    take: &|| opened.recipe.take_sampled(),
+                }),
+                _ => None,
+            },
+        };
+        sinks.log.line(&format!("{plan}"));
         let clock = Instant::now();
         let outcome = rekindle_train::train(
             &opened.recipe,
@@ -330,12 +355,8 @@ impl Run<'_> {
             device,
         )?;
         if outcome.stopped == Stopped::Interrupted {
-            return Err(Error::Interrupted {
-                dir: self.dir.to_owned(),
-                step: outcome.state.step,
-            });
+            return Err(self.interrupted(outcome.state.step));
         }
-        let mut timings = std::mem::take(&mut opened.timings);
         timings.push(("train, with evaluations".into(), seconds(clock)));
 
         let clock = Instant::now();
@@ -351,7 +372,7 @@ impl Run<'_> {
         let evaluated = best_step == Some(steps);
         let FinalEvaluation {
             split,
-            figures,
+            mut figures,
             mistakes,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
         let mut remarks = opened.recipe.remarks(opened.units);
@@ -361,8 +382,23 @@ impl Run<'_> {
                 "warning: {metric} was not a finite number in any evaluation, so that no checkpoint is the best by it: the model of the last step, {steps}, is saved; another eval.metric can tell, such as loss"
             ));
         }
+        if opened.adapter.is_some() && gguf::is_unpacked(&opened.base.dir) {
+            remarks.push(format!(
+                "for PEFT, the base model of this adapter is AutoModelForCausalLM.from_pretrained(\"{}\", gguf_file=\"{}\"), as adapter_config.json says; what `rekindle merge` writes needs no base",
+                opened.base.dir.display(),
+                gguf::WEIGHTS
+            ));
+        }
         remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((format!("evaluate on {split}"), seconds(clock)));
+
+        let clock = Instant::now();
+        let mut shown = ShownAnswers::default();
+        if let Some(log) = &mut log {
+            let step = best_step.unwrap_or(steps);
+            shown = self.answers_of_tuned(&opened.recipe, &model, step, log, &mut figures)?;
+            timings.push((format!("answer prompts of {split}"), seconds(clock)));
+        }
 
         let clock = Instant::now();
         let final_dir = run.final_dir();
@@ -385,9 +421,87 @@ impl Run<'_> {
         };
         write_results(&self.dir.join(RESULTS), &finished)?;
         let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
+        (page.samples, page.worst_answers) = (shown.samples, shown.worst);
         page.notes.extend(remarks);
         write_text(&finished.report_html, &report::render(&page))?;
         Ok(finished)
+    }
+
+    /// What the base model answers, before the first step; from the file where an earlier try has it. `None` where nothing is
+    /// asked.
+    fn answers_of_base<B: TuneAutodiff>(
+        &self,
+        recipe: &Recipe<B>,
+        model: &Model<B>,
+        done: u64,
+    ) -> Result<Option<AnswerLog>, Error> {
+        let Some(answering) = recipe.answering() else {
+            return Ok(None);
+        };
+        let mut log = AnswerLog::open(&self.dir.join(answers::FILE), done, answering)?;
+        if log.base_is_there {
+            return Ok(Some(log));
+        }
+        self.observer
+            .note("the base model answers, to compare with it");
+        let base = model.valid();
+        let begin = recipe.sessions(&base);
+        for (set, asked) in answering.asked_of_base() {
+            let answers = answering.answer(&begin, asked, &|| self.observer.stop())?;
+            let answers = answers.ok_or_else(|| self.interrupted(done))?;
+            log.add(0, set, asked, &answers);
+        }
+        Ok(Some(log))
+    }
+
+    /// What the tuned model answers, added to its figures beside what the base model did.
+    fn answers_of_tuned<B: TuneAutodiff>(
+        &self,
+        recipe: &Recipe<B>,
+        model: &Model<B::InnerBackend>,
+        step: u64,
+        log: &mut AnswerLog,
+        figures: &mut Figures,
+    ) -> Result<ShownAnswers, Error> {
+        let Some(answering) = recipe.answering() else {
+            return Ok(ShownAnswers::default());
+        };
+        let asked = &answering.last;
+        let base = log.said(Set::Last, asked.len());
+        let base: Vec<&str> = base
+            .iter()
+            .flatten()
+            .map(|said| said.text.as_str())
+            .collect();
+        let base = (!base.is_empty()).then(|| answers::figures(asked, base));
+        if !asked.is_empty() {
+            self.observer.note("answering prompts");
+            let begin = recipe.sessions(model);
+            let answers = answering.answer(&begin, asked, &|| self.observer.stop())?;
+            let answers = answers.ok_or_else(|| self.interrupted(step))?;
+            log.add(step, Set::Last, asked, &answers);
+            answering.add_to(figures, &answers, base);
+        }
+        let samples = answering.samples.iter();
+        let said = log.said(Set::Sample, answering.samples.len());
+        Ok(ShownAnswers {
+            samples: samples
+                .zip(said)
+                .map(|(asked, said)| answers::answered(asked, said))
+                .collect(),
+            worst: answers::worst(
+                asked,
+                &log.said(Set::Last, asked.len()),
+                self.config.report.mistakes,
+            ),
+        })
+    }
+
+    fn interrupted(&self, step: u64) -> Error {
+        Error::Interrupted {
+            dir: self.dir.to_owned(),
+            step,
+        }
     }
 
     /// Saves the model aside first: a full disk must not leave half a model under the name of a whole one.
@@ -437,6 +551,15 @@ impl Run<'_> {
         }
         written
     }
+}
+
+/// Answers that the report shows.
+#[derive(Default)]
+struct ShownAnswers {
+    /// To fixed prompts, at each evaluation.
+    samples: Vec<Answered>,
+    /// At the end, the furthest from the right ones.
+    worst: Vec<Answered>,
 }
 
 fn seconds(clock: Instant) -> f64 {
@@ -641,6 +764,7 @@ fn make_plan<B: TuneAutodiff>(
         "plan.json",
         "metrics.jsonl",
         "log.txt",
+        answers::FILE,
         "checkpoints/",
         model_files,
         RESULTS,
@@ -688,7 +812,11 @@ fn make_plan<B: TuneAutodiff>(
             precision => format!("{}, trained in {precision}", config.device),
         },
         output_dir: dir.to_owned(),
-        writes: writes.map(str::to_owned).to_vec(),
+        writes: writes
+            .into_iter()
+            .filter(|&name| name != answers::FILE || recipe.answering().is_some())
+            .map(str::to_owned)
+            .collect(),
         best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
         notes: (prepared.notes.iter().cloned())
@@ -799,6 +927,8 @@ fn make_report(
         final_split: finished.split.clone(),
         figures: finished.figures.clone(),
         mistakes,
+        samples: Vec::new(),
+        worst_answers: Vec::new(),
         config_toml: config.to_toml(),
         timings,
         parameters: (plan.parameters as u64, plan.trainable as u64),
@@ -818,6 +948,7 @@ fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
         "examples": run.figures.n,
         "headline": run.figures.headline,
         "figures": scalars,
+        "base": run.figures.base_scalars(),
         "best_step": run.best_step,
         "lost_best_step": run.lost_best,
         "steps": run.steps,

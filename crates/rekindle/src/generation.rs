@@ -72,27 +72,17 @@ impl Sampling {
         if self.temperature <= 0.0 {
             return crate::evaluation::argmax(logits) as u32;
         }
-        let mut kept: Vec<(u32, f64)> = (0..)
-            .zip(logits.iter().map(|&l| f64::from(l) / self.temperature))
-            .collect();
-        // Of equal logits the first token comes first, so that a choice depends on nothing else.
-        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if self.top_k > 0 {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let of_largest = |logit: f32| (f64::from(logit - largest) / self.temperature).exp();
+        let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&l| of_largest(l))).collect();
+        if self.top_k > 0 && self.top_k < kept.len() {
+            likeliest_first(&mut kept, self.top_k);
             kept.truncate(self.top_k);
         }
-        let largest = kept.first().map_or(0.0, |(_, logit)| *logit);
-        for (_, logit) in &mut kept {
-            *logit = (*logit - largest).exp();
+        if self.top_p < 1.0 {
+            let n = nucleus(&mut kept, self.top_p);
+            kept.truncate(n);
         }
-        let sum: f64 = kept.iter().map(|(_, p)| p).sum();
-        let mut before = 0.0;
-        let nucleus = kept.iter().take_while(|(_, p)| {
-            let inside = before < self.top_p * sum;
-            before += p;
-            inside
-        });
-        let n = nucleus.count().max(1);
-        kept.truncate(n);
         kept.retain(|(_, p)| *p >= self.min_p);
         let sum: f64 = kept.iter().map(|(_, p)| p).sum();
         let mut left = sum * rng::uniform(key, seen.len() as u64);
@@ -104,6 +94,38 @@ impl Sampling {
         }
         kept.last().map_or(0, |(token, _)| *token)
     }
+}
+
+/// Brings the `n` likeliest tokens to the front, in order. Of equal ones the first token comes first, so that a choice depends on
+/// nothing else.
+fn likeliest_first(tokens: &mut [(u32, f64)], n: usize) {
+    let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if n < tokens.len() {
+        tokens.select_nth_unstable_by(n, order);
+    }
+    let n = n.min(tokens.len());
+    tokens[..n].sort_unstable_by(order);
+}
+
+/// Brings the likeliest tokens that together reach a share of the sum to the front, in order; how many they are. The
+/// vocabulary is sorted only as far as needed.
+fn nucleus(tokens: &mut [(u32, f64)], share: f64) -> usize {
+    const FIRST: usize = 64;
+    let wanted = share * tokens.iter().map(|(_, p)| p).sum::<f64>();
+    let (mut sorted, mut reached) = (0, 0.0);
+    while sorted < tokens.len() {
+        let more = sorted.max(FIRST);
+        likeliest_first(&mut tokens[sorted..], more);
+        let end = (sorted + more).min(tokens.len());
+        for (i, (_, p)) in tokens.iter().enumerate().take(end).skip(sorted) {
+            reached += p;
+            if reached >= wanted {
+                return i + 1;
+            }
+        }
+        sorted = end;
+    }
+    tokens.len()
 }
 
 /// An answer.
@@ -274,10 +296,7 @@ impl Generator {
         sampling: &Sampling,
         said: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Answer>, Error> {
-        let tokens = prompts.iter().map(|prompt| match prompt {
-            Prompt::Turns(turns, tools) => self.encoder.prompt(turns, tools.as_ref()),
-            Prompt::Text(text) => self.encoder.text_prompt(text),
-        });
+        let tokens = prompts.iter().map(|prompt| self.tokens(prompt));
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         self.continue_tokens(tokens, sampling, said)
     }
@@ -292,6 +311,24 @@ impl Generator {
         sampling: &Sampling,
         said: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Answer>, Error> {
+        self.check_lengths(&prompts)?;
+        let mut session = self.model.begin(prompts.len());
+        let writer = self.writer(sampling);
+        writer.write(session.as_mut(), prompts, 0, said)
+    }
+
+    /// Begins a conversation that keeps what it has read between its turns.
+    #[must_use]
+    pub fn talk(&self) -> Talk<'_> {
+        Talk {
+            generator: self,
+            session: self.model.begin(1),
+            read: Vec::new(),
+        }
+    }
+
+    /// Whether all prompts have a token, and room for an answer.
+    fn check_lengths(&self, prompts: &[Vec<u32>]) -> Result<(), Error> {
         for (i, prompt) in prompts.iter().enumerate() {
             if prompt.is_empty() || prompt.len() >= self.positions {
                 return Err(Error::Setting {
@@ -305,6 +342,99 @@ impl Generator {
                 });
             }
         }
+        Ok(())
+    }
+
+    fn writer<'a>(&'a self, sampling: &'a Sampling) -> Writer<'a> {
+        Writer {
+            encoder: &self.encoder,
+            positions: self.positions,
+            sampling,
+        }
+    }
+
+    fn tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
+        Ok(match prompt {
+            Prompt::Turns(turns, tools) => self.encoder.prompt(turns, tools.as_ref())?,
+            Prompt::Text(text) => self.encoder.text_prompt(text)?,
+        })
+    }
+}
+
+/// A conversation whose keys and values are kept from turn to turn.
+pub struct Talk<'a> {
+    generator: &'a Generator,
+    session: Box<dyn Session + 'a>,
+    /// What the session has read.
+    read: Vec<u32>,
+}
+
+impl Talk<'_> {
+    /// Answers a prompt. Where it begins with all that was read and said before, only the rest is read; a template that
+    /// renders earlier turns in another way makes it all be read again.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn answer(
+        &mut self,
+        prompt: &Prompt,
+        sampling: &Sampling,
+        said: &mut dyn FnMut(&str),
+    ) -> Result<Answer, Error> {
+        let generator = self.generator;
+        let tokens = generator.tokens(prompt)?;
+        generator.check_lengths(std::slice::from_ref(&tokens))?;
+        // The last token is always read: the answer follows from it.
+        if !tokens.starts_with(&self.read) || tokens.len() == self.read.len() {
+            self.session = generator.model.begin(1);
+            self.read.clear();
+        }
+        let known = std::mem::take(&mut self.read).len();
+        let session = self.session.as_mut();
+        let writer = generator.writer(sampling);
+        let answers = writer.write(session, vec![tokens.clone()], known, &mut |_, piece| {
+            said(piece)
+        });
+        let answer = match answers {
+            Ok(mut answers) => answers.pop(),
+            Err(error) => {
+                self.session = generator.model.begin(1);
+                return Err(error);
+            }
+        };
+        let answer = answer.ok_or_else(|| Error::Internal("a prompt without an answer".into()))?;
+        match answer.tokens.split_last() {
+            Some((_, before)) => self.read = [&tokens[..], before].concat(),
+            None => self.read = tokens[..known].to_vec(),
+        }
+        Ok(answer)
+    }
+
+    /// How many tokens the next prompt need not have read again, if it begins with them.
+    #[must_use]
+    pub fn tokens_read(&self) -> usize {
+        self.read.len()
+    }
+}
+
+/// What writes answers: the tokenizer, the longest sequence and how tokens are chosen.
+pub(crate) struct Writer<'a> {
+    pub encoder: &'a ChatEncoder,
+    pub positions: usize,
+    pub sampling: &'a Sampling,
+}
+
+impl Writer<'_> {
+    /// Answers prompts of tokens, all at once, in a session of as many sequences, which has read the first `known` tokens of each.
+    /// A prompt must be longer than that, and shorter than the longest sequence.
+    pub(crate) fn write(
+        &self,
+        session: &mut dyn Session,
+        prompts: Vec<Vec<u32>>,
+        known: usize,
+        said: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Answer>, Error> {
+        let sampling = self.sampling;
         let stops: HashSet<u32> = self.encoder.stop_ids().iter().copied().collect();
         let mut answers: Vec<Option<Answer>> = prompts.iter().map(|_| None).collect();
         let mut open: Vec<Open<'_>> = Vec::new();
@@ -322,8 +452,8 @@ impl Generator {
         if sampling.max_new_tokens == 0 {
             open.clear();
         }
-        let mut session = self.model.begin(open.len());
-        let mut new: Vec<Vec<u32>> = open.iter().map(|answer| answer.tokens.clone()).collect();
+        let unread = open.iter().map(|answer| answer.tokens[known..].to_vec());
+        let mut new: Vec<Vec<u32>> = unread.collect();
         while !open.is_empty() {
             let mut logits = session.read(&new)?;
             let mut going = Vec::new();
@@ -345,7 +475,10 @@ impl Generator {
                 }
             }
             if going.len() < open.len() {
-                session.keep(&going);
+                // A conversation that ends here may go on later.
+                if !going.is_empty() {
+                    session.keep(&going);
+                }
                 let mut i = 0;
                 open.retain(|_| {
                     i += 1;
@@ -392,5 +525,75 @@ impl Open<'_> {
             }
         }
         Ok(at.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By sorting the whole vocabulary.
+    fn by_sorting(sampling: &Sampling, logits: &[f32]) -> Vec<u32> {
+        let mut kept: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if sampling.top_k > 0 {
+            kept.truncate(sampling.top_k);
+        }
+        let largest = kept[0].1;
+        let p = |l: f32| (f64::from(l - largest) / sampling.temperature).exp();
+        let sum: f64 = kept.iter().map(|(_, l)| p(*l)).sum();
+        let mut reached = 0.0;
+        let mut tokens = Vec::new();
+        for (token, l) in kept {
+            if reached < sampling.top_p * sum && p(l) >= sampling.min_p {
+                tokens.push(token);
+            }
+            reached += p(l);
+        }
+        tokens
+    }
+
+    #[test]
+    fn a_choice_is_among_those_that_sorting_keeps_and_each_of_them_is_chosen() {
+        let logits: Vec<f32> = (0..3000)
+            .map(|i| 6.0 * rng::normal(3, i % 1500) as f32)
+            .collect();
+        for (top_k, top_p, min_p) in [
+            (5, 1.0, 0.0),
+            (0, 0.6, 0.0),
+            (0, 0.999, 0.0),
+            (0, 1.0, 0.2),
+            (40, 0.9, 0.05),
+            (9000, 0.5, 0.0),
+        ] {
+            let sampling = Sampling {
+                temperature: 1.5,
+                top_k,
+                top_p,
+                min_p,
+                ..Sampling::default()
+            };
+            let kept: HashSet<u32> = by_sorting(&sampling, &logits).into_iter().collect();
+            let chosen: HashSet<u32> = (0..4000)
+                .map(|key| sampling.choose(&mut logits.clone(), &[1], rng::child(7, key)))
+                .collect();
+            assert!(chosen.is_subset(&kept), "{sampling:?}");
+            let few = kept.len() <= 12;
+            assert!(
+                !few || chosen == kept,
+                "{sampling:?}: {chosen:?} of {kept:?}"
+            );
+        }
+        let mut all: Vec<(u32, f64)> = (0..3000).map(|i| (i, f64::from(i % 1000))).collect();
+        likeliest_first(&mut all, 4);
+        assert_eq!(
+            all[..4].iter().map(|t| t.0).collect::<Vec<_>>(),
+            [999, 1999, 2999, 998]
+        );
+        assert_eq!(
+            nucleus(&mut all, 1.0),
+            2997,
+            "the three that are 0 add nothing"
+        );
     }
 }

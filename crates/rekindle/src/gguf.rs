@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The link's name.
-const WEIGHTS: &str = "model.gguf";
+pub(crate) const WEIGHTS: &str = "model.gguf";
 /// Written last: without it a directory is not whole.
 const LAST: &str = "config.json";
 
@@ -32,7 +32,7 @@ pub(crate) fn unpacked(hub: &Hub, path: &Path) -> Result<PathBuf, Error> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("{stem}-{:016x}", rng::named(0, &identity));
     let dir = hub.cache_dir().join("gguf").join(name);
-    if dir.join(LAST).is_file() && dir.join(WEIGHTS).is_file() {
+    if is_unpacked(&dir) {
         return Ok(dir);
     }
     let files = side_files(&GgufFile::open(&file)?)?;
@@ -49,6 +49,11 @@ pub(crate) fn unpacked(hub: &Hub, path: &Path) -> Result<PathBuf, Error> {
         write_atomically(&path, text.as_bytes()).map_err(Error::io(path))?;
     }
     Ok(dir)
+}
+
+/// Whether a directory is one that [`unpacked`] made.
+pub(crate) fn is_unpacked(dir: &Path) -> bool {
+    dir.join(WEIGHTS).is_file() && dir.join(LAST).is_file()
 }
 
 #[cfg(unix)]

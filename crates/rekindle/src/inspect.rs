@@ -142,7 +142,9 @@ fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
         line(out, "tuned for", &format!("{}{length}", saved.task));
         if let Some(base) = saved.base_model {
             line(out, "base model", &base);
-            line(out, "labels", &saved.labels.join(", "));
+            if !saved.labels.is_empty() {
+                line(out, "labels", &saved.labels.join(", "));
+            }
         }
     }
     Ok(())
@@ -160,7 +162,7 @@ fn adapter(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
             config.scale()
         ),
     );
-    line(out, "targets", &format!("{:?}", config.target_modules));
+    line(out, "targets", &config.target_modules.to_string());
     if !config.modules_to_save.is_empty() {
         line(out, "saved in full", &config.modules_to_save.join(", "));
     }

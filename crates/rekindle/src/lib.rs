@@ -19,6 +19,7 @@
 //! ```
 #![recursion_limit = "256"]
 
+mod answers;
 mod backend;
 mod balance;
 mod checkpointing;
@@ -26,6 +27,7 @@ pub mod config;
 mod error;
 mod evaluation;
 mod examples;
+mod export;
 mod feature_cache;
 mod figures;
 mod finetune;
@@ -38,6 +40,7 @@ mod inspect;
 mod loaded;
 mod located;
 mod log;
+mod look;
 mod merge;
 mod observer;
 mod plan;
@@ -52,15 +55,17 @@ mod tuning;
 pub use backend::compiled_devices;
 pub use config::RunConfig;
 pub use error::Error;
+pub use export::{EXPORT_TYPES, Exported, export};
 pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
 pub use finetune::{FinishedRun, finetune, plan, resume};
-pub use generation::{Answer, Generator, Prompt, Sampling, read_prompts};
+pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use init::run_file_for;
 pub use inspect::inspect;
+pub use look::{Looked, LookedAt, look, task_of_model};
 pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
-pub use predictor::{Evaluated, Predictor};
+pub use predictor::{Evaluated, Predictor, Shots};
 pub use rekindle_base::shell_word;
 pub use rekindle_data::chat::{ChatRole, Conversation, Message};
 pub use rekindle_data::image::find_pictures;

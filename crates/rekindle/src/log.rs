@@ -1,6 +1,12 @@
-//! Who hears of the loop's events: `metrics.jsonl`, the observer, and `log.txt`, which people read.
+//! Who hears of the loop's events: `metrics.jsonl`, `answers.jsonl`, the observer, and `log.txt`, which people read.
 
-use crate::{Error, observer::Watching, report::text::scientific};
+use crate::{
+    Error,
+    answers::{AnswerLog, Answering, Set},
+    generation::Answer,
+    observer::Watching,
+    report::text::scientific,
+};
 use rekindle_train::{Event, Metrics, Sink};
 use std::{
     fs::{File, OpenOptions},
@@ -13,6 +19,25 @@ pub(crate) struct Sinks<'a> {
     pub metrics: Metrics,
     pub log: Log,
     pub observer: Watching<'a>,
+    pub answers: Option<Sampled<'a>>,
+}
+
+/// Keeps what a language model answers at each evaluation.
+pub(crate) struct Sampled<'a> {
+    pub log: &'a mut AnswerLog,
+    pub answering: &'a Answering,
+    /// Takes the answers of the newest evaluation.
+    pub take: &'a dyn Fn() -> Vec<Answer>,
+}
+
+impl Sink for Sampled<'_> {
+    fn event(&mut self, event: &Event) {
+        if let Event::Evaluated { step, .. } = event {
+            let answers = (self.take)();
+            self.log
+                .add(*step, Set::Sample, &self.answering.samples, &answers);
+        }
+    }
 }
 
 impl Sink for Sinks<'_> {
@@ -20,6 +45,9 @@ impl Sink for Sinks<'_> {
         self.metrics.event(event);
         self.log.event(event);
         self.observer.event(event);
+        if let Some(answers) = &mut self.answers {
+            answers.event(event);
+        }
     }
 }
 

@@ -24,8 +24,10 @@ use std::{
 pub struct Merged {
     /// The model directory written.
     pub dir: PathBuf,
-    /// The largest difference of any logit before and after.
+    /// The largest difference before and after, of any `measured`.
     pub largest_difference: f32,
+    /// What was compared: a logit, or a language model's loss of a whole example.
+    pub measured: &'static str,
     /// On how many texts.
     pub texts: usize,
     /// Where those came from.
@@ -88,7 +90,6 @@ pub fn merge(
     let given = inputs.map(Path::to_owned).or(own);
     let (set, source): (Arc<dyn Inputs>, String) = match given {
         given if located.task.kind() == Kind::Generation => {
-            observer.note("of a language model, the difference is of the losses of whole examples");
             let encoder = saved_encoder(&located.tokenizer, located.max_length, limits)?;
             let (mut rows, source) = match given {
                 Some(file) => {
@@ -130,6 +131,10 @@ pub fn merge(
     Ok(Merged {
         dir: to.to_owned(),
         largest_difference,
+        measured: match located.task.kind() {
+            Kind::Generation => "the loss of an example",
+            _ => "a logit",
+        },
         texts: set.len(),
         source,
     })
@@ -170,6 +175,11 @@ impl OnBackend for Merge<'_> {
             base_model: None,
         };
         saved.write(self.to)?;
-        Ok(before.logits.largest_difference(&after.logits))
+        let columns = match located.task.kind() {
+            // The other column counts tokens.
+            Kind::Generation => 1,
+            _ => model.outputs(),
+        };
+        Ok(before.logits.largest_difference(&after.logits, columns))
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     Error, Observer, Prediction, RunConfig,
+    answers::{self, Answering},
     config::{Column, Device, ImagesConfig},
     evaluation::Logits,
     examples::{on_bad, read_options, read_set},
@@ -10,13 +11,13 @@ use crate::{
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     loaded::{Loaded, load},
     located::locate,
-    report::Mistake,
+    report::{Answered, Mistake, Said},
     task::{Kind, Modality, Task},
     tasks::{self, Objective},
 };
 use rekindle_data::{
     Example, OnBad, ReadOptions, TargetEncoder, TargetKind, Targets, TextEncoder,
-    chat::{ChatEncoder, Conversation},
+    chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess, pictures_of_table},
 };
 use rekindle_hub::Columns;
@@ -43,8 +44,19 @@ pub struct Evaluated {
     pub figures: Figures,
     /// The answers with the highest loss.
     pub mistakes: Vec<Mistake>,
+    /// Answers in words that are furthest from the right ones, the furthest first.
+    pub worst_answers: Vec<Answered>,
     /// Rows left out and the like.
     pub notes: Vec<String>,
+}
+
+/// Conversations that are put before each prompt, as examples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shots {
+    /// How many.
+    pub count: usize,
+    /// The file that they are drawn from, by the configuration's seed.
+    pub from: PathBuf,
 }
 
 /// A model with what makes its input and what reads its output, on a device.
@@ -62,7 +74,11 @@ pub struct Predictor {
 /// What makes a model's input.
 enum Input {
     Texts(Box<TextEncoder>),
-    Chats(Box<ChatEncoder>),
+    Chats {
+        encoder: Box<ChatEncoder>,
+        /// The longest sequence.
+        positions: usize,
+    },
     Pictures(Preprocess),
 }
 
@@ -78,7 +94,10 @@ impl Predictor {
             (Some(limits), _) if located.task.kind() == Kind::Generation => {
                 let dir = &located.tokenizer;
                 let encoder = inputs::saved_encoder(dir, located.max_length, limits)?;
-                Input::Chats(Box::new(encoder))
+                Input::Chats {
+                    encoder: Box::new(encoder),
+                    positions: limits.positions,
+                }
             }
             (Some(limits), _) => {
                 // A default length above the model's own is nothing to report.
@@ -120,6 +139,17 @@ impl Predictor {
     #[must_use]
     pub fn labels(&self) -> &[String] {
         self.objective.encoder().names()
+    }
+
+    /// Whether it predicts: a language model does not.
+    ///
+    /// # Errors
+    /// For a model that answers in words, with the verbs that ask it.
+    pub fn check_predicts(&self) -> Result<(), Error> {
+        match self.takes_pictures() {
+            true => Ok(()),
+            false => self.text_encoder().map(drop),
+        }
     }
 
     /// Answers about texts.
@@ -198,6 +228,31 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
+        self.evaluate_after(path, None, config, observer)
+    }
+
+    /// As [`evaluate`](Self::evaluate), a language model, with examples before each conversation: what a model without tuning makes of a
+    /// few. Only the last answer of a conversation counts then.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate); where the examples leave no room for an answer; and for a model that does not write.
+    pub fn evaluate_few_shot(
+        &self,
+        path: &Path,
+        shots: &Shots,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Evaluated, Error> {
+        self.evaluate_after(path, Some(shots), config, observer)
+    }
+
+    fn evaluate_after(
+        &self,
+        path: &Path,
+        shots: Option<&Shots>,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Evaluated, Error> {
         let config = &self.by_name(self.with_task(config), observer)?;
         let known = match self.objective.encoder().kind() {
             TargetKind::Class => &[][..],
@@ -205,6 +260,16 @@ impl Predictor {
         };
         let of_classes;
         let mut objective = self.objective.as_ref();
+        let mut answering = None;
+        if shots.is_some() && !matches!(self.input, Input::Chats { .. }) {
+            return Err(Error::Setting {
+                reason: format!(
+                    "examples before a prompt are for language models; this one was tuned for {}",
+                    self.task
+                ),
+                hint: "leave them out".into(),
+            });
+        }
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
             Input::Texts(encoder) => {
                 let read = read_set::<Vec<Example>>(path, config, true, known)?;
@@ -214,9 +279,21 @@ impl Predictor {
                     read.notes,
                 )
             }
-            Input::Chats(encoder) => {
+            Input::Chats { encoder, positions } => {
                 let read = read_set::<Vec<Conversation>>(path, config, true, &[])?;
-                (Arc::new(Chats::encode(read.set, encoder)?), read.notes)
+                let mut encoder = encoder.as_ref().clone();
+                let mut rows = read.set;
+                if let Some(shots) = shots {
+                    let from = read_set::<Vec<Conversation>>(&shots.from, config, true, &[])?;
+                    rows = answers::after_examples(rows, &from.set, shots.count, config.seed);
+                    encoder = encoder.with_options(EncodeOptions {
+                        max_length: Some(*positions),
+                        loss_on: LossOn::Last,
+                        ..EncodeOptions::default()
+                    })?;
+                }
+                answering = Answering::new(config, &encoder, *positions, &rows, &[]);
+                (Arc::new(Chats::encode(rows, &encoder)?), read.notes)
             }
             Input::Pictures(preprocess) => {
                 let read = read_set::<ImageSet>(path, config, true, known)?;
@@ -237,11 +314,42 @@ impl Predictor {
         let scored = self.model.score(&set, config.eval.batch_size)?;
         let targets = scored.targets(set.as_ref());
         let most = config.report.mistakes;
+        let mut figures = objective.figures(&scored.logits, &targets);
+        let worst_answers = match answering {
+            Some(answering) => self.answer(&answering, &mut figures, most, observer)?,
+            None => Vec::new(),
+        };
         Ok(Evaluated {
-            figures: objective.figures(&scored.logits, &targets),
+            figures,
             mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
+            worst_answers,
             notes,
         })
+    }
+
+    /// Answers prompts and adds what that is worth to the figures; the worst answers.
+    fn answer(
+        &self,
+        answering: &Answering,
+        figures: &mut Figures,
+        most: usize,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Answered>, Error> {
+        observer.note(&format!("answering {} prompts", answering.last.len()));
+        let begin = |sequences| self.model.begin(sequences);
+        let answers = answering.answer(&begin, &answering.last, &|| false)?;
+        let answers = answers.unwrap_or_default();
+        answering.add_to(figures, &answers, None);
+        let said: Vec<Vec<Said>> = answers
+            .into_iter()
+            .map(|answer| {
+                vec![Said {
+                    step: 0,
+                    text: answer.text,
+                }]
+            })
+            .collect();
+        Ok(answers::worst(&answering.last, &said, most))
     }
 
     /// The configuration with the columns of numbers in the order of the model's outputs, where it names them so.
@@ -293,7 +401,7 @@ impl Predictor {
     fn text_encoder(&self) -> Result<&TextEncoder, Error> {
         match &self.input {
             Input::Texts(encoder) => Ok(encoder),
-            Input::Chats(_) => Err(Error::Setting {
+            Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model answers in words".into(),
                 hint: "ask it with rekindle generate, or talk with it: rekindle chat".into(),
             }),
@@ -307,7 +415,7 @@ impl Predictor {
     fn preprocess(&self) -> Result<&Preprocess, Error> {
         match &self.input {
             Input::Pictures(preprocess) => Ok(preprocess),
-            Input::Texts(_) | Input::Chats(_) => Err(Error::Setting {
+            Input::Texts(_) | Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model is for texts, not for pictures".into(),
                 hint: "name a model that was tuned on pictures".into(),
             }),

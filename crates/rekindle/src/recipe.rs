@@ -2,11 +2,14 @@
 //! task and the model. What is frozen at the beginning of the model is computed once, where nothing before it is random.
 
 use crate::{
-    Error, RunConfig, balance,
+    Error, RunConfig,
+    answers::Answering,
+    balance,
     checkpointing::backward_by_unit,
     evaluation::{Scored, score},
     feature_cache::{AS_EVALUATED, FeatureCache},
     figures::Figures,
+    generation::{Answer, Reading, Session},
     inputs::{Draw, HostBatch, Inputs, Prepared},
     report::Mistake,
     tasks::{Loss, Objective},
@@ -54,6 +57,10 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
     cache: Cache,
     /// Validation logits of the model that was evaluated last.
     last: RefCell<Option<Scored>>,
+    /// What a language model is asked.
+    answering: Option<Arc<Answering>>,
+    /// Its answers at the newest evaluation.
+    sampled: RefCell<Vec<Answer>>,
     /// Side of the pictures, in pixels.
     picture_size: usize,
     /// Factor of each parameter's learning rate, by published name, where it is not 1.
@@ -219,6 +226,8 @@ impl<B: TuneAutodiff> Recipe<B> {
                 cost: Mutex::default(),
             },
             last: RefCell::default(),
+            answering: prepared.answering.clone(),
+            sampled: RefCell::default(),
             picture_size: prepared.picture_size.map_or(0, |(size, _)| size),
             rates: rates(config, model),
             device: device.clone(),
@@ -227,6 +236,24 @@ impl<B: TuneAutodiff> Recipe<B> {
 
     pub(crate) fn objective(&self) -> &dyn Loss<B> {
         self.objective.as_ref()
+    }
+
+    /// What a language model is asked.
+    pub(crate) fn answering(&self) -> Option<&Answering> {
+        self.answering.as_deref()
+    }
+
+    /// Takes what was answered at the newest evaluation.
+    pub(crate) fn take_sampled(&self) -> Vec<Answer> {
+        self.sampled.take()
+    }
+
+    /// Opens sessions in which a model reads, on the run's device.
+    pub(crate) fn sessions<'a>(
+        &'a self,
+        model: &'a Model<Inner<B>>,
+    ) -> impl Fn(usize) -> Box<dyn Session + 'a> {
+        |sequences| Box::new(Reading::new(model, &self.device, sequences))
     }
 
     /// The random view of an epoch.
@@ -651,6 +678,11 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let targets = scored.targets(validation.as_ref());
         let figures = self.objective.figures(&scored.logits, &targets);
         *self.last.borrow_mut() = Some(scored);
+        if let Some(answering) = self.answering() {
+            let begin = self.sessions(model);
+            let answers = answering.answer(&begin, &answering.samples, &|| false);
+            *self.sampled.borrow_mut() = answers.map_err(boxed)?.unwrap_or_default();
+        }
         let scalars = figures.scalars.into_iter();
         Ok(Evaluation {
             metrics: scalars.map(|scalar| (scalar.key, scalar.value)).collect(),

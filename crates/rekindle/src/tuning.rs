@@ -2,7 +2,7 @@
 
 use crate::{
     Error, RunConfig, config,
-    config::Method,
+    config::Method, gguf,
     task::{Kind, Modality},
     tasks::Objective,
 };
@@ -202,10 +202,12 @@ fn lora(
     }
 }
 
-/// What Python can load the base model by.
+/// What Python can load the base model by: its id or directory. A GGUF file's is the directory where it is unpacked, because
+/// the repository of that name, if there is one, holds other weights.
 fn python_name(base: &Resolved) -> String {
     match &base.source {
         Source::Path => base.dir.display().to_string(),
+        _ if gguf::is_unpacked(&base.dir) => base.dir.display().to_string(),
         _ => base.name.clone(),
     }
 }
@@ -274,11 +276,7 @@ fn described<B: TuneAutodiff>(
             },
             lora.lora_dropout,
             layers.len(),
-            match &lora.target_modules {
-                TargetModules::AllLinear => "all-linear".to_owned(),
-                TargetModules::Suffixes(names) => names.join(", "),
-                TargetModules::Regex(pattern) => pattern.clone(),
-            },
+            lora.target_modules,
             match lora.modules_to_save.is_empty() {
                 true => "",
                 false if !config.model.add_tokens.is_empty() => "; the embeddings in full",

@@ -43,6 +43,7 @@ impl Chat {
                 .collect()
         };
         let mut turns: Vec<Message> = system();
+        let mut talk = generator.talk();
         let mut out = Output::new();
         let mut lines = io::stdin().lock().lines();
         loop {
@@ -60,16 +61,14 @@ impl Chat {
             turns.push(Message::new(ChatRole::User, line));
             let prompt = Prompt::Turns(turns.clone(), None);
             let mut failed = None;
-            let answers = generator.generate(&[prompt], &sampling, &mut |_, piece| {
+            let answer = talk.answer(&prompt, &sampling, &mut |piece| {
                 failed = out.piece(piece).err().or(failed.take());
             })?;
             if let Some(error) = failed {
                 return Err(error.into());
             }
             out.piece("\n")?;
-            for answer in answers {
-                turns.push(Message::new(ChatRole::Assistant, answer.text));
-            }
+            turns.push(Message::new(ChatRole::Assistant, answer.text));
         }
     }
 }

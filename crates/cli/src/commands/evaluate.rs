@@ -1,16 +1,21 @@
 //! `rekindle evaluate`
 
-use super::{Columns, configuration};
+use super::{Columns, configuration, device};
 use crate::{
     output,
-    printer::{Printer, mistakes},
+    printer::{Printer, mistakes, worst_answers},
 };
 use clap::Args;
-use rekindle::{Predictor, config::Override};
+use rekindle::{Predictor, Shots, config::Override};
 use std::path::PathBuf;
 
 /// Score a tuned model on a labelled file, or an image model on a folder.
+///
+/// A language model also answers prompts of the file (eval.answers of them) and is told how near that is to the right answers.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle evaluate runs/minilm-tickets test.csv\n  rekindle evaluate runs/smollm2-chats test.jsonl --set eval.answers=all\n  rekindle evaluate smollm2 test.jsonl --shots 5 --shots-from train.jsonl"
+)]
 pub struct Evaluate {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
@@ -27,6 +32,12 @@ pub struct Evaluate {
     /// Print all figures as JSON
     #[arg(long)]
     json: bool,
+    /// Of a language model: show so many conversations of --shots-from before each prompt
+    #[arg(long, value_name = "N", requires = "shots_from")]
+    shots: Option<usize>,
+    /// File of conversations to draw --shots from
+    #[arg(long, value_name = "FILE", requires = "shots")]
+    shots_from: Option<PathBuf>,
     /// Any setting of the sections data and eval, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -34,28 +45,34 @@ pub struct Evaluate {
 
 impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
-        let mut flags = self.columns.overrides();
-        flags.extend(
-            self.device
-                .as_ref()
-                .map(|name| Override::flag("--device", "device", name)),
-        );
+        let printer = Printer::new();
+        let device = device(self.device.as_ref())?;
+        let predictor = Predictor::open(&self.model, device, &printer)?;
+        // Settings are those of the model's task.
+        let task = predictor.task().name();
+        let mut flags = vec![Override::flag("the model", "task", task)];
+        flags.extend(self.columns.overrides());
         flags.push(Override::flag(
             "--mistakes",
             "report.mistakes",
             &self.mistakes.to_string(),
         ));
         let config = configuration(None, flags, &self.set)?;
-        let printer = Printer::new();
-        let predictor = Predictor::open(&self.model, config.device, &printer)?;
-        let evaluated = predictor.evaluate(&self.data, &config, &printer)?;
+        let evaluated = match (self.shots, self.shots_from) {
+            (Some(count), Some(from)) => {
+                let shots = Shots { count, from };
+                predictor.evaluate_few_shot(&self.data, &shots, &config, &printer)?
+            }
+            _ => predictor.evaluate(&self.data, &config, &printer)?,
+        };
         printer.clear();
         if self.json {
             let json = serde_json::to_string_pretty(&evaluated.figures.to_json())?;
             output::print(format_args!("{json}\n"))?;
         } else {
             let (figures, mistakes) = (evaluated.figures.text(), mistakes(&evaluated.mistakes));
-            output::print(format_args!("{figures}{mistakes}"))?;
+            let answers = worst_answers(&evaluated.worst_answers);
+            output::print(format_args!("{figures}{mistakes}{answers}"))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::{output, printer::Printer};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Merge an adapter into its base model and print the largest difference that makes to a logit.
+/// Merge an adapter into its base model and print the largest difference that makes to a logit, or to a language model's loss.
 #[derive(Args)]
 pub struct Merge {
     /// Run directory or adapter directory
@@ -34,8 +34,9 @@ impl Merge {
         )?;
         printer.clear();
         Ok(output::print(format_args!(
-            "merged into {}\nlargest difference of a logit: {:.2e}, on {} texts ({})\n",
+            "merged into {}\nlargest difference of {}: {:.2e}, on {} texts ({})\n",
             merged.dir.display(),
+            merged.measured,
             merged.largest_difference,
             merged.texts,
             merged.source

@@ -2,11 +2,13 @@
 
 mod chat;
 mod evaluate;
+mod export;
 mod fetch;
 mod finetune;
 mod generate;
 mod init;
 mod inspect;
+mod look;
 mod merge;
 mod predict;
 
@@ -38,10 +40,14 @@ enum Verb {
     Generate(generate::Generate),
     /// Talk with a language model
     Chat(chat::Chat),
+    /// Show the first examples of a file as a model will see them
+    Look(look::Look),
     /// Show what a run, model, adapter, checkpoint or weight file holds
     Inspect(inspect::Inspect),
     /// Merge an adapter into its base model
     Merge(merge::Merge),
+    /// Write a language model as a GGUF file, for llama.cpp and Ollama
+    Export(export::Export),
     /// Bring a model or dataset onto this machine
     Fetch(fetch::Fetch),
     /// Write a commented run file for your data
@@ -63,8 +69,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Predict(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
+        Verb::Look(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Merge(verb) => verb.run(),
+        Verb::Export(verb) => verb.run(),
         Verb::Fetch(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
     }

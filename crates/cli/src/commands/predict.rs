@@ -52,6 +52,7 @@ impl Predict {
         let printer = Printer::new();
         let predictor = Predictor::open(&self.model, config.device, &printer)?;
         printer.clear();
+        predictor.check_predicts()?;
         let mut out = Output::new();
         if predictor.takes_pictures() {
             return self.pictures(&predictor, &config, &mut out);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{AddedToken, Encoding, PostProcessorWrapper, Tokenizer};
+use tokenizers::{AddedToken, Encoding, PostProcessorWrapper, Tokenizer, TruncationDirection};
 
 use super::added;
 use super::spans::{Problem, Rendered, Renderer};
@@ -30,7 +30,7 @@ pub enum LossOn {
 /// How to encode conversations.
 #[derive(Debug, Clone, Default)]
 pub struct EncodeOptions {
-    /// Cut conversations to so many tokens, at the right; cut texts into windows of so many. Default: the tokenizer's
+    /// Cut conversations to so many tokens, at the side that the tokenizer's files name as `truncation_side` (by default the right); cut texts into windows of so many. Default: the tokenizer's
     /// `model_max_length`, and no cutting if there is none.
     pub max_length: Option<usize>,
     /// Which tokens are learned.
@@ -42,6 +42,8 @@ pub struct EncodeOptions {
     pub on_bad_example: OnBad,
     /// Special tokens to add to those of the directory, where it lacks them. They are never cut.
     pub add_tokens: Vec<String>,
+    /// What a template that asks is told of the time, in seconds after 1970, as UTC. Default: the time at which it is read.
+    pub now: Option<u64>,
 }
 
 /// A conversation, or a window of a text, as token ids.
@@ -117,6 +119,7 @@ pub struct ChatEncoder {
     stop_ids: Vec<u32>,
     max_length: Option<usize>,
     model_max_length: Option<usize>,
+    cuts_left: bool,
     options: EncodeOptions,
 }
 
@@ -137,7 +140,7 @@ impl ChatEncoder {
     pub fn from_dir(dir: &Path, options: EncodeOptions) -> Result<Self, DataError> {
         let files = files::load(dir)?;
         let mut tokenizer = files.tokenizer;
-        let template = ChatTemplate::new(dir, &tokenizer)?;
+        let template = ChatTemplate::new(dir, &tokenizer, options.now)?;
         let failed = |message: String| DataError::Tokenizer {
             path: files.path.clone(),
             message,
@@ -196,14 +199,7 @@ impl ChatEncoder {
             }
         }
         let max_length = options.max_length.or(files.model_max_length);
-        if let Some(max_length) = max_length
-            && max_length < options.overlap.saturating_add(2)
-        {
-            return Err(DataError::Window {
-                max_length,
-                overlap: options.overlap,
-            });
-        }
+        check_window(max_length, &options)?;
         Ok(Self {
             dir: dir.to_owned(),
             tokenizer,
@@ -217,7 +213,22 @@ impl ChatEncoder {
             stop_ids,
             max_length,
             model_max_length: files.model_max_length,
+            cuts_left: matches!(files.truncation_side, TruncationDirection::Left),
             options,
+        })
+    }
+
+    /// The same tokenizer and template with other options; the time that the template is told stays.
+    ///
+    /// # Errors
+    /// [`DataError::Window`].
+    pub fn with_options(self, options: EncodeOptions) -> Result<Self, DataError> {
+        let max_length = options.max_length.or(self.model_max_length);
+        check_window(max_length, &options)?;
+        Ok(Self {
+            max_length,
+            options,
+            ..self
         })
     }
 
@@ -436,13 +447,20 @@ impl ChatEncoder {
             LossOn::All => vec![true; encoding.len()],
             _ => counted(&rendered, encoding.get_offsets()),
         });
-        counts.iter_mut().take(1).for_each(|first| *first = false);
         let tokens = ids.len();
         let max_length = self.max_length.filter(|&max_length| max_length < tokens);
-        if let Some(max_length) = max_length {
-            ids.truncate(max_length);
-            counts.truncate(max_length);
+        match max_length {
+            Some(max_length) if self.cuts_left => {
+                ids.drain(..tokens - max_length);
+                counts.drain(..tokens - max_length);
+            }
+            Some(max_length) => {
+                ids.truncate(max_length);
+                counts.truncate(max_length);
+            }
+            None => {}
         }
+        counts.iter_mut().take(1).for_each(|first| *first = false);
         if !counts.contains(&true) {
             return Err(Bad::Row(BadReason::NoCountedToken { tokens, max_length }));
         }
@@ -527,6 +545,19 @@ impl ChatEncoder {
                 dir: self.dir.clone(),
             }),
         }
+    }
+}
+
+/// Whether a window has room for a token beside what it shares with the one before.
+fn check_window(max_length: Option<usize>, options: &EncodeOptions) -> Result<(), DataError> {
+    match max_length {
+        Some(max_length) if max_length < options.overlap.saturating_add(2) => {
+            Err(DataError::Window {
+                max_length,
+                overlap: options.overlap,
+            })
+        }
+        _ => Ok(()),
     }
 }
 

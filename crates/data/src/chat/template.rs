@@ -3,7 +3,7 @@
 //!
 //! A template comes from the internet and is not trusted. It has no loader, so it can include and import nothing; it
 //! runs on a budget of steps, a limit of output and one of recursion. `strftime_now` tells the time at which the
-//! template was read, in UTC, so that a run renders every epoch alike.
+//! template was read, or another one that is asked for, in UTC, so that a run renders every epoch alike.
 //!
 //! `{% generation %}` blocks become call blocks around [`OPEN`] and [`CLOSE`], two characters that Unicode keeps out of
 //! texts; where those stand in the output is what the assistant says.
@@ -98,6 +98,8 @@ pub struct ChatTemplate {
     /// `bos_token`, `eos_token` and the like: variables of the template.
     special: Map<String, Json>,
     has_generation: bool,
+    /// The Jinja of `chat`.
+    text: Option<String>,
 }
 
 /// The file's own message of an exception.
@@ -121,10 +123,15 @@ impl ChatTemplate {
     /// # Errors
     /// [`DataError::Template`] for a template that is none; [`DataError::NoTokenizer`] and [`DataError::Tokenizer`].
     pub fn from_dir(dir: &Path) -> Result<Self, DataError> {
-        Self::new(dir, &files::load(dir)?.tokenizer)
+        Self::new(dir, &files::load(dir)?.tokenizer, None)
     }
 
-    pub(super) fn new(dir: &Path, tokenizer: &Tokenizer) -> Result<Self, DataError> {
+    /// `now`: what the template is told of the time, in seconds after 1970; by default the time it is.
+    pub(super) fn new(
+        dir: &Path,
+        tokenizer: &Tokenizer,
+        now: Option<u64>,
+    ) -> Result<Self, DataError> {
         let config_path = dir.join("tokenizer_config.json");
         let config = files::object(&config_path)?.unwrap_or_default();
         let map = files::object(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
@@ -159,6 +166,7 @@ impl ChatTemplate {
             (true, false) => TemplateSource::Plain,
         };
         let mut has_generation = false;
+        let text = named.first().map(|(_, template)| template.clone());
         let environment = match source {
             TemplateSource::Plain => None,
             _ => {
@@ -168,7 +176,8 @@ impl ChatTemplate {
                     message,
                 };
                 let wrong = |error: Error| unusable(error.line(), without_place(&error));
-                let mut environment = environment(SystemTime::now()).map_err(wrong)?;
+                let now = now.unwrap_or_else(seconds_now);
+                let mut environment = environment(now).map_err(wrong)?;
                 for (name, template) in named {
                     let (template, marked) = with_call_blocks(&template);
                     has_generation |= marked;
@@ -190,6 +199,7 @@ impl ChatTemplate {
             environment,
             special,
             has_generation,
+            text,
         })
     }
 
@@ -201,6 +211,17 @@ impl ChatTemplate {
     /// Whether the template marks what the assistant says with `{% generation %}`.
     pub fn has_generation(&self) -> bool {
         self.has_generation
+    }
+
+    /// The Jinja, or ChatML's that stands in for it; `None` for [`TemplateSource::Plain`].
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// Whether the template writes the date or the time into conversations.
+    pub fn tells_the_time(&self) -> bool {
+        let names_it = |text: &String| text.contains("strftime_now");
+        self.text.as_ref().is_some_and(names_it)
     }
 
     /// The file for messages: of the template, else the model's directory.
@@ -359,11 +380,14 @@ fn with_call_blocks(template: &str) -> (String, bool) {
     (out, marked)
 }
 
-/// What a template finds when it runs.
-fn environment(now: SystemTime) -> Result<Environment<'static>, Error> {
-    let now = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+/// Seconds after 1970.
+fn seconds_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// What a template finds when it runs, `now` seconds after 1970.
+fn environment(now: u64) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
@@ -776,7 +800,7 @@ mod tests {
 
     #[test]
     fn json_is_pythons() {
-        let mut environment = environment(UNIX_EPOCH).expect("an environment");
+        let mut environment = environment(0).expect("an environment");
         let value = json!({"b": [1, 2.5, {}], "a": "é\"<\u{1}\n", "c": []});
         for (template, expect) in [
             (

@@ -39,8 +39,8 @@ pub use schema::{
     PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
-    OnBadExample, Pooling, Precision, PreferenceLoss, Schedule, TargetModules,
+    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
+    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    Augmentation, Column, Columns, Device, EvalEvery, FileFormat, LossOn, Method, Metric,
-    OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
+    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
+    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 use rekindle_models::Problem;
@@ -20,6 +20,8 @@ pub(super) enum Applies {
     All,
     /// Those on texts, or those on pictures.
     To(Modality),
+    /// Those on texts that answer with labels or numbers.
+    EncodedText,
     /// Those of a kind.
     Learning(Kind),
     /// Those of language models.
@@ -31,6 +33,9 @@ impl Applies {
         match self {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
+            Self::EncodedText => {
+                task.modality() == Modality::Text && !Self::Writing.to(task)
+            }
             Self::Learning(kind) => task.kind() == kind,
             Self::Writing => task.kind().problem() == Problem::NextToken,
         }
@@ -42,6 +47,7 @@ impl Applies {
             Self::All => "every task",
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
+            Self::EncodedText => "texts with labels or numbers",
             Self::Learning(kind) => kind.words(),
             Self::Writing => "language models",
         }
@@ -241,7 +247,7 @@ settings! {
         aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path"];
     /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
     /// (what the model directory says, else "cls").
-    pooling: Pooling = Pooling::Auto, aka ["pooling_mode"], applies TEXT;
+    pooling: Pooling = Pooling::Auto, aka ["pooling_mode"], applies Applies::EncodedText;
     /// Replaces the model's own dropout rates (hidden, attention and head).
     dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
@@ -271,7 +277,7 @@ settings! {
     /// The column of the text (for images: of the path), by name or place (the first is 0). Unset: the card's, or found by its usual name.
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
     /// The column of the second text, where examples are pairs.
-    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies TEXT;
+    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies Applies::EncodedText;
     /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
     label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
     /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
@@ -304,6 +310,8 @@ settings! {
     loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss"], applies CHATS;
     /// The tokens that windows of a long plain text share.
     overlap: usize = 0, range Range::at_least(0), aka ["stride", "doc_stride"], applies CHATS;
+    /// The day that a chat template is told which writes the date. Unset: today; a run keeps the day on which it began.
+    date: Option<Date> = None, example "\"2026-11-26\"", aka ["date_string", "today"], applies Applies::Writing;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.
     on_bad_example: OnBadExample = OnBadExample::Error, aka ["on_bad_lines", "errors"];
 }
@@ -482,6 +490,15 @@ settings! {
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
     /// The least gain in `metric` that counts as better.
     early_stopping_min_delta: f64 = 0.0, range Range::at_least(0), aka ["min_delta", "early_stopping_threshold"];
+    /// For text generation: so many conversations of the test set (else of the validation set) are answered at the end, the most
+    /// probable token each time, and compared with the right answers; "all", or 0 for none.
+    answers: AnswerCount = AnswerCount::Some(100), aka ["predict_with_generate", "num_answers"], applies CHATS;
+    /// Whether the base model answers them too, before the first step, to compare.
+    baseline: bool = true, aka ["compare_base"], applies CHATS;
+    /// So many validation conversations are answered at each evaluation, and shown in the report.
+    samples: usize = 3, range Range::at_least(0).at_most(1000), aka ["num_samples", "sample_prompts"], applies CHATS;
+    /// The most tokens of such an answer. Unset: a quarter more than the longest right answer, at least 16 and at most 256.
+    max_new_tokens: Option<usize> = None, range Range::at_least(1), example "256", aka ["generation_max_length", "max_tokens"], applies CHATS;
 }
 
 settings! {

@@ -28,6 +28,7 @@ fn nothing_default() -> RunConfig {
             name: "C:\\models\\mini".to_owned(),
             pooling: Pooling::Mean,
             dropout: Some(0.25),
+            quantized: false,
             add_tokens: vec!["<|call|>".to_owned()],
         },
         data: DataConfig {
@@ -52,6 +53,7 @@ fn nothing_default() -> RunConfig {
             max_length: 64,
             loss_on: LossOn::Last,
             overlap: 16,
+            date: Some(Date::today()),
             on_bad_example: OnBadExample::Skip,
         },
         images: ImagesConfig {
@@ -128,6 +130,10 @@ fn nothing_default() -> RunConfig {
             metric: Some(Metric::Loss),
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
+            answers: AnswerCount::All,
+            baseline: false,
+            samples: 0,
+            max_new_tokens: Some(9),
         },
         checkpoint: CheckpointConfig {
             every_steps: Some(25),
@@ -153,7 +159,10 @@ fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    vec![RunConfig::default(), all_linear, of_dpo()]
+    let mut packed = of_task(Task::TextGeneration);
+    packed.peft.method = Method::Lora;
+    packed.model.quantized = true;
+    vec![RunConfig::default(), all_linear, of_dpo(), packed]
         .into_iter()
         .chain(Task::ALL.iter().copied().map(of_task))
         .collect()
@@ -169,6 +178,14 @@ fn of_task(task: Task) -> RunConfig {
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
         config.data.overlap = default.data.overlap;
+        config.eval.answers = default.eval.answers;
+        config.eval.baseline = default.eval.baseline;
+        config.eval.samples = default.eval.samples;
+        config.eval.max_new_tokens = default.eval.max_new_tokens;
+    }
+    if task.kind().problem() == rekindle_models::Problem::NextToken {
+        config.model.pooling = default.model.pooling;
+        config.data.text_pair = default.data.text_pair;
     }
     if task.kind() == Kind::Preference {
         config.data.text = None;
@@ -179,6 +196,7 @@ fn of_task(task: Task) -> RunConfig {
     }
     if task.kind().problem() != rekindle_models::Problem::NextToken {
         config.model.add_tokens = default.model.add_tokens;
+        config.data.date = default.data.date;
     }
     if task.kind() != Kind::Regression {
         config.train.standardize_targets = default.train.standardize_targets;
@@ -712,3 +730,30 @@ const BAD: &[Bad] = &[
   8. --set: expected KEY=VALUE, found `train.epochs`
      hint: such as --set train.epochs=3"# },
 ];
+
+#[test]
+fn days_are_those_of_the_calendar() {
+    // datetime(y, m, d, 12, tzinfo=timezone.utc).timestamp()
+    for (day, expect) in [
+        ("1970-01-01", Some(43_200)),
+        ("2000-02-29", Some(951_825_600)),
+        ("2024-12-31", Some(1_735_646_400)),
+        ("2026-03-01", Some(1_772_366_400)),
+        ("2026-02-29", None),
+        ("2026-13-01", None),
+        ("2026-00-10", None),
+        ("2026-1-01", None),
+        ("26-01-01", None),
+        ("2026-01-32", None),
+        ("2026-01", None),
+    ] {
+        let set = format!("data.date={day}");
+        let found = parse("task = \"text-generation\"", &[&set]);
+        let found = found.ok().and_then(|config| config.data.date);
+        assert_eq!(found.map(Date::noon), expect, "{day}");
+    }
+    let today = Date::today();
+    let set = format!("data.date={today}");
+    let again = parse("task = \"text-generation\"", &[&set]).unwrap();
+    assert_eq!(again.data.date, Some(today));
+}

@@ -497,6 +497,141 @@ impl Setting for EvalEvery {
     }
 }
 
+/// A day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date {
+    year: u16,
+    month: u8,
+    day: u8,
+}
+
+impl Date {
+    /// Today, as UTC has it.
+    #[must_use]
+    pub fn today() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let today = since.map_or(0, |since| since.as_secs() / 86_400);
+        let mut date = Self {
+            year: 1970,
+            month: 1,
+            day: 1,
+        };
+        while date.next_month().days() <= today {
+            date = date.next_month();
+        }
+        date.day += (today - date.days()) as u8;
+        date
+    }
+
+    /// The first day of the next month.
+    fn next_month(self) -> Self {
+        let (year, month) = match self.month {
+            12 => (self.year + 1, 1),
+            month => (self.year, month + 1),
+        };
+        Self {
+            year,
+            month,
+            day: 1,
+        }
+    }
+
+    /// Days after 1 January 1970, as the Gregorian calendar counts them: a year that begins in March has its leap day at the end.
+    fn days(self) -> u64 {
+        let (month, day) = (u64::from(self.month), u64::from(self.day));
+        let year = u64::from(self.year) - u64::from(month < 3);
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468
+    }
+
+    /// Its noon in seconds after 1970, as UTC has it.
+    #[must_use]
+    pub fn noon(self) -> u64 {
+        self.days() * 86_400 + 43_200
+    }
+}
+
+impl std::fmt::Display for Date {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(serializer)
+    }
+}
+
+impl Setting for Date {
+    fn expected(_: &Range) -> String {
+        "a day in quotes, such as \"2026-11-26\"".to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        let mut parts = value.as_str()?.splitn(3, '-');
+        let mut number = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits)?;
+            part.parse::<u16>().ok()
+        };
+        let (year, month, day) = (number(4)?, number(2)? as u8, number(2)? as u8);
+        let first = Self {
+            year,
+            month,
+            day: 1,
+        };
+        let exists = (1970..9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && first.days() + u64::from(day) <= first.next_month().days();
+        exists.then_some(Self { day, ..first })
+    }
+
+    fn write(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+}
+
+/// How many of a set's conversations are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerCount {
+    /// At most so many, drawn by the seed.
+    Some(usize),
+    /// Every one.
+    All,
+}
+
+impl Serialize for AnswerCount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(serializer)
+    }
+}
+
+impl Setting for AnswerCount {
+    fn expected(_: &Range) -> String {
+        r#""all", or a whole number of at least 0"#.to_owned()
+    }
+
+    fn read(value: &Value, _: &Range) -> Option<Self> {
+        match value.as_str() {
+            Some("all") => Some(Self::All),
+            Some(_) => None,
+            None => usize::read(value, &Range::at_least(0)).map(Self::Some),
+        }
+    }
+
+    fn write(&self) -> Option<Value> {
+        match self {
+            Self::All => Some(Value::String("all".to_owned())),
+            Self::Some(count) => count.write(),
+        }
+    }
+
+    fn names() -> &'static [&'static str] {
+        &["all"]
+    }
+}
+
 /// Defines an enum whose variants are chosen by name.
 macro_rules! choices {
     ($(

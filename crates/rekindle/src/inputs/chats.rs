@@ -2,7 +2,10 @@
 
 use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
 use crate::{
-    Error, Observer, RunConfig, config, evaluation,
+    Error, Observer, RunConfig,
+    answers::Answering,
+    config::{self, EvalEvery},
+    evaluation,
     examples::{Splits, left_out, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -142,29 +145,12 @@ pub(super) fn spoken(turns: &[Message]) -> String {
     lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
-/// What a language model takes.
-///
-/// # Errors
-/// When the model is none.
-pub(super) fn language_model(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
-    let model = pretrained.config();
-    let limits = model.text.as_ref().filter(|_| model.is_decoder());
-    limits.ok_or_else(|| Error::ModelDir {
-        path: pretrained.dir().to_owned(),
-        reason: format!(
-            "{} is no language model: it does not write",
-            model.architecture()
-        ),
-        hint: "name one, such as smollm2, or set another task".into(),
-    })
-}
-
 /// The tokenizer and template of a model directory, as a run encodes with them.
 pub(crate) fn encoder(
     config: &RunConfig,
     pretrained: &Pretrained,
     limits: &TextLimits,
-) -> Result<(ChatEncoder, Option<String>), Error> {
+) -> Result<(ChatEncoder, Vec<String>), Error> {
     let (asked, positions) = (config.data.max_length, limits.positions);
     let length = asked.min(positions);
     let options = EncodeOptions {
@@ -175,15 +161,24 @@ pub(crate) fn encoder(
             config::LossOn::All => LossOn::All,
         },
         overlap: config.data.overlap,
+        now: config.data.date.map(config::Date::noon),
         on_bad_example: on_bad(config),
         add_tokens: config.model.add_tokens.clone(),
     };
     let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
     encoder.check_vocab(limits.vocab_size)?;
-    let note = (length < asked).then(|| {
-        format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens")
-    });
-    Ok((encoder, note))
+    let mut notes = Vec::new();
+    if length < asked {
+        notes.push(format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens"));
+    }
+    if let Some(date) = config
+        .data
+        .date
+        .filter(|_| encoder.template().tells_the_time())
+    {
+        notes.push(format!("the chat template writes the date into conversations: this run keeps {date} (data.date), also where it is resumed on another day"));
+    }
+    Ok((encoder, notes))
 }
 
 /// The tokenizer and template of a saved model, to evaluate with.
@@ -201,6 +196,20 @@ pub(crate) fn saved_encoder(
     Ok(encoder)
 }
 
+/// The sizes of a language model.
+pub(crate) fn decoder_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+    let model = pretrained.config();
+    let limits = model.text.as_ref().filter(|_| model.is_decoder());
+    limits.ok_or_else(|| Error::ModelDir {
+        path: pretrained.dir().to_owned(),
+        reason: format!(
+            "{} is no language model: it does not write",
+            model.architecture()
+        ),
+        hint: "name one, such as smollm2, or set another task".into(),
+    })
+}
+
 /// Reads and encodes the conversations of a run.
 pub(super) fn prepare(
     config: &RunConfig,
@@ -208,11 +217,19 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let limits = language_model(pretrained)?;
+    let limits = decoder_limits(pretrained)?;
     let splits: Splits<Vec<Conversation>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
-    let (encoder, note) = encoder(config, pretrained, limits)?;
-    notes.extend(note);
+    let (encoder, mut of_encoder) = encoder(config, pretrained, limits)?;
+    notes.append(&mut of_encoder);
+    let last = splits.test.as_ref().or(splits.validation.as_ref());
+    let samples = match config.eval.every {
+        EvalEvery::Never => &[][..],
+        _ => splits.validation.as_deref().unwrap_or_default(),
+    };
+    let last = last.unwrap_or(&splits.train);
+    let answering = Answering::new(config, &encoder, limits.positions, last, samples);
+    notes.extend(answering.iter().flat_map(Answering::notes));
     let train = Chats::encode(splits.train, &encoder)?;
     let part = |rows: Option<Vec<Conversation>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
         let chats = rows.map(|rows| Chats::encode(rows, &encoder)).transpose()?;
@@ -256,5 +273,6 @@ pub(super) fn prepare(
         notes,
         max_length,
         picture_size: None,
+        answering: answering.map(Arc::new),
     })
 }

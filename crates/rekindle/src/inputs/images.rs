@@ -198,6 +198,7 @@ pub(super) fn prepare(
         notes: splits.notes,
         max_length: 0,
         picture_size: Some((size, config.images.crop_pct.unwrap_or(pictures.crop))),
+        answering: None,
     })
 }
 

@@ -6,12 +6,13 @@ mod images;
 pub(crate) mod preferences;
 mod text;
 
-pub(crate) use chats::{Chats, saved_encoder, with_added_tokens};
+pub(crate) use chats::{Chats, decoder_limits, encoder as chat_encoder, saved_encoder, with_added_tokens};
 pub(crate) use images::{Pictures, preprocess};
-pub(crate) use text::{Texts, encoder};
+pub(crate) use text::{Texts, encoder, text_limits};
 
 use crate::{
     Error, Observer, RunConfig,
+    answers::Answering,
     evaluation::Logits,
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -189,6 +190,8 @@ pub(crate) struct Prepared {
     pub max_length: usize,
     /// Side of the pictures and share of the middle that is cut out, where the run says so.
     pub picture_size: Option<(usize, f64)>,
+    /// What a language model is asked.
+    pub answering: Option<Arc<Answering>>,
 }
 
 /// Reads, limits, splits and encodes the examples of a run for a model.

@@ -9,12 +9,12 @@
 
 use super::{
     Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample,
-    chats::{encoder, language_model, spoken},
+    chats::{encoder, decoder_limits, spoken},
 };
 use crate::{
     Error, Observer, RunConfig,
     config::PreferenceLoss,
-    evaluation::Logits,
+    evaluation::{self, Logits},
     examples::{Splits, left_out, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -329,11 +329,11 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
-    let limits = language_model(pretrained)?;
+    let limits = decoder_limits(pretrained)?;
     let splits: Splits<Vec<Preference>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
-    let (encoder, note) = encoder(config, pretrained, limits)?;
-    notes.extend(note);
+    let (encoder, of_encoder) = encoder(config, pretrained, limits)?;
+    notes.extend(of_encoder);
     let encode = |rows| {
         let (loss, block) = (config.preference.loss, config.train.batch_size);
         Preferences::encode(rows, &encoder, loss, block, on_bad(config))
@@ -350,7 +350,7 @@ pub(super) fn prepare(
     let sampler: Sampler = crate::recipe::sampler(config, true);
     let batches = sampler.epoch(&lengths, 0);
     let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
-    let longest = set.lengths().into_iter().max().unwrap_or(0) as usize;
+    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
     let all = set.lengths().iter().map(|&length| length as usize).sum();
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = match set.cut() {
@@ -366,10 +366,10 @@ pub(super) fn prepare(
             each(set.counted())
         ),
         noun: "preference",
-        footprint: Footprint::of_texts(
+        footprint: Footprint::of_decoder(
             limits,
             batches.iter().map(tokens).max().unwrap_or(0),
-            longest,
+            evaluation::tokens_at_once(config.eval.batch_size, longest),
         ),
         train: Arc::new(train),
         validation,
@@ -379,5 +379,6 @@ pub(super) fn prepare(
         notes,
         max_length,
         picture_size: None,
+        answering: None,
     })
 }

@@ -159,6 +159,7 @@ pub(super) fn prepare(
         notes,
         max_length,
         picture_size: None,
+        answering: None,
     })
 }
 
@@ -167,7 +168,8 @@ fn sampler(config: &RunConfig) -> Sampler {
     crate::recipe::sampler(config, true)
 }
 
-fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
+/// The sizes of a model for texts.
+pub(crate) fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
     let config = pretrained.config();
     config.text.as_ref().ok_or_else(|| Error::ModelDir {
         path: pretrained.dir().to_owned(),

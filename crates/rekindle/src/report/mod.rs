@@ -3,6 +3,7 @@
 //! [`render`] is a pure function of [`Report`]. Everything that comes from the user's data is escaped, and the page
 //! carries a content security policy that forbids scripts and requests.
 
+mod answers;
 mod chart;
 mod classes;
 mod confusion;
@@ -56,6 +57,10 @@ pub struct Report {
     pub figures: Figures,
     /// The examples of `final_split` that the model got most wrong, worst first.
     pub mistakes: Vec<Mistake>,
+    /// What a language model answered to fixed prompts, before training and at each evaluation.
+    pub samples: Vec<Answered>,
+    /// Its final answers that are furthest from the right ones, the furthest first.
+    pub worst_answers: Vec<Answered>,
     /// The resolved configuration.
     pub config_toml: String,
     /// Phases of the run and their wall time in seconds.
@@ -120,6 +125,28 @@ pub struct Mistake {
     pub picture: Option<Vec<u8>>,
 }
 
+/// A prompt with its right answer and what was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Where it stands, such as `test.jsonl:17`.
+    pub place: String,
+    /// The turns before the answer.
+    pub prompt: String,
+    /// The right answer.
+    pub reference: String,
+    /// What was answered, by step.
+    pub said: Vec<Said>,
+}
+
+/// An answer of a run's model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Steps that the model had done; 0 for the base model.
+    pub step: u64,
+    /// The answer.
+    pub text: String,
+}
+
 /// The report as a whole HTML document.
 pub fn render(report: &Report) -> String {
     let title = escape(&report.title);
@@ -128,6 +155,8 @@ pub fn render(report: &Report) -> String {
         sections.extend(report.figures.sections.iter().flat_map(section));
     }
     sections.extend([
+        ("Fixed prompts", answers::samples(report)),
+        ("Worst answers", answers::worst(report)),
         ("Worst mistakes", mistakes::html(report)),
         ("Time", timings(report)),
         ("Configuration", configuration(report)),
@@ -162,6 +191,9 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
         Section::Labels { report, labels } => vec![("Labels", labels::html(report, labels))],
         Section::Numbers { report, names } => {
             vec![("Predictions", numbers::html(report, names))]
+        }
+        Section::Answers { report, base } => {
+            vec![("Answers", answers::table(report, base.as_ref()))]
         }
     }
 }

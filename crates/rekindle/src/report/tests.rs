@@ -1,7 +1,7 @@
 //! The page as a whole: what it must show, and what user data must not be able to do to it.
 #![allow(clippy::unwrap_used)]
 
-use rekindle_metrics::Classification;
+use rekindle_metrics::{Answers, Classification};
 
 use super::*;
 
@@ -57,6 +57,8 @@ fn report(classes: u32, steps: u64) -> Report {
         final_split: "test".into(),
         figures: figures(&metrics, classes),
         mistakes: vec![mistake("where is my refund")],
+        samples: vec![],
+        worst_answers: vec![],
         config_toml: "[train]\nlearning_rate = 3e-4\n".into(),
         timings: vec![("training".into(), 150.0), ("evaluation".into(), 3.0)],
         parameters: (22_713_216, 147_456),
@@ -192,13 +194,88 @@ fn user_data_cannot_leave_its_place() {
         predicted: attack(),
         ..mistake(ATTACK)
     }];
+    let mut answers = Answers::new();
+    answers.update("{}", &serde_json::json!({ATTACK: 1}).to_string());
+    let figures = answers.report();
+    report.figures.add_answers(figures.clone(), Some(figures));
+    report.samples = vec![answered(ATTACK)];
+    report.worst_answers = vec![answered(&ATTACK.repeat(40))];
     let html = render(&report);
     assert_balanced(&html);
+    assert!(html.contains("alert(1)&lt;/script&gt;"));
     for forbidden in ["<script", "<img", "\u{202e}", "\0", "onerror=alert(1)>"] {
         assert!(!html.contains(forbidden), "{forbidden:?} got through");
     }
     assert_eq!(html.matches("</style>").count(), 1);
     assert_eq!(html.matches("</title>").count(), 1);
+}
+
+fn answered(text: &str) -> Answered {
+    Answered {
+        place: format!("{text}.jsonl:3"),
+        prompt: text.into(),
+        reference: text.into(),
+        said: [0, 1200]
+            .map(|step| Said {
+                step,
+                text: if step == 0 {
+                    String::new()
+                } else {
+                    text.into()
+                },
+            })
+            .to_vec(),
+    }
+}
+
+#[test]
+fn answers_stand_beside_those_of_the_base_model() {
+    let figures = |answers: [&str; 2]| {
+        let mut figures = Answers::new();
+        for answer in answers {
+            figures.update(answer, r#"{"intent": "on"}"#);
+        }
+        figures.report()
+    };
+    let mut report = report(3, 60);
+    let (tuned, base) = (
+        figures([r#"{"intent": "on"}"#, r#"{"intent": "off"}"#]),
+        figures(["Sure!", "No."]),
+    );
+    report.figures.add_answers(tuned, Some(base));
+    report.samples = vec![answered("turn on the lamp")];
+    report.worst_answers = (0..7).map(|_| answered("turn off")).collect();
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &[
+            "<h2>Answers</h2>",
+            "base model</th><th class=\"number\">tuned",
+            "JSON exactly right</bdi></th><td class=\"number\">0.0\u{a0}%</td><td class=\"number\">50.0\u{a0}%</td>",
+            "intent right (2 of 2)",
+            "base model 0.0\u{a0}%",
+            "<h2>Fixed prompts</h2>",
+            "step 1,200",
+            "(nothing)",
+            "<h2>Worst answers</h2>",
+            "2 more",
+        ],
+    );
+    let text = report.figures.text();
+    assert_contains(
+        &text,
+        &[
+            "answers to 2 prompts",
+            "base   tuned",
+            "valid JSON",
+            "0.0000  1.0000",
+        ],
+    );
+    assert_eq!(
+        report.figures.base_scalars().unwrap()["json_valid"],
+        serde_json::json!(0.0)
+    );
 }
 
 #[test]

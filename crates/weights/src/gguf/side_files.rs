@@ -36,6 +36,8 @@ pub(super) const SPLITS: [(&str, Split); 12] = [
     ("megrez", Split::Pattern(QWEN2)),
 ];
 
+/// No model has more layers; a file that says so is damaged, and must not fill the memory.
+const LAYERS: u64 = 65_536;
 /// The longest token of a SentencePiece vocabulary, in characters: its merges are found by trying every cut.
 const LONGEST_TOKEN: usize = 256;
 /// The settings of Llama 3's rope scaling, which all its versions share but for the factor.
@@ -237,7 +239,13 @@ impl Source<'_> {
             config["sliding_window"] = json!(window);
         }
         match architecture {
-            Architecture::SmolLm3 => config["no_rope_layer_interval"] = json!(4),
+            Architecture::SmolLm3 => {
+                // llama.cpp has it so, whatever the file's size.
+                let layers = self.required("block_count")?.min(LAYERS);
+                let rotates = (1..=layers).map(|layer| u8::from(layer % 4 != 0));
+                config["no_rope_layer_interval"] = json!(4);
+                config["no_rope_layers"] = json!(rotates.collect::<Vec<_>>());
+            }
             _ if architecture.is_gemma() => self.add_gemma(&mut config, width, hidden / heads),
             _ => {}
         }

@@ -284,6 +284,45 @@ fn a_space_before_the_text_survives() {
     assert_eq!(side_file(&again, "tokenizer.json"), tokenizer);
 }
 
+/// What llama.cpp has by the architecture alone is written only where the model has it so.
+#[test]
+fn settings_that_the_file_cannot_say_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.gguf");
+    let (tensors, files) = contents(&golden("llama.gguf"));
+    let with = |changes: Json| {
+        let mut files = files.clone();
+        let mut config = side_file(&files, "config.json");
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        files[0].1 = config.to_string();
+        written(&path, &tensors, &files, GgmlType::F32)
+    };
+    for (changes, key) in [
+        (json!({"hidden_act": "gelu"}), "hidden_act"),
+        (
+            json!({"model_type": "qwen2", "use_sliding_window": true}),
+            "use_sliding_window",
+        ),
+        (
+            json!({"model_type": "smollm3", "no_rope_layers": [1, 0]}),
+            "no_rope_layers",
+        ),
+        (
+            json!({"model_type": "smollm3", "no_rope_layer_interval": 2}),
+            "no_rope_layer_interval",
+        ),
+    ] {
+        let message = with(changes).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{key}`")), "{message}");
+        assert!(!path.exists());
+    }
+    with(json!({"model_type": "smollm3"})).unwrap();
+    let config = side_file(&contents(&path).1, "config.json");
+    assert_eq!(config["no_rope_layers"], json!([1, 1]));
+}
+
 #[test]
 fn types_are_chosen_by_tensor() {
     let folder = tempfile::tempdir().unwrap();

@@ -239,6 +239,64 @@ impl<'a> Model<'a> {
             .unwrap_or(default)
     }
 
+    /// Refuses settings that llama.cpp has by the architecture alone, where the model's are others: it would compute something
+    /// else, and say nothing.
+    fn check_settings(&self) -> Result<(), Fault> {
+        let other = |key: &str, expected: &str| {
+            Err(Fault {
+                reason: format!(
+                    "`{key}` of config.json is {}, which a GGUF file of architecture {} cannot say; llama.cpp takes {expected}",
+                    self.config[key],
+                    self.architecture.name()
+                ),
+                hint: NOT_WRITTEN,
+            })
+        };
+        let activations: (&str, &[&str]) = match self.architecture {
+            Architecture::Gpt2 => (
+                "activation_function",
+                &["gelu_new", "gelu_pytorch_tanh", "gelu_fast"],
+            ),
+            Architecture::Gemma2 | Architecture::Gemma3 => {
+                ("hidden_activation", &["gelu_pytorch_tanh"])
+            }
+            _ => ("hidden_act", &["silu", "swish"]),
+        };
+        let (key, known) = activations;
+        if self.config[key]
+            .as_str()
+            .is_some_and(|name| !known.contains(&name))
+        {
+            return other(key, known[0]);
+        }
+        if matches!(self.architecture, Architecture::Qwen2 | Architecture::Qwen3)
+            && self.config["use_sliding_window"] == true
+        {
+            return other("use_sliding_window", "false");
+        }
+        if self.architecture == Architecture::SmolLm3 {
+            const EVERY: usize = 4;
+            let every = "1 (rotary) but 0 in every fourth layer";
+            let layers = self.config["no_rope_layers"].as_array();
+            let is_usual = |(i, rotary): (usize, &Json)| {
+                rotary.as_u64() == Some(u64::from((i + 1) % EVERY != 0))
+            };
+            match layers {
+                Some(layers) if !layers.iter().enumerate().all(is_usual) => {
+                    return other("no_rope_layers", every);
+                }
+                None if self
+                    .count(&["no_rope_layer_interval"])
+                    .is_some_and(|n| n != 4) =>
+                {
+                    return other("no_rope_layer_interval", "4");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     // Tensors.
 
     /// What is written of the tensors, and how.
@@ -254,6 +312,7 @@ impl<'a> Model<'a> {
                 hint: "write F32, F16, BF16, Q8_0 or Q4_0; llama.cpp's llama-quantize makes the others of F16",
             });
         }
+        self.check_settings()?;
         let mut planned = Vec::new();
         for (hf, shape) in tensors {
             if hf == "lm_head.weight" && self.is_tied() {

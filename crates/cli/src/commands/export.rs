@@ -1,0 +1,52 @@
+//! `rekindle export`
+
+use crate::{output, printer::Printer};
+use clap::{Args, ValueEnum};
+use rekindle::EXPORT_TYPES;
+use std::path::PathBuf;
+
+/// Write a language model as one GGUF file, its adapter merged, with its tokenizer and chat template inside; and a Modelfile beside it.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle export runs/smollm2-chats --to gguf --dtype q8_0\n  ollama create mine -f runs/smollm2-chats/gguf/Modelfile"
+)]
+pub struct Export {
+    /// Run directory, model or adapter directory, GGUF file, or Hugging Face name
+    model: PathBuf,
+    /// The kind of file
+    #[arg(long, value_enum, default_value_t = Format::Gguf)]
+    to: Format,
+    /// The type of matrices; vectors stay f32
+    #[arg(long, value_parser = EXPORT_TYPES, default_value = EXPORT_TYPES[0])]
+    dtype: String,
+    /// The file; by default gguf/NAME-DTYPE.gguf in the run's directory, or in NAME-gguf here
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For llama.cpp and what builds on it
+    Gguf,
+}
+
+impl Export {
+    pub fn run(self) -> anyhow::Result<()> {
+        let printer = Printer::new();
+        let Format::Gguf = self.to;
+        let output = self.output.as_deref();
+        let exported = rekindle::export(&self.model, &self.dtype, output, self.force, &printer)?;
+        printer.clear();
+        Ok(output::print(format_args!(
+            "wrote {} ({:.1} MB)\n      {}\nanswers end at {}\n",
+            exported.file.display(),
+            exported.bytes as f64 / 1e6,
+            exported.modelfile.display(),
+            exported.stop.join(" ")
+        ))?)
+    }
+}

@@ -1,0 +1,152 @@
+//! `rekindle look`
+
+use super::{Columns, configuration};
+use crate::{output::Output, printer::Printer};
+use clap::Args;
+use rekindle::{RunConfig, config::Override};
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
+
+/// Show the first examples of a file as a model will see them: their tokens, which of them are learned, and what is cut.
+///
+/// Tokens that are learned are green on a terminal, and in [brackets] elsewhere.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle look --model smollm2 --data chats.jsonl --rows 2\n  rekindle look --config rekindle.toml"
+)]
+pub struct Look {
+    /// Run file, whose model and training examples are shown
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What to learn; by default what the model is for
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Model name, Hugging Face name, directory or GGUF file
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// File of examples, folder of pictures, or a dataset's name
+    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    data: Option<String>,
+    #[command(flatten)]
+    columns: Columns,
+    /// So many examples
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rows: usize,
+    /// Any setting, as section.key=value; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Look {
+    pub fn run(self) -> anyhow::Result<()> {
+        let printer = Printer::new();
+        let config = self.configuration(&printer)?;
+        let looked = rekindle::look(&config, self.rows, &printer)?;
+        printer.clear();
+        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let mut out = Output::new();
+        for example in &looked.examples {
+            out.line(format_args!("{}  ({})", example.place, example.size))?;
+            if !example.tokens.is_empty() {
+                out.line(shown(&example.tokens, colours))?;
+            }
+            out.line("")?;
+        }
+        out.line(&looked.summary)?;
+        for note in &looked.notes {
+            out.line(format_args!("note: {note}"))?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// The settings of a run on this model and file.
+    fn configuration(&self, printer: &Printer) -> anyhow::Result<RunConfig> {
+        // A name has neither folders nor an extension.
+        let is_path = |data: &str| Path::new(data).exists() || data.contains(['/', '\\', '.']);
+        let data = self.data.as_ref().map(|data| match is_path(data) {
+            true => ("--data", "data.train", data),
+            false => ("--data", "data.dataset", data),
+        });
+        let named = [
+            self.task.as_ref().map(|name| ("--task", "task", name)),
+            self.model
+                .as_ref()
+                .map(|name| ("--model", "model.name", name)),
+            data,
+        ];
+        let named = named.into_iter().flatten();
+        let mut flags: Vec<Override> = named
+            .map(|(flag, key, value)| Override::flag(flag, key, value))
+            .collect();
+        flags.extend(self.columns.overrides());
+        let says_task = |set: &String| set.trim_start().starts_with("task");
+        let says_task =
+            self.config.is_some() || self.task.is_some() || self.set.iter().any(says_task);
+        if let (false, Some(model)) = (says_task, &self.model) {
+            let task = rekindle::task_of_model(model, printer)?;
+            flags.push(Override::flag("--model", "task", task.name()));
+        }
+        Ok(configuration(self.config.as_ref(), flags, &self.set)?)
+    }
+}
+
+/// Tokens one after the other. Where no token is learned they are separated by bars.
+fn shown(tokens: &[(String, bool)], colours: bool) -> String {
+    const LEARNED: [&str; 2] = ["\x1b[1;32m", "\x1b[1;92m"];
+    const OTHERS: [&str; 2] = ["\x1b[0m", "\x1b[2m"];
+    let any = tokens.iter().any(|(_, learned)| *learned);
+    let mut out = String::new();
+    for (i, (text, learned)) in tokens.iter().enumerate() {
+        let text = visible(text);
+        if colours {
+            // Two shades in turn show where a token ends.
+            let shades = if *learned { LEARNED } else { OTHERS };
+            out += &format!("{}{text}\x1b[0m", shades[i % 2]);
+        } else if *learned {
+            out += &format!("[{text}]");
+        } else if any || i == 0 {
+            out += &text;
+        } else {
+            out += &format!("|{text}");
+        }
+    }
+    out
+}
+
+/// Text that shows its line ends and does nothing to a terminal.
+fn visible(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("⏎\n"),
+            '\t' => out.push('→'),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learned_is_marked() {
+        let token = |(text, learned): (&str, bool)| (text.to_owned(), learned);
+        let tokens = [
+            ("Hi", false),
+            ("\n\x1b[2J", false),
+            (" you", true),
+            ("</s>", true),
+        ]
+        .map(token);
+        assert_eq!(shown(&tokens, false), "Hi⏎\n\\u{1b}[2J[ you][</s>]");
+        assert_eq!(shown(&tokens[..2], false), "Hi|⏎\n\\u{1b}[2J");
+        let coloured = shown(&tokens, true);
+        assert_eq!(coloured.matches("\x1b[0m").count(), 5);
+        assert!(coloured.contains("\x1b[1;32m you\x1b[0m"), "{coloured:?}");
+    }
+}

@@ -1,0 +1,244 @@
+//! A language model as one GGUF file, its adapter merged, for llama.cpp and what builds on it; and a `Modelfile` for Ollama beside it.
+
+use crate::{
+    Error, Observer,
+    backend::{OnBackend, on_device},
+    config::Device,
+    located::{Located, locate},
+    saved::SavedModel,
+    task::Kind,
+};
+use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use rekindle_base::{HostTensor, write_atomically};
+use rekindle_data::chat::{ChatEncoder, EncodeOptions};
+use rekindle_nn::TuneAutodiff;
+use rekindle_weights::{GgmlType, WeightError, WeightFiles, write_gguf};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What an export wrote.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// The GGUF file.
+    pub file: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How Ollama makes a model of it.
+    pub modelfile: PathBuf,
+    /// Texts at which an answer ends.
+    pub stop: Vec<String>,
+}
+
+/// The types that matrices may have in the file, by name.
+pub const EXPORT_TYPES: [&str; 5] = ["f16", "f32", "bf16", "q8_0", "q4_0"];
+
+/// The files of a model directory that become metadata.
+const SIDE_FILES: [&str; 5] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
+
+/// Writes a language model (a run, a model or adapter directory, a GGUF file or a hub name) as a GGUF file. `dtype` is one of
+/// [`EXPORT_TYPES`]. Without `output` the file is `gguf/NAME-DTYPE.gguf` in the run's directory, or in `NAME-gguf` here. What is
+/// there is replaced only if `replace`.
+///
+/// # Errors
+/// For a model that does not write, an architecture, tokenizer or setting that GGUF has no place for, files that are there
+/// already, and what cannot be read or written.
+pub fn export(
+    path: &Path,
+    dtype: &str,
+    output: Option<&Path>,
+    replace: bool,
+    observer: &dyn Observer,
+) -> Result<Exported, Error> {
+    let kind = GgmlType::ALL
+        .into_iter()
+        .find(|kind| EXPORT_TYPES.contains(&dtype) && kind.to_string().to_lowercase() == dtype);
+    let kind = kind.ok_or_else(|| Error::Setting {
+        reason: format!(
+            "the type is \"{dtype}\", expected one of {}",
+            EXPORT_TYPES.join(", ")
+        ),
+        hint: "f16 is half as large as f32 and nearly the same; q8_0 a quarter, q4_0 an eighth"
+            .into(),
+    })?;
+    let located = locate(path, observer)?;
+    if located.task.kind() != Kind::Generation {
+        return Err(Error::Setting {
+            reason: format!(
+                "this model was tuned for the task \"{}\"; only language models are written as GGUF",
+                located.task
+            ),
+            hint: "use final/ as it is: transformers and timm load it".into(),
+        });
+    }
+    let file = match output {
+        Some(file) => file.to_owned(),
+        None => default_output(path, dtype),
+    };
+    let folder = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let modelfile = folder.join("Modelfile");
+    for written in [&file, &modelfile] {
+        if written.exists() && !replace {
+            return Err(Error::ModelDir {
+                path: written.clone(),
+                reason: "it exists already".into(),
+                hint: "name another file with --output, or replace it with --force".into(),
+            });
+        }
+    }
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let encoder = ChatEncoder::from_dir(&located.tokenizer, EncodeOptions::default())?;
+    let whole = Aside::new(&folder)?;
+    observer.note(match located.adapter {
+        Some(_) => "loading the model and merging its adapter",
+        None => "loading the model",
+    });
+    let to = whole.0.as_path();
+    on_device(
+        Device::Cpu,
+        SaveWhole {
+            located: &located,
+            to,
+        },
+    )?;
+    observer.note(&format!("writing {}", file.display()));
+    write(to, &encoder, kind, &file)?;
+    let stop: Vec<String> = encoder
+        .stop_ids()
+        .iter()
+        .filter_map(|&id| encoder.token(id))
+        .collect();
+    let text = modelfile_of(&file, &stop);
+    write_atomically(&modelfile, text.as_bytes()).map_err(Error::io(&modelfile))?;
+    let bytes = fs::metadata(&file).map_err(Error::io(&file))?.len();
+    Ok(Exported {
+        file,
+        bytes,
+        modelfile,
+        stop,
+    })
+}
+
+fn default_output(path: &Path, dtype: &str) -> PathBuf {
+    let is_run = path.join("config.toml").is_file();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let name = match path.is_file() {
+        true => absolute.file_stem(),
+        false => absolute.file_name(),
+    };
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    let folder = match is_run {
+        true => path.join("gguf"),
+        false => PathBuf::from(format!("{name}-gguf")),
+    };
+    folder.join(format!("{name}-{dtype}.gguf"))
+}
+
+/// A folder for the whole model on its way, removed in the end.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new(beside: &Path) -> Result<Self, Error> {
+        let folder = beside.join(format!(".export-{}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Saves a model with its adapter merged, as transformers has it.
+struct SaveWhole<'a> {
+    located: &'a Located,
+    to: &'a Path,
+}
+
+impl OnBackend for SaveWhole<'_> {
+    type Output = ();
+
+    fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<(), Error> {
+        let located = self.located;
+        let model = located.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
+        let what = SavedModel {
+            config: located.pretrained.config(),
+            dir: &located.tokenizer,
+            head: &located.head(),
+            adapter: None,
+            picture_size: None,
+            added_tokens: &[],
+        };
+        what.write(&rekindle_peft::merge(model), self.to)
+    }
+}
+
+/// Writes a model directory as a GGUF file.
+fn write(dir: &Path, encoder: &ChatEncoder, kind: GgmlType, file: &Path) -> Result<(), Error> {
+    let mut texts = Vec::new();
+    for name in SIDE_FILES {
+        let path = dir.join(name);
+        if path.is_file() {
+            let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+            texts.push((name.to_owned(), text));
+        }
+    }
+    // Where the model has no template of its own, the one that it was tuned with.
+    if let Some(template) = encoder.template().text() {
+        texts.retain(|(name, _)| name != "chat_template.jinja");
+        texts.push(("chat_template.jinja".to_owned(), template.to_owned()));
+    }
+    // Every token that ends an answer, also one that the template alone knows.
+    let generation = texts
+        .iter()
+        .position(|(name, _)| name == "generation_config.json");
+    let generation = generation.map(|at| texts.remove(at).1);
+    let mut generation: Value = generation
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .filter(Value::is_object)
+        .unwrap_or_else(|| json!({}));
+    generation["eos_token_id"] = json!(encoder.stop_ids());
+    texts.push(("generation_config.json".to_owned(), generation.to_string()));
+
+    let weights = WeightFiles::find(dir)?;
+    let shape = |name: &str| weights.shape(name).unwrap_or_default().to_vec();
+    let tensors: Vec<(String, Vec<usize>)> = weights
+        .names()
+        .map(|name| (name.to_owned(), shape(name)))
+        .collect();
+    let read = |name: &str| -> Result<HostTensor, WeightError> {
+        let none = HostTensor {
+            shape: Vec::new(),
+            values: Vec::new(),
+        };
+        Ok(weights.read(name)?.unwrap_or(none))
+    };
+    Ok(write_gguf(file, &texts, &tensors, kind, read)?)
+}
+
+/// Ollama's recipe. The template is inside the GGUF file.
+fn modelfile_of(file: &Path, stop: &[String]) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let mut text = format!("# ollama create NAME -f Modelfile\nFROM ./{name}\n");
+    for token in stop {
+        let quotes = match token.contains('"') {
+            true => "\"\"\"",
+            false => "\"",
+        };
+        text += &format!("PARAMETER stop {quotes}{token}{quotes}\n");
+    }
+    text
+}
