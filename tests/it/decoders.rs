@@ -5,6 +5,7 @@
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use rekindle_data::chat::ChatBatch;
 use rekindle_models::{HeadSpec, KvCache, Model, NextTokens, Pretrained, Problem, TextInput};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, params};
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
@@ -258,5 +259,76 @@ fn saved_is_what_was_loaded() {
             assert_eq!(read(&before, name), read(&after, name), "{family}, {name}");
         }
         assert!(!state(&model).is_empty());
+    }
+}
+
+/// A beginning that all texts share is computed once: the same losses and gradients as of whole texts.
+#[test]
+fn a_shared_beginning_changes_nothing() {
+    const SHARED: usize = 9;
+    let device = Default::default();
+    let (_, texts, _) = fixture();
+    let texts: Vec<Vec<u32>> = (texts.iter().zip(0..))
+        .flat_map(|(text, i)| {
+            let ends = [&text[..], &text[i + 2..]];
+            ends.map(|end| {
+                texts[0]
+                    .iter()
+                    .cycle()
+                    .take(SHARED)
+                    .chain(end)
+                    .copied()
+                    .collect()
+            })
+        })
+        .collect();
+    let mut batch = ChatBatch::default();
+    for (text, first) in texts.iter().zip(SHARED + 1..) {
+        let counts: Vec<bool> = (0..text.len())
+            .map(|at| at >= first.min(text.len() - 1))
+            .collect();
+        batch.push(text, &[&counts]);
+    }
+    let shared = batch.clone().share_beginning();
+    assert_eq!(shared.shared, SHARED);
+    assert_eq!(shared.tokens(), batch.tokens() - (texts.len() - 1) * SHARED);
+    let input = |batch: &ChatBatch| {
+        let offsets = |offsets: &[usize]| Sequences::new(offsets.to_vec());
+        let (ids, types) = (batch.ids.clone(), vec![0; batch.tokens()]);
+        let input = TextInput::<Tuning>::new(ids, types, offsets(&batch.offsets), &device);
+        let groups = offsets(&batch.row_offsets);
+        let next = NextTokens::new(&batch.rows, &batch.targets, groups, &device);
+        match batch.shared {
+            0 => input.with_next(next),
+            _ => input.with_shared_beginning().with_next(next),
+        }
+    };
+    for family in families() {
+        let model = model::<Tuning>(&family, &device);
+        let run = |batch: &ChatBatch| {
+            let losses = model.forward(input(batch).into(), Pass::training(1, 1));
+            let mut grads = Gradients::<Tuning>::default();
+            grads.backward(&losses.clone().sum().reshape([1]), &model, model.names());
+            (values(losses.inner()), grads)
+        };
+        let ((a, whole), (b, once)) = (run(&batch), run(&shared));
+        assert_close(&family, &b, &a, FORWARD);
+        assert!(
+            (once.norm().unwrap() - whole.norm().unwrap()).abs() < 1e-5 * whole.norm().unwrap()
+        );
+        params::visit(&model, &mut |param: params::ParamRef<'_, Tuning>| {
+            let name = model.names().published(param.path);
+            let [a, b] = [&whole, &once].map(|grads| {
+                let grad = grads.get(&name).unwrap().clone();
+                rekindle_nn::host::to_host::<Cpu>(grad).unwrap().values
+            });
+            let largest = a.iter().fold(0f32, |max, x| max.max(x.abs()));
+            for (a, b) in a.iter().zip(&b) {
+                assert!(
+                    (a - b).abs() <= 1e-5 * (1.0 + largest),
+                    "{family} {name}: {a} and {b}"
+                );
+            }
+        });
     }
 }

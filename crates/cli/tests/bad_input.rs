@@ -710,7 +710,7 @@ fn saved_models() {
     );
 }
 
-/// Files may not grow over 12 KiB, as on a full disk: the configuration fits, a checkpoint and the model do not.
+/// Files may not grow over 16 KiB, as on a full disk: the configuration fits, a checkpoint and the model do not.
 #[test]
 #[cfg(unix)]
 fn a_full_disk() {
@@ -722,7 +722,7 @@ fn a_full_disk() {
             // With the signal ignored, the system says EFBIG where a full disk says ENOSPC.
             .args([
                 "-c",
-                "trap '' XFSZ; ulimit -f 24; exec \"$0\" \"$@\"",
+                "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"",
                 env!("CARGO_BIN_EXE_rekindle"),
             ])
             .args(

@@ -540,6 +540,30 @@ fn gradient_checkpointing_changes_nothing() {
     }
 }
 
+/// A file of questions need not hold answers.
+#[test]
+fn questions_without_answers_are_answered() {
+    let dir = dir();
+    let rows = [
+        json!({"prompt": "lamp on"}),
+        json!({"messages": [{"role": "user", "content": "lamp on"}]}),
+        json!({"instruction": "lamp", "input": "on"}),
+    ];
+    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    fs::write(dir.path("asked.jsonl"), text).unwrap();
+    let said = dir.ok("generate llm --file asked.jsonl --max-new-tokens 3");
+    let rows: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 3, "{said}");
+    assert_eq!(rows[0]["answer"], rows[1]["answer"]);
+    assert!(rows.iter().all(|row| row.get("reference").is_none()));
+    let refused =
+        dir.refused("finetune --task text-generation --model llm --train asked.jsonl -o no");
+    assert!(refused.contains("asked.jsonl:1"), "{refused}");
+}
+
 /// Answers go through the one writer: a full disk is an error, a closed pipe is not.
 #[test]
 #[cfg(target_os = "linux")]

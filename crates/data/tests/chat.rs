@@ -573,6 +573,45 @@ fn a_packed_batch_holds_each_sequence_and_its_targets() {
     }
 }
 
+/// What all sequences begin with is kept once, as far as none of it counts; the targets stay what they were.
+#[test]
+fn a_beginning_that_all_share_is_kept_once() {
+    let begin = [7; 12];
+    let sequence = |end: &[u32]| [&begin[..], end].concat();
+    let batch = |sequences: &[Vec<u32>], first: usize| {
+        let mut batch = ChatBatch::default();
+        for ids in sequences {
+            let counts: Vec<bool> = (0..ids.len()).map(|at| at >= first).collect();
+            batch.push(ids, &[&counts]);
+        }
+        batch
+    };
+    let sequences = [sequence(&[1, 2, 3]), sequence(&[1, 4]), sequence(&[5])];
+    let plain = batch(&sequences, 12);
+    let shared = plain.clone().share_beginning();
+    // The twelfth token predicts one that counts.
+    assert_eq!((shared.shared, shared.len()), (11, 4));
+    assert_eq!(shared.offsets, [0, 11, 15, 18, 20]);
+    assert_eq!(shared.ids[..14], [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 1, 2]);
+    assert_eq!(shared.positions[11..], [11, 12, 13, 14, 11, 12, 13, 11, 12]);
+    assert_eq!(
+        (&shared.targets, &shared.row_offsets),
+        (&plain.targets, &plain.row_offsets)
+    );
+    for (row, target) in shared.rows.iter().zip(&shared.targets) {
+        assert_eq!(shared.ids[*row as usize + 1], *target);
+    }
+    // All of one sequence counts; one sequence alone; a beginning of four.
+    for plain in [
+        batch(&sequences, 1),
+        batch(&sequences[..1], 12),
+        batch(&sequences.clone().map(|ids| ids[8..].to_vec()), 4),
+        ChatBatch::default(),
+    ] {
+        assert_eq!(plain.clone().share_beginning(), plain);
+    }
+}
+
 /// Emoji of four bytes each in tokens of their own never come out in parts, and nothing is lost.
 #[test]
 fn streamed_text_is_the_text() {

@@ -181,7 +181,34 @@ pub struct Decoding<B: Backend> {
     pub(crate) x: Tensor<B, 2>,
     angles: Option<Angles<B>>,
     pub(crate) sequences: Sequences,
+    seen: Option<Seen<B>>,
     pub(crate) next: Option<NextTokens<B>>,
+}
+
+/// What sequences see that begin with the first one: its rows, then their own.
+#[derive(Debug, Clone)]
+struct Seen<B: Backend> {
+    sequences: Sequences,
+    rows: Tensor<B, 1, Int>,
+}
+
+impl<B: Backend> Seen<B> {
+    fn of(input: &TextInput<B>) -> Option<Self> {
+        let mut ranges = input.sequences.ranges().filter(|_| input.shares_beginning);
+        let shared = ranges.next()?;
+        let own: Vec<_> = ranges.collect();
+        let lengths: Vec<usize> = own.iter().map(|own| shared.len() + own.len()).collect();
+        let rows: Vec<i32> = (own.into_iter())
+            .flat_map(|own| shared.clone().chain(own))
+            .map(|row| row as i32)
+            .collect();
+        let rows: Vec<i32> = shared.clone().map(|row| row as i32).chain(rows).collect();
+        let lengths: Vec<usize> = std::iter::once(shared.len()).chain(lengths).collect();
+        Some(Self {
+            sequences: Sequences::from_lengths(&lengths),
+            rows: Tensor::from_data(TensorData::from(rows.as_slice()), &input.ids.device()),
+        })
+    }
 }
 
 impl<B: AutodiffBackend> Decoding<B> {
@@ -195,6 +222,10 @@ impl<B: AutodiffBackend> Decoding<B> {
             x: Tensor::from_inner(inner.x),
             angles: inner.angles.map(angles),
             sequences: inner.sequences,
+            seen: inner.seen.map(|seen| Seen {
+                sequences: seen.sequences,
+                rows: Tensor::from_inner(seen.rows),
+            }),
             next: inner.next.map(NextTokens::from_inner),
         }
     }
@@ -505,6 +536,16 @@ impl<B: Backend> Growth<B> {
     }
 }
 
+/// The keys and values that tokens see.
+enum Keys<'a, B: Backend> {
+    /// Those of their sequence.
+    Own,
+    /// The first sequence's too.
+    Shared(&'a Seen<B>),
+    /// Also those that a cache holds of the layer of this number, to which they are added.
+    Cached(&'a mut KvCache<B>, &'a Growth<B>, usize),
+}
+
 impl<B: TuneBackend> DecoderLayer<B> {
     /// Queries, keys and values of `x [T, D]`, normed and turned.
     fn project(
@@ -551,13 +592,13 @@ impl<B: TuneBackend> DecoderLayer<B> {
         }
     }
 
-    /// `x [T, D]` -> `[T, D]`. With a cache, new tokens also see what it holds of this layer, and are added to it.
+    /// `x [T, D]` -> `[T, D]`.
     fn forward(
         &self,
         x: Tensor<B, 2>,
         angles: Option<&Angles<B>>,
         sequences: &Sequences,
-        cached: Option<(&mut KvCache<B>, &Growth<B>, usize)>,
+        keys: Keys<'_, B>,
         pass: Pass,
     ) -> Tensor<B, 2> {
         let pass = within(self, pass);
@@ -569,9 +610,13 @@ impl<B: TuneBackend> DecoderLayer<B> {
             ..AttentionConfig::new(self.heads)
         };
         let [q, k, v] = self.project(self.attention_norm.forward(x.clone()), angles, pass);
-        let context = match cached {
-            None => ops::attention(q, k, v, (sequences, sequences), config),
-            Some((cache, growth, layer)) => {
+        let context = match keys {
+            Keys::Own => ops::attention(q, k, v, (sequences, sequences), config),
+            Keys::Shared(seen) => {
+                let [k, v] = [k, v].map(|x| ops::embedding_rows(x, seen.rows.clone()));
+                ops::attention(q, k, v, (sequences, &seen.sequences), config)
+            }
+            Keys::Cached(cache, growth, layer) => {
                 let [k, v] = match cache.layers.get_mut(layer) {
                     None => {
                         cache
@@ -657,11 +702,11 @@ impl<B: TuneBackend> Decoder<B> {
 
     /// Unit 0: the embeddings.
     pub(crate) fn begin(&self, input: &TextInput<B>, pass: Pass) -> Decoding<B> {
-        let positions: Vec<usize> = input.sequences.ranges().flat_map(|r| 0..r.len()).collect();
         Decoding {
             x: self.embed(input, input.positions.clone(), pass.child(0)),
-            angles: self.angles(&positions, input),
+            angles: self.angles(&input.places(), input),
             sequences: input.sequences.clone(),
+            seen: Seen::of(input),
             next: input.next.clone(),
         }
     }
@@ -671,7 +716,11 @@ impl<B: TuneBackend> Decoder<B> {
         state.x = match self.layers.get(unit - 1) {
             Some(layer) => {
                 let (angles, sequences) = (state.angles.as_ref(), &state.sequences);
-                layer.forward(state.x, angles, sequences, None, pass.child(unit as u64))
+                let keys = match &state.seen {
+                    None => Keys::Own,
+                    Some(seen) => Keys::Shared(seen),
+                };
+                layer.forward(state.x, angles, sequences, keys, pass.child(unit as u64))
             }
             None => self.norm.forward(state.x),
         };
@@ -699,8 +748,8 @@ impl<B: TuneBackend> Decoder<B> {
         let growth = Growth::new(cache, &input.sequences, &device);
         let mut x = self.embed(input, rows, pass);
         for (i, layer) in self.layers.iter().enumerate() {
-            let cached = Some((&mut *cache, &growth, i));
-            x = layer.forward(x, angles.as_ref(), &input.sequences, cached, pass);
+            let keys = Keys::Cached(&mut *cache, &growth, i);
+            x = layer.forward(x, angles.as_ref(), &input.sequences, keys, pass);
         }
         cache.lengths = growth.sequences.ranges().map(|range| range.len()).collect();
         self.norm.forward(x)

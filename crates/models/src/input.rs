@@ -41,6 +41,8 @@ pub struct TextInput<B: Backend> {
     pub firsts: Tensor<B, 1, Int>,
     /// Where the sequences lie.
     pub sequences: Sequences,
+    /// Whether the first sequence is the beginning of all others, which then lie without it. Decoders only.
+    pub shares_beginning: bool,
     /// Which tokens' next tokens are learned; `None` where only hidden states are read.
     pub next: Option<NextTokens<B>>,
 }
@@ -85,8 +87,34 @@ impl<B: Backend> TextInput<B> {
             positions: integers(&positions, device),
             firsts: firsts(&sequences, device),
             sequences,
+            shares_beginning: false,
             next: None,
         }
+    }
+
+    /// The same batch where its first sequence is the beginning of all others, which lie without it.
+    #[must_use]
+    pub fn with_shared_beginning(mut self) -> Self {
+        self.shares_beginning = true;
+        let places = self.places();
+        let positions: Vec<i32> = places.into_iter().map(|place| place as i32).collect();
+        self.positions = integers(&positions, &self.ids.device());
+        self
+    }
+
+    /// The position of each token in its sequence.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let mut firsts = self.sequences.ranges().filter(|_| self.shares_beginning);
+        let shared = firsts.next().map_or(0, |range| range.len());
+        let places = |(i, range): (usize, std::ops::Range<usize>)| {
+            let first = if i == 0 { 0 } else { shared };
+            first..first + range.len()
+        };
+        self.sequences
+            .ranges()
+            .enumerate()
+            .flat_map(places)
+            .collect()
     }
 
     /// The same batch with the next tokens that count.
@@ -154,6 +182,7 @@ impl<B: AutodiffBackend> Activations<B> {
                 positions: Tensor::from_inner(input.positions),
                 firsts: Tensor::from_inner(input.firsts),
                 sequences: input.sequences,
+                shares_beginning: input.shares_beginning,
                 next: input.next.map(NextTokens::from_inner),
             }),
             Activations::Next(x, next) => {

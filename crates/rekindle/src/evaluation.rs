@@ -104,16 +104,21 @@ fn fitting(batch_size: usize, longest: usize) -> usize {
 }
 
 /// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or `[N P, C]` where each has P parts; these
-/// stand side by side in what is returned. `input_needed` says whether a batch's input must be made.
+/// stand side by side in what is returned. At `most` so many examples. `input_needed` says whether a batch's input must be made.
 pub(crate) fn score<B: TuneBackend>(
     set: &Arc<dyn Inputs>,
     batch_size: usize,
     outputs: usize,
+    most: Option<usize>,
     input_needed: impl Fn(&[usize]) -> bool + Send + Sync + 'static,
     mut forward: impl FnMut(&HostBatch) -> Result<Tensor<B, 2>, Error>,
 ) -> Result<Scored, Error> {
     let n = set.len();
+    // Evenly spread, where only some are asked for.
+    let some = most.unwrap_or(n).min(n);
+    let chosen: Vec<usize> = (0..some).map(|i| i * n / some.max(1)).collect();
     let lengths = set.lengths().unwrap_or_else(|| vec![1; n]);
+    let lengths: Vec<u32> = chosen.iter().map(|&i| lengths[i]).collect();
     let longest = lengths.iter().copied().max().unwrap_or(1) as usize;
     let sampler = Sampler {
         seed: 0,
@@ -123,7 +128,9 @@ pub(crate) fn score<B: TuneBackend>(
         drop_last: false,
     };
     let outputs = outputs * set.parts();
-    let order = sampler.epoch(&lengths, 0);
+    let batches = sampler.epoch(&lengths, 0).into_iter();
+    let of_set = |batch: Vec<usize>| batch.into_iter().map(|i| chosen[i]).collect();
+    let order: Vec<Vec<usize>> = batches.map(of_set).collect();
     let source = Arc::clone(set);
     let batches = order.len();
     let make = move |i: usize| match input_needed(&order[i]) {
@@ -167,6 +174,7 @@ pub(crate) fn score_with<B: TuneBackend>(
         set,
         batch_size,
         model.outputs(),
+        None,
         |_| true,
         |batch| {
             let input = batch.input.as_ref();

@@ -92,6 +92,7 @@ impl Source for Vec<Conversation> {
             &ChatOptions {
                 columns,
                 on_bad_example: options.on_bad_example,
+                prompts: false,
             },
         )?;
         let mut rows = read.rows;

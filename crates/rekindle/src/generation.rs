@@ -227,7 +227,11 @@ pub enum Prompt {
 /// # Errors
 /// When it cannot be read, with the place of a bad row.
 pub fn read_prompts(path: &Path) -> Result<Vec<Conversation>, Error> {
-    Ok(read_conversations(path, &ChatOptions::default())?.rows)
+    let options = ChatOptions {
+        prompts: true,
+        ..ChatOptions::default()
+    };
+    Ok(read_conversations(path, &options)?.rows)
 }
 
 impl Prompt {

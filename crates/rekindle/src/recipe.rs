@@ -101,6 +101,9 @@ pub(crate) struct FinalEvaluation {
     pub mistakes: Vec<Mistake>,
 }
 
+/// Examples that are evaluated where there are none but those that were trained on.
+const MOST_TRAINED_ON: usize = 256;
+
 /// How an epoch is cut into batches.
 pub(crate) fn sampler(config: &RunConfig, of_unequal_lengths: bool) -> Sampler {
     Sampler {
@@ -375,6 +378,9 @@ impl<B: TuneAutodiff> Recipe<B> {
         set: &Arc<dyn Inputs>,
         cached: Option<&Arc<Mutex<FeatureCache>>>,
     ) -> Result<Scored, Error> {
+        // What was trained on tells little, and is not worth as much time as the training.
+        let trained_on = Arc::ptr_eq(set, &self.sets.train);
+        let most = trained_on.then_some(MOST_TRAINED_ON);
         let units = self.frozen.borrow().units;
         let cached = cached.filter(|_| units > 0);
         let held = cached.map(Arc::clone);
@@ -384,7 +390,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         };
         let batch_size = self.config.eval.batch_size;
         let outputs = model.outputs();
-        score(set, batch_size, outputs, needed, |batch| {
+        score(set, batch_size, outputs, most, needed, |batch| {
             let pass = Pass::evaluation();
             if units == 0 {
                 return Ok(model.forward(self.input(batch)?, pass));
@@ -426,6 +432,7 @@ impl<B: TuneAutodiff> Recipe<B> {
                 &set,
                 batch_size,
                 outputs,
+                None,
                 |_| true,
                 |batch| Ok(model.forward(self.input(batch)?, pass)),
             )?;
@@ -501,6 +508,12 @@ impl<B: TuneAutodiff> Recipe<B> {
             .flatten()
             .flat_map(|set| set.left_out())
             .collect();
+        let trained_on = self.sets.train.len();
+        if self.final_set().0 == "train" && trained_on > MOST_TRAINED_ON {
+            remarks.push(format!(
+                "there are no validation or test examples: the figures are of {MOST_TRAINED_ON} of the {trained_on} training examples"
+            ));
+        }
         remarks.extend(self.objective.fitted().map(|fitted| match self.final_set().0 {
             "validation" => format!(
                 "the {fitted} were chosen on the validation examples, and the figures are of the same examples, so that those which depend on {fitted} flatter; set data.test, or data.test_fraction, for examples that nothing was chosen on"

@@ -2,7 +2,8 @@
 
 use crate::{
     Error, RunConfig, config,
-    config::Method, gguf,
+    config::Method,
+    gguf,
     task::{Kind, Modality},
     tasks::Objective,
 };

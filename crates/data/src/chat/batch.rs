@@ -13,8 +13,11 @@ pub struct ChatBatch {
     pub ids: Vec<i32>,
     /// Position of each token in its sequence, from 0, `[T]`.
     pub positions: Vec<i32>,
-    /// Where the sequences start, and T at the end, `[B + 1]`.
+    /// Where the sequences start, and T at the end, `[B + 1]`. Where some tokens are shared, the first sequence is these.
     pub offsets: Vec<usize>,
+    /// So many first tokens of all sequences are the same and stand in the row once, in front: see
+    /// [`share_beginning`](Self::share_beginning).
+    pub shared: usize,
     /// Tokens from which a counted one is predicted, ascending in each group, `[R]`.
     pub rows: Vec<i32>,
     /// The counted tokens, `[R]`.
@@ -32,6 +35,7 @@ impl Default for ChatBatch {
             ids: Vec::new(),
             positions: Vec::new(),
             offsets: vec![0],
+            shared: 0,
             rows: Vec::new(),
             targets: Vec::new(),
             row_offsets: vec![0],
@@ -74,6 +78,52 @@ impl ChatBatch {
             }
             self.row_offsets.push(self.rows.len());
         }
+    }
+
+    /// Keeps one copy of the tokens that all sequences begin with, such as a system prompt, where that is worth it. A token sees
+    /// only what stands before it, so that these tokens are the same in every sequence whatever follows. None of them counts.
+    #[must_use]
+    pub fn share_beginning(mut self) -> Self {
+        /// Tokens from which on, and the share of all tokens that must go for it.
+        const WORTH: (usize, usize) = (8, 16);
+        let starts = &self.offsets[..self.len()];
+        let ranges = self.offsets.windows(2).map(|pair| pair[0]..pair[1]);
+        let Some(first) = ranges.clone().next().map(|range| &self.ids[range]) else {
+            return self;
+        };
+        let alike = |ids: &[i32]| first.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let common =
+            ranges.map(|range| alike(&self.ids[range.clone()]).min(range.len().saturating_sub(1)));
+        // Rows of different groups may be of one sequence.
+        let place = |row: i32| {
+            let sequence = starts.partition_point(|&start| start <= row as usize) - 1;
+            (sequence, row as usize - starts[sequence])
+        };
+        let asked = self.rows.iter().map(|&row| place(row).1);
+        let shared = common.chain(asked).min().unwrap_or(0);
+        let saved = shared * (self.len() - 1);
+        if self.shared > 0 || shared < WORTH.0 || saved * WORTH.1 < self.ids.len() {
+            return self;
+        }
+        let rows = self.rows.iter().map(|&row| {
+            let (sequence, _) = place(row);
+            row - (sequence * shared) as i32
+        });
+        let rows = rows.collect();
+        let (mut ids, mut positions) = (
+            self.ids[..shared].to_vec(),
+            self.positions[..shared].to_vec(),
+        );
+        let mut offsets = vec![0, shared];
+        for pair in self.offsets.windows(2) {
+            let own = pair[0] + shared..pair[1];
+            ids.extend_from_slice(&self.ids[own.clone()]);
+            positions.extend_from_slice(&self.positions[own]);
+            offsets.push(ids.len());
+        }
+        (self.ids, self.positions, self.offsets) = (ids, positions, offsets);
+        (self.rows, self.shared) = (rows, shared);
+        self
     }
 
     /// Number of sequences, B.

@@ -59,6 +59,8 @@ pub struct ChatOptions {
     pub columns: Option<PromptColumns>,
     /// What to do with bad rows.
     pub on_bad_example: OnBad,
+    /// Rows are questions: they need not hold an answer, and a `prompt` or an `instruction` alone will do.
+    pub prompts: bool,
 }
 
 /// What [`read_conversations`] found.
@@ -277,21 +279,24 @@ fn conversation(
         (messages, ChatKind::Chat)
     } else if row.contains_key("prompt") && row.contains_key("completion") {
         pair(&mut row, "prompt", "completion")?
-    } else if let (Some(_), Some(output)) = (row.get("instruction"), row.get("output").cloned()) {
+    } else if row.contains_key("instruction") && (options.prompts || row.contains_key("output")) {
         let mut prompt = text(row.remove("instruction").unwrap_or_default(), "instruction")?;
         let input = row.remove("input").map(|input| text(input, "input"));
         let input = input.transpose()?.unwrap_or_default();
         if !input.trim().is_empty() {
             prompt = format!("{prompt}\n\n{input}");
         }
-        let messages = vec![
-            Message::new(ChatRole::User, not_blank(prompt, "instruction")?),
-            Message::new(
-                ChatRole::Assistant,
-                not_blank(text(output, "output")?, "output")?,
-            ),
-        ];
+        let mut messages = vec![Message::new(
+            ChatRole::User,
+            not_blank(prompt, "instruction")?,
+        )];
+        if let Some(output) = row.remove("output") {
+            let output = not_blank(text(output, "output")?, "output")?;
+            messages.push(Message::new(ChatRole::Assistant, output));
+        }
         (messages, ChatKind::Completion { prompt: 1 })
+    } else if options.prompts && row.contains_key("prompt") {
+        (side(&mut row, "prompt", ChatRole::User)?, ChatKind::Chat)
     } else if let Some(content) = row.remove("text") {
         let content = not_blank(text(content, "text")?, "text")?;
         (Vec::new(), ChatKind::Text(content))
@@ -302,7 +307,7 @@ fn conversation(
         ChatKind::Completion { prompt } => *prompt,
         _ => 0,
     };
-    if !matches!(kind, ChatKind::Text(_)) {
+    if !matches!(kind, ChatKind::Text(_)) && !options.prompts {
         answered(&messages, prompt)?;
     }
     Ok(Conversation {

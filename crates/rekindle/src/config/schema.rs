@@ -8,7 +8,8 @@ use toml::Value;
 
 use super::value::{
     AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
-    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting, TargetModules,
+    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting,
+    TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 use rekindle_models::Problem;
@@ -33,9 +34,7 @@ impl Applies {
         match self {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
-            Self::EncodedText => {
-                task.modality() == Modality::Text && !Self::Writing.to(task)
-            }
+            Self::EncodedText => task.modality() == Modality::Text && !Self::Writing.to(task),
             Self::Learning(kind) => task.kind() == kind,
             Self::Writing => task.kind().problem() == Problem::NextToken,
         }

@@ -155,14 +155,19 @@ fn of_dpo() -> RunConfig {
     }
 }
 
+/// Weights that stay packed are for adapters.
+fn of_packed() -> RunConfig {
+    let mut packed = of_task(Task::TextGeneration);
+    packed.peft.method = Method::Lora;
+    packed.model.quantized = true;
+    packed
+}
+
 fn configurations() -> Vec<RunConfig> {
     let mut all_linear = RunConfig::default().resolved();
     all_linear.peft.target_modules = TargetModules::AllLinear;
     all_linear.data.text = Some(Column::Name("the text".to_owned()));
-    let mut packed = of_task(Task::TextGeneration);
-    packed.peft.method = Method::Lora;
-    packed.model.quantized = true;
-    vec![RunConfig::default(), all_linear, of_dpo(), packed]
+    vec![RunConfig::default(), all_linear, of_dpo(), of_packed()]
         .into_iter()
         .chain(Task::ALL.iter().copied().map(of_task))
         .collect()
@@ -242,7 +247,7 @@ fn writing_then_reading_is_identity() {
 fn the_round_trip_covers_every_setting() {
     let default = RunConfig::default();
     let tasks: Vec<RunConfig> = (Task::ALL.iter().copied().map(of_task))
-        .chain([of_dpo()])
+        .chain([of_dpo(), of_packed()])
         .collect();
     let same: Vec<_> = keys()
         .filter(|key| tasks.iter().all(|t| key.write(t) == key.write(&default)))

@@ -62,7 +62,7 @@ impl Inputs for Chats {
     }
 
     fn batch(&self, examples: &[usize], _: Option<Draw>) -> Result<HostBatch, DataError> {
-        let mut batch = ChatBatch::pack(&self.set, examples);
+        let mut batch = ChatBatch::pack(&self.set, examples).share_beginning();
         Ok(HostBatch {
             examples: std::mem::take(&mut batch.indices),
             targets: self.targets.subset(examples),

@@ -6,7 +6,9 @@ mod images;
 pub(crate) mod preferences;
 mod text;
 
-pub(crate) use chats::{Chats, decoder_limits, encoder as chat_encoder, saved_encoder, with_added_tokens};
+pub(crate) use chats::{
+    Chats, decoder_limits, encoder as chat_encoder, saved_encoder, with_added_tokens,
+};
 pub(crate) use images::{Pictures, preprocess};
 pub(crate) use text::{Texts, encoder, text_limits};
 
@@ -153,6 +155,10 @@ impl HostInput {
                     Sequences::new(batch.offsets.clone()),
                     device,
                 );
+                let input = match batch.shared {
+                    0 => input,
+                    _ => input.with_shared_beginning(),
+                };
                 let rows = Sequences::new(batch.row_offsets.clone());
                 Input::Text(input.with_next(NextTokens::new(
                     &batch.rows,

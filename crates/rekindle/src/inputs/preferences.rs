@@ -9,7 +9,7 @@
 
 use super::{
     Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample,
-    chats::{encoder, decoder_limits, spoken},
+    chats::{decoder_limits, encoder, spoken},
 };
 use crate::{
     Error, Observer, RunConfig,
@@ -253,8 +253,8 @@ impl Inputs for Preferences {
             examples: examples.to_vec(),
             targets: self.targets.subset(examples),
             mixed: None,
-            aside: (!aside.is_empty()).then_some(HostInput::Chats(aside)),
-            input: Some(HostInput::Chats(batch)),
+            aside: (!aside.is_empty()).then(|| HostInput::Chats(aside.share_beginning())),
+            input: Some(HostInput::Chats(batch.share_beginning())),
         })
     }
 
