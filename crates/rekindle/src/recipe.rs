@@ -102,7 +102,7 @@ pub(crate) struct FinalEvaluation {
 }
 
 /// Examples that are evaluated where there are none but those that were trained on.
-const MOST_TRAINED_ON: usize = 256;
+const MOST_TRAINED_ON: usize = 128;
 
 /// How an epoch is cut into batches.
 pub(crate) fn sampler(config: &RunConfig, of_unequal_lengths: bool) -> Sampler {

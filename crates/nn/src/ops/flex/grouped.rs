@@ -3,7 +3,7 @@
 
 use super::super::{Grouped, Groups, Precision};
 use super::linear;
-use super::util::{from_vec, matrix, wide, written};
+use super::util::{Place, from_vec, matrix, product, wide, written};
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::DType;
 use rayon::prelude::*;
@@ -11,6 +11,9 @@ use std::mem::MaybeUninit;
 
 /// Rows of x up to which the codes are multiplied as they lie: with more, their values are made first.
 const FEW: usize = 8;
+/// Rows of x up to which values are made for some rows of the weight at a time, which stay in a cache, and so many rows.
+const BLOCKED: usize = 64;
+const BLOCK: usize = 64;
 /// Codes of a task, at least.
 const PIECE: usize = 64 * 1024;
 /// Partial sums of a product.
@@ -84,16 +87,6 @@ fn each_16<const BITS: u32>(bytes: &[u8], mut take: impl FnMut(usize, [f32; LANE
 pub(super) fn values(weight: &Grouped<Flex>) -> Option<FlexTensor> {
     let weight = Weight::of(weight)?;
     let groups = weight.groups;
-    let fill = |row: usize, values: &mut [MaybeUninit<f32>]| {
-        let (codes, scales, offsets) = weight.row(row);
-        wide(
-            #[inline(always)]
-            || match groups.bits {
-                4 => fill_row::<4>(values, codes, scales, offsets, groups.size),
-                _ => fill_row::<8>(values, codes, scales, offsets, groups.size),
-            },
-        );
-    };
     // SAFETY: every row is filled, and in each row every group.
     let values = unsafe {
         written(groups.rows * groups.columns, |values| {
@@ -101,10 +94,53 @@ pub(super) fn values(weight: &Grouped<Flex>) -> Option<FlexTensor> {
                 .par_chunks_mut(groups.columns)
                 .with_min_len((PIECE / groups.columns).max(1))
                 .enumerate()
-                .for_each(|(row, values)| fill(row, values));
+                .for_each(|(row, values)| fill(&weight, row, values));
         })
     };
     Some(from_vec(values, [groups.rows, groups.columns]))
+}
+
+/// Writes all values of a row.
+fn fill(weight: &Weight<'_>, row: usize, values: &mut [MaybeUninit<f32>]) {
+    let (codes, scales, offsets) = weight.row(row);
+    let groups = weight.groups;
+    wide(
+        #[inline(always)]
+        || match groups.bits {
+            4 => fill_row::<4>(values, codes, scales, offsets, groups.size),
+            _ => fill_row::<8>(values, codes, scales, offsets, groups.size),
+        },
+    );
+}
+
+/// The product of some rows of x: values of [`BLOCK`] rows of the weight are made, multiplied and forgotten.
+fn blocked(weight: &Weight<'_>, x: &[f32], tokens: usize) -> Vec<f32> {
+    let Groups {
+        rows: outer,
+        columns: inner,
+        ..
+    } = weight.groups;
+    // SAFETY: each block writes its columns of every row of the output, and nobody else writes these; the slices have the
+    // lengths that the sizes say.
+    unsafe {
+        written(tokens * outer, |output| {
+            let output = Place::of_new(output, outer);
+            (0..outer.div_ceil(BLOCK))
+                .into_par_iter()
+                .for_each(|block| {
+                    let rows = block * BLOCK..outer.min((block + 1) * BLOCK);
+                    let values = written(rows.len() * inner, |values| {
+                        for (row, values) in rows.clone().zip(values.chunks_exact_mut(inner)) {
+                            fill(weight, row, values);
+                        }
+                    });
+                    let factors = (Place::of(x, inner), Place::of(&values, inner).transposed());
+                    let sizes = [tokens, inner, rows.len()];
+                    let alone = gemm::Parallelism::None;
+                    product(output.at(0, rows.start), factors, sizes, 1.0, false, alone);
+                });
+        })
+    }
 }
 
 #[inline(always)]
@@ -142,7 +178,7 @@ pub(super) fn forward(
     let ([tokens, inner], rows) = matrix(x)?;
     let groups = weight.groups;
     (inner == groups.columns).then_some(())?;
-    if !(1..=FEW).contains(&tokens) || precision != Precision::F32 {
+    if !(1..=BLOCKED).contains(&tokens) || precision != Precision::F32 {
         return linear::forward(x, &values(weight)?, bias, precision);
     }
     let bias = match bias {
@@ -151,6 +187,15 @@ pub(super) fn forward(
     };
     let weight = Weight::of(weight)?;
     let outer = groups.rows;
+    if tokens > FEW {
+        let mut output = blocked(&weight, rows, tokens);
+        if let Some(bias) = bias {
+            for output in output.chunks_exact_mut(outer) {
+                output.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+            }
+        }
+        return Some(from_vec(output, [tokens, outer]));
+    }
     // Of each row of x and each group the sum: what the offsets multiply.
     let sums: Vec<f32> = rows
         .chunks_exact(groups.size)

@@ -700,7 +700,7 @@ fn weights_in_groups_equal_their_default_bodies() {
                 |data: TensorData| -> Vec<u32> { data.iter::<f32>().map(f32::to_bits).collect() };
             assert_eq!(bits_of(kernel), bits_of(values));
             let bias = vector(24, rows);
-            for tokens in [1, 2, 8, 9] {
+            for tokens in [1, 2, 8, 9, 64, 65] {
                 let x = random(25, [tokens, columns]);
                 // A product of random signs is small against what it sums.
                 let scale = |y| primitive(tensor::<Flex, 2>(y) / (16.0 * columns as f64).sqrt());
