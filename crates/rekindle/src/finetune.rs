@@ -15,7 +15,7 @@ use crate::{
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
-    task::{Modality, Task},
+    task::{Kind, Modality, Task},
     tasks,
     tuning::{self, Tuned},
 };
@@ -539,6 +539,8 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
+            loss_on: (self.config.task.kind() == Kind::Generation)
+                .then(|| self.config.data.loss_on.name().to_owned()),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))

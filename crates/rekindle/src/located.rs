@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Texts are cut here where nothing says how long they may be.
 const DEFAULT_LENGTH: usize = 512;
+/// Conversations, here: as runs cut them.
+const CHAT_LENGTH: usize = 1024;
 
 /// A saved model.
 pub(crate) struct Located {
@@ -32,6 +34,8 @@ pub(crate) struct Located {
     /// Whether they are numbers for want of names.
     pub nameless: bool,
     pub max_length: usize,
+    /// Which tokens of a conversation were learned, where that was kept.
+    pub loss_on: Option<String>,
     /// Least probability of each label that is given; empty where nothing says.
     pub thresholds: Vec<f64>,
     /// What the head reads, where we saved the model.
@@ -191,7 +195,8 @@ fn locate_adapter(
         tokenizer,
         labels,
         nameless: false,
-        max_length: max_length(saved.as_ref()),
+        max_length: max_length(saved.as_ref(), config),
+        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -218,7 +223,8 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         tokenizer: dir,
         labels,
         nameless,
-        max_length: max_length(saved.as_ref()),
+        max_length: max_length(saved.as_ref(), config),
+        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -241,8 +247,12 @@ fn labels_of(config: &ModelConfig, outputs: usize) -> Vec<String> {
     }
 }
 
-fn max_length(saved: Option<&Saved>) -> usize {
-    saved.map_or(DEFAULT_LENGTH, |saved| saved.max_length)
+fn max_length(saved: Option<&Saved>, config: &ModelConfig) -> usize {
+    let usual = match config.is_decoder() {
+        true => CHAT_LENGTH,
+        false => DEFAULT_LENGTH,
+    };
+    saved.map_or(usual, |saved| saved.max_length)
 }
 
 /// Names that are not as many as the outputs belong to another model.

@@ -90,7 +90,12 @@ pub fn merge(
     let given = inputs.map(Path::to_owned).or(own);
     let (set, source): (Arc<dyn Inputs>, String) = match given {
         given if located.task.kind() == Kind::Generation => {
-            let encoder = saved_encoder(&located.tokenizer, located.max_length, limits)?;
+            let encoder = saved_encoder(
+                &located.tokenizer,
+                located.max_length,
+                located.loss_on.as_deref(),
+                limits,
+            )?;
             let (mut rows, source) = match given {
                 Some(file) => {
                     let rows = read_set::<Vec<Conversation>>(&file, &config, false, &[])?.set;
@@ -173,6 +178,7 @@ impl OnBackend for Merge<'_> {
             pooling: pooling_name(model.reads()),
             thresholds: located.thresholds.clone(),
             base_model: None,
+            loss_on: located.loss_on.clone(),
         };
         saved.write(self.to)?;
         let columns = match located.task.kind() {

@@ -93,7 +93,12 @@ impl Predictor {
         let input = match (&config.text, &config.pictures) {
             (Some(limits), _) if located.task.kind() == Kind::Generation => {
                 let dir = &located.tokenizer;
-                let encoder = inputs::saved_encoder(dir, located.max_length, limits)?;
+                let encoder = inputs::saved_encoder(
+                    dir,
+                    located.max_length,
+                    located.loss_on.as_deref(),
+                    limits,
+                )?;
                 Input::Chats {
                     encoder: Box::new(encoder),
                     positions: limits.positions,

@@ -31,6 +31,9 @@ pub(crate) struct Saved {
     pub thresholds: Vec<f64>,
     /// For an adapter: the base model as the run named it.
     pub base_model: Option<String>,
+    /// Which tokens of a conversation were learned, of a language model: those are evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_on: Option<String>,
 }
 
 impl Saved {

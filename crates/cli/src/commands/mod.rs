@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 /// Fine-tune pretrained models. One command, any GPU, no Python.
 #[derive(Parser)]
-#[command(name = "rekindle", version, about, after_help = after_help())]
+#[command(name = "rekindle", version, after_help = after_help())]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,

@@ -155,11 +155,7 @@ pub(crate) fn encoder(
     let length = asked.min(positions);
     let options = EncodeOptions {
         max_length: Some(length),
-        loss_on: match config.data.loss_on {
-            config::LossOn::Assistant => LossOn::Assistant,
-            config::LossOn::Last => LossOn::Last,
-            config::LossOn::All => LossOn::All,
-        },
+        loss_on: learned(config.data.loss_on.name()),
         overlap: config.data.overlap,
         now: config.data.date.map(config::Date::noon),
         on_bad_example: on_bad(config),
@@ -185,15 +181,26 @@ pub(crate) fn encoder(
 pub(crate) fn saved_encoder(
     dir: &Path,
     max_length: usize,
+    loss_on: Option<&str>,
     limits: &TextLimits,
 ) -> Result<ChatEncoder, Error> {
     let options = EncodeOptions {
         max_length: Some(max_length.min(limits.positions)),
+        loss_on: loss_on.map_or_else(LossOn::default, learned),
         ..EncodeOptions::default()
     };
     let encoder = ChatEncoder::from_dir(dir, options)?;
     encoder.check_vocab(limits.vocab_size)?;
     Ok(encoder)
+}
+
+/// Which tokens are learned, by the setting's name.
+fn learned(name: &str) -> LossOn {
+    match name {
+        "last" => LossOn::Last,
+        "all" => LossOn::All,
+        _ => LossOn::Assistant,
+    }
 }
 
 /// The sizes of a language model.

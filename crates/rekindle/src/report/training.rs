@@ -74,7 +74,14 @@ fn loss(report: &Report) -> String {
     });
     Chart {
         title: "Loss",
-        unit: "per example",
+        unit: match report
+            .watched
+            .iter()
+            .any(|figure| figure.key == "perplexity")
+        {
+            true => "per token",
+            false => "per example",
+        },
         size: "tall",
         lines: curve(trained(report, |point| Some(point.loss))),
         dots: dots.collect(),
