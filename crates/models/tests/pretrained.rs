@@ -58,7 +58,9 @@ fn tiny_of(change: impl FnOnce(&mut Vec<(String, HostTensor)>)) -> TempDir {
 }
 
 fn write(path: &Path, tensors: &[(String, HostTensor)]) {
-    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let tensors = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor.into()));
     rekindle_weights::write(path, tensors, &[]).unwrap();
 }
 

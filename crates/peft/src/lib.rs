@@ -24,7 +24,8 @@
 //! let (model, targets) = inject(model, &config, NameMap::default(), 42, &device)?;
 //! assert_eq!(targets, ["up"]);
 //! let grads = model.forward(Tensor::ones([5, 8], &device), Pass::training(42, 0)).sum().backward();
-//! assert!(model.up.weight.grad(&grads).is_none(), "a frozen weight costs no gradient");
+//! let frozen = model.up.weight.parameter().expect("a weight that is not packed");
+//! assert!(frozen.grad(&grads).is_none(), "a frozen weight costs no gradient");
 //! # Ok::<(), rekindle_peft::PeftError>(())
 //! ```
 #![recursion_limit = "256"]
