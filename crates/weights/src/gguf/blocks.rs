@@ -39,6 +39,9 @@ pub enum GgmlType {
     Q6K,
 }
 
+/// What takes a group's codes, and its scale and offset.
+pub(crate) type TakeGroup<'a> = &'a mut dyn FnMut(&[u8], (f32, f32));
+
 /// Types that GGUF knows and that are not read, by their number, for messages.
 const UNREAD: [(u32, &str); 20] = [
     (9, "Q8_1"),
@@ -170,7 +173,7 @@ impl GgmlType {
 
     /// Calls `take` with the codes of each group of values in order, and their scale and offset: a value is
     /// `scale * code + offset`, which is exact in f32 but for the last sum. None for plain floats.
-    pub(crate) fn each_group(self, bytes: &[u8], take: &mut dyn FnMut(&[u8], (f32, f32))) {
+    pub(crate) fn each_group(self, bytes: &[u8], take: TakeGroup<'_>) {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => {}
             Self::Q4_0 => each(bytes, q4_0, take),
@@ -239,7 +242,7 @@ type Groups<const G: usize> = [(f32, f32); G];
 fn each<const B: usize, const N: usize, const G: usize>(
     bytes: &[u8],
     read: impl Fn(&[u8; B], &mut [u8; N]) -> Groups<G>,
-    take: &mut dyn FnMut(&[u8], (f32, f32)),
+    take: TakeGroup<'_>,
 ) {
     let mut codes = [0; N];
     for block in bytes.as_chunks::<B>().0 {
