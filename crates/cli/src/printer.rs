@@ -135,8 +135,12 @@ impl Observer for Printer {
             } => {
                 let speed = *examples as f64 / seconds.max(1e-9);
                 let rate = rate(*learning_rate);
+                let counted = match lock(&self.watched).iter().any(|f| f.key == "perplexity") {
+                    true => "tokens/s learned",
+                    false => "examples/s",
+                };
                 let figures =
-                    format!("epoch {epoch:.2} loss {loss:.4} lr {rate} {speed:.0} examples/s");
+                    format!("epoch {epoch:.2} loss {loss:.4} lr {rate} {speed:.0} {counted}");
                 if let Some(bar) = &*self.training() {
                     if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
                         let steps = bar.length().unwrap_or(0);

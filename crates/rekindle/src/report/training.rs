@@ -49,13 +49,22 @@ pub fn html(report: &Report) -> String {
         let speed = trained(report, |point| Some(point.examples_per_second));
         charts += &small(
             "Throughput",
-            "examples per second",
+            match per_token(report) {
+                true => "learned tokens per second",
+                false => "examples per second",
+            },
             unnamed(curve(speed)),
             figure,
         )
         .html();
     }
     format!("<div class=\"charts\">{charts}</div>\n")
+}
+
+/// Whether what is counted are tokens: of a language model.
+fn per_token(report: &Report) -> bool {
+    let mut watched = report.watched.iter();
+    watched.any(|figure| figure.key == "perplexity")
 }
 
 fn loss(report: &Report) -> String {
@@ -74,11 +83,7 @@ fn loss(report: &Report) -> String {
     });
     Chart {
         title: "Loss",
-        unit: match report
-            .watched
-            .iter()
-            .any(|figure| figure.key == "perplexity")
-        {
+        unit: match per_token(report) {
             true => "per token",
             false => "per example",
         },
