@@ -528,6 +528,10 @@ fn gradient_checkpointing_changes_nothing() {
         ),
         ("full --set model.dropout=0.1", "model.safetensors"),
         ("full --set peft.train_last=2", "model.safetensors"),
+        (
+            "full --set train.batch_size=2 --set train.gradient_accumulation_steps=3",
+            "model.safetensors",
+        ),
     ] {
         let saved = |on: bool| {
             let run = format!("{}-{on}", method.replace([' ', '.'], "-"));

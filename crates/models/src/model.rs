@@ -228,6 +228,9 @@ impl<B: Backend> Model<B> {
         let (mut placed, mut failed) = (Vec::new(), None);
         let mut keep = |path: String, weight: &mut Weight<B>| {
             let name = names.published(&path);
+            if !pretrained.keeps_blocks_of(&name) {
+                return;
+            }
             let stored = wanted.get(&name).and_then(|tensor| files.stored(tensor));
             let Some(stored) = stored.filter(|stored| stored.shape == weight.dims()) else {
                 return;

@@ -104,20 +104,30 @@ pub struct Pretrained {
     files: WeightFiles,
     config: ModelConfig,
     found: Found,
-    keeps_blocks: bool,
+    /// `None`: blocks are unpacked. Else the modules that are unpacked all the same.
+    keeps_blocks: Option<Vec<String>>,
 }
 
 impl Pretrained {
     /// The same model, loaded with the quantized blocks of its linear layers and tables as they lie. They are then no
-    /// parameters: not trained, not saved, and a fraction of the memory.
+    /// parameters: not trained, not saved, and a fraction of the memory. Those of modules that end in one of the names
+    /// `except`, or lie below one, are parameters as always.
     #[must_use]
-    pub fn keeping_blocks(mut self) -> Self {
-        self.keeps_blocks = true;
+    pub fn keeping_blocks(mut self, except: Vec<String>) -> Self {
+        self.keeps_blocks = Some(except);
         self
     }
 
     pub(crate) fn keeps_blocks(&self) -> bool {
-        self.keeps_blocks
+        self.keeps_blocks.is_some()
+    }
+
+    /// Whether the quantized blocks of a weight, by published name, stay as they lie.
+    pub(crate) fn keeps_blocks_of(&self, name: &str) -> bool {
+        let name = format!(".{name}");
+        let below = |module: &String| name.contains(&format!(".{module}."));
+        let except = self.keeps_blocks.as_ref();
+        except.is_some_and(|except| !except.iter().any(below))
     }
 
     /// Opens a directory with weights and a `config.json` (which image models may lack), or a file of weights beside one.
@@ -165,7 +175,7 @@ impl Pretrained {
             files,
             config,
             found,
-            keeps_blocks: false,
+            keeps_blocks: None,
         })
     }
 

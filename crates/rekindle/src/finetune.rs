@@ -593,11 +593,21 @@ fn open<B: TuneAutodiff>(
     let precision = precision::<B>(config)?;
     let hub = Hub::from_env();
     let mut timings = Vec::new();
+    // Before anything is loaded. What a GPU has left, nobody says.
+    let on_cpu = config.device == config::Device::Cpu;
+    let free = on_cpu.then(free_memory).flatten();
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
     let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
     let pretrained = match config.model.quantized {
-        true => pretrained.keeping_blocks(),
+        true => {
+            let mut whole = config.peft.modules_to_save.clone();
+            if !config.model.add_tokens.is_empty() {
+                let names = pretrained.vocabulary().into_iter();
+                whole.extend(names.map(|name| name.trim_end_matches(".weight").to_owned()));
+            }
+            pretrained.keeping_blocks(whole)
+        }
         false => pretrained,
     };
     timings.push(("find model".to_owned(), seconds(clock)));
@@ -625,10 +635,6 @@ fn open<B: TuneAutodiff>(
     let (parameters, trainable) = params::count(&model);
     let packed = loaded.packed;
     let (units, frozen) = (model.units(), model.frozen_units());
-    // What a GPU has left, nobody says.
-    let free = (config.device == config::Device::Cpu)
-        .then(free_memory)
-        .flatten();
     let asked = config.train.gradient_checkpointing;
     let memory = (prepared.footprint).memory((parameters, trainable, packed), frozen, asked, free);
     let saves = memory.gradient_checkpointing;

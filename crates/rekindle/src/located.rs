@@ -362,7 +362,12 @@ impl Located {
     /// the model.
     pub(crate) fn keeping_blocks(mut self, device: Device) -> Self {
         if device == Device::Cpu {
-            self.pretrained = self.pretrained.keeping_blocks();
+            // What the adapter brings whole must be a parameter. A broken adapter is told of when it is loaded.
+            let adapter = self.adapter.as_deref().map(rekindle_peft::read_config);
+            let whole = adapter
+                .and_then(Result::ok)
+                .map(|config| config.modules_to_save);
+            self.pretrained = self.pretrained.keeping_blocks(whole.unwrap_or_default());
         }
         self
     }

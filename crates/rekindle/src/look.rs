@@ -62,10 +62,15 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
     config.validate()?;
     let hub = Hub::from_env();
     let base = find_model(&config.model.name, &hub, observer)?;
-    let pretrained = Pretrained::open(&base.dir)?;
+    let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
     match (config.task.modality(), config.task.kind()) {
         (Modality::Images, _) => pictures(config, &pretrained, rows, &hub, observer),
         (_, Kind::Generation) => conversations(config, &pretrained, rows, &hub, observer),
+        (_, Kind::Preference) => Err(Error::Setting {
+            reason: "look does not show preferences yet".into(),
+            hint: "look at one of the answers as a conversation, with task = \"text-generation\""
+                .into(),
+        }),
         _ => texts(config, &pretrained, rows, &hub, observer),
     }
 }

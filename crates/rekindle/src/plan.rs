@@ -253,7 +253,10 @@ impl Memory {
     /// What the user should know.
     pub(crate) fn note(&self) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-        if let Some(plain) = self.instead_of {
+        if let Some(plain) = self
+            .instead_of
+            .filter(|_| self.free.is_none_or(|free| self.bytes <= free))
+        {
             return Some(format!(
                 "gradient checkpointing: activations are computed again in the backward pass, which takes {} instead of {}",
                 gigabytes(self.bytes),

@@ -670,7 +670,9 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         grads: &mut Gradients<B>,
     ) -> Result<f64, TrainError> {
         let examples = &batch.0;
-        if !self.gradient_checkpointing || examples.examples.is_empty() {
+        // What a frozen beginning puts out is kept, and has no graph to save.
+        let kept = self.frozen.borrow().units > 0;
+        if !self.gradient_checkpointing || kept || examples.examples.is_empty() {
             let loss = self.loss(model, batch, pass)? / count as f64;
             grads.backward(&loss, model, self.names);
             return Ok(scalar(loss.inner())?);
@@ -678,7 +680,11 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let pass = pass.with_precision(self.precision);
         let loss = |logits| self.summed(logits, model, examples) / count as f64;
         let input = self.input(examples).map_err(boxed)?;
-        backward_by_unit(model, input, pass, loss, grads)
+        // A parameter of two units gets one sum, to which the other micro-batches are added as ever.
+        let mut own = Gradients::default();
+        let value = backward_by_unit(model, input, pass, loss, &mut own)?;
+        grads.merge(own);
+        Ok(value)
     }
 
     fn evaluate(&self, model: &Model<Inner<B>>) -> Result<Evaluation, TrainError> {

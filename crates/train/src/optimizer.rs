@@ -81,6 +81,17 @@ impl<B: TuneAutodiff> Gradients<B> {
         });
     }
 
+    /// Adds other gradients.
+    pub fn merge(&mut self, other: Self) {
+        for (name, grad) in other.by_name {
+            let sum = match self.by_name.remove(&name) {
+                Some(old) => B::InnerBackend::float_add(old, grad),
+                None => grad,
+            };
+            self.by_name.insert(name, sum);
+        }
+    }
+
     /// The 2-norm over all gradients together.
     ///
     /// # Errors
