@@ -191,7 +191,7 @@ impl ModelConfig {
         matches!(&self.sizes, Sizes::Decoder(sizes) if sizes.tied)
     }
 
-    /// Published names of the parameters of a language model that have a row for each token.
+    /// Published names of the modules of a language model whose weight has a row for each token.
     pub(crate) fn vocabulary(&self) -> Vec<String> {
         let paths = match &self.sizes {
             Sizes::Decoder(sizes) if sizes.tied => &VOCABULARY[..1],
@@ -199,7 +199,9 @@ impl ModelConfig {
             _ => &[],
         };
         let names = paths.iter().map(|path| self.entry.names.published(path));
-        names.collect()
+        names
+            .map(|name| name.trim_end_matches(".weight").to_owned())
+            .collect()
     }
 
     /// Makes room for so many tokens, if there is less.

@@ -196,14 +196,14 @@ impl<B: Backend> Seen<B> {
     fn of(input: &TextInput<B>) -> Option<Self> {
         let mut ranges = input.sequences.ranges().filter(|_| input.shares_beginning);
         let shared = ranges.next()?;
-        let own: Vec<_> = ranges.collect();
-        let lengths: Vec<usize> = own.iter().map(|own| shared.len() + own.len()).collect();
-        let rows: Vec<i32> = (own.into_iter())
-            .flat_map(|own| shared.clone().chain(own))
-            .map(|row| row as i32)
-            .collect();
-        let rows: Vec<i32> = shared.clone().map(|row| row as i32).chain(rows).collect();
-        let lengths: Vec<usize> = std::iter::once(shared.len()).chain(lengths).collect();
+        // The first sequence is the beginning itself.
+        let (mut lengths, mut rows) = (Vec::new(), Vec::new());
+        for (before, own) in
+            std::iter::once((0..0, shared.clone())).chain(ranges.map(|own| (shared.clone(), own)))
+        {
+            lengths.push(before.len() + own.len());
+            rows.extend(before.chain(own).map(|row| row as i32));
+        }
         Some(Self {
             sequences: Sequences::from_lengths(&lengths),
             rows: Tensor::from_data(TensorData::from(rows.as_slice()), &input.ids.device()),

@@ -187,7 +187,7 @@ impl Pretrained {
         self
     }
 
-    /// Published names of the parameters that have a row for each token: the embeddings, and the map to the vocabulary
+    /// Published names of the modules whose weight has a row for each token: the embeddings, and the map to the vocabulary
     /// where that is another; none of a model that does not write.
     #[must_use]
     pub fn vocabulary(&self) -> Vec<String> {

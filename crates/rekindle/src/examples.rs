@@ -41,6 +41,22 @@ pub(crate) struct Read<S> {
     pub notes: Vec<String>,
 }
 
+impl<S: Examples> Read<S> {
+    /// Rows that have no labels beside them, and what was left out of their file.
+    fn without_labels(rows: S, skipped: &[Skipped], options: &ReadOptions) -> Self {
+        Self {
+            set: match &options.limit {
+                Some(limit) => rows.limited(Some(limit)),
+                None => rows,
+            },
+            hint: TargetHint::default(),
+            label_names: Vec::new(),
+            columns: Vec::new(),
+            notes: left_out("rows", skipped),
+        }
+    }
+}
+
 /// Examples of one modality.
 pub(crate) trait Source: Examples {
     const MODALITY: Modality;
@@ -95,17 +111,7 @@ impl Source for Vec<Conversation> {
                 prompts: false,
             },
         )?;
-        let mut rows = read.rows;
-        if let Some(limit) = &options.limit {
-            rows = rows.limited(Some(limit));
-        }
-        Ok(Read {
-            set: rows,
-            hint: TargetHint::default(),
-            label_names: Vec::new(),
-            columns: Vec::new(),
-            notes: left_out("rows", &read.skipped),
-        })
+        Ok(Read::without_labels(read.rows, &read.skipped, options))
     }
 
     fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
@@ -119,17 +125,7 @@ impl Source for Vec<Preference> {
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
         let read = read_preferences(path, options.on_bad_example)?;
-        let mut rows = read.rows;
-        if let Some(limit) = &options.limit {
-            rows = rows.limited(Some(limit));
-        }
-        Ok(Read {
-            set: rows,
-            hint: TargetHint::default(),
-            label_names: Vec::new(),
-            columns: Vec::new(),
-            notes: left_out("rows", &read.skipped),
-        })
+        Ok(Read::without_labels(read.rows, &read.skipped, options))
     }
 
     fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {

@@ -5,7 +5,6 @@ use crate::{
     backend::{OnBackend, on_device},
     config::Device,
     located::{Located, locate},
-    saved::SavedModel,
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
@@ -174,15 +173,7 @@ impl OnBackend for SaveWhole<'_> {
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<(), Error> {
         let located = self.located;
         let model = located.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
-        let what = SavedModel {
-            config: located.pretrained.config(),
-            dir: &located.tokenizer,
-            head: &located.head(),
-            adapter: None,
-            picture_size: None,
-            added_tokens: &[],
-        };
-        what.write(&rekindle_peft::merge(model), self.to)
+        located.write_whole(&rekindle_peft::merge(model), self.to)
     }
 }
 

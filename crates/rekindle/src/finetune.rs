@@ -603,8 +603,7 @@ fn open<B: TuneAutodiff>(
         true => {
             let mut whole = config.peft.modules_to_save.clone();
             if !config.model.add_tokens.is_empty() {
-                let names = pretrained.vocabulary().into_iter();
-                whole.extend(names.map(|name| name.trim_end_matches(".weight").to_owned()));
+                whole.extend(pretrained.vocabulary());
             }
             pretrained.keeping_blocks(whole)
         }

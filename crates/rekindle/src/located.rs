@@ -5,7 +5,7 @@ use crate::{
     config::Device,
     finetune::find_model,
     gguf,
-    saved::Saved,
+    saved::{Saved, SavedModel},
     task::{Kind, Modality, Task},
 };
 use rekindle_base::near::near_misses;
@@ -396,6 +396,23 @@ impl Located {
             });
         }
         Ok(model)
+    }
+
+    /// Writes this model, its adapter merged, as a model directory with its tokenizer.
+    pub(crate) fn write_whole<B: TuneBackend>(
+        &self,
+        model: &Model<B>,
+        to: &Path,
+    ) -> Result<(), Error> {
+        let what = SavedModel {
+            config: self.pretrained.config(),
+            dir: &self.tokenizer,
+            head: &self.head(),
+            adapter: None,
+            picture_size: None,
+            added_tokens: &[],
+        };
+        what.write(model, to)
     }
 
     /// The head as it was saved.

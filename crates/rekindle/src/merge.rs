@@ -8,7 +8,7 @@ use crate::{
     examples::read_set,
     inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
     located::{Located, locate},
-    saved::{Saved, SavedModel, pooling_name},
+    saved::{Saved, pooling_name},
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
@@ -161,15 +161,7 @@ impl OnBackend for Merge<'_> {
         let before = score_with(&model, self.set, BATCH, device)?;
         let model = rekindle_peft::merge(model);
         let after = score_with(&model, self.set, BATCH, device)?;
-        let what = SavedModel {
-            config: located.pretrained.config(),
-            dir: &located.tokenizer,
-            head: &located.head(),
-            adapter: None,
-            picture_size: None,
-            added_tokens: &[],
-        };
-        what.write(&model, self.to)?;
+        located.write_whole(&model, self.to)?;
         let saved = Saved {
             rekindle: env!("CARGO_PKG_VERSION").into(),
             task: located.task.name().to_owned(),

@@ -59,12 +59,7 @@ pub(crate) fn load<B: TuneAutodiff>(
     let mut whole = new_modules(&model, &loaded);
     if !config.model.add_tokens.is_empty() {
         // Rows of new tokens, which may be among those that a rounded vocabulary had to spare.
-        let tables = pretrained.vocabulary();
-        whole.extend(
-            tables
-                .iter()
-                .map(|name| name.trim_end_matches(".weight").to_owned()),
-        );
+        whole.extend(pretrained.vocabulary());
     }
     let peft = &config.peft;
     let rule = match peft.method {
@@ -82,9 +77,9 @@ pub(crate) fn load<B: TuneAutodiff>(
                 target_modules(&peft.target_modules, &model),
                 &whole,
             );
-            let is_saved = |name: &String| rekindle_peft::is_saved(name, &lora);
+            let is_saved = |module| rekindle_peft::is_saved(&format!("{module}.weight"), &lora);
             lora.ensure_weight_tying =
-                pretrained.config().is_tied() && pretrained.vocabulary().iter().any(is_saved);
+                pretrained.config().is_tied() && pretrained.vocabulary().into_iter().any(is_saved);
             let (model, layers) = rekindle_peft::inject(model, &lora, names, config.seed, device)?;
             (model, Some((lora, layers)))
         }

@@ -71,12 +71,7 @@ impl<B: TuneAutodiff> Gradients<B> {
     ) {
         params::visit(model, &mut |param: ParamRef<'_, B>| {
             if let Some(grad) = <B as AutodiffBackend>::grad_remove(&param.value, grads) {
-                let name = names.published(param.path);
-                let sum = match self.by_name.remove(&name) {
-                    Some(old) => B::InnerBackend::float_add(old, grad),
-                    None => grad,
-                };
-                self.by_name.insert(name, sum);
+                self.add_one(names.published(param.path), grad);
             }
         });
     }
@@ -84,12 +79,16 @@ impl<B: TuneAutodiff> Gradients<B> {
     /// Adds other gradients.
     pub fn merge(&mut self, other: Self) {
         for (name, grad) in other.by_name {
-            let sum = match self.by_name.remove(&name) {
-                Some(old) => B::InnerBackend::float_add(old, grad),
-                None => grad,
-            };
-            self.by_name.insert(name, sum);
+            self.add_one(name, grad);
         }
+    }
+
+    fn add_one(&mut self, name: String, grad: FloatTensor<B::InnerBackend>) {
+        let sum = match self.by_name.remove(&name) {
+            Some(old) => B::InnerBackend::float_add(old, grad),
+            None => grad,
+        };
+        self.by_name.insert(name, sum);
     }
 
     /// The 2-norm over all gradients together.

@@ -1,6 +1,6 @@
 //! Conversations and texts to be continued, as packed tokens of which some are learned.
 
-use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
+use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut};
 use crate::{
     Error, Observer, RunConfig,
     answers::Answering,
@@ -10,9 +10,8 @@ use crate::{
     fingerprint::Fingerprint,
     plan::Footprint,
 };
-use rekindle_base::thousands;
 use rekindle_data::{
-    DataError, Sampler, TargetEncoder, Targets,
+    DataError, TargetEncoder, Targets,
     chat::{
         ChatBatch, ChatEncoder, ChatKind, Conversation, EncodeOptions, EncodedChats, LossOn,
         Message,
@@ -244,33 +243,22 @@ pub(super) fn prepare(
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let lengths = train.set.lengths();
-    let sampler: Sampler = crate::recipe::sampler(config, true);
-    let batches = sampler.epoch(&lengths, 0);
-    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
-    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
-    let (all, learned) = (
-        lengths.iter().map(|&length| length as usize).sum::<usize>(),
-        train.set.counted(),
-    );
+    let tokens = TokenCounts::new(&train.set.lengths(), config);
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
-    let cut = match train.set.cut() {
-        0 => String::new(),
-        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
-    };
+    let cut = cut(train.set.cut(), max_length);
     let each = |tokens: usize| tokens as f64 / train.len().max(1) as f64;
     Ok(Prepared {
         name: splits.name,
         sizes: format!(
             "{:.1} tokens each, {:.1} of them learned{cut}",
-            each(all),
-            each(learned)
+            each(tokens.all),
+            each(train.set.counted())
         ),
         noun: "conversation",
         footprint: Footprint::of_decoder(
             limits,
-            batches.iter().map(tokens).max().unwrap_or(0),
-            evaluation::tokens_at_once(config.eval.batch_size, longest),
+            tokens.largest_batch,
+            evaluation::tokens_at_once(config.eval.batch_size, tokens.longest),
         ),
         train: Arc::new(train),
         validation,

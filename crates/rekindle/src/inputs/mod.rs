@@ -18,9 +18,11 @@ use crate::{
     evaluation::Logits,
     fingerprint::Fingerprint,
     plan::Footprint,
+    recipe::sampler,
     task::{Kind, Modality},
 };
 use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rekindle_base::thousands;
 use rekindle_data::{
     DataError, TargetEncoder, Targets, TextBatch,
     chat::ChatBatch,
@@ -198,6 +200,36 @@ pub(crate) struct Prepared {
     pub picture_size: Option<(usize, f64)>,
     /// What a language model is asked.
     pub answering: Option<Arc<Answering>>,
+}
+
+/// How many tokens the examples of a set have.
+struct TokenCounts {
+    all: usize,
+    /// Of the longest example.
+    longest: usize,
+    /// Of the largest batch of an epoch.
+    largest_batch: usize,
+}
+
+impl TokenCounts {
+    /// Of training examples of these lengths.
+    fn new(lengths: &[u32], config: &RunConfig) -> Self {
+        let tokens = |batch: Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum();
+        let batches = sampler(config, true).epoch(lengths, 0).into_iter();
+        Self {
+            all: lengths.iter().map(|&length| length as usize).sum(),
+            longest: lengths.iter().copied().max().unwrap_or(0) as usize,
+            largest_batch: batches.map(tokens).max().unwrap_or(0),
+        }
+    }
+}
+
+/// How many examples were cut, as a plan says it; nothing where none was.
+fn cut(examples: usize, max_length: usize) -> String {
+    match examples {
+        0 => String::new(),
+        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
+    }
 }
 
 /// Reads, limits, splits and encodes the examples of a run for a model.

@@ -8,8 +8,9 @@
 //! | KTO | an answer, another example's answer to the same prompt | the two answers |
 
 use super::{
-    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample,
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts,
     chats::{decoder_limits, encoder, spoken},
+    cut,
 };
 use crate::{
     Error, Observer, RunConfig,
@@ -19,9 +20,8 @@ use crate::{
     fingerprint::Fingerprint,
     plan::Footprint,
 };
-use rekindle_base::thousands;
 use rekindle_data::{
-    BadReason, DataError, OnBad, Part, Place, Sampler, Skipped, TargetEncoder, Targets,
+    BadReason, DataError, OnBad, Part, Place, Skipped, TargetEncoder, Targets,
     chat::{ChatBatch, ChatEncoder, ChatKind, Conversation, EncodedChat, EncodedChats, Preference},
 };
 use rekindle_hub::Hub;
@@ -347,16 +347,10 @@ pub(super) fn prepare(
 
     let set = &train.answers.set;
     let lengths = train.lengths().unwrap_or_default();
-    let sampler: Sampler = crate::recipe::sampler(config, true);
-    let batches = sampler.epoch(&lengths, 0);
-    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
-    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+    let tokens = TokenCounts::new(&lengths, config);
     let all = set.lengths().iter().map(|&length| length as usize).sum();
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
-    let cut = match set.cut() {
-        0 => String::new(),
-        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
-    };
+    let cut = cut(set.cut(), max_length);
     let each = |tokens: usize| tokens as f64 / set.len().max(1) as f64;
     Ok(Prepared {
         name: splits.name,
@@ -368,8 +362,8 @@ pub(super) fn prepare(
         noun: "preference",
         footprint: Footprint::of_decoder(
             limits,
-            batches.iter().map(tokens).max().unwrap_or(0),
-            evaluation::tokens_at_once(config.eval.batch_size, longest),
+            tokens.largest_batch,
+            evaluation::tokens_at_once(config.eval.batch_size, tokens.longest),
         ),
         train: Arc::new(train),
         validation,

@@ -1,15 +1,14 @@
 //! Texts and pairs of texts, as packed tokens.
 
-use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
+use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut};
 use crate::{
     Error, Observer, RunConfig, config,
     examples::{Splits, in_order_of, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
 };
-use rekindle_base::thousands;
 use rekindle_data::{
-    DataError, EncodedSet, Example, Place, Sampler, TargetEncoder, Targets, TextBatch, TextEncoder,
+    DataError, EncodedSet, Example, Place, TargetEncoder, Targets, TextBatch, TextEncoder,
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
@@ -130,27 +129,17 @@ pub(super) fn prepare(
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
     let lengths = train.set.lengths();
-    let batches = sampler(config).epoch(&lengths, 0);
-    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
-    let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
-    let all: usize = lengths.iter().map(|&l| l as usize).sum();
+    let tokens = TokenCounts::new(&lengths, config);
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
-    let cut = match train.set.truncated() {
-        0 => String::new(),
-        n => format!(", {} cut to {max_length} tokens", thousands(n as u64)),
-    };
+    let cut = cut(train.set.truncated(), max_length);
     Ok(Prepared {
         name: splits.name,
         sizes: format!(
             "{:.1} tokens each{cut}",
-            all as f64 / train.len().max(1) as f64
+            tokens.all as f64 / train.len().max(1) as f64
         ),
         noun: "text",
-        footprint: Footprint::of_texts(
-            limits,
-            batches.iter().map(tokens).max().unwrap_or(0),
-            longest,
-        ),
+        footprint: Footprint::of_texts(limits, tokens.largest_batch, tokens.longest),
         train: Arc::new(train),
         validation,
         test,
@@ -161,11 +150,6 @@ pub(super) fn prepare(
         picture_size: None,
         answering: None,
     })
-}
-
-/// How an epoch of texts is cut into batches.
-fn sampler(config: &RunConfig) -> Sampler {
-    crate::recipe::sampler(config, true)
 }
 
 /// The sizes of a model for texts.

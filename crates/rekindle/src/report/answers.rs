@@ -2,6 +2,7 @@
 
 use super::{
     Answered, Report, Said,
+    mistakes::in_parts,
     text::{count, cut, escape},
 };
 use crate::figures::answer_rows;
@@ -58,22 +59,11 @@ pub fn worst(report: &Report) -> String {
     if report.worst_answers.is_empty() {
         return String::new();
     }
-    let (first, rest) = report
-        .worst_answers
-        .split_at(report.worst_answers.len().min(SHOWN));
-    let mut out = format!(
-        "<p class=\"lede\">The {} split, lowest ROUGE-L first.</p>{}\n",
-        escape(&report.final_split),
-        list(first)
+    let lede = format!(
+        "The {} split, lowest ROUGE-L first.",
+        escape(&report.final_split)
     );
-    if !rest.is_empty() {
-        out += &format!(
-            "<details><summary>{} more</summary>{}</details>\n",
-            count(rest.len() as u64),
-            list(rest)
-        );
-    }
-    out
+    in_parts(&lede, &report.worst_answers, SHOWN, list)
 }
 
 fn list(answered: &[Answered]) -> String {

@@ -31,22 +31,32 @@ pub fn html(report: &Report) -> String {
             mistakes.iter().map(item).collect::<String>()
         )
     };
-    let (first, rest) = report.mistakes.split_at(report.mistakes.len().min(SHOWN));
     let numbers = |section: &Section| matches!(section, Section::Numbers { .. });
     let advice = match report.figures.sections.iter().any(numbers) {
         true => "",
         false => " A confident mistake is often a wrong label.",
     };
-    let mut out = format!(
-        "<p class=\"lede\">The {} split, highest loss first.{advice}</p>{}\n",
-        escape(&report.final_split),
-        items(first)
+    let lede = format!(
+        "The {} split, highest loss first.{advice}",
+        escape(&report.final_split)
     );
+    in_parts(&lede, &report.mistakes, SHOWN, items)
+}
+
+/// A list under a sentence: the first so many items, and the rest folded away.
+pub(super) fn in_parts<T>(
+    lede: &str,
+    all: &[T],
+    shown: usize,
+    list: impl Fn(&[T]) -> String,
+) -> String {
+    let (first, rest) = all.split_at(all.len().min(shown));
+    let mut out = format!("<p class=\"lede\">{lede}</p>{}\n", list(first));
     if !rest.is_empty() {
         out += &format!(
             "<details><summary>{} more</summary>{}</details>\n",
             count(rest.len() as u64),
-            items(rest)
+            list(rest)
         );
     }
     out
