@@ -368,7 +368,11 @@ fn an_exported_model_answers_alike() {
         let said = dir.ok(&export);
         assert!(said.contains("answers end at <|im_end|>"), "{said}");
         assert_eq!(ask(family), ask(&format!("out/{family}.gguf")), "{family}");
-        let recipe = fs::read_to_string(dir.path("out/Modelfile")).unwrap();
+        let recipe = match family {
+            "llama" => "out/Modelfile".to_owned(),
+            _ => format!("out/{family}.Modelfile"),
+        };
+        let recipe = fs::read_to_string(dir.path(&recipe)).unwrap();
         assert!(
             recipe.contains(&format!("FROM ./{family}.gguf\n")),
             "{recipe}"
@@ -405,6 +409,22 @@ fn an_exported_model_answers_alike() {
 
     let said = dir.refused("export run --dtype f32");
     assert!(said.contains("exists already"), "{said}");
+    dir.ok("export run --dtype f16");
+    let recipe = fs::read_to_string(dir.path("run/gguf/run-f16.Modelfile")).unwrap();
+    assert!(recipe.contains("FROM ./run-f16.gguf\n"), "{recipe}");
+    // The model itself is never replaced, by whatever way its file is named.
+    let before = fs::read(dir.path("out/llama.gguf")).unwrap();
+    for model in ["out/llama.gguf", "out/../out/llama.gguf"] {
+        let said = dir.refused(&format!(
+            "export {model} --dtype q8_0 -o out/llama.gguf --force"
+        ));
+        assert!(said.contains("the model that is exported"), "{said}");
+    }
+    for file in ["model.safetensors", "config.json"] {
+        let said = dir.refused(&format!("export llama -o llama/{file} --force"));
+        assert!(said.contains("the model that is exported"), "{said}");
+    }
+    assert_eq!(fs::read(dir.path("out/llama.gguf")).unwrap(), before);
     let said = dir.refused("export model");
     assert!(said.contains("only language models"), "{said}");
     // A tokenizer of whole words has no place in GGUF.

@@ -409,6 +409,19 @@ impl<B: Backend> Model<B> {
             move |source| ModelError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
+        rekindle_weights::write(&dir.join("model.safetensors"), self.published(config), &[])?;
+        let path = dir.join("config.json");
+        let text = format!("{:#}\n", self.config_json(config, head));
+        write_atomically(&path, text.as_bytes()).map_err(io(&path))
+    }
+
+    /// What `config.json` says of this model, tuned from `config` with this head.
+    pub fn config_json(&self, config: &ModelConfig, head: &HeadSpec) -> serde_json::Value {
+        config.to_json(head, self.reads)
+    }
+
+    /// Its tensors under the names and in the layouts of transformers or timm, each read from the device when asked for.
+    pub fn published(&self, config: &ModelConfig) -> Vec<(String, ToWrite<'static>)> {
         let mut state = Vec::new();
         params::visit(self, &mut |param: params::ParamRef<'_, B>| {
             let name = self.names.published(param.path);
@@ -423,10 +436,7 @@ impl<B: Backend> Model<B> {
             };
             state.push((name, tensor));
         });
-        rekindle_weights::write(&dir.join("model.safetensors"), state, &[])?;
-        let path = dir.join("config.json");
-        let text = format!("{:#}\n", config.to_json(head, self.reads));
-        write_atomically(&path, text.as_bytes()).map_err(io(&path))
+        state
     }
 }
 

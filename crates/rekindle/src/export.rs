@@ -8,13 +8,14 @@ use crate::{
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_base::{HostTensor, write_atomically};
+use rekindle_base::write_atomically;
 use rekindle_data::chat::{ChatEncoder, EncodeOptions};
 use rekindle_nn::TuneAutodiff;
-use rekindle_weights::{GgmlType, WeightError, WeightFiles, write_gguf};
+use rekindle_weights::{GgmlType, ToWrite, WeightError, write_gguf};
 use serde_json::{Value, json};
 use std::{
-    fs,
+    collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -34,9 +35,8 @@ pub struct Exported {
 /// The types that matrices may have in the file, by name.
 pub const EXPORT_TYPES: [&str; 5] = ["f16", "f32", "bf16", "q8_0", "q4_0"];
 
-/// The files of a model directory that become metadata.
-const SIDE_FILES: [&str; 5] = [
-    "config.json",
+/// The files beside the weights that become metadata.
+const TOKENIZER_FILES: [&str; 4] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
@@ -86,7 +86,14 @@ pub fn export(
         Some(folder) if folder != Path::new("") => folder.to_owned(),
         _ => PathBuf::from("."),
     };
-    let modelfile = folder.join("Modelfile");
+    let modelfile = modelfile_beside(&file, &folder);
+    if located.is_made_of(&file) {
+        return Err(Error::ModelDir {
+            path: file,
+            reason: "it is a file of the model that is exported".into(),
+            hint: "name another file with --output: the model stays as it is".into(),
+        });
+    }
     for written in [&file, &modelfile] {
         if written.exists() && !replace {
             return Err(Error::ModelDir {
@@ -98,21 +105,20 @@ pub fn export(
     }
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let encoder = ChatEncoder::from_dir(&located.tokenizer, EncodeOptions::default())?;
-    let whole = Aside::new(&folder)?;
     observer.note(match located.adapter {
         Some(_) => "loading the model and merging its adapter",
         None => "loading the model",
     });
-    let to = whole.0.as_path();
     on_device(
         Device::Cpu,
-        SaveWhole {
+        Export {
             located: &located,
-            to,
+            encoder: &encoder,
+            kind,
+            file: &file,
+            observer,
         },
     )?;
-    observer.note(&format!("writing {}", file.display()));
-    write(to, &encoder, kind, &file)?;
     let stop: Vec<String> = encoder
         .stop_ids()
         .iter()
@@ -127,6 +133,17 @@ pub fn export(
         modelfile,
         stop,
     })
+}
+
+/// `Modelfile`, or where that is another GGUF file's, one named after this file.
+fn modelfile_beside(file: &Path, folder: &Path) -> PathBuf {
+    let usual = folder.join("Modelfile");
+    let others = fs::read_to_string(&usual)
+        .is_ok_and(|text| !text.lines().any(|line| line == from_line(file)));
+    match others {
+        true => file.with_extension("Modelfile"),
+        false => usual,
+    }
 }
 
 fn default_output(path: &Path, dtype: &str) -> PathBuf {
@@ -144,86 +161,83 @@ fn default_output(path: &Path, dtype: &str) -> PathBuf {
     folder.join(format!("{name}-{dtype}.gguf"))
 }
 
-/// A folder for the whole model on its way, removed in the end.
-struct Aside(PathBuf);
-
-impl Aside {
-    fn new(beside: &Path) -> Result<Self, Error> {
-        let folder = beside.join(format!(".export-{}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Saves a model with its adapter merged, as transformers has it.
-struct SaveWhole<'a> {
+/// Writes a model with its adapter merged.
+struct Export<'a> {
     located: &'a Located,
-    to: &'a Path,
+    encoder: &'a ChatEncoder,
+    kind: GgmlType,
+    file: &'a Path,
+    observer: &'a dyn Observer,
 }
 
-impl OnBackend for SaveWhole<'_> {
+impl OnBackend for Export<'_> {
     type Output = ();
 
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<(), Error> {
-        let located = self.located;
+        let Self { located, file, .. } = self;
         let model = located.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
-        located.write_whole(&rekindle_peft::merge(model), self.to)
+        let model = rekindle_peft::merge(model);
+        let config = located.pretrained.config();
+        let texts = self.side_texts(model.config_json(config, &located.head()))?;
+        let tensors: BTreeMap<String, ToWrite<'_>> = model.published(config).into_iter().collect();
+        let shapes: Vec<(String, Vec<usize>)> = tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+            .collect();
+        let read = |name: &str| {
+            let missing = || io::Error::other(format!("no tensor `{name}`"));
+            let values = tensors.get(name).ok_or_else(missing);
+            let io = |source| WeightError::Io {
+                path: file.to_owned(),
+                source,
+            };
+            values.and_then(ToWrite::read).map_err(io)
+        };
+        self.observer.note(&format!("writing {}", file.display()));
+        Ok(write_gguf(file, &texts, &shapes, self.kind, read)?)
     }
 }
 
-/// Writes a model directory as a GGUF file.
-fn write(dir: &Path, encoder: &ChatEncoder, kind: GgmlType, file: &Path) -> Result<(), Error> {
-    let mut texts = Vec::new();
-    for name in SIDE_FILES {
-        let path = dir.join(name);
-        if path.is_file() {
-            let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-            texts.push((name.to_owned(), text));
+impl Export<'_> {
+    /// The files of the model directory that become metadata, by name.
+    fn side_texts(&self, config: Value) -> Result<Vec<(String, String)>, Error> {
+        let mut texts = vec![("config.json".to_owned(), config.to_string())];
+        for name in TOKENIZER_FILES {
+            let path = self.located.tokenizer.join(name);
+            if path.is_file() {
+                let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+                texts.push((name.to_owned(), text));
+            }
         }
+        // Where the model has no template of its own, the one that it was tuned with.
+        if let Some(template) = self.encoder.template().text() {
+            texts.retain(|(name, _)| name != "chat_template.jinja");
+            texts.push(("chat_template.jinja".to_owned(), template.to_owned()));
+        }
+        // Every token that ends an answer, also one that the template alone knows.
+        let generation = texts
+            .iter()
+            .position(|(name, _)| name == "generation_config.json");
+        let generation = generation.map(|at| texts.remove(at).1);
+        let mut generation: Value = generation
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .filter(Value::is_object)
+            .unwrap_or_else(|| json!({}));
+        generation["eos_token_id"] = json!(self.encoder.stop_ids());
+        texts.push(("generation_config.json".to_owned(), generation.to_string()));
+        Ok(texts)
     }
-    // Where the model has no template of its own, the one that it was tuned with.
-    if let Some(template) = encoder.template().text() {
-        texts.retain(|(name, _)| name != "chat_template.jinja");
-        texts.push(("chat_template.jinja".to_owned(), template.to_owned()));
-    }
-    // Every token that ends an answer, also one that the template alone knows.
-    let generation = texts
-        .iter()
-        .position(|(name, _)| name == "generation_config.json");
-    let generation = generation.map(|at| texts.remove(at).1);
-    let mut generation: Value = generation
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .filter(Value::is_object)
-        .unwrap_or_else(|| json!({}));
-    generation["eos_token_id"] = json!(encoder.stop_ids());
-    texts.push(("generation_config.json".to_owned(), generation.to_string()));
+}
 
-    let weights = WeightFiles::find(dir)?;
-    let shape = |name: &str| weights.shape(name).unwrap_or_default().to_vec();
-    let tensors: Vec<(String, Vec<usize>)> = weights
-        .names()
-        .map(|name| (name.to_owned(), shape(name)))
-        .collect();
-    let read = |name: &str| -> Result<HostTensor, WeightError> {
-        let none = HostTensor {
-            shape: Vec::new(),
-            values: Vec::new(),
-        };
-        Ok(weights.read(name)?.unwrap_or(none))
-    };
-    Ok(write_gguf(file, &texts, &tensors, kind, read)?)
+/// How a Modelfile names its model.
+fn from_line(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    format!("FROM ./{name}")
 }
 
 /// Ollama's recipe. The template is inside the GGUF file.
 fn modelfile_of(file: &Path, stop: &[String]) -> String {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let mut text = format!("# ollama create NAME -f Modelfile\nFROM ./{name}\n");
+    let mut text = format!("# ollama create NAME -f THIS_FILE\n{}\n", from_line(file));
     for token in stop {
         let quotes = match token.contains('"') {
             true => "\"\"\"",

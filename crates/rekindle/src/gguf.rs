@@ -66,19 +66,21 @@ fn linked(file: &Path, link: &Path) -> std::io::Result<()> {
     fs::hard_link(file, link).or_else(|_| fs::copy(file, link).map(|_| ()))
 }
 
+/// Whether a file has the name of a GGUF file.
+pub(crate) fn is_named(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
 /// The GGUF file that a path is, or that a directory without a tokenizer of its own holds.
 fn find(path: &Path) -> Option<PathBuf> {
-    let is_gguf = |path: &Path| {
-        let extension = path.extension();
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-    };
     if path.is_file() {
-        return is_gguf(path).then(|| path.to_owned());
+        return is_named(path).then(|| path.to_owned());
     }
     if path.join("tokenizer.json").is_file() {
         return None;
     }
     let entries = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
-    let mut found = entries.filter(|path| is_gguf(path));
+    let mut found = entries.filter(|path| is_named(path));
     found.next().filter(|_| found.next().is_none())
 }

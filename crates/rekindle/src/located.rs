@@ -372,6 +372,28 @@ impl Located {
         self
     }
 
+    /// Whether this is a file of the model: its weights, its adapter, its tokenizer. What was exported beside these is not.
+    pub(crate) fn is_made_of(&self, file: &Path) -> bool {
+        let Ok(file) = file.canonicalize() else {
+            return false;
+        };
+        let is_file = |path: &Path| path.canonicalize().is_ok_and(|path| path == file);
+        let holds = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let exported = |path: &Path| gguf::is_named(path) && !gguf::is_unpacked(folder);
+            entries
+                .map(|entry| entry.path())
+                .any(|path| !exported(&path) && is_file(&path))
+        };
+        let parts = [
+            Some(self.pretrained.dir()),
+            Some(&self.tokenizer),
+            self.adapter.as_deref(),
+        ];
+        let mut parts = parts.into_iter().flatten();
+        parts.any(|part| is_file(part) || holds(part))
+    }
+
     /// Loads the model onto a device, its adapter put in.
     pub(crate) fn load<B: TuneBackend>(&self, device: &B::Device) -> Result<Model<B>, Error> {
         let head = self.head();

@@ -241,6 +241,20 @@ impl<'a> ToWrite<'a> {
         let read = Rc::new(move || read().map_err(io::Error::other));
         Self { shape, read }
     }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its values now.
+    ///
+    /// # Errors
+    /// Those of what reads it.
+    pub fn read(&self) -> io::Result<HostTensor> {
+        (self.read)()
+    }
 }
 
 impl<'a> From<&'a HostTensor> for ToWrite<'a> {
@@ -272,7 +286,7 @@ pub fn write<'a>(
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         tensors.iter().try_for_each(|(name, tensor)| {
-            let read = (tensor.read)()?;
+            let read = tensor.read()?;
             if read.shape != tensor.shape {
                 let (found, shape) = (read.shape, &tensor.shape);
                 let reason = format!("tensor `{name}` has shape {found:?}, expected {shape:?}");
