@@ -814,6 +814,7 @@ fn make_plan<B: TuneAutodiff>(
             config.train.schedule.name()
         ),
         memory: opened.memory.bytes,
+        gradient_checkpointing: opened.memory.gradient_checkpointing,
         device: match config.train.precision {
             config::Precision::F32 => config.device.to_string(),
             precision => format!("{}, trained in {precision}", config.device),

@@ -46,6 +46,8 @@ pub struct Plan {
     pub learning_rate: String,
     /// Peak memory, estimated, in bytes.
     pub memory: u64,
+    /// Whether the backward pass computes activations again, to need less memory.
+    pub gradient_checkpointing: bool,
     /// What it computes on.
     pub device: String,
     /// The run directory.
