@@ -237,6 +237,24 @@ fn losses_of_twenty_steps() {
     }
 }
 
+/// Dropout acts where something trains: nowhere in a frozen model, in the embeddings where one of their tables trains.
+#[test]
+fn what_is_frozen_drops_nothing() {
+    let device = Default::default();
+    let (_, texts, first) = fixture();
+    let input = packed::<Tuning>(&texts, first, &device);
+    let at = |trains: &dyn Fn(&str) -> bool, pass: Pass| {
+        let model = model::<Tuning>("gpt2", &device).with_dropout(0.5);
+        let model = params::set_trainable(model, &mut |path| trains(path));
+        values(loss(&model, &input, pass))[0]
+    };
+    let (training, evaluation) = (Pass::training(1, 0), Pass::evaluation());
+    let evaluated = at(&|_| false, evaluation);
+    assert_eq!(at(&|_| false, training), evaluated);
+    assert_eq!(at(&|path| path.ends_with("norm.bias"), evaluation), evaluated);
+    assert_ne!(at(&|path| path.contains("positions"), training), evaluated);
+}
+
 /// What is saved is what was loaded, bit by bit, whichever way round a family stores its weights.
 #[test]
 fn saved_is_what_was_loaded() {

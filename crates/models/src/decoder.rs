@@ -17,7 +17,7 @@ use rekindle_nn::{
     adapter_slots,
     layers::{Embedding, LayerNorm, Linear, RmsNorm, Weight},
     ops::{self, AttentionConfig, Gate, Pass, Sequences, TuneBackend},
-    params::NameMap,
+    params::{self, NameMap},
 };
 
 /// A decoder's sizes and settings.
@@ -770,6 +770,10 @@ impl<B: TuneBackend> Decoder<B> {
         let x = match &self.positions {
             Some(table) => table.add_to(x, positions),
             None => x,
+        };
+        let pass = match &self.positions {
+            Some(table) if params::any_trainable(table) => pass,
+            _ => within(&self.embeddings, pass),
         };
         ops::dropout(x, self.embedding_dropout, pass)
     }
