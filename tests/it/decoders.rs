@@ -251,7 +251,10 @@ fn what_is_frozen_drops_nothing() {
     let (training, evaluation) = (Pass::training(1, 0), Pass::evaluation());
     let evaluated = at(&|_| false, evaluation);
     assert_eq!(at(&|_| false, training), evaluated);
-    assert_eq!(at(&|path| path.ends_with("norm.bias"), evaluation), evaluated);
+    assert_eq!(
+        at(&|path| path.ends_with("norm.bias"), evaluation),
+        evaluated
+    );
     assert_ne!(at(&|path| path.contains("positions"), training), evaluated);
 }
 

@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 
 use crate::proc::{build, root, shown};
 
+mod language;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub struct Bench {
@@ -116,6 +118,16 @@ const RUNS: [Job; 7] = [
     ),
 ];
 
+/// All steps.
+fn steps() -> impl Iterator<Item = Job> {
+    STEPS.into_iter().chain(language::STEPS)
+}
+
+/// All whole runs.
+fn runs() -> impl Iterator<Item = Job> {
+    RUNS.into_iter().chain([language::RUN])
+}
+
 /// Where a job's text comes from, and what is learned of it.
 struct TextRun {
     task: &'static str,
@@ -192,14 +204,17 @@ pub fn run(bench: &Bench) -> Result<()> {
         serde_json::from_str(&text).with_context(|| kept.display().to_string())?;
     let (machine, packages) = (machine(), packages(&bench.python)?);
     let path = root.join("docs/benchmarks.md");
-    for job in STEPS.into_iter().chain(RUNS) {
+    for job in steps().chain(runs()) {
         let name = job.name;
         if !wanted(name) {
             continue;
         }
         println!("==> {name}");
-        let whole = RUNS.iter().any(|run| run.name == name);
-        let sides = if whole {
+        let whole = runs().any(|run| run.name == name);
+        let of_language = language::STEPS.into_iter().chain([language::RUN]);
+        let sides = if of_language.into_iter().any(|job| job.name == name) {
+            language::run(bench, bin, &scratch, name)?
+        } else if whole {
             run_job(bench, bin, &scratch, &model, name)?
         } else {
             Some(step_job(bench, bin, &model, name)?)
@@ -339,6 +354,7 @@ fn figure(name: &str) -> (&'static str, &'static str) {
     match name {
         "run-sentiment" => ("pearson", "Pearson r "),
         "run-multilabel" => ("micro_f1", "micro F1 "),
+        "run-commands" => ("perplexity", "perplexity "),
         _ => ("accuracy", ""),
     }
 }
@@ -505,33 +521,38 @@ fn run_job(
             there.arg(model).arg(scratch.join("peft"));
         }
         let _ = fs::remove_dir_all(&out);
-        whole(here, &mut ours, |line, side| {
-            if let Some((before, _)) = line.split_once(" MB at the peak") {
-                let megabytes = before
-                    .rsplit(' ')
-                    .next()
-                    .and_then(|v| v.parse::<f64>().ok());
-                side.peak = side.peak.max(megabytes.unwrap_or(0.0) * 1e6);
-            }
-        })?;
+        whole(here, &mut ours, heard)?;
         let events = events(&out.join("metrics.jsonl"))?;
         ours.figure = best_figure(&events, figure(name).0);
         if name == "run-head" {
             ours.epoch.push(later_epoch(&events));
         }
         whole(there, &mut theirs, |line, side| {
+            heard(line, side);
             let Ok(Value::Object(said)) = serde_json::from_str(line) else {
                 return;
             };
             side.figure = said.get(figure(name).0).and_then(Value::as_f64);
-            side.peak = side
-                .peak
-                .max(said.get("peak").and_then(Value::as_f64).unwrap_or(0.0));
             let epochs = said.get("epochs").and_then(Value::as_array);
             side.epoch.extend(epochs.and_then(|e| e.last()?.as_f64()));
         })?;
     }
     Ok(Some((ours, theirs)))
+}
+
+/// Takes the peak memory from a line that a process prints: ours for people, the Python script's as JSON.
+fn heard(line: &str, side: &mut Side) {
+    let here = line.split_once(" MB at the peak").and_then(|(before, _)| {
+        let megabytes = before.rsplit(' ').next()?.parse::<f64>().ok()?;
+        Some(megabytes * 1e6)
+    });
+    let there = || {
+        serde_json::from_str::<Value>(line)
+            .ok()?
+            .get("peak")?
+            .as_f64()
+    };
+    side.peak = side.peak.max(here.or_else(there).unwrap_or(0.0));
 }
 
 /// The events that a run wrote down.
@@ -727,7 +748,7 @@ fn page(known: &Known) -> String {
          | pairs | how often both sides were measured |\n\n\
          Steps: no dropout. BERT's last layer computes here only what the head reads, which PyTorch does not do: a seventh of its work. A \
          training step is forward, backward, clipping and AdamW (PyTorch's fused one). Image models run in PyTorch in whichever memory layout \
-         is faster.\n\n\
+         is faster. Language models run as whole programs, of which the steps after the first count.\n\n\
          Whole runs: from the start of the process to its end, with the data read and encoded, the model trained for one epoch (where \
          three are named: three), evaluated and saved.\n\n\
          | data | what it is | learned, evaluated on |\n|---|---|---|\n\
@@ -735,6 +756,7 @@ fn page(known: &Known) -> String {
          | AG News | news in four classes (Zhang et al. 2015), 10,001 rows of it | nine rows of ten; every tenth |\n\
          | sentiment intensity | 18,513 snippets rated by people: the films, products and tweets of `datasets/sentiment-intensity` (not its news) | the first 5,000 of four rows in five; every fifth |\n\
          | smart-home commands | spoken commands expanded from the sentence templates of Home Assistant (the Python package home-assistant-intents); labels are the intent and the names of the slots | 3,350; 332 of other templates |\n\
+         | commands to JSON | the same commands with what each means as JSON, as prompts and completions | the first 640; 332 of other templates |\n\
          | ants and bees | the photographs of PyTorch's transfer learning tutorial (hymenoptera) | 244; 153 |\n\n\
          Micro F1 is at a threshold of 0.5. One epoch at the Trainer's one rate takes neither side above 0.5 for any smart-home label: that row \
          compares times alone.\n",
@@ -743,7 +765,7 @@ fn page(known: &Known) -> String {
     for (machine, rows) in known {
         let packages = rows["packages"].as_str().unwrap_or_default();
         page += &format!("\n## {machine}\n\n{packages}.\n");
-        let mut table = |head: &str, jobs: &[Job]| {
+        let mut table = |head: &str, jobs: Vec<Job>| {
             let lines: Vec<&str> = jobs
                 .iter()
                 .filter_map(|job| rows.get(job.name)?.as_str())
@@ -754,12 +776,12 @@ fn page(known: &Known) -> String {
         };
         table(
             "| step | ours | PyTorch | ratio | aim | peak memory | of PyTorch's | pairs |\n|---|---|---|---|---|---|---|---|",
-            &STEPS,
+            steps().collect(),
         );
         table(
             "| whole run | ours | PyTorch | ratio | aim | accuracy (or what is named), ours and PyTorch's | start to first step | peak memory | of PyTorch's | pairs |\n\
              |---|---|---|---|---|---|---|---|---|---|",
-            &RUNS,
+            runs().collect(),
         );
     }
     page
