@@ -330,6 +330,18 @@ fn letters() -> Value {
     })
 }
 
+/// A language model has no head for labels: the default task says so before anything is planned.
+#[test]
+fn labels_need_a_model_with_a_head() {
+    let dir = dir();
+    dir.write(
+        "tickets.csv",
+        "text,label\nlamp on,a\nlamp off,b\n".repeat(20),
+    );
+    let said = dir.refused("finetune --model llm --train tickets.csv -o run --dry-run");
+    assert!(said.contains("task = \"text-generation\""), "{said}");
+}
+
 /// A model of each architecture answers from its GGUF file as from its directory, and so does one with its adapter merged.
 #[test]
 fn an_exported_model_answers_alike() {
@@ -425,6 +437,11 @@ fn an_exported_model_answers_alike() {
         assert!(said.contains("the model that is exported"), "{said}");
     }
     assert_eq!(fs::read(dir.path("out/llama.gguf")).unwrap(), before);
+    // What is exported beside an adapter does not take its place.
+    let asked = ask("run/final");
+    fs::remove_file(dir.path("run/final/tokenizer.json")).unwrap();
+    dir.ok("export run --dtype q4_0 -o run/final/small.gguf");
+    assert_eq!(ask("run/final"), asked);
     let said = dir.refused("export model");
     assert!(said.contains("only language models"), "{said}");
     // A tokenizer of whole words has no place in GGUF.

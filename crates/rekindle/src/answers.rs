@@ -4,6 +4,7 @@
 use crate::{
     Error, RunConfig,
     config::AnswerCount,
+    evaluation::fitting,
     figures::Figures,
     generation::{Answer, Sampling, Session, Writer},
     report::{Answered, Said},
@@ -137,7 +138,9 @@ impl Answering {
             sampling: &sampling,
         };
         let mut answers = Vec::new();
-        for batch in asked.chunks(TOGETHER) {
+        let longest = asked.iter().map(|asked| asked.tokens.len()).max();
+        let longest = longest.unwrap_or(0) + self.max_new_tokens;
+        for batch in asked.chunks(fitting(TOGETHER, longest)) {
             if stop() {
                 return Ok(None);
             }
@@ -219,7 +222,8 @@ fn asked(row: &Conversation) -> Option<(&[Message], &str)> {
     let is_answer = |turn: &Message| turn.role == ChatRole::Assistant;
     let last = row.messages.iter().rposition(is_answer)?;
     let reference = row.messages[last].content.as_deref()?;
-    Some((&row.messages[..last], reference))
+    let in_words = !reference.trim().is_empty();
+    in_words.then_some((&row.messages[..last], reference))
 }
 
 /// Conversations with so many examples drawn from others as earlier turns, behind what the system says.

@@ -99,7 +99,7 @@ pub(crate) fn tokens_at_once(batch_size: usize, longest: usize) -> usize {
 }
 
 /// Examples in a batch of evaluation: `batch_size`, or fewer where they are long.
-fn fitting(batch_size: usize, longest: usize) -> usize {
+pub(crate) fn fitting(batch_size: usize, longest: usize) -> usize {
     batch_size.min(TOKENS / longest.max(1)).max(1)
 }
 

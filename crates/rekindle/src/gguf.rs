@@ -13,6 +13,8 @@ use std::{
 
 /// The link's name.
 pub(crate) const WEIGHTS: &str = "model.gguf";
+/// Of what [`side_files`] makes: a directory that an earlier one made is not used.
+const VERSION: u32 = 1;
 /// Written last: without it a directory is not whole.
 const LAST: &str = "config.json";
 
@@ -28,7 +30,7 @@ pub(crate) fn unpacked(hub: &Hub, path: &Path) -> Result<PathBuf, Error> {
     let about = fs::metadata(&file).map_err(Error::io(&file))?;
     let changed = about.modified().ok();
     let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let identity = format!("{} {} {changed:?}", file.display(), about.len());
+    let identity = format!("{VERSION} {} {} {changed:?}", file.display(), about.len());
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("{stem}-{:016x}", rng::named(0, &identity));
     let dir = hub.cache_dir().join("gguf").join(name);
@@ -72,12 +74,14 @@ pub(crate) fn is_named(path: &Path) -> bool {
     extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// The GGUF file that a path is, or that a directory without a tokenizer of its own holds.
+/// The GGUF file that a path is, or that a directory without a model of its own holds.
 fn find(path: &Path) -> Option<PathBuf> {
     if path.is_file() {
         return is_named(path).then(|| path.to_owned());
     }
-    if path.join("tokenizer.json").is_file() {
+    // Beside a model or an adapter, it is what was exported.
+    let others = ["config.json", "adapter_config.json", "tokenizer.json"];
+    if others.iter().any(|name| path.join(name).is_file()) {
         return None;
     }
     let entries = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());

@@ -119,12 +119,16 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
         "added_tokens.json",
         "sentencepiece.bpe.model",
         "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
         "generation_config.json",
     ] {
         let source = from.join(name);
         if source.is_file() {
             let bytes = fs::read(&source).map_err(Error::io(&source))?;
             let target = to.join(name);
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
             write_atomically(&target, &bytes).map_err(Error::io(target))?;
         }
     }

@@ -111,6 +111,16 @@ pub(super) fn prepare(
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
     let model = pretrained.config();
+    if model.is_decoder() {
+        return Err(Error::ModelDir {
+            path: pretrained.dir().to_owned(),
+            reason: format!(
+                "{} writes; it has no head for labels or numbers",
+                model.architecture()
+            ),
+            hint: "set task = \"text-generation\", which learns labels as answers too, or name an encoder such as minilm".into(),
+        });
+    }
     let limits = text_limits(pretrained)?;
     let splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
