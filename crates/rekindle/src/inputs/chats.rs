@@ -111,7 +111,7 @@ impl Inputs for Chats {
 /// The model with room for the tokens that the run adds.
 ///
 /// # Errors
-/// When the tokenizer cannot be read, or has all of them.
+/// When the tokenizer cannot be read, has all of them, or has one of them as a word of its vocabulary.
 pub(crate) fn with_added_tokens(
     config: &RunConfig,
     pretrained: Pretrained,
@@ -121,6 +121,16 @@ pub(crate) fn with_added_tokens(
         return Ok(pretrained);
     }
     let before = ChatEncoder::from_dir(pretrained.dir(), EncodeOptions::default())?;
+    for token in tokens {
+        if let Some(id) = before.id(token).filter(|_| !before.is_added(token)) {
+            return Err(Error::Setting {
+                reason: format!(
+                    "model.add_tokens names {token:?}, which is one token of the model's vocabulary already (number {id})"
+                ),
+                hint: "leave it out".into(),
+            });
+        }
+    }
     if tokens.iter().all(|token| before.id(token).is_some()) {
         return Err(Error::Setting {
             reason: "the model's tokenizer has all the tokens of model.add_tokens already".into(),
