@@ -11,7 +11,7 @@ use crate::{
     inputs::{self, Prepared},
     log::{Log, Sampled, Sinks},
     observer::Watching,
-    plan::{Memory, free_memory},
+    plan::{Memory, Sizes, free_memory},
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
     saved::{Saved, SavedModel},
@@ -635,7 +635,18 @@ fn open<B: TuneAutodiff>(
     let packed = loaded.packed;
     let (units, frozen) = (model.units(), model.frozen_units());
     let asked = config.train.gradient_checkpointing;
-    let memory = (prepared.footprint).memory((parameters, trainable, packed), frozen, asked, free);
+    // A packed map to the vocabulary is unpacked for each step.
+    let output = model.output_weight();
+    let sizes = Sizes {
+        parameters,
+        trainable,
+        packed,
+        unpacked: match output.parameter() {
+            Some(_) => 0,
+            None => output.dims().iter().product(),
+        },
+    };
+    let memory = (prepared.footprint).memory(sizes, frozen, asked, free);
     let saves = memory.gradient_checkpointing;
     let recipe = Recipe::new(
         config, &prepared, objective, &model, precision, saves, device,
@@ -827,10 +838,25 @@ fn make_plan<B: TuneAutodiff>(
         best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
         notes: (prepared.notes.iter().cloned())
+            .chain(warmup_note(train, steps))
             .chain(opened.memory.note())
             .collect(),
     }
 }
+/// A warning where the whole run is warmup. As in transformers, the rate of the first step of a warmup is 0.
+fn warmup_note(train: &TrainConfig, steps: u64) -> Option<String> {
+    let warmup = train.warmup.steps(steps);
+    let what = match steps {
+        1 => "the only step is warmup, whose first rate is 0: nothing is learned",
+        _ => "all steps are warmup, so that the learning rate never reaches its peak",
+    };
+    (warmup > 0 && warmup >= steps).then(|| {
+        format!(
+            "warning: {what}; train.warmup_steps = 0 trains at the full rate from the first step on"
+        )
+    })
+}
+
 
 /// The figure that makes a checkpoint the best, as people read it.
 fn best_by(config: &RunConfig, watched: &[Watched]) -> String {

@@ -13,7 +13,7 @@ use rekindle_nn::{
     TuneAutodiff,
     params::{self, ParamRef},
 };
-use rekindle_peft::{LoraConfig, TargetModules, Trainable};
+use rekindle_peft::{LoraConfig, PeftError, TargetModules, Trainable};
 
 /// A model that is ready to train.
 pub(crate) struct Tuned<B: TuneAutodiff> {
@@ -87,8 +87,16 @@ pub(crate) fn load<B: TuneAutodiff>(
         }
         _ => (model, None),
     };
-    let model =
-        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, names)?;
+    let set =
+        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, names);
+    let model = set.map_err(|error| match (error, peft.method) {
+        (PeftError::NothingTrains, Method::Head | Method::Bitfit)
+            if pretrained.config().is_decoder() =>
+        {
+            nothing_of_a_language_model(peft.method)
+        }
+        (error, _) => error.into(),
+    })?;
     if let Some((lora, _)) = &adapter {
         check_saved(&model, lora)?;
     }
@@ -307,7 +315,17 @@ fn described<B: TuneAutodiff>(
     };
     if let Some(last) = config.peft.train_last {
         let (all, block) = (model.blocks(), block(config));
-        method = format!("the last {last} of {all} {block} and the head");
+        let embeddings = match adapter.is_none() && !config.model.add_tokens.is_empty() {
+            true => ", and the embeddings",
+            false => "",
+        };
+        method = match config.peft.method {
+            Method::Full => format!("the last {last} of {all} {block} and the head{embeddings}"),
+            Method::Head => method,
+            Method::Lora | Method::Bitfit => {
+                format!("{method}; of that the last {last} of {all} {block} train")
+            }
+        };
     }
     if let Some(every) = config.peft.unfreeze_every {
         method.push_str(&format!(
