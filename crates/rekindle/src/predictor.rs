@@ -290,7 +290,8 @@ impl Predictor {
                 let mut rows = read.set;
                 if let Some(shots) = shots {
                     let from = read_set::<Vec<Conversation>>(&shots.from, config, true, &[])?;
-                    rows = answers::after_examples(rows, &from.set, shots.count, config.seed);
+                    notes.extend(from.notes);
+                    rows = answers::after_examples(rows, &from.set, shots, config.seed)?;
                     encoder = encoder.with_options(EncodeOptions {
                         max_length: Some(*positions),
                         loss_on: LossOn::Last,
