@@ -18,7 +18,7 @@ use rekindle::{
     Error, RunConfig,
     config::{Device, Override},
 };
-use std::path::PathBuf;
+use std::{fmt, io::BufRead, path::PathBuf};
 
 /// Fine-tune pretrained models. One command, any GPU, no Python.
 #[derive(Parser)]
@@ -115,6 +115,45 @@ impl Columns {
         .collect()
     }
 }
+
+/// The named flags, and `--set` over them.
+fn overrides(mut flags: Vec<Override>, set: &[String]) -> Vec<Override> {
+    flags.extend(set.iter().map(|text| Override::set(text)));
+    flags
+}
+
+/// A line of standard input without its end; `None` at the end. What is no UTF-8 is `Err` with the hint that a user needs.
+fn read_line(input: &mut impl BufRead) -> anyhow::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    if input.read_until(b'\n', &mut bytes)? == 0 {
+        return Ok(None);
+    }
+    for end in [b'\n', b'\r'] {
+        bytes.pop_if(|byte| *byte == end);
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| NotUtf8.into())
+}
+
+/// All lines that are left of standard input.
+fn read_lines(input: &mut impl BufRead) -> anyhow::Result<Vec<String>> {
+    std::iter::from_fn(|| read_line(input).transpose()).collect()
+}
+
+/// A line of standard input that is no text.
+#[derive(Debug)]
+struct NotUtf8;
+
+impl fmt::Display for NotUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "standard input is not UTF-8 text\nhint: convert it, for example with `iconv -f latin1 -t utf-8`",
+        )
+    }
+}
+
+impl std::error::Error for NotUtf8 {}
 
 /// Settings over a run file: the named flags first, then `--set`.
 fn configuration(
