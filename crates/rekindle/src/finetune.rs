@@ -14,8 +14,8 @@ use crate::{
     plan::{Memory, Sizes, free_memory},
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
-    saved::{Saved, SavedModel},
-    task::{Kind, Modality, Task},
+    saved::{KeptSettings, Saved, SavedModel},
+    task::{Modality, Task},
     tasks,
     tuning::{self, Tuned},
 };
@@ -539,8 +539,7 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
-            loss_on: (self.config.task.kind() == Kind::Generation)
-                .then(|| self.config.data.loss_on.name().to_owned()),
+            kept: KeptSettings::of(self.config),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
@@ -838,11 +837,12 @@ fn make_plan<B: TuneAutodiff>(
         best_by: best_by(config, &objective.watched()),
         watched: objective.watched(),
         notes: (prepared.notes.iter().cloned())
-            .chain(warmup_note(train, steps))
             .chain(opened.memory.note())
+            .chain(warmup_note(train, steps))
             .collect(),
     }
 }
+
 /// A warning where the whole run is warmup. As in transformers, the rate of the first step of a warmup is 0.
 fn warmup_note(train: &TrainConfig, steps: u64) -> Option<String> {
     let warmup = train.warmup.steps(steps);
@@ -856,7 +856,6 @@ fn warmup_note(train: &TrainConfig, steps: u64) -> Option<String> {
         )
     })
 }
-
 
 /// The figure that makes a checkpoint the best, as people read it.
 fn best_by(config: &RunConfig, watched: &[Watched]) -> String {

@@ -1,11 +1,11 @@
 //! The parts of a saved model: found and looked into, but not loaded.
 
 use crate::{
-    Error, Observer,
-    config::Device,
+    Error, Observer, RunConfig,
+    config::{Device, Override},
     finetune::find_model,
     gguf,
-    saved::{Saved, SavedModel},
+    saved::{KeptSettings, Saved, SavedModel},
     task::{Kind, Modality, Task},
 };
 use rekindle_base::near::near_misses;
@@ -34,8 +34,8 @@ pub(crate) struct Located {
     /// Whether they are numbers for want of names.
     pub nameless: bool,
     pub max_length: usize,
-    /// Which tokens of a conversation were learned, where that was kept.
-    pub loss_on: Option<String>,
+    /// What else was kept of how it was evaluated.
+    pub kept: KeptSettings,
     /// Least probability of each label that is given; empty where nothing says.
     pub thresholds: Vec<f64>,
     /// What the head reads, where we saved the model.
@@ -175,6 +175,22 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// The settings that a saved model brings, `overrides` over them.
+///
+/// # Errors
+/// Every mistake of the overrides.
+pub(crate) fn own_settings(
+    task: Task,
+    max_length: usize,
+    kept: &KeptSettings,
+    overrides: &[Override],
+) -> Result<RunConfig, Error> {
+    let mut all = vec![Override::flag("the model", "task", task.name())];
+    all.extend(kept.overrides(task, max_length));
+    all.extend_from_slice(overrides);
+    Ok(RunConfig::load(None, &all)?)
+}
+
 /// Finds what belongs to a saved model.
 pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
     let dir = find(path, observer)?;
@@ -251,7 +267,10 @@ fn locate_adapter(
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref(), config),
-        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
+        kept: saved
+            .as_ref()
+            .map(|saved| saved.kept.clone())
+            .unwrap_or_default(),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -279,7 +298,10 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         labels,
         nameless,
         max_length: max_length(saved.as_ref(), config),
-        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
+        kept: saved
+            .as_ref()
+            .map(|saved| saved.kept.clone())
+            .unwrap_or_default(),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -413,6 +435,14 @@ fn has_tokenizer(dir: &Path) -> bool {
 }
 
 impl Located {
+    /// The model's own settings, `overrides` over them.
+    ///
+    /// # Errors
+    /// Every mistake of the overrides.
+    pub(crate) fn settings(&self, overrides: &[Override]) -> Result<RunConfig, Error> {
+        own_settings(self.task, self.max_length, &self.kept, overrides)
+    }
+
     /// The same, with a quantized model's blocks multiplied as they lie where there are kernels for that: for who only reads
     /// the model.
     pub(crate) fn keeping_blocks(mut self, device: Device) -> Self {

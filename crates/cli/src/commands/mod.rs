@@ -106,6 +106,16 @@ impl Columns {
         [
             ("--text", "data.text", &self.text),
             ("--text-pair", "data.text_pair", &self.text_pair),
+/// Settings over a run file: the named flags first, then `--set`.
+fn configuration(
+    file: Option<&PathBuf>,
+    flags: Vec<Override>,
+    set: &[String],
+) -> Result<RunConfig, Error> {
+    let overrides = overrides(flags, set);
+    Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
+}
+
             ("--label", "data.label", &self.label),
         ]
         .into_iter()
@@ -154,17 +164,6 @@ impl fmt::Display for NotUtf8 {
 }
 
 impl std::error::Error for NotUtf8 {}
-
-/// Settings over a run file: the named flags first, then `--set`.
-fn configuration(
-    file: Option<&PathBuf>,
-    flags: Vec<Override>,
-    set: &[String],
-) -> Result<RunConfig, Error> {
-    let mut overrides = flags;
-    overrides.extend(set.iter().map(|text| Override::set(text)));
-    Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
-}
 
 /// A device by name, as a run file has it.
 fn device(name: Option<&String>) -> Result<Device, Error> {

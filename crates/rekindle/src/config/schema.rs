@@ -250,7 +250,7 @@ settings! {
     /// Replaces the model's own dropout rates (hidden, attention and head).
     dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
-    /// Of a quantized GGUF model: leave the weights in their blocks of 4 to 8 bits while adapters train, which takes a fraction of
+    /// Of a quantized GGUF model: leave the weights in their blocks of 2 to 8 bits while adapters train, which takes a fraction of
     /// the memory and a little more time. The result is the same.
     quantized: bool = false, aka ["load_in_4bit", "load_in_8bit", "qlora", "quantization"], applies Applies::Writing;
     /// For language models: tokens to add where the tokenizer lacks them, which are never cut. Their embeddings begin as the mean
