@@ -28,29 +28,19 @@ pub struct Arguments {
     verb: Verb,
 }
 
+/// What each verb does is said once, at its arguments: the first line stands in the list of verbs, the rest in its own help.
 #[derive(Subcommand)]
 enum Verb {
-    /// Tune a model: by default LoRA on MiniLM over the intents dataset
     Finetune(finetune::Finetune),
-    /// Score a tuned model on a labelled file
     Evaluate(evaluate::Evaluate),
-    /// Label texts from arguments, a file or standard input
     Predict(predict::Predict),
-    /// Answer prompts with a language model
     Generate(generate::Generate),
-    /// Talk with a language model
     Chat(chat::Chat),
-    /// Show the first examples of a file as a model will see them
     Look(look::Look),
-    /// Show what a run, model, adapter, checkpoint or weight file holds
     Inspect(inspect::Inspect),
-    /// Merge an adapter into its base model
     Merge(merge::Merge),
-    /// Write a language model as a GGUF file, for llama.cpp and Ollama
     Export(export::Export),
-    /// Bring a model or dataset onto this machine
     Fetch(fetch::Fetch),
-    /// Write a commented run file for your data
     Init(init::Init),
 }
 
@@ -106,16 +96,6 @@ impl Columns {
         [
             ("--text", "data.text", &self.text),
             ("--text-pair", "data.text_pair", &self.text_pair),
-/// Settings over a run file: the named flags first, then `--set`.
-fn configuration(
-    file: Option<&PathBuf>,
-    flags: Vec<Override>,
-    set: &[String],
-) -> Result<RunConfig, Error> {
-    let overrides = overrides(flags, set);
-    Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
-}
-
             ("--label", "data.label", &self.label),
         ]
         .into_iter()
@@ -124,6 +104,16 @@ fn configuration(
         })
         .collect()
     }
+}
+
+/// Settings over a run file: the named flags first, then `--set`.
+fn configuration(
+    file: Option<&PathBuf>,
+    flags: Vec<Override>,
+    set: &[String],
+) -> Result<RunConfig, Error> {
+    let overrides = overrides(flags, set);
+    Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
 }
 
 /// The named flags, and `--set` over them.
