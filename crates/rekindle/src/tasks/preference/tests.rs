@@ -232,6 +232,10 @@ fn losses_gradients_and_figures_are_those_of_trl() {
                     continue;
                 };
                 let found = figures.get(ours).unwrap();
+                // The whole model is as it was, so that all pairs are level: TRL counts them as wrong, we by half.
+                let is_level =
+                    ours == "reward_accuracy" && figures.get("reward_margin") == Some(0.0);
+                let theirs = if is_level { theirs + 0.5 } else { theirs };
                 assert!(
                     (found - theirs).abs() < LOSS,
                     "{what}: {ours} {found}, not {theirs}"
