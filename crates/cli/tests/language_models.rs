@@ -1,10 +1,16 @@
 //! A language model from a file of prompts to answers: on a tiny Llama whose tokens are words.
 #![allow(clippy::unwrap_used)]
 
+#[path = "language_models/init_and_look.rs"]
+mod init_and_look;
 #[path = "language_models/new_tokens.rs"]
 mod new_tokens;
 #[path = "language_models/preferences.rs"]
 mod preferences;
+#[path = "language_models/refusals.rs"]
+mod refusals;
+#[path = "language_models/saved_settings.rs"]
+mod saved_settings;
 mod support;
 
 use serde_json::{Value, json};

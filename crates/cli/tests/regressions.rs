@@ -545,7 +545,7 @@ fn small_mistakes_name_their_file() {
             &dir,
             verb,
             &[
-                "runs/tikets: no such directory",
+                "runs/tikets: no such model directory",
                 "did you mean `runs/tickets`?",
             ],
         );

@@ -229,6 +229,14 @@ pub enum BadReason {
     /// Two whole conversations that are about different things.
     #[error("no prompt: `chosen` and `rejected` begin with different turns")]
     NoCommonPrompt,
+    /// One answer that repeats its prompt beside one that does not.
+    #[error("`{with}` begins with the turns of `prompt`, `{without}` does not")]
+    PromptOnOneSide {
+        /// The answer that holds the prompt.
+        with: &'static str,
+        /// The other.
+        without: &'static str,
+    },
     /// One answer where two are compared.
     #[error("expected a pair of answers, `chosen` and `rejected`, found one answer with a label")]
     NotAPair,
@@ -317,6 +325,9 @@ impl BadReason {
             } => "raise max_length, or remove the row",
             Self::SameAnswers { .. } => "remove the row",
             Self::NoCommonPrompt => "add a `prompt`, or begin both with the same turns",
+            Self::PromptOnOneSide { .. } => {
+                "write both answers without the prompt, or both with it"
+            }
             Self::NotAPair => {
                 "only KTO learns of single answers: set preference.loss = \"kto\", or write the other answer too"
             }

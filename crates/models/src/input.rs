@@ -54,12 +54,12 @@ pub struct NextTokens<B: Backend> {
     pub rows: Tensor<B, 1, Int>,
     /// The next tokens `[R]`, each below V.
     pub targets: Tensor<B, 1, Int>,
-    /// Which of them are of which sequence: B of them, R in all.
+    /// Which of them are of which group: G of them, R in all. A group is a sequence, unless sums over parts of one are wanted.
     pub sequences: Sequences,
 }
 
 impl<B: Backend> NextTokens<B> {
-    /// From rows and targets (`[R]` each) and how many are each sequence's.
+    /// From rows and targets (`[R]` each) and how many are each group's.
     pub fn new(rows: &[i32], targets: &[i32], sequences: Sequences, device: &B::Device) -> Self {
         Self {
             rows: integers(rows, device),

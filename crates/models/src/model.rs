@@ -605,8 +605,9 @@ impl<B: TuneBackend> Model<B> {
         }
     }
 
-    /// Logits `[B, C]`. Of a language model: for each example the sum of the losses of its tokens that count, `[B, 1]`, and in
-    /// evaluation how many of them the model would have chosen, `[B, 2]`. Logits of the vocabulary are never held.
+    /// Logits `[B, C]`. Of a language model: for each of the G groups of tokens that count (usually one a sequence, see
+    /// [`NextTokens`](crate::NextTokens)) the sum of their losses, `[G, 1]`, and in evaluation how many of them the model would
+    /// have chosen, `[G, 2]`. Logits of the vocabulary are never held.
     ///
     /// # Panics
     /// If a model for texts is given pictures, or the other way round; if a language model is given texts without

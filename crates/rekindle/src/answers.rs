@@ -2,7 +2,7 @@
 //! the right answers. What was said is kept in `answers.jsonl`.
 
 use crate::{
-    Error, RunConfig,
+    Error, RunConfig, Shots,
     config::AnswerCount,
     evaluation::fitting,
     figures::Figures,
@@ -226,33 +226,59 @@ fn asked(row: &Conversation) -> Option<(&[Message], &str)> {
     in_words.then_some((&row.messages[..last], reference))
 }
 
-/// Conversations with so many examples drawn from others as earlier turns, behind what the system says.
+/// Conversations with examples drawn from others as earlier turns, behind what the system says. No row gets an example that
+/// asks what the row itself asks: that would tell the answer.
+///
+/// # Errors
+/// Where there are fewer such examples than asked for.
 pub(crate) fn after_examples(
     rows: Vec<Conversation>,
     from: &[Conversation],
-    count: usize,
+    shots: &Shots,
     seed: u64,
-) -> Vec<Conversation> {
+) -> Result<Vec<Conversation>, Error> {
     let mut order: Vec<usize> = (0..from.len()).collect();
     rng::shuffle(&mut order, seed, STREAM, 1);
-    let is_system = |turn: &Message| matches!(turn.role, ChatRole::System | ChatRole::Developer);
-    let examples = order.into_iter().filter_map(|at| {
-        let (before, _) = asked(&from[at])?;
-        Some(&from[at].messages[..=before.len()])
-    });
-    let turns = examples.take(count).flatten();
-    let turns: Vec<Message> = turns.filter(|turn| !is_system(turn)).cloned().collect();
+    let is_system = |turn: &&Message| matches!(turn.role, ChatRole::System | ChatRole::Developer);
+    let said = |turns: &[Message]| -> Vec<Message> {
+        let others = turns.iter().filter(|turn| !is_system(turn));
+        others.cloned().collect()
+    };
+    // Of each example what is asked, and that with its answer.
+    let examples: Vec<(Vec<Message>, Vec<Message>)> = order
+        .into_iter()
+        .filter_map(|at| {
+            let (before, _) = asked(&from[at])?;
+            let messages = &from[at].messages;
+            Some((said(before), said(&messages[..=before.len()])))
+        })
+        .collect();
     let after = |mut row: Conversation| {
-        if !matches!(row.kind, ChatKind::Text(_)) {
-            let at = row
-                .messages
-                .iter()
-                .take_while(|turn| is_system(turn))
-                .count();
-            row.messages.splice(at..at, turns.iter().cloned());
-            row.kind = ChatKind::Chat;
+        if matches!(row.kind, ChatKind::Text(_)) {
+            return Ok(row);
         }
-        row
+        let is_answer = |turn: &Message| turn.role == ChatRole::Assistant;
+        let last = row.messages.iter().rposition(is_answer);
+        let own = said(&row.messages[..last.unwrap_or(row.messages.len())]);
+        let others = examples.iter().filter(|(prompt, _)| *prompt != own);
+        let drawn: Vec<&Vec<Message>> = others.map(|(_, turns)| turns).take(shots.count).collect();
+        if drawn.len() < shots.count {
+            return Err(Error::Setting {
+                reason: format!(
+                    "{} examples are asked for before each prompt, but {} holds {} conversations with an answer that ask something else than {}",
+                    shots.count,
+                    shots.from.display(),
+                    drawn.len(),
+                    row.place
+                ),
+                hint: "ask for fewer, or draw them from a larger file".into(),
+            });
+        }
+        let at = row.messages.iter().take_while(is_system).count();
+        let turns = drawn.into_iter().flatten().cloned();
+        row.messages.splice(at..at, turns.collect::<Vec<_>>());
+        row.kind = ChatKind::Chat;
+        Ok(row)
     };
     rows.into_iter().map(after).collect()
 }

@@ -11,11 +11,11 @@ use crate::{
     inputs::{self, Prepared},
     log::{Log, Sampled, Sinks},
     observer::Watching,
-    plan::{Memory, free_memory},
+    plan::{Memory, Sizes, free_memory},
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
-    saved::{Saved, SavedModel},
-    task::{Kind, Modality, Task},
+    saved::{KeptSettings, Saved, SavedModel},
+    task::{Modality, Task},
     tasks,
     tuning::{self, Tuned},
 };
@@ -539,8 +539,7 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
-            loss_on: (self.config.task.kind() == Kind::Generation)
-                .then(|| self.config.data.loss_on.name().to_owned()),
+            kept: KeptSettings::of(self.config),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
@@ -635,7 +634,18 @@ fn open<B: TuneAutodiff>(
     let packed = loaded.packed;
     let (units, frozen) = (model.units(), model.frozen_units());
     let asked = config.train.gradient_checkpointing;
-    let memory = (prepared.footprint).memory((parameters, trainable, packed), frozen, asked, free);
+    // A packed map to the vocabulary is unpacked for each step.
+    let output = model.output_weight();
+    let sizes = Sizes {
+        parameters,
+        trainable,
+        packed,
+        unpacked: match output.parameter() {
+            Some(_) => 0,
+            None => output.dims().iter().product(),
+        },
+    };
+    let memory = (prepared.footprint).memory(sizes, frozen, asked, free);
     let saves = memory.gradient_checkpointing;
     let recipe = Recipe::new(
         config, &prepared, objective, &model, precision, saves, device,
@@ -829,8 +839,23 @@ fn make_plan<B: TuneAutodiff>(
         watched: objective.watched(),
         notes: (prepared.notes.iter().cloned())
             .chain(opened.memory.note())
+            .chain(warmup_note(train, steps))
             .collect(),
     }
+}
+
+/// A warning where the whole run is warmup. As in transformers, the rate of the first step of a warmup is 0.
+fn warmup_note(train: &TrainConfig, steps: u64) -> Option<String> {
+    let warmup = train.warmup.steps(steps);
+    let what = match steps {
+        1 => "the only step is warmup, whose first rate is 0: nothing is learned",
+        _ => "all steps are warmup, so that the learning rate never reaches its peak",
+    };
+    (warmup > 0 && warmup >= steps).then(|| {
+        format!(
+            "warning: {what}; train.warmup_steps = 0 trains at the full rate from the first step on"
+        )
+    })
 }
 
 /// The figure that makes a checkpoint the best, as people read it.

@@ -342,7 +342,10 @@ impl Generator {
                         prompt.len(),
                         self.positions
                     ),
-                    hint: "shorten it".into(),
+                    hint: match prompt.is_empty() {
+                        true => "write the beginning of a text for the model to continue".into(),
+                        false => "shorten it".into(),
+                    },
                 });
             }
         }

@@ -7,9 +7,14 @@ use crate::{
     task::{Kind, Modality, Task},
     tasks::targets_of,
 };
+use rekindle_base::thousands;
 use rekindle_data::{
-    Input, OnBad, ReadOptions, TargetHint, TargetKind,
-    image::{image_parts, read_images},
+    Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    chat::{
+        ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
+        read_preferences,
+    },
+    image::{find_pictures, image_parts, read_images},
     sniff,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -18,11 +23,16 @@ const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
 /// A commented run file for a file of examples, from what `config` says already (its columns, header and quoting guide
 /// the reading). Keys that were guessed or set are active, all others stand as comments. With `choose_task` the task is the
-/// one that fits the labels, where they are texts' and no classes.
+/// one that fits the labels, where they are texts' and no classes; [`language_task`] tells those of language models.
 ///
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
 pub fn run_file_for(path: &Path, config: &RunConfig, choose_task: bool) -> Result<String, Error> {
+    match config.task.kind() {
+        Kind::Generation => return for_conversations(path, config),
+        Kind::Preference => return for_preferences(path, config),
+        _ => {}
+    }
     match config.task.modality() {
         Modality::Text if choose_task => {
             let task = fitting_task(path, config)?;
@@ -46,6 +56,149 @@ pub fn run_file_for(path: &Path, config: &RunConfig, choose_task: bool) -> Resul
         Modality::Text => for_texts(path, config),
         Modality::Images => for_pictures(path, config),
     }
+}
+
+/// What a language model would learn of a file or folder: preferences; or conversations, prompts with completions, and texts
+/// without a label. `None` where most rows are none of that, and where it cannot be read.
+#[must_use]
+pub fn language_task(path: &Path) -> Option<Task> {
+    let most = |rows: usize, skipped: usize| rows > skipped;
+    if path.is_dir() && find_pictures(path).is_ok_and(|pictures| !pictures.is_empty()) {
+        return None;
+    }
+    if let Ok(read) = read_preferences(path, OnBad::Skip)
+        && most(read.rows.len(), read.skipped.len())
+    {
+        return Some(Task::TextPreference);
+    }
+    let options = ChatOptions {
+        on_bad_example: OnBad::Skip,
+        ..ChatOptions::default()
+    };
+    let read = read_conversations(path, &options).ok()?;
+    let is_text = |row: &&Conversation| matches!(row.kind, ChatKind::Text(_));
+    let texts = read.rows.iter().filter(is_text).count();
+    if !most(read.rows.len(), read.skipped.len()) {
+        return None;
+    }
+    let none = rekindle_hub::Columns::default();
+    let labelled = || {
+        let sniffed = sniff(path, &read_options(&RunConfig::default(), &none, None));
+        let columns = sniffed.ok().and_then(|sniffed| sniffed.columns.ok());
+        columns.is_some_and(|columns| !columns.labels.is_empty())
+    };
+    match texts == read.rows.len() && labelled() {
+        true => None,
+        false => Some(Task::TextGeneration),
+    }
+}
+
+/// A count of things, none where there are none.
+fn counted(n: usize, one: &str, many: &str) -> Option<String> {
+    match n {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{} {many}", thousands(n as u64))),
+    }
+}
+
+/// The run file of a language model: what its file holds, in words, and what could not be used of it.
+fn for_language_model(
+    path: &Path,
+    mut config: RunConfig,
+    holds: &[Option<String>],
+    skipped: &[Skipped],
+    notes: &[(&str, &str)],
+) -> String {
+    config.data.train = Some(path.to_owned());
+    let holds: Vec<&str> = holds.iter().flatten().map(String::as_str).collect();
+    let header = format!(
+        "Written for {}: {}.\n{RUN_IT}",
+        path.display(),
+        holds.join(", ")
+    );
+    let bad = skipped.first().map(|first| {
+        format!(
+            "{} rows cannot be used as they are ({first}); \"skip\" leaves them out and says which",
+            skipped.len()
+        )
+    });
+    let mut all = vec![("", header.as_str())];
+    all.extend_from_slice(notes);
+    if let Some(bad) = &bad {
+        all.push(("data.on_bad_example", bad));
+    }
+    commented(&config, &all)
+}
+
+fn for_conversations(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let columns = match (&config.data.text, &config.data.label) {
+        (Some(config::Column::Name(prompt)), Some(config::Columns(labels))) => match &labels[..] {
+            [config::Column::Name(completion)] => Some(PromptColumns {
+                prompt: prompt.clone(),
+                completion: completion.clone(),
+            }),
+            _ => None,
+        },
+        _ => None,
+    };
+    let options = ChatOptions {
+        columns,
+        on_bad_example: OnBad::Skip,
+        prompts: false,
+    };
+    let read = read_conversations(path, &options)?;
+    let of = |kind: fn(&ChatKind) -> bool| read.rows.iter().filter(|row| kind(&row.kind)).count();
+    let chats = of(|kind| matches!(kind, ChatKind::Chat));
+    let completions = of(|kind| matches!(kind, ChatKind::Completion { .. }));
+    let texts = of(|kind| matches!(kind, ChatKind::Text(_)));
+    let holds = [
+        counted(chats, "conversation", "conversations"),
+        counted(
+            completions,
+            "prompt with its completion",
+            "prompts with their completions",
+        ),
+        counted(texts, "text to continue", "texts to continue"),
+    ];
+    let look = "rekindle look --config THIS_FILE shows which tokens of your file are learned";
+    let notes = [("data.loss_on", look)];
+    let config = config.clone();
+    Ok(for_language_model(
+        path,
+        config,
+        &holds,
+        &read.skipped,
+        &notes,
+    ))
+}
+
+fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let read = read_preferences(path, OnBad::Skip)?;
+    let is_pair = |row: &&Preference| matches!(row, Preference::Pair { .. });
+    let pairs = read.rows.iter().filter(is_pair).count();
+    let judged = read.rows.len() - pairs;
+    let holds = [
+        counted(pairs, "pair of answers", "pairs of answers"),
+        counted(
+            judged,
+            "answer that was judged",
+            "answers that were judged one by one",
+        ),
+    ];
+    let mut config = config.clone();
+    let mut notes = Vec::new();
+    if judged > 0 && config.preference.loss == config::PreferenceLoss::Dpo {
+        config.preference.loss = config::PreferenceLoss::Kto;
+        notes.push(("preference.loss", "single answers are for \"kto\" only"));
+    }
+    Ok(for_language_model(
+        path,
+        config,
+        &holds,
+        &read.skipped,
+        &notes,
+    ))
 }
 
 /// The task whose targets the label column holds, on texts, or on pictures where the file names pictures; classification

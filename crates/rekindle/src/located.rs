@@ -1,11 +1,11 @@
 //! The parts of a saved model: found and looked into, but not loaded.
 
 use crate::{
-    Error, Observer,
-    config::Device,
+    Error, Observer, RunConfig,
+    config::{Device, Override},
     finetune::find_model,
     gguf,
-    saved::{Saved, SavedModel},
+    saved::{KeptSettings, Saved, SavedModel},
     task::{Kind, Modality, Task},
 };
 use rekindle_base::near::near_misses;
@@ -34,8 +34,8 @@ pub(crate) struct Located {
     /// Whether they are numbers for want of names.
     pub nameless: bool,
     pub max_length: usize,
-    /// Which tokens of a conversation were learned, where that was kept.
-    pub loss_on: Option<String>,
+    /// What else was kept of how it was evaluated.
+    pub kept: KeptSettings,
     /// Least probability of each label that is given; empty where nothing says.
     pub thresholds: Vec<f64>,
     /// What the head reads, where we saved the model.
@@ -65,7 +65,11 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
     }
 }
 
-/// A model by its name. Where that may also be a directory misspelt (`runs/tikets`), an error says so first.
+/// Ends of names of files that hold models.
+const FILE_ENDINGS: [&str; 7] = ["gguf", "safetensors", "bin", "pt", "pth", "ckpt", "onnx"];
+
+/// A model by its name. What can only be a path is not asked of the hub, nor what begins in a folder that holds a like name
+/// (`runs/tikets`): an error names what there is instead. `runs/tikets@main` is always the hub's.
 ///
 /// # Errors
 /// As [`Hub::model`].
@@ -74,42 +78,93 @@ pub(crate) fn find_on_hub(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Resolved, Error> {
-    let error = match hub.model(name, observer.downloads()) {
-        Ok(found) => return Ok(found),
-        Err(error) => error,
-    };
     let path = Path::new(name);
-    let parent = path
-        .parent()
-        .filter(|parent| parent.is_dir() && *parent != Path::new(""));
-    let Some(parent) = parent.filter(|_| !path.exists()) else {
-        return Err(error.into());
-    };
-    let folders = std::fs::read_dir(parent).into_iter().flatten();
-    let folders: Vec<String> = folders
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
-    let near = near_misses(&wanted, folders.iter().map(String::as_str));
-    let said = error.to_string();
-    let said = said.split("\nhint: ").next().unwrap_or_default();
-    Err(Error::ModelDir {
-        path: path.to_owned(),
-        reason: match error {
-            HubError::PathNotFound { .. } => "no such model directory".to_owned(),
-            _ => format!("no such directory; and as a model of the hub: {said}"),
-        },
-        hint: match near.is_empty() {
-            true => format!("{} holds {}", parent.display(), listed(&folders)),
-            false => {
-                let near: Vec<String> = near
-                    .iter()
-                    .map(|name| format!("`{}`", parent.join(name).display()))
-                    .collect();
-                format!("did you mean {}?", near.join(" or "))
-            }
-        },
-    })
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let ending = ending.map(str::to_lowercase).unwrap_or_default();
+    let is_file = FILE_ENDINGS.contains(&ending.as_str());
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let is_missing = !path.exists();
+    let begins_here = is_missing && parent.is_some_and(Path::is_dir) && !name.contains('@');
+    if is_missing && is_file || begins_here && !Missing::at(path).near.is_empty() {
+        return Err(Missing::at(path).error(is_file, None));
+    }
+    match hub.model(name, observer.downloads()) {
+        Ok(found) => Ok(found),
+        Err(HubError::PathNotFound { .. }) => Err(Missing::at(path).error(is_file, None)),
+        Err(error) if begins_here => Err(Missing::at(path).error(is_file, Some(&error))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A path that leads nowhere.
+struct Missing<'a> {
+    path: &'a Path,
+    /// The nearest folder that is there; empty for the current one.
+    folder: PathBuf,
+    /// What it holds.
+    holds: Vec<String>,
+    /// What of that is called nearly so.
+    near: Vec<String>,
+}
+
+impl<'a> Missing<'a> {
+    fn at(path: &'a Path) -> Self {
+        // Of a path of which several parts are missing, the first of these is the one to correct.
+        let (here, current) = (Path::new(""), Path::new("."));
+        let parts = path
+            .ancestors()
+            .map(|part| (part, part.parent().unwrap_or(here)));
+        let mut parts = parts.filter(|(_, folder)| *folder == here || folder.is_dir());
+        let (part, folder) = parts.next().unwrap_or((path, here));
+        let read = if folder == here { current } else { folder };
+        let entries = std::fs::read_dir(read).into_iter().flatten();
+        let mut holds: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        holds.sort();
+        let wanted = part.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            path,
+            folder: folder.to_owned(),
+            near: near_misses(&wanted, holds.iter().map(String::as_str)),
+            holds,
+        }
+    }
+
+    /// The error, with what the hub said where it was asked.
+    fn error(&self, is_file: bool, hub: Option<&HubError>) -> Error {
+        let name = self.path.to_string_lossy();
+        let shown = |near: &String| format!("`{}`", self.folder.join(near).display());
+        let near: Vec<String> = self.near.iter().map(shown).collect();
+        let folder = match self.folder.as_os_str().is_empty() {
+            true => "this folder".to_owned(),
+            false => self.folder.display().to_string(),
+        };
+        let may_be_on_hub = !is_file
+            && hub.is_none()
+            && name.matches('/').count() == 1
+            && !name.starts_with(['.', '/', '~']);
+        Error::ModelDir {
+            path: self.path.to_owned(),
+            reason: match (is_file, hub) {
+                (true, _) => "no such file".to_owned(),
+                (false, None) => "no such model directory".to_owned(),
+                (false, Some(error)) => {
+                    let said = error.to_string();
+                    let said = said.split("\nhint: ").next().unwrap_or_default();
+                    format!("no such directory; and as a model of the hub: {said}")
+                }
+            },
+            hint: match (near.is_empty(), may_be_on_hub) {
+                (true, _) => format!("{folder} holds {}", listed(&self.holds)),
+                (false, false) => format!("did you mean {}?", near.join(" or ")),
+                (false, true) => format!(
+                    "did you mean {}? A model of the hub is `{name}@main`",
+                    near.join(" or ")
+                ),
+            },
+        }
+    }
 }
 
 /// The content of a folder in words.
@@ -118,6 +173,22 @@ fn listed(names: &[String]) -> String {
         true => "nothing".to_owned(),
         false => shortened(names),
     }
+}
+
+/// The settings that a saved model brings, `overrides` over them.
+///
+/// # Errors
+/// Every mistake of the overrides.
+pub(crate) fn own_settings(
+    task: Task,
+    max_length: usize,
+    kept: &KeptSettings,
+    overrides: &[Override],
+) -> Result<RunConfig, Error> {
+    let mut all = vec![Override::flag("the model", "task", task.name())];
+    all.extend(kept.overrides(task, max_length));
+    all.extend_from_slice(overrides);
+    Ok(RunConfig::load(None, &all)?)
 }
 
 /// Finds what belongs to a saved model.
@@ -196,7 +267,10 @@ fn locate_adapter(
         labels,
         nameless: false,
         max_length: max_length(saved.as_ref(), config),
-        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
+        kept: saved
+            .as_ref()
+            .map(|saved| saved.kept.clone())
+            .unwrap_or_default(),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
         pretrained,
@@ -224,7 +298,10 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         labels,
         nameless,
         max_length: max_length(saved.as_ref(), config),
-        loss_on: saved.as_ref().and_then(|saved| saved.loss_on.clone()),
+        kept: saved
+            .as_ref()
+            .map(|saved| saved.kept.clone())
+            .unwrap_or_default(),
         reads: reads(saved.as_ref()),
         pretrained,
     })
@@ -358,6 +435,14 @@ fn has_tokenizer(dir: &Path) -> bool {
 }
 
 impl Located {
+    /// The model's own settings, `overrides` over them.
+    ///
+    /// # Errors
+    /// Every mistake of the overrides.
+    pub(crate) fn settings(&self, overrides: &[Override]) -> Result<RunConfig, Error> {
+        own_settings(self.task, self.max_length, &self.kept, overrides)
+    }
+
     /// The same, with a quantized model's blocks multiplied as they lie where there are kernels for that: for who only reads
     /// the model.
     pub(crate) fn keeping_blocks(mut self, device: Device) -> Self {

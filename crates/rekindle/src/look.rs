@@ -8,14 +8,15 @@ use crate::{
     inputs::{self, chat_encoder},
     task::{Kind, Modality},
 };
-use rekindle_base::thousands;
+use rekindle_base::{shell_word, thousands};
 use rekindle_data::{
     Example,
-    chat::{Conversation, EncodedChats},
+    chat::{Conversation, EncodedChats, Preference},
     image::{ImageSet, picture_size},
 };
 use rekindle_hub::Hub;
 use rekindle_models::Pretrained;
+use std::path::Path;
 
 /// The beginning of a file as a model sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,7 @@ pub struct LookedAt {
 /// # Errors
 /// When there is no such model.
 pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error> {
+    check_is_no_run(name)?;
     let base = find_model(name, &Hub::from_env(), observer)?;
     let pretrained = Pretrained::open(&base.dir)?;
     let config = pretrained.config();
@@ -54,6 +56,22 @@ pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error>
     })
 }
 
+/// Refuses a run directory in the place of a model: its run file says everything.
+fn check_is_no_run(name: &str) -> Result<(), Error> {
+    let run_file = Path::new(name).join("config.toml");
+    match run_file.is_file() {
+        false => Ok(()),
+        true => Err(Error::ModelDir {
+            path: name.into(),
+            reason: "a run directory, expected a model".into(),
+            hint: format!(
+                "look at what the run learns with: rekindle look --config {}",
+                shell_word(name)
+            ),
+        }),
+    }
+}
+
 /// Reads the training examples of a configuration and encodes them as a run would; shows the first `rows`.
 ///
 /// # Errors
@@ -61,16 +79,13 @@ pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error>
 pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<Looked, Error> {
     config.validate()?;
     let hub = Hub::from_env();
+    check_is_no_run(&config.model.name)?;
     let base = find_model(&config.model.name, &hub, observer)?;
     let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
     match (config.task.modality(), config.task.kind()) {
         (Modality::Images, _) => pictures(config, &pretrained, rows, &hub, observer),
         (_, Kind::Generation) => conversations(config, &pretrained, rows, &hub, observer),
-        (_, Kind::Preference) => Err(Error::Setting {
-            reason: "look does not show preferences yet".into(),
-            hint: "look at one of the answers as a conversation, with task = \"text-generation\""
-                .into(),
-        }),
+        (_, Kind::Preference) => preferences(config, &pretrained, rows, &hub, observer),
         _ => texts(config, &pretrained, rows, &hub, observer),
     }
 }
@@ -110,6 +125,68 @@ fn conversations(
     })
 }
 
+/// Both answers of a pair, or the one that was judged, each with its prompt.
+fn preferences(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    rows: usize,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Looked, Error> {
+    let limits = inputs::decoder_limits(pretrained)?;
+    let (encoder, mut notes) = chat_encoder(config, pretrained, limits)?;
+    let Read {
+        set,
+        notes: of_file,
+        ..
+    } = read_train::<Vec<Preference>>(config, hub, observer)?;
+    notes.extend(of_file);
+    let read = set.len();
+    let answers = set
+        .into_iter()
+        .enumerate()
+        .flat_map(|(row, preference)| match preference {
+            Preference::Pair { chosen, rejected } => {
+                vec![(row, "chosen", chosen), (row, "rejected", rejected)]
+            }
+            Preference::Judged { answer, wanted } => {
+                let name = if wanted { "wanted" } else { "not wanted" };
+                vec![(row, name, answer)]
+            }
+        });
+    let (names, answers): (Vec<(usize, &str)>, Vec<Conversation>) = answers
+        .map(|(row, name, answer)| ((row, name), answer))
+        .unzip();
+    let encoded = encoder.encode(&answers)?;
+    notes.extend(left_out("answers", &encoded.skipped));
+    notes.push(encoder.template().source().to_string());
+    let shown = encoded.items.iter().zip(&encoded.sources);
+    let shown = shown.take_while(|&(_, &source)| names[source].0 < rows);
+    let examples = shown.map(|(item, &source)| {
+        let compared = item.counts.iter().filter(|&&counts| counts).count();
+        let cut = if item.cut { ", cut" } else { "" };
+        LookedAt {
+            place: format!("{} {}", answers[source].place, names[source].1),
+            size: format!("{} tokens, {compared} compared{cut}", item.ids.len()),
+            tokens: encoder.marked(item),
+        }
+    });
+    let lengths = encoded.lengths();
+    Ok(Looked {
+        examples: examples.collect(),
+        summary: format!(
+            "{} rows with {} answers, {} tokens ({}), {} of them compared, {} answers cut",
+            thousands(read as u64),
+            thousands(answers.len() as u64),
+            thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
+            spread(&lengths),
+            thousands(encoded.counted() as u64),
+            thousands(encoded.cut() as u64),
+        ),
+        notes,
+    })
+}
+
 fn summary_of_chats(rows: usize, encoded: &EncodedChats) -> String {
     let lengths = encoded.lengths();
     let all: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
@@ -135,7 +212,7 @@ fn spread(lengths: &[u32]) -> String {
         let last = sorted.len().saturating_sub(1);
         sorted.get(last * share / 2).copied().unwrap_or(0)
     };
-    format!("{} to {}, half of the rows up to {}", at(0), at(2), at(1))
+    format!("{} to {}, half of them up to {}", at(0), at(2), at(1))
 }
 
 fn texts(

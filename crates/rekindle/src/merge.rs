@@ -77,29 +77,26 @@ pub fn merge(
         return Err(Error::Internal("an adapter of a model without text".into()));
     };
     let run_file = path.join("config.toml");
+    let own = located.settings(&[])?;
     let config = if run_file.is_file() {
         RunConfig::load(Some(&run_file), &[])?
     } else {
-        RunConfig::default()
+        own.clone()
     };
-    let own = match config.task.kind() {
+    let own_file = match config.task.kind() {
         // Pairs of answers are no conversations.
         Kind::Preference => None,
         _ => config.data.validation.clone().or(config.data.train.clone()),
     };
-    let given = inputs.map(Path::to_owned).or(own);
+    let given = inputs.map(Path::to_owned).or(own_file);
     let (set, source): (Arc<dyn Inputs>, String) = match given {
         given if located.task.kind() == Kind::Generation => {
-            let encoder = saved_encoder(
-                &located.tokenizer,
-                located.max_length,
-                located.loss_on.as_deref(),
-                limits,
-            )?;
+            let encoder = saved_encoder(&own, &located.tokenizer, limits)?;
             let (mut rows, source) = match given {
                 Some(file) => {
-                    let rows = read_set::<Vec<Conversation>>(&file, &config, false, &[])?.set;
-                    (rows, file.display().to_string())
+                    let read = read_set::<Vec<Conversation>>(&file, &config, false, &[])?;
+                    read.notes.iter().for_each(|note| observer.note(note));
+                    (read.set, file.display().to_string())
                 }
                 None => (
                     SAMPLES.map(Conversation::text).to_vec(),
@@ -107,7 +104,9 @@ pub fn merge(
                 ),
             };
             rows.truncate(MOST);
-            (Arc::new(Chats::encode(rows, &encoder)?), source)
+            let chats = Chats::encode(rows, &encoder)?;
+            chats.left_out().iter().for_each(|note| observer.note(note));
+            (Arc::new(chats), source)
         }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
@@ -170,7 +169,7 @@ impl OnBackend for Merge<'_> {
             pooling: pooling_name(model.reads()),
             thresholds: located.thresholds.clone(),
             base_model: None,
-            loss_on: located.loss_on.clone(),
+            kept: located.kept.clone(),
         };
         saved.write(self.to)?;
         let columns = match located.task.kind() {

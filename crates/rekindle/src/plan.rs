@@ -134,12 +134,47 @@ pub(crate) struct Footprint {
     base: f64,
     /// Values that are there at one time however little trains.
     least: f64,
-    /// The same with gradient checkpointing, where there is such a thing.
-    checkpointed: Option<f64>,
-    /// Values that the backward pass reads of each unit, where that depends on which units train.
+    /// Of a model for texts: what stands beside that.
+    layers: Option<Layers>,
+    /// Values that the backward pass reads of each unit of a model for pictures.
     units: Vec<f64>,
     /// Bytes of examples kept ready.
     kept: f64,
+}
+
+/// Values of the layers of a model for texts: those above the first one that trains are kept for the backward pass.
+struct Layers {
+    count: usize,
+    /// What one keeps.
+    kept: usize,
+    /// What one keeps with gradient checkpointing.
+    input: usize,
+    /// What one computes on the way.
+    working: usize,
+}
+
+impl Layers {
+    /// Values at the peak of a step, `frozen` layers at the bottom holding nothing that trains.
+    fn peak(&self, frozen: usize, checkpointed: bool) -> f64 {
+        let layers = self.count.saturating_sub(frozen);
+        let kept = match checkpointed {
+            true => self.input * layers + self.kept,
+            false => self.kept * layers,
+        };
+        (kept + self.working) as f64
+    }
+}
+
+/// What a model has of values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Parameters, and how many of them train.
+    pub parameters: usize,
+    pub trainable: usize,
+    /// Values that stay packed.
+    pub packed: usize,
+    /// Values of a packed weight that a step needs unpacked: the map to the vocabulary.
+    pub unpacked: usize,
 }
 
 /// Pictures that are in memory at one time.
@@ -163,8 +198,13 @@ impl Footprint {
         let working = tokens * (4 * d + 2 * i) + tokens * longest * limits.heads * 3;
         Self {
             base: f64::from(60 << 20),
-            least: (of_layer * limits.layers + working) as f64,
-            checkpointed: Some((tokens * d * limits.layers + of_layer + working) as f64),
+            least: 0.0,
+            layers: Some(Layers {
+                count: limits.layers,
+                kept: of_layer,
+                input: tokens * d,
+                working,
+            }),
             units: Vec::new(),
             kept: 0.0,
         }
@@ -179,11 +219,15 @@ impl Footprint {
         let of_layer = tokens * (7 * d + 3 * i);
         let working = tokens * (4 * d + 2 * i);
         let evaluation = evaluated * (6 * d + 2 * i);
-        let peak = |kept: usize| (kept + working).max(evaluation) as f64;
         Self {
             base: BASE,
-            least: peak(of_layer * limits.layers),
-            checkpointed: Some(peak(tokens * d * limits.layers + of_layer)),
+            least: evaluation as f64,
+            layers: Some(Layers {
+                count: limits.layers,
+                kept: of_layer,
+                input: tokens * d,
+                working,
+            }),
             units: Vec::new(),
             kept: 0.0,
         }
@@ -203,18 +247,18 @@ impl Footprint {
         Self {
             base: BASE,
             least: (train.max(evaluate) * (pixels + maps.at_once)) as f64,
-            checkpointed: None,
+            layers: None,
             units: maps.units.iter().map(of_unit).collect(),
             kept: (pictures.budget as f64).min(pictures.kept as f64 * DECODED),
         }
     }
 
     /// The peak in bytes: parameters, gradients and two moments of what trains, packed values, and the above. `frozen`: so many units at
-    /// the bottom hold nothing that trains. With gradient checkpointing where it is `asked` for, or where nobody said and the
+    /// the bottom hold nothing that trains, of a model for texts the embeddings first. With gradient checkpointing where it is `asked` for, or where nobody said and the
     /// peak is above what is `free`.
     pub(crate) fn memory(
         &self,
-        (parameters, trainable, packed): (usize, usize, usize),
+        sizes: Sizes,
         frozen: usize,
         asked: Option<bool>,
         free: Option<u64>,
@@ -222,13 +266,19 @@ impl Footprint {
         /// Bytes of a packed value, on average of 4 and 8 bits.
         const PACKED: f64 = 1.0;
         let trained: f64 = self.units.iter().skip(frozen).sum();
-        let bytes = |least: f64| {
-            let values = (parameters + 3 * trainable) as f64 + trained.max(least);
-            (self.base + 4.0 * values + PACKED * packed as f64 + self.kept) as u64
+        let of_layers =
+            |layers: &Layers, checkpointed| layers.peak(frozen.saturating_sub(1), checkpointed);
+        let bytes = |step: f64| {
+            let held = sizes.parameters + 3 * sizes.trainable + sizes.unpacked;
+            let values = held as f64 + trained.max(step).max(self.least);
+            (self.base + 4.0 * values + PACKED * sizes.packed as f64 + self.kept) as u64
         };
-        let plain = bytes(self.least);
+        let layers = self.layers.as_ref();
+        let plain = bytes(layers.map_or(0.0, |layers| of_layers(layers, false)));
         let wanted = asked.unwrap_or_else(|| free.is_some_and(|free| plain > free));
-        let checkpointed = self.checkpointed.filter(|_| wanted).map(bytes);
+        let checkpointed = layers
+            .filter(|_| wanted)
+            .map(|layers| bytes(of_layers(layers, true)));
         Memory {
             bytes: checkpointed.unwrap_or(plain),
             gradient_checkpointing: checkpointed.is_some(),
@@ -337,15 +387,56 @@ mod tests {
                 budget: 1 << 30,
             };
             let footprint = Footprint::of_pictures(&maps, &in_memory);
-            let planned = footprint
-                .memory((parameters, trainable, 0), frozen, None, None)
-                .bytes as f64
-                / 1e6;
+            let sizes = Sizes {
+                parameters,
+                trainable,
+                packed: 0,
+                unpacked: 0,
+            };
+            let planned = footprint.memory(sizes, frozen, None, None).bytes as f64 / 1e6;
             let ratio = planned / measured;
             assert!(
                 (0.85..1.15).contains(&ratio),
                 "{name} {side} {batches:?} frozen {frozen}: planned {planned:.0}, took {measured}"
             );
         }
+    }
+
+    #[test]
+    fn frozen_layers_keep_nothing_and_a_packed_vocabulary_is_unpacked_once() {
+        let limits = TextLimits {
+            positions: 1024,
+            vocab_size: 1000,
+            type_vocab_size: 0,
+            hidden_size: 64,
+            intermediate_size: 128,
+            layers: 10,
+            heads: 4,
+        };
+        let footprint = Footprint::of_decoder(&limits, 512, 1);
+        let sizes = Sizes {
+            parameters: 0,
+            trainable: 0,
+            packed: 0,
+            unpacked: 0,
+        };
+        let bytes = |sizes, frozen, asked| {
+            let memory = footprint.memory(sizes, frozen, asked, None);
+            memory.bytes
+        };
+        let all = bytes(sizes, 1, None);
+        let of_layer = 4 * 512 * (7 * 64 + 3 * 128) as u64;
+        // The embeddings and seven layers are frozen.
+        assert_eq!(all - bytes(sizes, 8, None), 7 * of_layer);
+        // With checkpointing a layer keeps its input.
+        let input = 4 * 512 * 64;
+        let saved = bytes(sizes, 1, Some(true)) - bytes(sizes, 8, Some(true));
+        assert_eq!(saved, 7 * input);
+        let packed = Sizes {
+            packed: 64_000,
+            unpacked: 64_000,
+            ..sizes
+        };
+        assert_eq!(bytes(packed, 1, None) - all, 64_000 + 4 * 64_000);
     }
 }

@@ -4,14 +4,15 @@
 use crate::{
     Error, Observer, Prediction, RunConfig,
     answers::{self, Answering},
-    config::{Column, Device, ImagesConfig},
+    config::{self, Column, Device, ImagesConfig, Override},
     evaluation::Logits,
     examples::{on_bad, read_options, read_set},
     figures::Figures,
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     loaded::{Loaded, load},
-    located::locate,
+    located::{locate, own_settings},
     report::{Answered, Mistake, Said},
+    saved::KeptSettings,
     task::{Kind, Modality, Task},
     tasks::{self, Objective},
 };
@@ -21,6 +22,7 @@ use rekindle_data::{
     image::{ImageSet, Preprocess, pictures_of_table},
 };
 use rekindle_hub::Columns;
+use rekindle_models::TextLimits;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -65,6 +67,12 @@ pub struct Predictor {
     task: Task,
     objective: Box<dyn Objective>,
     input: Input,
+    /// How texts were cut in training.
+    max_length: usize,
+    kept: KeptSettings,
+    /// Where the files of the tokenizer are, and the sizes of a model for texts.
+    tokenizer: PathBuf,
+    limits: Option<TextLimits>,
     /// Whether the labels are numbers for want of names.
     nameless: bool,
     /// Examples predicted together.
@@ -82,6 +90,38 @@ enum Input {
     Pictures(Preprocess),
 }
 
+/// Settings outside of `[eval]` and `[report]` that hold for a model that is trained.
+const READS: [&str; 15] = [
+    "data.text",
+    "data.text_pair",
+    "data.label",
+    "data.label_separator",
+    "data.format",
+    "data.header",
+    "data.delimiter",
+    "data.quoting",
+    "data.max_length",
+    "data.loss_on",
+    "data.overlap",
+    "data.date",
+    "data.on_bad_example",
+    "device",
+    "seed",
+];
+
+/// What makes the input of a model for texts.
+fn of_texts(config: &RunConfig, tokenizer: &Path, limits: &TextLimits) -> Result<Input, Error> {
+    if config.task.kind() == Kind::Generation {
+        return Ok(Input::Chats {
+            encoder: Box::new(inputs::saved_encoder(config, tokenizer, limits)?),
+            positions: limits.positions,
+        });
+    }
+    // A default length above the model's own is nothing to report.
+    let (encoder, _) = inputs::encoder(tokenizer, config.data.max_length, limits)?;
+    Ok(Input::Texts(Box::new(encoder)))
+}
+
 impl Predictor {
     /// Loads a run directory, a model directory or file of weights, a PEFT adapter directory, or a hub name.
     ///
@@ -91,24 +131,7 @@ impl Predictor {
         let located = locate(path, observer)?.keeping_blocks(device);
         let config = located.pretrained.config();
         let input = match (&config.text, &config.pictures) {
-            (Some(limits), _) if located.task.kind() == Kind::Generation => {
-                let dir = &located.tokenizer;
-                let encoder = inputs::saved_encoder(
-                    dir,
-                    located.max_length,
-                    located.loss_on.as_deref(),
-                    limits,
-                )?;
-                Input::Chats {
-                    encoder: Box::new(encoder),
-                    positions: limits.positions,
-                }
-            }
-            (Some(limits), _) => {
-                // A default length above the model's own is nothing to report.
-                let (encoder, _) = inputs::encoder(&located.tokenizer, located.max_length, limits)?;
-                Input::Texts(Box::new(encoder))
-            }
+            (Some(limits), _) => of_texts(&located.settings(&[])?, &located.tokenizer, limits)?,
             (None, Some(pictures)) => {
                 Input::Pictures(preprocess(pictures, &ImagesConfig::default()))
             }
@@ -116,6 +139,7 @@ impl Predictor {
                 return Err(Error::Internal("a model without a kind of input".into()));
             }
         };
+        let limits = config.text.clone();
         let kind = tasks::targets_of(located.task.kind());
         let encoder = TargetEncoder::from_names(kind, located.labels.clone())?;
         Ok(Self {
@@ -123,9 +147,40 @@ impl Predictor {
             task: located.task,
             objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
             input,
+            max_length: located.max_length,
+            kept: located.kept,
+            tokenizer: located.tokenizer,
+            limits,
             nameless: located.nameless,
             batch_size: BATCH,
         })
+    }
+
+    /// The settings with which the model was tuned (how texts are cut, what is learned of them, the day that a template is
+    /// told, what is done with rows that cannot be used), `overrides` over them. The model reads texts by them from now on.
+    ///
+    /// # Errors
+    /// Every mistake of the overrides, and a setting that says nothing to a model that is trained.
+    pub fn configure(&mut self, overrides: &[Override]) -> Result<RunConfig, Error> {
+        for over in overrides {
+            let key = over.key();
+            let section = key.split_once('.').map_or("", |(section, _)| section);
+            let holds = READS.contains(&key) || ["eval", "report"].contains(&section);
+            if config::keys().any(|known| known.path() == key) && !holds {
+                return Err(Error::Setting {
+                    reason: format!("`{key}` says nothing to a model that is trained already"),
+                    hint: format!(
+                        "leave it out; what holds here are those of [eval] and [report], and {}",
+                        READS.join(", ")
+                    ),
+                });
+            }
+        }
+        let config = own_settings(self.task, self.max_length, &self.kept, overrides)?;
+        if let Some(limits) = &self.limits {
+            self.input = of_texts(&config, &self.tokenizer, limits)?;
+        }
+        Ok(config)
     }
 
     /// What the model was tuned to do.
@@ -223,7 +278,7 @@ impl Predictor {
     }
 
     /// Evaluates on a labelled file, or on a folder or table of pictures, by the columns that the configuration's `[data]`
-    /// names.
+    /// names. [`configure`](Self::configure) gives the model's own configuration.
     ///
     /// # Errors
     /// When it cannot be read, or holds a label that the model does not know.
@@ -288,17 +343,22 @@ impl Predictor {
                 let read = read_set::<Vec<Conversation>>(path, config, true, &[])?;
                 let mut encoder = encoder.as_ref().clone();
                 let mut rows = read.set;
+                let mut notes = read.notes;
                 if let Some(shots) = shots {
                     let from = read_set::<Vec<Conversation>>(&shots.from, config, true, &[])?;
-                    rows = answers::after_examples(rows, &from.set, shots.count, config.seed);
+                    notes.extend(from.notes);
+                    rows = answers::after_examples(rows, &from.set, shots, config.seed)?;
                     encoder = encoder.with_options(EncodeOptions {
                         max_length: Some(*positions),
                         loss_on: LossOn::Last,
+                        on_bad_example: on_bad(config),
                         ..EncodeOptions::default()
                     })?;
                 }
                 answering = Answering::new(config, &encoder, *positions, &rows, &[]);
-                (Arc::new(Chats::encode(rows, &encoder)?), read.notes)
+                let chats = Chats::encode(rows, &encoder)?;
+                notes.extend(chats.left_out());
+                (Arc::new(chats), notes)
             }
             Input::Pictures(preprocess) => {
                 let read = read_set::<ImageSet>(path, config, true, known)?;

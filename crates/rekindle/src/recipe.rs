@@ -595,7 +595,11 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
             None => model,
             Some(every) => {
                 let all = params::set_trainable(model, &mut |path| self.trains.contains(path));
-                only_last(all, usize::try_from(epoch).unwrap_or(usize::MAX) / every)
+                only_last(
+                    all,
+                    usize::try_from(epoch).unwrap_or(usize::MAX) / every,
+                    &[],
+                )
             }
         };
         let units = model.cuttable_units();

@@ -1,7 +1,11 @@
 //! What a tuned model needs beside its weights to be used again: labels, lengths, where its base came from. Written as
 //! `rekindle.json` beside the files that Python reads.
 
-use crate::Error;
+use crate::{
+    Error, RunConfig,
+    config::{self, Override},
+    task::{Kind, Task},
+};
 use rekindle_base::write_atomically;
 use rekindle_data::chat::write_added_tokens;
 use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
@@ -31,9 +35,61 @@ pub(crate) struct Saved {
     pub thresholds: Vec<f64>,
     /// For an adapter: the base model as the run named it.
     pub base_model: Option<String>,
+    /// Settings with which it was evaluated.
+    #[serde(flatten)]
+    pub kept: KeptSettings,
+}
+
+/// Settings of `[data]` that a saved model keeps, so that it is evaluated as it was.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct KeptSettings {
     /// Which tokens of a conversation were learned, of a language model: those are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_on: Option<String>,
+    loss_on: Option<String>,
+    /// Tokens that windows of a long text share, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overlap: Option<usize>,
+    /// The day that the chat template was told, of a language model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    date: Option<String>,
+    /// What was done with rows that cannot be used, where that is not to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_bad_example: Option<String>,
+}
+
+impl KeptSettings {
+    /// Those of a run.
+    pub(crate) fn of(config: &RunConfig) -> Self {
+        let data = &config.data;
+        let skips = data.on_bad_example != config::OnBadExample::Error;
+        Self {
+            loss_on: (config.task.kind() == Kind::Generation)
+                .then(|| data.loss_on.name().to_owned()),
+            overlap: Some(data.overlap).filter(|&overlap| overlap > 0),
+            date: data.date.map(|date| date.to_string()),
+            on_bad_example: skips.then(|| data.on_bad_example.name().to_owned()),
+        }
+    }
+
+    /// As settings over the defaults of a task; without those that say nothing to it.
+    pub(crate) fn overrides(&self, task: Task, max_length: usize) -> Vec<Override> {
+        let all = [
+            ("data.max_length", Some(max_length.to_string())),
+            ("data.loss_on", self.loss_on.clone()),
+            (
+                "data.overlap",
+                self.overlap.map(|overlap| overlap.to_string()),
+            ),
+            ("data.date", self.date.clone()),
+            ("data.on_bad_example", self.on_bad_example.clone()),
+        ];
+        let known = all
+            .into_iter()
+            .filter(|(key, _)| config::says_something_to(key, task));
+        known
+            .filter_map(|(key, value)| Some(Override::flag(FILE, key, &value?)))
+            .collect()
+    }
 }
 
 impl Saved {

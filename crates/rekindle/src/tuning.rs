@@ -13,7 +13,7 @@ use rekindle_nn::{
     TuneAutodiff,
     params::{self, ParamRef},
 };
-use rekindle_peft::{LoraConfig, TargetModules, Trainable};
+use rekindle_peft::{LoraConfig, PeftError, TargetModules, Trainable};
 
 /// A model that is ready to train.
 pub(crate) struct Tuned<B: TuneAutodiff> {
@@ -57,10 +57,12 @@ pub(crate) fn load<B: TuneAutodiff>(
     };
     // What is new must train, whatever the method.
     let mut whole = new_modules(&model, &loaded);
-    if !config.model.add_tokens.is_empty() {
-        // Rows of new tokens, which may be among those that a rounded vocabulary had to spare.
-        whole.extend(pretrained.vocabulary());
-    }
+    // Rows of new tokens, which may be among those that a rounded vocabulary had to spare.
+    let vocabulary = match config.model.add_tokens.is_empty() {
+        true => Vec::new(),
+        false => pretrained.vocabulary(),
+    };
+    whole.extend_from_slice(&vocabulary);
     let peft = &config.peft;
     let rule = match peft.method {
         Method::Full => Trainable::All,
@@ -85,8 +87,16 @@ pub(crate) fn load<B: TuneAutodiff>(
         }
         _ => (model, None),
     };
-    let model =
-        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, names)?;
+    let set =
+        rekindle_peft::set_trainable(model, rule, &whole, &peft.freeze, &peft.unfreeze, names);
+    let model = set.map_err(|error| match (error, peft.method) {
+        (PeftError::NothingTrains, Method::Head | Method::Bitfit)
+            if pretrained.config().is_decoder() =>
+        {
+            nothing_of_a_language_model(peft.method)
+        }
+        (error, _) => error.into(),
+    })?;
     if let Some((lora, _)) = &adapter {
         check_saved(&model, lora)?;
     }
@@ -104,7 +114,7 @@ pub(crate) fn load<B: TuneAutodiff>(
         }
         Some(last) => {
             let units = model.last_units(last);
-            only_last(model, units)
+            only_last(model, units, &vocabulary)
         }
     };
     let method = described(config, &model, adapter.as_ref());
@@ -235,15 +245,35 @@ fn block(config: &RunConfig) -> &'static str {
     }
 }
 
-/// Of what trains, leaves the head and the last so many units.
-pub(crate) fn only_last<B: TuneAutodiff>(model: Model<B>, last: usize) -> Model<B> {
+/// Why nothing trains by a method that looks for a head or for biases.
+fn nothing_of_a_language_model(method: Method) -> Error {
+    let lacks = match method {
+        Method::Head => "has no head of its own: its embeddings tell the next token",
+        _ => "has no biases",
+    };
+    Error::Setting {
+        reason: format!(
+            "peft.method = \"{method}\" leaves nothing to train: this language model {lacks}"
+        ),
+        hint: "use \"lora\" (the default) or \"full\"; peft.train_last = 1 with \"full\" trains the last layer alone".into(),
+    }
+}
+
+/// Of what trains, leaves the head, the last so many units, and the modules `keep`.
+pub(crate) fn only_last<B: TuneAutodiff>(
+    model: Model<B>,
+    last: usize,
+    keep: &[String],
+) -> Model<B> {
     let first = model.units().saturating_sub(last);
     let names = model.names();
     let early: Vec<String> = {
         let mut early = Vec::new();
         params::visit(&model, &mut |param: ParamRef<'_, B>| {
-            let unit = model.unit_of(&names.published(param.path));
-            if unit.is_some_and(|unit| unit < first) {
+            let name = names.published(param.path);
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            let kept = keep.iter().any(|keep| keep == module);
+            if !kept && model.unit_of(&name).is_some_and(|unit| unit < first) {
                 early.push(param.path.to_owned());
             }
         });
@@ -285,7 +315,17 @@ fn described<B: TuneAutodiff>(
     };
     if let Some(last) = config.peft.train_last {
         let (all, block) = (model.blocks(), block(config));
-        method = format!("the last {last} of {all} {block} and the head");
+        let embeddings = match adapter.is_none() && !config.model.add_tokens.is_empty() {
+            true => ", and the embeddings",
+            false => "",
+        };
+        method = match config.peft.method {
+            Method::Full => format!("the last {last} of {all} {block} and the head{embeddings}"),
+            Method::Head => method,
+            Method::Lora | Method::Bitfit => {
+                format!("{method}; of that the last {last} of {all} {block} train")
+            }
+        };
     }
     if let Some(every) = config.peft.unfreeze_every {
         method.push_str(&format!(

@@ -1,15 +1,17 @@
 //! `rekindle chat`
 
-use super::{device, generate::SamplingArgs};
+use super::{NotUtf8, device, generate::SamplingArgs, read_line};
 use crate::{output::Output, printer::Printer};
 use clap::Args;
 use rekindle::{ChatRole, Generator, Message, Prompt};
 use std::{
-    io::{self, BufRead, IsTerminal},
+    io::{self, IsTerminal},
     path::PathBuf,
 };
 
-/// Talk with a language model. A line is a turn; an empty line begins a new conversation; Ctrl-D ends.
+/// Talk with a language model.
+///
+/// A line is a turn; an empty line begins a new conversation; Ctrl-D ends.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  rekindle chat smollm2\n  rekindle chat runs/smollm2-chats --system \"You answer in one sentence.\" --temperature 0.7"
@@ -45,15 +47,23 @@ impl Chat {
         let mut turns: Vec<Message> = system();
         let mut talk = generator.talk();
         let mut out = Output::new();
-        let mut lines = io::stdin().lock().lines();
+        let mut input = io::stdin().lock();
         loop {
             if terminal {
                 out.piece("> ")?;
             }
-            let Some(line) = lines.next() else {
-                return Ok(());
+            let line = match read_line(&mut input) {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                // A slip of the keyboard must not end a conversation.
+                Err(error) if terminal && error.is::<NotUtf8>() => {
+                    printer.say(
+                        "that line is not UTF-8 text and was left out; set the terminal to UTF-8",
+                    );
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            let line = line?;
             if line.trim().is_empty() {
                 turns = system();
                 continue;

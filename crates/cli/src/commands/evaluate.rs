@@ -1,6 +1,6 @@
 //! `rekindle evaluate`
 
-use super::{Columns, configuration, device};
+use super::{Columns, device, overrides};
 use crate::{
     output,
     printer::{Printer, mistakes, worst_answers},
@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 /// Score a tuned model on a labelled file, or an image model on a folder.
 ///
+/// The settings that the run had of reading and cutting texts hold here too, unless --set says otherwise.
 /// A language model also answers prompts of the file (eval.answers of them) and is told how near that is to the right answers.
 #[derive(Args)]
 #[command(
@@ -38,7 +39,7 @@ pub struct Evaluate {
     /// File of conversations to draw --shots from
     #[arg(long, value_name = "FILE", requires = "shots")]
     shots_from: Option<PathBuf>,
-    /// Any setting of the sections data and eval, as section.key=value
+    /// A setting of how data is read or of the section eval, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -47,17 +48,14 @@ impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         let device = device(self.device.as_ref())?;
-        let predictor = Predictor::open(&self.model, device, &printer)?;
-        // Settings are those of the model's task.
-        let task = predictor.task().name();
-        let mut flags = vec![Override::flag("the model", "task", task)];
-        flags.extend(self.columns.overrides());
+        let mut predictor = Predictor::open(&self.model, device, &printer)?;
+        let mut flags = self.columns.overrides();
         flags.push(Override::flag(
             "--mistakes",
             "report.mistakes",
             &self.mistakes.to_string(),
         ));
-        let config = configuration(None, flags, &self.set)?;
+        let config = predictor.configure(&overrides(flags, &self.set))?;
         let evaluated = match (self.shots, self.shots_from) {
             (Some(count), Some(from)) => {
                 let shots = Shots { count, from };

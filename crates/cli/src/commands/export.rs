@@ -5,7 +5,9 @@ use clap::{Args, ValueEnum};
 use rekindle::EXPORT_TYPES;
 use std::path::PathBuf;
 
-/// Write a language model as one GGUF file, its adapter merged, with its tokenizer and chat template inside; and a Modelfile beside it.
+/// Write a language model as a GGUF file, for llama.cpp and Ollama.
+///
+/// Its adapter is merged; tokenizer and chat template stand inside; a Modelfile is written beside it.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  rekindle export runs/smollm2-chats --to gguf --dtype q8_0\n  ollama create mine -f runs/smollm2-chats/gguf/Modelfile"

@@ -9,7 +9,9 @@ use clap::Args;
 use rekindle::{Error, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
-/// Tune a model. Settings come from the run file, then from the flags, then from --set.
+/// Tune a model: by default LoRA on MiniLM over the intents dataset.
+///
+/// Settings come from the run file, then from the flags, then from --set.
 #[derive(Args)]
 pub struct Finetune {
     /// Run file (TOML); `rekindle init DATA` writes one

@@ -1,19 +1,20 @@
 //! `rekindle generate`
 
-use super::device;
+use super::{device, read_lines};
 use crate::{output::Output, printer::Printer};
 use anyhow::bail;
 use clap::Args;
 use rekindle::{Conversation, Generator, Prompt, Sampling};
 use serde_json::json;
 use std::{
-    io::{self, BufRead, IsTerminal},
+    io::{self, IsTerminal},
     path::PathBuf,
     time::Instant,
 };
 
-/// Answer prompts with a language model. Prints a JSON object a line: the prompt, the answer, and the right answer where the
-/// file gives one.
+/// Answer prompts with a language model.
+///
+/// Prints a JSON object a line: the prompt, the answer, and the right answer where the file gives one.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  rekindle generate smollm2 \"What is the capital of France?\"\n  rekindle generate runs/smollm2-chats --file test.jsonl > answers.jsonl"
@@ -128,7 +129,7 @@ impl Generate {
                 if stdin.is_terminal() {
                     printer.say("reading questions from the terminal, one a line; end with Ctrl-D");
                 }
-                let lines: Vec<String> = stdin.lock().lines().collect::<Result<_, _>>()?;
+                let lines = read_lines(&mut stdin.lock())?;
                 let full = lines.iter().filter(|line| !line.trim().is_empty());
                 full.map(|text| self.of_text(text)).collect()
             }

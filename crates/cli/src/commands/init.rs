@@ -6,12 +6,15 @@ use clap::Args;
 use rekindle::{Error, Task, config::Override};
 use std::path::PathBuf;
 
-/// Look at a file of examples, or a folder of pictures by label, and write a commented run file for it.
+/// Write a commented run file for your data.
+///
+/// Looks at a file of examples (labelled texts, conversations, preferences) or a folder of pictures by label, and says why it
+/// chose each setting.
 #[derive(Args)]
 pub struct Init {
-    /// File of examples (CSV, TSV, JSONL, Parquet), or a folder of pictures
+    /// File of labelled texts, conversations or preferences (CSV, TSV, JSONL, Parquet), or a folder of pictures or of texts
     data: PathBuf,
-    /// The task; by default the one that fits the labels
+    /// The task; by default the one that fits what the rows hold
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
     #[command(flatten)]
@@ -32,19 +35,25 @@ impl Init {
         let mut flags = self.columns.overrides();
         let train = self.data.to_string_lossy();
         flags.push(Override::flag("DATA", "data.train", &train));
-        match &self.task {
-            Some(task) => flags.push(Override::flag("--task", "task", task)),
-            None if self.data.is_dir() => {
-                let task = Task::ImageClassification.name();
-                flags.push(Override::flag("DATA", "task", task));
-            }
-            None => {}
-        }
         let said = self
             .set
             .iter()
             .any(|set| set.trim_start().starts_with("task"));
         let choose_task = self.task.is_none() && !said;
+        // Who names columns has labels.
+        let told = match self.columns.overrides().is_empty() && choose_task {
+            true => rekindle::language_task(&self.data),
+            false => None,
+        };
+        match (&self.task, told) {
+            (Some(task), _) => flags.push(Override::flag("--task", "task", task)),
+            (None, Some(task)) => flags.push(Override::flag("DATA", "task", task.name())),
+            (None, None) if self.data.is_dir() => {
+                let task = Task::ImageClassification.name();
+                flags.push(Override::flag("DATA", "task", task));
+            }
+            (None, None) => {}
+        }
         let config = configuration(None, flags, &self.set)?;
         let text = rekindle::run_file_for(&self.data, &config, choose_task)?;
         if self.output.as_os_str() == "-" {

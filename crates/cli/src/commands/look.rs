@@ -3,7 +3,7 @@
 use super::{Columns, configuration};
 use crate::{output::Output, printer::Printer};
 use clap::Args;
-use rekindle::{RunConfig, config::Override};
+use rekindle::{RunConfig, Task, config::Override};
 use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -11,13 +11,13 @@ use std::{
 
 /// Show the first examples of a file as a model will see them: their tokens, which of them are learned, and what is cut.
 ///
-/// Tokens that are learned are green on a terminal, and in [brackets] elsewhere.
+/// Tokens that are learned (of preferences: compared) are green on a terminal, and in [brackets] elsewhere.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle look --model smollm2 --data chats.jsonl --rows 2\n  rekindle look --config rekindle.toml"
+    after_help = "Examples:\n  rekindle look --model smollm2 --data chats.jsonl --rows 2\n  rekindle look --model smollm2 --data pairs.jsonl --task text-preference\n  rekindle look --config runs/smollm2-chats"
 )]
 pub struct Look {
-    /// Run file, whose model and training examples are shown
+    /// Run file or run directory, whose model and training examples are shown
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// What to learn; by default what the model is for
@@ -86,9 +86,19 @@ impl Look {
             self.config.is_some() || self.task.is_some() || self.set.iter().any(says_task);
         if let (false, Some(model)) = (says_task, &self.model) {
             let task = rekindle::task_of_model(model, printer)?;
+            // Of language models it is the rows that tell.
+            let rows = self.data.as_ref().map(Path::new);
+            let task = match rows.and_then(rekindle::language_task) {
+                Some(of_rows) if task == Task::TextGeneration => of_rows,
+                _ => task,
+            };
             flags.push(Override::flag("--model", "task", task.name()));
         }
-        Ok(configuration(self.config.as_ref(), flags, &self.set)?)
+        let run = self.config.as_ref().map(|path| match path.is_dir() {
+            true => path.join("config.toml"),
+            false => path.clone(),
+        });
+        Ok(configuration(run.as_ref(), flags, &self.set)?)
     }
 }
 

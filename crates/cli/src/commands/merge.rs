@@ -5,7 +5,9 @@ use crate::{output, printer::Printer};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Merge an adapter into its base model and print the largest difference that makes to a logit, or to a language model's loss.
+/// Merge an adapter into its base model.
+///
+/// Prints the largest difference that merging makes to a logit, or to a language model's loss of an example.
 #[derive(Args)]
 pub struct Merge {
     /// Run directory or adapter directory

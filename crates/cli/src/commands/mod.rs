@@ -18,7 +18,7 @@ use rekindle::{
     Error, RunConfig,
     config::{Device, Override},
 };
-use std::path::PathBuf;
+use std::{fmt, io::BufRead, path::PathBuf};
 
 /// Fine-tune pretrained models. One command, any GPU, no Python.
 #[derive(Parser)]
@@ -28,29 +28,19 @@ pub struct Arguments {
     verb: Verb,
 }
 
+/// What each verb does is said once, at its arguments: the first line stands in the list of verbs, the rest in its own help.
 #[derive(Subcommand)]
 enum Verb {
-    /// Tune a model: by default LoRA on MiniLM over the intents dataset
     Finetune(finetune::Finetune),
-    /// Score a tuned model on a labelled file
     Evaluate(evaluate::Evaluate),
-    /// Label texts from arguments, a file or standard input
     Predict(predict::Predict),
-    /// Answer prompts with a language model
     Generate(generate::Generate),
-    /// Talk with a language model
     Chat(chat::Chat),
-    /// Show the first examples of a file as a model will see them
     Look(look::Look),
-    /// Show what a run, model, adapter, checkpoint or weight file holds
     Inspect(inspect::Inspect),
-    /// Merge an adapter into its base model
     Merge(merge::Merge),
-    /// Write a language model as a GGUF file, for llama.cpp and Ollama
     Export(export::Export),
-    /// Bring a model or dataset onto this machine
     Fetch(fetch::Fetch),
-    /// Write a commented run file for your data
     Init(init::Init),
 }
 
@@ -122,10 +112,48 @@ fn configuration(
     flags: Vec<Override>,
     set: &[String],
 ) -> Result<RunConfig, Error> {
-    let mut overrides = flags;
-    overrides.extend(set.iter().map(|text| Override::set(text)));
+    let overrides = overrides(flags, set);
     Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
 }
+
+/// The named flags, and `--set` over them.
+fn overrides(mut flags: Vec<Override>, set: &[String]) -> Vec<Override> {
+    flags.extend(set.iter().map(|text| Override::set(text)));
+    flags
+}
+
+/// A line of standard input without its end; `None` at the end. What is no UTF-8 is `Err` with the hint that a user needs.
+fn read_line(input: &mut impl BufRead) -> anyhow::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    if input.read_until(b'\n', &mut bytes)? == 0 {
+        return Ok(None);
+    }
+    for end in [b'\n', b'\r'] {
+        bytes.pop_if(|byte| *byte == end);
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| NotUtf8.into())
+}
+
+/// All lines that are left of standard input.
+fn read_lines(input: &mut impl BufRead) -> anyhow::Result<Vec<String>> {
+    std::iter::from_fn(|| read_line(input).transpose()).collect()
+}
+
+/// A line of standard input that is no text.
+#[derive(Debug)]
+struct NotUtf8;
+
+impl fmt::Display for NotUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "standard input is not UTF-8 text\nhint: convert it, for example with `iconv -f latin1 -t utf-8`",
+        )
+    }
+}
+
+impl std::error::Error for NotUtf8 {}
 
 /// A device by name, as a run file has it.
 fn device(name: Option<&String>) -> Result<Device, Error> {

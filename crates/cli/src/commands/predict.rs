@@ -1,20 +1,21 @@
 //! `rekindle predict`
 
-use super::{Columns, configuration};
+use super::{Columns, device, overrides, read_line, read_lines};
 use crate::{
     output::{Output, OutputError},
     printer::Printer,
 };
-use anyhow::Context;
 use clap::Args;
-use rekindle::{Error, Prediction, Predictor, RunConfig, config::Override};
+use rekindle::{Error, Prediction, Predictor, RunConfig};
 use serde_json::{Map, Value};
 use std::{
-    io::{self, BufRead, IsTerminal},
-    path::PathBuf,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
 };
 
-/// Answer about texts or pictures. Prints a JSON object a line: the text (or file) and the answer with its probabilities.
+/// Label texts or pictures from arguments, a file or standard input.
+///
+/// Prints a JSON object a line: the text (or file) and the answer with its probabilities.
 #[derive(Args)]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
@@ -32,7 +33,7 @@ pub struct Predict {
     /// Only the answer, its probability and the text, separated by tabs; several labels, and their probabilities, by commas
     #[arg(long)]
     brief: bool,
-    /// Any setting of the section data, as section.key=value
+    /// A setting of how data is read, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -42,17 +43,12 @@ const CHUNK: usize = 256;
 
 impl Predict {
     pub fn run(self) -> anyhow::Result<()> {
-        let mut flags = self.columns.overrides();
-        flags.extend(
-            self.device
-                .as_ref()
-                .map(|name| Override::flag("--device", "device", name)),
-        );
-        let config = configuration(None, flags, &self.set)?;
+        let device = device(self.device.as_ref())?;
         let printer = Printer::new();
-        let predictor = Predictor::open(&self.model, config.device, &printer)?;
+        let mut predictor = Predictor::open(&self.model, device, &printer)?;
         printer.clear();
         predictor.check_predicts()?;
+        let config = predictor.configure(&overrides(self.columns.overrides(), &self.set))?;
         let mut out = Output::new();
         if predictor.takes_pictures() {
             return self.pictures(&predictor, &config, &mut out);
@@ -75,21 +71,7 @@ impl Predict {
                 Ok(out.flush()?)
             }
             Some(path) => {
-                let bytes = std::fs::read(path).map_err(|source| Error::Io {
-                    path: path.clone(),
-                    source,
-                })?;
-                let text = match String::from_utf8(bytes) {
-                    Ok(text) => text,
-                    Err(error) => {
-                        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-                        anyhow::bail!(
-                            "{}:{line}: not UTF-8 text\nhint: convert the file, for example with `iconv -f latin1 -t utf-8`",
-                            path.display()
-                        );
-                    }
-                };
+                let text = read_text(path)?;
                 self.lines(&predictor, &text.lines().collect::<Vec<_>>(), &mut out)
             }
             None => {
@@ -97,13 +79,11 @@ impl Predict {
                 if stdin.is_terminal() {
                     printer.say("reading texts from the terminal, one a line; end with Ctrl-D");
                 }
-                let mut lines = stdin.lock().lines();
+                let mut input = stdin.lock();
+                let together = if stdin.is_terminal() { 1 } else { CHUNK };
                 loop {
-                    let chunk: Vec<String> = lines
-                        .by_ref()
-                        .take(if io::stdin().is_terminal() { 1 } else { CHUNK })
-                        .collect::<Result<_, _>>()
-                        .context("standard input is not UTF-8 text\nhint: convert it, for example with `iconv -f latin1 -t utf-8`")?;
+                    let lines = std::iter::from_fn(|| read_line(&mut input).transpose());
+                    let chunk: Vec<String> = lines.take(together).collect::<Result<_, _>>()?;
                     if chunk.is_empty() {
                         return Ok(());
                     }
@@ -129,13 +109,9 @@ impl Predict {
         }
         let mut names = self.texts.clone();
         if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
-                path: path.clone(),
-                source,
-            })?;
-            names.extend(text.lines().map(str::to_owned));
+            names.extend(read_text(path)?.lines().map(str::to_owned));
         } else if names.is_empty() {
-            names = io::stdin().lock().lines().collect::<Result<_, _>>()?;
+            names = read_lines(&mut io::stdin().lock())?;
         }
         let mut paths = Vec::new();
         for name in names.iter().filter(|name| !name.trim().is_empty()) {
@@ -189,7 +165,23 @@ impl Predict {
     }
 }
 
-fn is_table(path: &std::path::Path) -> bool {
+/// The text of a file.
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        anyhow::anyhow!(
+            "{}:{line}: not UTF-8 text\nhint: convert the file, for example with `iconv -f latin1 -t utf-8`",
+            path.display()
+        )
+    })
+}
+
+fn is_table(path: &Path) -> bool {
     const TABLES: [&str; 7] = ["csv", "tsv", "tab", "jsonl", "ndjson", "parquet", "pq"];
     path.extension()
         .and_then(|e| e.to_str())

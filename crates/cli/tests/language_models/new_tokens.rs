@@ -32,7 +32,7 @@ fn new_tokens_are_learned_and_saved() {
         let accuracy = figures["token_accuracy"].as_f64().unwrap();
         assert!(accuracy > 0.95, "{method}: token accuracy {accuracy}");
 
-        // transformers finds them in both files.
+        // transformers finds them there.
         let tokenizer = read(&dir, &format!("{method}/final/tokenizer.json"));
         let added = tokenizer["added_tokens"].as_array().unwrap();
         let ids = added
@@ -42,11 +42,17 @@ fn new_tokens_are_learned_and_saved() {
         for (token, id) in [("<|call|>", 37), ("<|done|>", 38)] {
             assert!(ids.contains(&(json!(token), json!(id))), "{ids:?}");
         }
-        let config = read(&dir, &format!("{method}/final/tokenizer_config.json"));
-        assert_eq!(
-            config["additional_special_tokens"],
-            json!(["<|call|>", "<|done|>"])
-        );
+        // Who leaves special tokens out still sees them.
+        let is_new = |token: &&Value| token["id"].as_u64() >= Some(37);
+        let special: Vec<_> = added
+            .iter()
+            .filter(is_new)
+            .map(|token| &token["special"])
+            .collect();
+        assert_eq!(special, [false, false]);
+        let figures = &results(&dir, method)["figures"];
+        let exact = figures["exact_match"].as_f64().unwrap();
+        assert!(exact > 0.9, "{method}: exact match {exact}");
 
         // The saved model is the one that was evaluated.
         let report: Value =
@@ -62,10 +68,36 @@ fn new_tokens_are_learned_and_saved() {
     dir.ok("merge lora --to merged");
     assert_eq!(read(&dir, "merged/config.json")["vocab_size"], 39);
     let asked = "--file calls.jsonl --max-new-tokens 6";
-    assert_eq!(
-        dir.ok(&format!("generate lora {asked}")),
-        dir.ok(&format!("generate merged {asked}"))
-    );
+    let said = dir.ok(&format!("generate lora {asked}"));
+    assert_eq!(said, dir.ok(&format!("generate merged {asked}")));
+    // An added token is content; those that end a turn are not.
+    for line in said.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let answer = row["answer"].as_str().unwrap();
+        assert!(
+            answer.contains("<|call|>") && answer.contains("<|done|>"),
+            "{line}"
+        );
+        assert!(!answer.contains("<|im_end|>"), "{line}");
+    }
+}
+
+/// Where only the last layers train, new rows train too.
+#[test]
+fn new_rows_train_below_the_last_layers() {
+    let dir = with_calls();
+    for method in ["full", "lora"] {
+        let run = format!("{method}-last");
+        let said = dir.output(&format!(
+            "{TUNE} {ADD} --method {method} --set peft.train_last=1 -o {run}"
+        ));
+        assert!(said.contains("embeddings"), "{said}");
+        let accuracy = results(&dir, &run)["figures"]["token_accuracy"].as_f64();
+        assert!(
+            accuracy.unwrap() > 0.9,
+            "{method}: token accuracy {accuracy:?}"
+        );
+    }
 }
 
 #[test]
@@ -75,6 +107,23 @@ fn tokens_that_are_there_or_of_no_use_are_refused() {
         "{TUNE} --set model.add_tokens=[\"<|im_end|>\"] -o run"
     ));
     assert!(said.contains("has all the tokens"), "{said}");
+    for (tokens, words) in [
+        (
+            "[\"lamp\",\"<|call|>\"]",
+            "\"lamp\", which is one token of the model's vocabulary already",
+        ),
+        ("[\"\\u0020\"]", "holds \" \", which is blank"),
+        ("[\"<|call|>\",\"<|call|>\"]", "names \"<|call|>\" twice"),
+    ] {
+        let said = dir.refused(&format!("{TUNE} --set model.add_tokens={tokens} -o run"));
+        assert!(said.contains(words), "{said}");
+    }
+    let output = dir.rekindle(&format!("{TUNE} --set model.add_tokens=[\"\"] -o run"));
+    let said = dir.plain(&output.stderr);
+    assert!(
+        said.contains("expected a list of texts, none of them empty"),
+        "{said}"
+    );
     let output = dir.rekindle(&format!(
         "finetune --train train.csv --model model {ADD} -o run"
     ));

@@ -1,4 +1,4 @@
-//! Special tokens that a tokenizer gets beside its own, and the files that say so, as transformers reads them.
+//! Tokens that a tokenizer gets beside its own, and the files that say so, as transformers reads them.
 
 use std::path::Path;
 
@@ -9,22 +9,23 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::DataError;
 use crate::text::files;
 
-/// The list of special tokens without a role in `tokenizer_config.json`, as transformers 5 calls it, and as all versions do.
-const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
-
-/// Adds special tokens; those that are there already keep their ids.
+/// Adds tokens that are never cut; what is a token already stays what it is. They are content, not control tokens: texts of
+/// answers hold them.
 pub(super) fn add(tokenizer: &mut Tokenizer, tokens: &[String]) -> Result<(), String> {
     if tokens.is_empty() {
         return Ok(());
     }
-    let tokens = tokens
+    let new = tokens
         .iter()
-        .map(|token| AddedToken::from(token.clone(), true));
-    let added = tokenizer.add_special_tokens(tokens.collect::<Vec<_>>());
+        .filter(|token| tokenizer.token_to_id(token).is_none());
+    let new: Vec<AddedToken> = new
+        .map(|token| AddedToken::from(token.clone(), false).normalized(false))
+        .collect();
+    let added = tokenizer.add_tokens(new);
     added.map(drop).map_err(|error| error.to_string())
 }
 
-/// Writes `tokenizer.json` and `tokenizer_config.json` of the model directory `from`, with these special tokens added, to
+/// Writes `tokenizer.json` and `tokenizer_config.json` of the model directory `from`, with these tokens added, to
 /// the directory `to`.
 ///
 /// # Errors
@@ -48,20 +49,6 @@ pub fn write_added_tokens(from: &Path, to: &Path, tokens: &[String]) -> Result<(
 
     let name = "tokenizer_config.json";
     let mut config = files::object(&from.join(name))?.unwrap_or_default();
-    let list = LISTS
-        .iter()
-        .find(|list| config.get(**list).is_some_and(Value::is_array));
-    let list = config
-        .entry(*list.unwrap_or(&LISTS[1]))
-        .or_insert_with(|| json!([]));
-    if let Some(list) = list.as_array_mut() {
-        for token in tokens {
-            let known = |entry: &Value| entry == token || entry["content"] == *token;
-            if !list.iter().any(known) {
-                list.push(token.as_str().into());
-            }
-        }
-    }
     // Before version 5 every added token stood here too.
     if let Some(Value::Object(decoder)) = config.get_mut("added_tokens_decoder") {
         describe(&files.tokenizer, tokens, decoder);
@@ -75,10 +62,11 @@ fn describe(tokenizer: &Tokenizer, tokens: &[String], decoder: &mut Map<String, 
         let Some(id) = tokenizer.token_to_id(token) else {
             continue;
         };
-        decoder.insert(
-            id.to_string(),
-            json!({"content": token, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": true}),
-        );
+        // A control token that the model had stays one.
+        let entry = decoder.entry(id.to_string());
+        entry.or_insert_with(|| {
+            json!({"content": token, "lstrip": false, "normalized": false, "rstrip": false, "single_word": false, "special": false})
+        });
     }
 }
 
@@ -119,20 +107,20 @@ mod tests {
             .iter()
             .map(|token| (&token["content"], &token["id"]))
             .collect();
-        // A token that the vocabulary has keeps its id.
-        assert_eq!(
-            ids,
-            [(&json!("b"), &json!(1)), (&json!("<|x|>"), &json!(2))]
+        // What the vocabulary has stays what it is.
+        assert_eq!(ids, [(&json!("<|x|>"), &json!(2))]);
+        // They are content: who skips special tokens still sees them.
+        assert!(
+            added
+                .iter()
+                .all(|token| token["special"] == false && token["normalized"] == false)
         );
-        assert!(added.iter().all(|token| token["special"] == true));
-        assert_eq!(config["additional_special_tokens"], json!(["<|x|>", "b"]));
         assert_eq!(config["added_tokens_decoder"]["2"]["content"], "<|x|>");
+        assert_eq!(config["added_tokens_decoder"]["2"]["special"], false);
 
-        let (_, config) = written(json!({"extra_special_tokens": ["<|x|>", "<|y|>"]}));
-        assert_eq!(
-            config["extra_special_tokens"],
-            json!(["<|x|>", "<|y|>", "b"])
-        );
-        assert!(config.get("additional_special_tokens").is_none());
+        // A control token stays one.
+        let control = json!({"content": "b", "special": true});
+        let (_, config) = written(json!({"added_tokens_decoder": {"1": control}}));
+        assert_eq!(config["added_tokens_decoder"]["1"], control);
     }
 }

@@ -126,7 +126,7 @@ impl ChatBatch {
         self
     }
 
-    /// Number of sequences, B.
+    /// Number of sequences, B. Once [a beginning is shared](Self::share_beginning) these shared tokens count as one more.
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }

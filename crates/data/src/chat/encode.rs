@@ -40,7 +40,7 @@ pub struct EncodeOptions {
     pub overlap: usize,
     /// What to do with a conversation that cannot be rendered, or that has no token left that counts.
     pub on_bad_example: OnBad,
-    /// Special tokens to add to those of the directory, where it lacks them. They are never cut.
+    /// Tokens to add to those of the directory, where it lacks them. They are never cut, and texts of answers hold them.
     pub add_tokens: Vec<String>,
     /// What a template that asks is told of the time, in seconds after 1970, as UTC. Default: the time at which it is read.
     pub now: Option<u64>,
@@ -261,6 +261,16 @@ impl ChatEncoder {
     /// The token of an id, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    /// Whether conversations and texts are cut at their beginning rather than at their end.
+    pub fn cuts_left(&self) -> bool {
+        self.cuts_left
+    }
+
+    /// Whether a token is among those that are never cut, beside the vocabulary's own.
+    pub fn is_added(&self, token: &str) -> bool {
+        self.added.iter().any(|added| added == token)
     }
 
     /// The id of a token, if it is one.

@@ -60,7 +60,7 @@ pub struct Preferences {
 /// | `chosen`, `rejected` | two whole conversations; the turns that both begin with are the prompt |
 /// | `prompt`, `completion`, `label` | a prompt, one answer, and whether such are wanted: true or false |
 ///
-/// Answers that repeat the prompt's messages are whole conversations too. `tools` may stand beside them, as in
+/// Answers that both repeat the prompt's messages are whole conversations too. `tools` may stand beside them, as in
 /// [`read_conversations`](super::read_conversations).
 ///
 /// # Errors
@@ -105,7 +105,7 @@ fn preference(mut row: Map<String, Value>, place: Place) -> Result<Preference, B
     };
     if JUDGED.iter().all(|key| has(key)) {
         let prompt = side(&mut row, "prompt", ChatRole::User)?;
-        let answer = side(&mut row, "completion", ChatRole::Assistant)?;
+        let answer = answer(&mut row, "completion")?;
         return Ok(Preference::Judged {
             wanted: verdict(row.remove("label").unwrap_or_default())?,
             answer: conversation(&prompt, &answer)?,
@@ -129,14 +129,18 @@ fn preference(mut row: Map<String, Value>, place: Place) -> Result<Preference, B
         true => Some(side(&mut row, "prompt", ChatRole::User)?),
         false => None,
     };
-    let chosen = side(&mut row, "chosen", ChatRole::Assistant)?;
-    let rejected = side(&mut row, "rejected", ChatRole::Assistant)?;
+    let chosen = answer(&mut row, "chosen")?;
+    let rejected = answer(&mut row, "rejected")?;
     if chosen == rejected {
         return Err(BadReason::SameAnswers { max_length: None });
     }
     let repeated = match &prompt {
-        Some(prompt) if chosen.starts_with(prompt) && rejected.starts_with(prompt) => prompt.len(),
-        Some(_) => 0,
+        Some(prompt) => match (chosen.starts_with(prompt), rejected.starts_with(prompt)) {
+            (true, true) => prompt.len(),
+            (false, false) => 0,
+            (true, false) => return Err(one_sided("chosen", "rejected")),
+            (false, true) => return Err(one_sided("rejected", "chosen")),
+        },
         // The answers are what is left: a turn at least of each.
         None => {
             let same = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b);
@@ -152,6 +156,22 @@ fn preference(mut row: Map<String, Value>, place: Place) -> Result<Preference, B
         chosen: conversation(&prompt, &chosen[repeated..])?,
         rejected: conversation(&prompt, &rejected[repeated..])?,
     })
+}
+
+fn one_sided(with: &'static str, without: &'static str) -> BadReason {
+    BadReason::PromptOnOneSide { with, without }
+}
+
+/// A column that is an answer: a text, or a list of messages. A number there is a score or an index, not what was said.
+fn answer(row: &mut Map<String, Value>, column: &str) -> Result<Vec<Message>, BadReason> {
+    match row.get(column) {
+        Some(found @ (Value::Number(_) | Value::Bool(_))) => Err(BadReason::WrongType {
+            column: column.to_owned(),
+            expected: "text or a list of messages",
+            found: kind_of(found).to_owned(),
+        }),
+        _ => side(row, column, ChatRole::Assistant),
+    }
 }
 
 /// Whether an answer is wanted: true or false, as JSON, tables and people write it.
@@ -267,6 +287,10 @@ mod tests {
             turns("u"),
             turns("v")
         );
+        let one_sided = format!(
+            r#"{{"prompt": [{{"role": "user", "content": "u"}}], "chosen": {}, "rejected": "b"}}"#,
+            turns("u")
+        );
         for (row, words) in [
             (
                 r#"{"prompt": "u", "chosen": "a"}"#,
@@ -303,6 +327,25 @@ mod tests {
             ),
             (r#"{}"#, &["`chosen`", "`label`"]),
             (&different, &["begin with different turns"]),
+            (
+                &one_sided,
+                &[
+                    "`chosen` begins with the turns of `prompt`, `rejected` does not",
+                    "both with it",
+                ],
+            ),
+            (
+                r#"{"prompt": "u", "chosen": 1, "rejected": 2}"#,
+                &["`chosen`", "text or a list of messages", "number"],
+            ),
+            (
+                r#"{"prompt": "u", "chosen": "a", "rejected": false}"#,
+                &["`rejected`", "text or a list of messages", "boolean"],
+            ),
+            (
+                r#"{"prompt": "u", "completion": 3, "label": true}"#,
+                &["`completion`", "text or a list of messages", "number"],
+            ),
         ] {
             let said = read(row).unwrap_err();
             for word in words {

@@ -1,5 +1,7 @@
 //! BLEU of a corpus (Papineni et al., "BLEU: a method for automatic evaluation of machine translation", 2002) as sacrebleu computes
-//! it by default: tokenizer 13a, letter case counts, n-grams of 1 to 4 words, exponential smoothing, one reference each.
+//! it: tokenizer 13a, letter case counts, n-grams of 1 to 4 words, exponential smoothing, one reference each; with its `effective_order`,
+//! which differs from its default only where no answer has as many words as the longest n-grams: these then do not count, and right
+//! answers of one word score 100 rather than 0.
 
 use regex::Regex;
 use std::{collections::HashMap, sync::LazyLock};
@@ -42,12 +44,14 @@ impl Bleu {
         if self.expected == 0 && self.answered == 0 {
             return f64::NAN;
         }
-        if self.correct == [0; ORDER] || self.total.contains(&0) {
+        if self.correct == [0; ORDER] {
             return 0.0;
         }
+        // Shorter n-grams are there wherever longer ones are.
+        let orders = self.total.iter().take_while(|&&total| total > 0).count();
         let mut smooth = 1.0;
         let mut logs = 0.0;
-        for (&correct, &total) in self.correct.iter().zip(&self.total) {
+        for (&correct, &total) in self.correct.iter().zip(&self.total).take(orders) {
             let precision = match correct {
                 0 => {
                     smooth *= 2.0;
@@ -62,7 +66,7 @@ impl Bleu {
             true => (1.0 - expected / answered).exp(),
             false => 1.0,
         };
-        brevity * (logs / ORDER as f64).exp()
+        brevity * (logs / orders as f64).exp()
     }
 }
 

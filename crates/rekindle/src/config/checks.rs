@@ -275,6 +275,24 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        keys: &["model.add_tokens"],
+        find: |config| {
+            let tokens = &config.model.add_tokens;
+            if let Some(blank) = tokens.iter().find(|token| token.trim().is_empty()) {
+                return Some((
+                    format!("`model.add_tokens` holds {blank:?}, which is blank"),
+                    "leave it out, or write the token, such as \"<|call|>\"",
+                ));
+            }
+            let twice = |(at, token): &(usize, &String)| tokens[..*at].contains(token);
+            let (_, token) = tokens.iter().enumerate().find(twice)?;
+            Some((
+                format!("`model.add_tokens` names {token:?} twice"),
+                "name each token once",
+            ))
+        },
+    },
+    Check {
         keys: &["model.quantized", "peft.method"],
         find: |config| {
             let wrong = config.model.quantized && config.peft.method != Method::Lora;

@@ -74,6 +74,11 @@ pub enum DataSource<'a> {
     },
 }
 
+/// Whether a setting, by its name with its section, is one of a task.
+pub(crate) fn says_something_to(key: &str, task: Task) -> bool {
+    keys().any(|known| known.path() == key && known.applies.to(task))
+}
+
 impl RunConfig {
     /// The defaults of a task.
     pub fn for_task(task: Task) -> Self {

@@ -36,6 +36,11 @@ impl Override {
         }
     }
 
+    /// The setting that it is of.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// A flag or argument that stands for `key`; messages call it `origin`, such as `--device`.
     pub fn flag(origin: &str, key: &str, value: &str) -> Self {
         Self {

@@ -250,11 +250,11 @@ settings! {
     /// Replaces the model's own dropout rates (hidden, attention and head).
     dropout: Option<f64> = None, range Range::FRACTION, example "0.1",
         aka ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"];
-    /// Of a quantized GGUF model: leave the weights in their blocks of 4 to 8 bits while adapters train, which takes a fraction of
+    /// Of a quantized GGUF model: leave the weights in their blocks of 2 to 8 bits while adapters train, which takes a fraction of
     /// the memory and a little more time. The result is the same.
     quantized: bool = false, aka ["load_in_4bit", "load_in_8bit", "qlora", "quantization"], applies Applies::Writing;
-    /// For language models: special tokens to add where the tokenizer lacks them. Their embeddings begin as the mean of the
-    /// others and train; with "lora" the whole table of embeddings does, and is saved with the adapter.
+    /// For language models: tokens to add where the tokenizer lacks them, which are never cut. Their embeddings begin as the mean
+    /// of the others and train; with "lora" the whole table of embeddings does, and is saved with the adapter. Answers hold them.
     add_tokens: Vec<String> = Vec::new(), aka ["additional_special_tokens", "extra_special_tokens", "new_tokens"], applies Applies::Writing;
 }
 
@@ -396,7 +396,8 @@ settings! {
     layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];
     /// Modules trained in full and saved with the adapter. The head always is.
     modules_to_save: Vec<String> = Vec::new(), aka ["lora_modules_to_save"];
-    /// Train only the last so many layers (of pictures: stages), and the head.
+    /// Train only the last so many layers (of pictures: stages), and the head; with "lora" their adapters. New rows of
+    /// `model.add_tokens` train all the same.
     train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "last_layers", "trainable_layers"];
     /// For images: begin with the head alone and free one more stage, the last first, each time so many epochs are done.
     unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"], applies IMAGES;

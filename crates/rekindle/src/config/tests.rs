@@ -600,7 +600,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[peft]\ntarget_modules = [\"query\", 3]\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:18: `peft.target_modules`: expected a list of one or more layer names, a regular expression, "all-linear" or "auto", found ["query", 3]"# },
     Bad { file: "[peft]\nfreeze = \"embeddings.*\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:10: `peft.freeze`: expected a list of texts, found "embeddings.*"
+  1. run.toml:2:10: `peft.freeze`: expected a list of texts, none of them empty, found "embeddings.*"
      hint: write a list: ["embeddings.*"]"# },
     Bad { file: "[peft]\nlayers_to_transform = [1, -2]\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:23: `peft.layers_to_transform`: expected a list of one or more whole numbers, each of at least 0, found [1, -2]"# },

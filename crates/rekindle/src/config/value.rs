@@ -248,7 +248,7 @@ impl Setting for char {
 
 impl Setting for Vec<String> {
     fn expected(_: &Range) -> String {
-        "a list of texts".to_owned()
+        "a list of texts, none of them empty".to_owned()
     }
 
     fn read(value: &Value, range: &Range) -> Option<Self> {

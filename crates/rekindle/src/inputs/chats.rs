@@ -111,7 +111,7 @@ impl Inputs for Chats {
 /// The model with room for the tokens that the run adds.
 ///
 /// # Errors
-/// When the tokenizer cannot be read, or has all of them.
+/// When the tokenizer cannot be read, has all of them, or has one of them as a word of its vocabulary.
 pub(crate) fn with_added_tokens(
     config: &RunConfig,
     pretrained: Pretrained,
@@ -121,6 +121,16 @@ pub(crate) fn with_added_tokens(
         return Ok(pretrained);
     }
     let before = ChatEncoder::from_dir(pretrained.dir(), EncodeOptions::default())?;
+    for token in tokens {
+        if let Some(id) = before.id(token).filter(|_| !before.is_added(token)) {
+            return Err(Error::Setting {
+                reason: format!(
+                    "model.add_tokens names {token:?}, which is one token of the model's vocabulary already (number {id})"
+                ),
+                hint: "leave it out".into(),
+            });
+        }
+    }
     if tokens.iter().all(|token| before.id(token).is_some()) {
         return Err(Error::Setting {
             reason: "the model's tokenizer has all the tokens of model.add_tokens already".into(),
@@ -152,16 +162,7 @@ pub(crate) fn encoder(
 ) -> Result<(ChatEncoder, Vec<String>), Error> {
     let (asked, positions) = (config.data.max_length, limits.positions);
     let length = asked.min(positions);
-    let options = EncodeOptions {
-        max_length: Some(length),
-        loss_on: learned(config.data.loss_on.name()),
-        overlap: config.data.overlap,
-        now: config.data.date.map(config::Date::noon),
-        on_bad_example: on_bad(config),
-        add_tokens: config.model.add_tokens.clone(),
-    };
-    let encoder = ChatEncoder::from_dir(pretrained.dir(), options)?;
-    encoder.check_vocab(limits.vocab_size)?;
+    let encoder = saved_encoder(config, pretrained.dir(), limits)?;
     let mut notes = Vec::new();
     if length < asked {
         notes.push(format!("data.max_length is {asked}, but the model has {positions} positions: examples are cut to {length} tokens"));
@@ -176,30 +177,28 @@ pub(crate) fn encoder(
     Ok((encoder, notes))
 }
 
-/// The tokenizer and template of a saved model, to evaluate with.
+/// The tokenizer and template in a directory, by the settings of a run or of a saved model.
 pub(crate) fn saved_encoder(
+    config: &RunConfig,
     dir: &Path,
-    max_length: usize,
-    loss_on: Option<&str>,
     limits: &TextLimits,
 ) -> Result<ChatEncoder, Error> {
+    let data = &config.data;
     let options = EncodeOptions {
-        max_length: Some(max_length.min(limits.positions)),
-        loss_on: loss_on.map_or_else(LossOn::default, learned),
-        ..EncodeOptions::default()
+        max_length: Some(data.max_length.min(limits.positions)),
+        loss_on: match data.loss_on {
+            config::LossOn::Assistant => LossOn::Assistant,
+            config::LossOn::Last => LossOn::Last,
+            config::LossOn::All => LossOn::All,
+        },
+        overlap: data.overlap,
+        now: data.date.map(config::Date::noon),
+        on_bad_example: on_bad(config),
+        add_tokens: config.model.add_tokens.clone(),
     };
     let encoder = ChatEncoder::from_dir(dir, options)?;
     encoder.check_vocab(limits.vocab_size)?;
     Ok(encoder)
-}
-
-/// Which tokens are learned, by the setting's name.
-fn learned(name: &str) -> LossOn {
-    match name {
-        "last" => LossOn::Last,
-        "all" => LossOn::All,
-        _ => LossOn::Assistant,
-    }
 }
 
 /// The sizes of a language model.

@@ -101,7 +101,7 @@ impl Preferences {
         }
         let mut examples = Vec::new();
         if loss == PreferenceLoss::Kto {
-            examples = exchanged(&mut set, block, encoder.max_length());
+            examples = exchanged(&mut set, block, encoder.max_length(), encoder.cuts_left());
         } else {
             for row in 0..pairs {
                 // Of what was left out the encoder has said why.
@@ -171,12 +171,14 @@ impl Preferences {
     }
 }
 
-/// Adds to every answer one that was given to another prompt: of each block of examples, the answers moved on by one (as TRL
-/// does it). The two sequences of each example.
+/// Adds to every answer one that was given to another prompt: of each block of examples, the answers moved on by one, as TRL
+/// does it. A last block of one example gets the answer before it, where TRL compares it with itself. What is longer than
+/// `max_length` is cut at its end, or if it `cuts_left` at its beginning. The two sequences of each example.
 pub(crate) fn exchanged(
     set: &mut EncodedChats,
     block: usize,
     max_length: Option<usize>,
+    cuts_left: bool,
 ) -> Vec<[usize; 2]> {
     let answers = set.len();
     let block = block.max(1);
@@ -186,9 +188,10 @@ pub(crate) fn exchanged(
     };
     for own in 0..answers {
         let start = own - own % block;
-        let other = match own == start {
-            true => (start + block).min(answers) - 1,
-            false => own - 1,
+        let last = (start + block).min(answers) - 1;
+        let other = match own == start && last > start {
+            true => last,
+            false => own.saturating_sub(1),
         };
         let (prompt, answer) = (&set.items[own], &set.items[other]);
         let (end, start) = (answer_at(prompt), answer_at(answer));
@@ -196,8 +199,16 @@ pub(crate) fn exchanged(
         let mut counts = [&prompt.counts[..end], &answer.counts[start..]].concat();
         let whole = ids.len();
         let length = max_length.unwrap_or(whole);
-        ids.truncate(length);
-        counts.truncate(length);
+        if cuts_left {
+            let before = whole.saturating_sub(length);
+            ids.drain(..before);
+            counts.drain(..before);
+            // Nothing predicts the first token.
+            counts.iter_mut().take(1).for_each(|first| *first = false);
+        } else {
+            ids.truncate(length);
+            counts.truncate(length);
+        }
         set.items.push(EncodedChat {
             ids,
             counts,

@@ -11,7 +11,8 @@
 //! They are those of TRL 1.16, with these differences. The smoothing of labels is that of conservative DPO (Mitchell 2023), which
 //! TRL no longer has. `preference.sft_weight` adds each chosen answer's own mean token loss, where TRL's is a mean over the tokens
 //! of the batch: so DPO's gradient does not depend on how a window is cut into batches. What ORPO's mean of tokens and KTO's z are
-//! taken over is the batch, as in TRL, so there it does. Evaluation takes them over the whole set.
+//! taken over is the batch, as in TRL, so there it does. Evaluation takes them over the whole set. In the reward accuracy an answer that
+//! is level with the other counts half, with every loss; TRL counts it as wrong.
 
 #[cfg(test)]
 mod tests;
@@ -203,6 +204,14 @@ fn ranked(answers: &[Answer]) -> f64 {
     ahead / (wanted * below)
 }
 
+/// How often a margin is above 0, one of 0 by half.
+fn ahead(margins: impl Iterator<Item = f64>) -> f64 {
+    mean(margins.map(|margin| match margin {
+        0.0 => 0.5,
+        margin => f64::from(u8::from(margin > 0.0)),
+    }))
+}
+
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));
     sum / n
@@ -242,7 +251,7 @@ impl Objective for Preference {
             [true, false].map(|wanted| of(wanted, |answer| answer.logp));
         let accuracy = match self.is_kto() {
             true => ranked(&answers),
-            false => mean(examples.iter().map(|e| f64::from(u8::from(e.margin > 0.0)))),
+            false => ahead(examples.iter().map(|example| example.margin)),
         };
         let loss = self.mean_loss(&examples, outputs, targets);
         let mut scalars = vec![

@@ -41,12 +41,19 @@ const LAYERS: u64 = 65_536;
 /// The longest token of a SentencePiece vocabulary, in characters: its merges are found by trying every cut.
 const LONGEST_TOKEN: usize = 256;
 /// The settings of Llama 3's rope scaling, which all its versions share but for the factor.
-const LLAMA3_ROPE: Llama3Rope = Llama3Rope {
+pub(super) const LLAMA3_ROPE: Llama3Rope = Llama3Rope {
     factor: 8.0,
     low: 1.0,
     high: 4.0,
     context: 8192.0,
 };
+/// Where we write settings that are not those: factor, low, high, context.
+pub(super) const LLAMA3_KEYS: [&str; 4] = [
+    "rekindle.llama3_rope.factor",
+    "rekindle.llama3_rope.low_freq_factor",
+    "rekindle.llama3_rope.high_freq_factor",
+    "rekindle.llama3_rope.original_max_position_embeddings",
+];
 /// How far a table of rope scaling may lie from the formula, relatively: it was computed in f32.
 const ROPE_TOLERANCE: f64 = 1e-4;
 
@@ -322,13 +329,25 @@ impl Source<'_> {
     }
 
     /// Llama 3's scaling lies in the file as a divisor for each frequency; the largest is the factor, and the rest follows
-    /// from settings that all versions share.
+    /// from settings that all versions share, unless the file says others.
     fn llama3_scaling(&self, width: u64, table: &[f32]) -> Result<Json, Fault> {
         let theta = self.float("rope.freq_base").unwrap_or(10_000.0);
         let factor = table.iter().fold(1f32, |max, v| max.max(*v));
-        let rope = Llama3Rope {
-            factor: factor.into(),
-            ..LLAMA3_ROPE
+        let written = LLAMA3_KEYS.map(|key| match self.get(key) {
+            Some(Value::F64(number)) => Some(*number),
+            _ => None,
+        });
+        let rope = match written {
+            [Some(factor), Some(low), Some(high), Some(context)] => Llama3Rope {
+                factor,
+                low,
+                high,
+                context,
+            },
+            _ => Llama3Rope {
+                factor: factor.into(),
+                ..LLAMA3_ROPE
+            },
         };
         let expected = rope.table(width, theta);
         let close =
@@ -757,6 +776,7 @@ fn merges_of(vocabulary: &Vocabulary<'_>, scores: &[f64]) -> Result<Vec<Json>, F
 }
 
 /// Llama 3's rope scaling: wavelengths above `context / low` are stretched by `factor`, those below `context / high` are not.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Llama3Rope {
     pub factor: f64,
     pub low: f64,
@@ -765,6 +785,20 @@ pub(super) struct Llama3Rope {
 }
 
 impl Llama3Rope {
+    /// Factor, low, high, context.
+    pub(super) fn numbers(self) -> [f64; 4] {
+        [self.factor, self.low, self.high, self.context]
+    }
+
+    /// Whether all but the factor is what Llama 3's versions share.
+    pub(super) fn is_usual(self) -> bool {
+        let factor = self.factor;
+        self == Self {
+            factor,
+            ..LLAMA3_ROPE
+        } && f64::from(factor as f32) == factor
+    }
+
     /// The divisor of each frequency of a head of a width, as llama.cpp stores it.
     pub(super) fn table(&self, width: u64, theta: f64) -> Vec<f32> {
         let divisor = |i: u64| {

@@ -360,6 +360,9 @@ fn rope_scaling_survives() {
     let scalings = [
         json!({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 8192}),
+        // Other settings than those of Llama 3's own versions.
+        json!({"rope_type": "llama3", "factor": 2.3, "low_freq_factor": 1.1, "high_freq_factor": 3.0,
+               "original_max_position_embeddings": 64}),
         json!({"rope_type": "linear", "factor": 2.5}),
         json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}),
     ];

@@ -4,7 +4,7 @@
 use super::{
     ARRAY, Fault, GgmlType, MAGIC, STRING,
     names::{Architecture, Layout, reorder_rope, transpose},
-    side_files::{Llama3Rope, SPLITS, Split},
+    side_files::{LLAMA3_KEYS, LLAMA3_ROPE, Llama3Rope, SPLITS, Split},
 };
 use crate::WeightError;
 use rekindle_base::{HostTensor, write_atomically_with};
@@ -207,22 +207,38 @@ impl<'a> Model<'a> {
         (kind.unwrap_or("default"), settings)
     }
 
-    /// Llama 3's rope scaling, which GGUF holds as a tensor.
-    fn rope_table(&self) -> Result<Option<Vec<f32>>, Fault> {
+    /// Llama 3's rope scaling, which GGUF holds as a tensor. What config.json leaves out is what the model is run with.
+    fn llama3_rope(&self) -> Result<Option<Llama3Rope>, Fault> {
         let ("llama3", settings) = self.rope_scaling() else {
             return Ok(None);
         };
-        let number = |key: &str| {
-            let number = settings[key].as_f64().filter(|n| *n > 0.0);
-            number.ok_or_else(|| broken(format!("the rope scaling of config.json has no `{key}`")))
+        let number = |key: &str, usual: f64| match &settings[key] {
+            Json::Null => Ok(usual),
+            found => {
+                let number = found.as_f64().filter(|n| *n > 0.0);
+                number.ok_or_else(|| {
+                    broken(format!(
+                        "`{key}` of the rope scaling of config.json is {found}, expected a number above 0"
+                    ))
+                })
+            }
         };
-        let rope = Llama3Rope {
-            factor: number("factor")?,
-            low: number("low_freq_factor")?,
-            high: number("high_freq_factor")?,
-            context: number("original_max_position_embeddings")?,
+        let positions = self.required(&["max_position_embeddings", "n_positions"])?;
+        Ok(Some(Llama3Rope {
+            factor: number("factor", 1.0)?,
+            low: number("low_freq_factor", LLAMA3_ROPE.low)?,
+            high: number("high_freq_factor", LLAMA3_ROPE.high)?,
+            context: number("original_max_position_embeddings", positions as f64)?,
+        }))
+    }
+
+    fn rope_table(&self) -> Result<Option<Vec<f32>>, Fault> {
+        let rope = self.llama3_rope()?;
+        let table = |rope: Llama3Rope| {
+            let width = self.head_width()?;
+            Ok(rope.table(width, self.rope_theta()))
         };
-        Ok(Some(rope.table(self.head_width()?, self.rope_theta())))
+        rope.map(table).transpose()
     }
 
     fn is_tied(&self) -> bool {
@@ -558,8 +574,21 @@ impl<'a> Model<'a> {
         let own = |key: &str| format!("{}.rope.scaling.{key}", self.architecture.name());
         let (kind, settings) = self.rope_scaling();
         match kind {
-            // Llama 3's is a tensor.
-            "default" | "llama3" => return Ok(()),
+            "default" => return Ok(()),
+            // Llama 3's is a tensor; what that leaves open stands under keys of our own, which others pass over.
+            "llama3" => {
+                let Some(rope) = self.llama3_rope()? else {
+                    return Ok(());
+                };
+                let table = rope.table(self.head_width()?, self.rope_theta());
+                // A short table may hold no wavelength that the whole factor is of.
+                if !rope.is_usual() || !table.contains(&(rope.factor as f32)) {
+                    for (key, value) in LLAMA3_KEYS.into_iter().zip(rope.numbers()) {
+                        keys.f64(key, value);
+                    }
+                }
+                return Ok(());
+            }
             "linear" | "yarn" => {}
             other => {
                 return Err(Fault {
@@ -861,6 +890,11 @@ impl Keys {
     fn f32(&mut self, key: &str, value: f64) {
         self.key(key, 6);
         self.bytes.extend((value as f32).to_le_bytes());
+    }
+
+    fn f64(&mut self, key: &str, value: f64) {
+        self.key(key, 12);
+        self.bytes.extend(value.to_le_bytes());
     }
 
     fn bool(&mut self, key: &str, value: bool) {

@@ -9,8 +9,8 @@ import json
 import random
 from pathlib import Path
 
-import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
 
 random.seed(20)
 
@@ -59,6 +59,7 @@ corpora = {
     **{f"alone {i}": [pair] for i, pair in enumerate(HARD)},
 }
 rouge = RougeScorer(["rougeL"])
+bleu = BLEU(effective_order=True)
 cases = []
 for name, pairs in corpora.items():
     answers, references = [list(side) for side in zip(*pairs)]
@@ -68,7 +69,7 @@ for name, pairs in corpora.items():
             "answers": answers,
             "references": references,
             "rouge_l": [rouge.score(r, a)["rougeL"].fmeasure for a, r in pairs],
-            "bleu": sacrebleu.corpus_bleu(answers, [references]).score,
+            "bleu": bleu.corpus_score(answers, [references]).score,
         }
     )
 path = Path(__file__).parent / "cases.json"
