@@ -135,6 +135,7 @@ impl Answering {
             encoder: &self.encoder,
             positions: self.positions,
             sampling: &sampling,
+            constrained: None,
         };
         let mut answers = Vec::new();
         for batch in asked.chunks(TOGETHER) {

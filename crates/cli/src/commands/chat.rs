@@ -1,6 +1,9 @@
 //! `rekindle chat`
 
-use super::{device, generate::SamplingArgs};
+use super::{
+    device,
+    generate::{SamplingArgs, say_if_cut},
+};
 use crate::{output::Output, printer::Printer};
 use clap::Args;
 use rekindle::{ChatRole, Generator, Message, Prompt};
@@ -29,8 +32,8 @@ pub struct Chat {
 
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
-        let sampling = self.sampling.sampling()?;
         let printer = Printer::new();
+        let sampling = self.sampling.sampling(&printer)?;
         let generator = Generator::open(&self.model, device(self.device.as_ref())?, &printer)?;
         printer.clear();
         let terminal = io::stdin().is_terminal();
@@ -68,6 +71,7 @@ impl Chat {
                 return Err(error.into());
             }
             out.piece("\n")?;
+            say_if_cut(&sampling, usize::from(!answer.finished), &printer);
             turns.push(Message::new(ChatRole::Assistant, answer.text));
         }
     }
