@@ -161,7 +161,7 @@ impl Constraint {
         };
         let hint = match &self.form {
             _ if message.contains("nsatisfiable") || message == NOTHING => {
-                "no text satisfies it: look for limits that exclude each other, or a required property that cannot be"
+                "look for limits that exclude each other, or a required property that cannot be there"
             }
             _ if message == DEAD_END => "take a model whose tokenizer has a token for every byte",
             Form::Schema(_) if message.contains("oneOf") => {
