@@ -6,12 +6,17 @@ use std::fs;
 use std::path::Path;
 
 use rekindle::{Constraint, Generator, NoProgress, Prompt, Sampling, Silent, config::Device};
+use rekindle_data::chat::Constrainer;
 use rekindle_hub::Hub;
 use rekindle_tests::{Need, need};
 use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::golden;
+
+/// A mask over 49,152 tokens takes less in the median: some tenths of a millisecond on an idle machine.
+const MASK: Duration = Duration::from_millis(5);
 
 /// Tokens of the tiny models: two special ones, then bytes as GPT-2 writes them. `Ã` and `©` together are an `é`.
 const TOKENS: [&str; 37] = [
@@ -352,6 +357,28 @@ fn a_real_model_fills_in_a_schema() {
             .unwrap();
         assert!(alone[0].finished);
     }
+    // What the mask costs beside a pass through the model, which takes 10 ms and more.
+    let clock = Instant::now();
+    let constrainer = Constrainer::new(generator.encoder()).unwrap();
+    let read = clock.elapsed();
+    let said = sampling(&constraint, 0.0, 5);
+    let said = generator.generate(&prompts, &said, &mut |_, _| {}).unwrap();
+    let mut begun = constrainer.begin(&constraint).unwrap();
+    let mut times = Vec::new();
+    for token in &said[0].tokens {
+        let mut logits = vec![0.0; 49_152];
+        let clock = Instant::now();
+        begun.mask(&mut logits).unwrap();
+        begun.push(*token).unwrap();
+        times.push(clock.elapsed());
+    }
+    times.sort();
+    let median = times[times.len() / 2];
+    println!(
+        "vocabulary read in {read:?}; a mask takes {median:?} in the median, {:?} at most",
+        times[times.len() - 1]
+    );
+    assert!(median < MASK, "a mask takes {median:?}");
     // Any object, which the model may well not end.
     let any = Sampling {
         max_new_tokens: 200,

@@ -309,6 +309,15 @@ fn what_cannot_be_followed_is_an_error_with_its_place() {
             &["schema must be an object or boolean", "correct the schema"],
         ),
         (json!({"type": "sting"}), &["Invalid type: sting"]),
+        // It cuts what it shows inside a character, and panics.
+        (
+            json!({"type": "integer", "minimum": format!("a{}", "\u{e9}".repeat(80))}),
+            &[
+                "the JSON schema: llguidance fails on it: ",
+                "char boundary",
+                "hint: correct the schema",
+            ],
+        ),
         (json!({"$ref": "#/$defs/none"}), &["none"]),
         (json!({"allOf": [{"$ref": "#"}]}), &["hint: "]),
         (wide, &["schema too large", "fewer or smaller limits"]),

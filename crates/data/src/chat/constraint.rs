@@ -223,36 +223,47 @@ fn place_of(schema: &Value, message: &str) -> Option<String> {
     } else {
         return None;
     };
-    pointer_to(schema, &key, value, true)
+    let mut found = Vec::new();
+    pointers_to(schema, &key, value, "", true, &mut found);
+    match key == "oneOf" && found.len() > 1 {
+        // One of them can be followed and another not.
+        true => None,
+        false => found.into_iter().next(),
+    }
 }
 
-/// A pointer to the first object that has a keyword, of some value if one is given. Where `keywords` is false, the keys of
+/// Adds pointers to all places of a keyword below `at`, of some value if one is given. Where `keywords` is false, the keys of
 /// `schema` are names.
-fn pointer_to(schema: &Value, key: &str, value: Option<&str>, keywords: bool) -> Option<String> {
+fn pointers_to(
+    schema: &Value,
+    key: &str,
+    value: Option<&str>,
+    at: &str,
+    keywords: bool,
+    found: &mut Vec<String>,
+) {
+    const NAMES: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
+    const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
     match schema {
         Value::Object(object) => {
-            let found = keywords.then(|| object.get(key)).flatten();
-            if found.is_some_and(|found| value.is_none_or(|value| found == value)) {
-                return Some(format!("/{key}"));
+            for (name, below) in object {
+                let step = name.replace('~', "~0").replace('/', "~1");
+                let at = format!("{at}/{step}");
+                if keywords && name == key && value.is_none_or(|value| below == value) {
+                    found.push(at.clone());
+                }
+                if !(keywords && DATA.contains(&name.as_str())) {
+                    let names = keywords && NAMES.contains(&name.as_str());
+                    pointers_to(below, key, value, &at, !names, found);
+                }
             }
-            object.iter().find_map(|(at, schema)| {
-                let names = ["properties", "patternProperties", "$defs", "definitions"];
-                let names = keywords && names.contains(&at.as_str());
-                let data =
-                    keywords && ["enum", "const", "default", "examples"].contains(&at.as_str());
-                let below = (!data)
-                    .then(|| pointer_to(schema, key, value, !names))
-                    .flatten()?;
-                Some(format!(
-                    "/{}{below}",
-                    at.replace('~', "~0").replace('/', "~1")
-                ))
-            })
         }
-        Value::Array(items) => items.iter().enumerate().find_map(|(at, schema)| {
-            Some(format!("/{at}{}", pointer_to(schema, key, value, true)?))
-        }),
-        _ => None,
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                pointers_to(item, key, value, &format!("{at}/{i}"), true, found);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -280,11 +291,10 @@ impl Constrainer {
     }
 
     /// Of tokens as bytes. `slices` are expressions for sets of tokens that are often allowed together.
-    fn of_words(words: Vec<Vec<u8>>, stops: &[u32], slices: &[String]) -> Result<Self, String> {
+    fn of_words(mut words: Vec<Vec<u8>>, stops: &[u32], slices: &[String]) -> Result<Self, String> {
         let rows = words.len();
         let known = stops.iter().copied().filter(|&id| (id as usize) < rows);
         let mut stops: Vec<u32> = known.collect();
-        let mut words = words;
         if stops.is_empty() {
             // One that no model has.
             stops.push(rows as u32);
@@ -322,26 +332,32 @@ impl Constrainer {
         };
         let parser = guarded(|| self.factory.create_parser(grammar));
         let parser = parser.and_then(|parser| parser.map_err(|error| format!("{error:#}")));
-        let mut parser = parser.map_err(|message| constraint.bad(without_backtrace(&message)))?;
+        let mut parser = parser.map_err(|message| constraint.bad(plain(&message)))?;
         parser.start_without_prompt();
-        // On a clone, which may come to its end by this.
-        let first = guarded(|| parser.clone().compute_mask());
-        match first {
-            Ok(Ok(_)) => Ok(ConstrainedAnswer {
+        // A clone, which may come to its end by this.
+        let mut first = parser.clone();
+        let mask = guarded(|| first.compute_mask());
+        match mask.and_then(|mask| mask.map_err(|error| format!("{error:#}"))) {
+            Ok(_) => Ok(ConstrainedAnswer {
                 parser,
                 name: constraint.name.as_str().into(),
                 rows: self.rows,
             }),
-            Ok(Err(_)) => Err(constraint.bad(stuck.into())),
-            Err(message) => Err(constraint.bad(message)),
+            Err(_) if first.stop_reason() == StopReason::NoExtensionBias => {
+                Err(constraint.bad(stuck.into()))
+            }
+            Err(message) => Err(constraint.bad(plain(&message))),
         }
     }
 }
 
-/// llguidance adds where it panicked.
-fn without_backtrace(message: &str) -> String {
+/// The message of an error of llguidance, which turns its panics into errors with a backtrace.
+fn plain(message: &str) -> String {
     let text = message.split("<backtrace>").next().unwrap_or_default();
-    text.trim().to_owned()
+    match text.trim().strip_prefix("panic: ") {
+        Some(panic) => format!("llguidance fails on it: {panic}"),
+        None => text.trim().to_owned(),
+    }
 }
 
 /// An answer so far, and which tokens may follow.
@@ -592,7 +608,7 @@ mod tests {
             "if": {"type": "string"},
             "a/b": {"anyOf": [{"const": {"if": 1}}, {"type": "string", "if": {}}]},
             "at": {"format": "date"},
-            "to": {"format": "moon"},
+            "to": {"format": "moon", "oneOf": [{"oneOf": []}]},
         }});
         for (message, place) in [
             (
@@ -601,6 +617,7 @@ mod tests {
             ),
             ("Unknown format: moon", Some("/properties/to/format")),
             (r#"Unimplemented keys: ["not"]"#, None),
+            ("oneOf constraints are not supported.", None),
             ("schema too large", None),
         ] {
             assert_eq!(place_of(&schema, message).as_deref(), place, "{message}");
