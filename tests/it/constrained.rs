@@ -126,9 +126,12 @@ fn is_order(text: &str) -> bool {
                 .iter()
                 .all(|(name, value)| name == "t" || (name == "u" && value.is_boolean()))
     };
+    // `-0` is a whole number of JSON, which serde_json reads as a float.
+    let a = fields["a"].as_f64().unwrap();
     let items = fields["set"].as_array().unwrap();
     fields.len() == 3
-        && (-2..=172).contains(&fields["a"].as_i64().unwrap())
+        && (-2.0..=172.0).contains(&a)
+        && a.fract() == 0.0
         && [json!("la"), json!("a\u{e9}"), Value::Null].contains(&fields["\u{e9}"])
         && (1..=3).contains(&items.len())
         && items.iter().all(item)
@@ -196,33 +199,32 @@ fn random_weights_write_what_the_schema_says() {
 /// What may follow decides; among that, the most probable token is taken as without a constraint.
 #[test]
 fn an_answer_that_is_of_the_form_anyway_stays_the_same() {
-    let dir = model("llama", 200);
-    let generator = open(&dir);
-    let free = Sampling {
-        max_new_tokens: 30,
-        ..Sampling::default()
-    };
-    let anything = Sampling {
-        constraint: Some(Constraint::regex("(?s:.*)").unwrap()),
-        ..free.clone()
-    };
-    let say = |sampling: &Sampling| {
-        generator
-            .generate(&prompts(), sampling, &mut |_, _| {})
-            .unwrap()
-    };
-    let (free, held) = (say(&free), say(&anything));
-    let special = |answer: &&rekindle::Answer| {
-        let (_, said) = answer.tokens.split_last().unwrap();
-        said.iter().any(|&id| id < 3)
-    };
-    let same = free
-        .iter()
-        .zip(&held)
-        .filter(|(free, _)| !special(free) && !free.text.contains('\u{FFFD}'))
-        .map(|(free, held)| assert_eq!(free.text, held.text))
-        .count();
-    println!("{same} of {} answers compared", free.len());
+    let mut same = 0;
+    for family in ["llama", "mistral", "qwen2", "qwen3", "phi3"] {
+        let dir = model(family, 200);
+        let generator = open(&dir);
+        let free = Sampling {
+            max_new_tokens: 30,
+            ..Sampling::default()
+        };
+        let anything = Sampling {
+            constraint: Some(Constraint::regex("(?s:.*)").unwrap()),
+            ..free.clone()
+        };
+        let say = |sampling: &Sampling| {
+            let answers = generator.generate(&prompts(), sampling, &mut |_, _| {});
+            answers.unwrap()
+        };
+        for (free, held) in say(&free).iter().zip(&say(&anything)) {
+            // Special tokens inside an answer, and broken characters, are of no form.
+            if !free.tokens.iter().any(|&id| id < 2) && !free.text.contains('\u{FFFD}') {
+                assert_eq!(free, held, "{family}");
+                same += 1;
+            }
+        }
+    }
+    println!("{same} of 25 answers compared");
+    assert!(same >= 5, "{same} answers are texts");
 }
 
 #[test]
