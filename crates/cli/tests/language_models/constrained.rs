@@ -170,6 +170,8 @@ fn forms_that_cannot_be_followed_are_refused() {
         "--json-schema schema.json --grammar schema.json",
     ] {
         let output = dir.rekindle(&format!("generate json a {both}"));
-        assert_eq!(output.status.code(), Some(2), "{both}");
+        assert_eq!(output.status.code(), Some(1), "{both}");
+        let said = dir.plain(&output.stderr);
+        assert!(said.contains("cannot be used with"), "{both}: {said}");
     }
 }
