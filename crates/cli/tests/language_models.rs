@@ -1,6 +1,8 @@
 //! A language model from a file of prompts to answers: on a tiny Llama whose tokens are words.
 #![allow(clippy::unwrap_used)]
 
+#[path = "language_models/constrained.rs"]
+mod constrained;
 #[path = "language_models/init_and_look.rs"]
 mod init_and_look;
 #[path = "language_models/new_tokens.rs"]

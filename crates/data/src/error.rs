@@ -829,6 +829,36 @@ pub enum DataError {
         /// The tokenizer's message.
         message: String,
     },
+    /// A JSON schema, a regular expression or a grammar that answers cannot be held to.
+    #[error("{name}{}: {message}\nhint: {hint}", place.as_ref().map_or_else(String::new, |place| format!(" at {place}")))]
+    Constraint {
+        /// What it is, or its file.
+        name: String,
+        /// Where in a schema, as a JSON pointer.
+        place: Option<String>,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A constraint that could not be followed to the end of an answer.
+    #[error(
+        "{name}: an answer cannot go on: {message}\nhint: allow less: bounds on lengths and fewer alternatives cost less"
+    )]
+    ConstraintStopped {
+        /// What it is, or its file.
+        name: String,
+        /// Why not.
+        message: String,
+    },
+    /// A tokenizer whose tokens are not pieces of text that only need to be joined.
+    #[error("{}: answers of this tokenizer cannot be held to JSON or another form: {message}\nhint: expected tokens of bytes, as in GPT-2, Llama 3 and Qwen, or pieces of text, as in Llama 2", path.display())]
+    TokenBytes {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What is not known of it.
+        message: String,
+    },
     /// The background thread's batch function panicked: a bug, not a mistake of the user.
     #[error("batch {index} could not be made: {message}")]
     BatchPanicked {

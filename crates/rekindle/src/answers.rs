@@ -136,6 +136,7 @@ impl Answering {
             encoder: &self.encoder,
             positions: self.positions,
             sampling: &sampling,
+            constrained: None,
         };
         let mut answers = Vec::new();
         let longest = asked.iter().map(|asked| asked.tokens.len()).max();

@@ -10,13 +10,13 @@ use crate::{
 use burn::tensor::{Int, Tensor};
 use rekindle_base::rng;
 use rekindle_data::chat::{
-    ChatEncoder, ChatKind, ChatOptions, ChatRole, Conversation, EncodeOptions, Message, TextStream,
-    read_conversations,
+    ChatEncoder, ChatKind, ChatOptions, ChatRole, ConstrainedAnswer, Constrainer, Constraint,
+    Conversation, EncodeOptions, Message, TextStream, read_conversations,
 };
 use rekindle_models::{KvCache, Model, TextInput};
 use rekindle_nn::{Sequences, TuneBackend, host};
 use serde_json::Value;
-use std::{collections::HashSet, path::Path};
+use std::{cell::OnceCell, collections::HashSet, path::Path};
 
 /// How the next token is chosen. The default takes the most probable one.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Sampling {
     pub seed: u64,
     /// Texts that end an answer; they are not part of it.
     pub stop: Vec<String>,
+    /// What every answer has to be. An answer that reaches the most tokens before it is whole is not that yet.
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for Sampling {
@@ -50,12 +52,14 @@ impl Default for Sampling {
             repetition_penalty: 1.0,
             seed: 42,
             stop: Vec::new(),
+            constraint: None,
         }
     }
 }
 
 impl Sampling {
-    /// The next token after `seen`, by its logits `[V]`; `key` is the answer's stream of random numbers.
+    /// The next token after `seen`, by its logits `[V]`, which are minus infinity for tokens that may not follow; `key` is the
+    /// answer's stream of random numbers.
     fn choose(&self, logits: &mut [f32], seen: &[u32], key: u64) -> u32 {
         if self.repetition_penalty != 1.0 {
             let penalty = self.repetition_penalty as f32;
@@ -74,7 +78,11 @@ impl Sampling {
         }
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let of_largest = |logit: f32| (f64::from(logit - largest) / self.temperature).exp();
-        let mut kept: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&l| of_largest(l))).collect();
+        let mut kept: Vec<(u32, f64)> = (0..)
+            .zip(logits.iter())
+            .filter(|(_, logit)| **logit != f32::NEG_INFINITY)
+            .map(|(token, logit)| (token, of_largest(*logit)))
+            .collect();
         if self.top_k > 0 && self.top_k < kept.len() {
             likeliest_first(&mut kept, self.top_k);
             kept.truncate(self.top_k);
@@ -135,7 +143,7 @@ pub struct Answer {
     pub text: String,
     /// Its tokens, the one that ended it included.
     pub tokens: Vec<u32>,
-    /// Whether it ended by itself rather than at the most tokens.
+    /// Whether it ended by itself rather than at the most tokens. With a constraint: whether it is whole.
     pub finished: bool,
 }
 
@@ -145,6 +153,8 @@ pub struct Generator {
     encoder: ChatEncoder,
     /// The longest sequence.
     positions: usize,
+    /// Made when a constraint is first asked for.
+    constrainer: OnceCell<Constrainer>,
 }
 
 /// Sequences that are being read.
@@ -211,6 +221,8 @@ struct Open<'a> {
     asked: usize,
     text: String,
     stream: TextStream<'a>,
+    /// Which tokens may follow, if not all.
+    constrained: Option<ConstrainedAnswer>,
 }
 
 /// What is to be answered or continued.
@@ -281,6 +293,7 @@ impl Generator {
             model: load(&located, device)?,
             encoder,
             positions,
+            constrainer: OnceCell::new(),
         })
     }
 
@@ -293,7 +306,8 @@ impl Generator {
     /// Answers or continues prompts, all at once. `said` hears of each piece of each answer as soon as it is whole characters.
     ///
     /// # Errors
-    /// When a prompt cannot be rendered or encoded, or is longer than the model reads.
+    /// When a prompt cannot be rendered or encoded, or is longer than the model reads; when a constraint stands beside stop texts,
+    /// cannot be followed by this tokenizer, or costs too much.
     pub fn generate(
         &self,
         prompts: &[Prompt],
@@ -308,7 +322,7 @@ impl Generator {
     /// As [`generate`](Self::generate), from prompts of tokens.
     ///
     /// # Errors
-    /// A prompt of no token, or of as many as the model reads.
+    /// A prompt of no token, or of as many as the model reads; those of constraints.
     pub fn continue_tokens(
         &self,
         prompts: Vec<Vec<u32>>,
@@ -316,8 +330,8 @@ impl Generator {
         said: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Answer>, Error> {
         self.check_lengths(&prompts)?;
+        let writer = self.writer(sampling)?;
         let mut session = self.model.begin(prompts.len());
-        let writer = self.writer(sampling);
         writer.write(session.as_mut(), prompts, 0, said)
     }
 
@@ -352,12 +366,36 @@ impl Generator {
         Ok(())
     }
 
-    fn writer<'a>(&'a self, sampling: &'a Sampling) -> Writer<'a> {
-        Writer {
+    fn writer<'a>(&'a self, sampling: &'a Sampling) -> Result<Writer<'a>, Error> {
+        Ok(Writer {
             encoder: &self.encoder,
             positions: self.positions,
             sampling,
+            constrained: self.constrained(sampling)?,
+        })
+    }
+
+    /// The beginning of an answer that has to be something.
+    fn constrained(&self, sampling: &Sampling) -> Result<Option<ConstrainedAnswer>, Error> {
+        let Some(constraint) = &sampling.constraint else {
+            return Ok(None);
+        };
+        if sampling.stop.iter().any(|stop| !stop.is_empty()) {
+            return Err(Error::Setting {
+                reason:
+                    "a text that ends answers would cut one that has to be JSON or of another form"
+                        .into(),
+                hint: "leave one of the two out: such an answer ends when it is whole".into(),
+            });
         }
+        let constrainer = match self.constrainer.get() {
+            Some(constrainer) => constrainer,
+            None => {
+                let made = Constrainer::new(&self.encoder)?;
+                self.constrainer.get_or_init(|| made)
+            }
+        };
+        Ok(Some(constrainer.begin(constraint)?))
     }
 
     fn tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
@@ -391,6 +429,7 @@ impl Talk<'_> {
         let generator = self.generator;
         let tokens = generator.tokens(prompt)?;
         generator.check_lengths(std::slice::from_ref(&tokens))?;
+        let writer = generator.writer(sampling)?;
         // The last token is always read: the answer follows from it.
         if !tokens.starts_with(&self.read) || tokens.len() == self.read.len() {
             self.session = generator.model.begin(1);
@@ -398,7 +437,6 @@ impl Talk<'_> {
         }
         let known = std::mem::take(&mut self.read).len();
         let session = self.session.as_mut();
-        let writer = generator.writer(sampling);
         let answers = writer.write(session, vec![tokens.clone()], known, &mut |_, piece| {
             said(piece)
         });
@@ -424,11 +462,13 @@ impl Talk<'_> {
     }
 }
 
-/// What writes answers: the tokenizer, the longest sequence and how tokens are chosen.
+/// What writes answers: the tokenizer, the longest sequence, how tokens are chosen, and which may be.
 pub(crate) struct Writer<'a> {
     pub encoder: &'a ChatEncoder,
     pub positions: usize,
     pub sampling: &'a Sampling,
+    /// The beginning of an answer under the constraint of `sampling`.
+    pub constrained: Option<ConstrainedAnswer>,
 }
 
 impl Writer<'_> {
@@ -454,6 +494,7 @@ impl Writer<'_> {
                 tokens,
                 text: String::new(),
                 stream: self.encoder.stream(true),
+                constrained: self.constrained.clone(),
             });
         }
         if sampling.max_new_tokens == 0 {
@@ -466,6 +507,9 @@ impl Writer<'_> {
             let mut going = Vec::new();
             new.clear();
             for (i, (answer, logits)) in open.iter_mut().zip(&mut logits).enumerate() {
+                if let Some(constrained) = &mut answer.constrained {
+                    constrained.mask(logits)?;
+                }
                 let token = sampling.choose(logits, &answer.tokens, answer.key);
                 let ended = answer.take(token, &stops, sampling, said)?;
                 let full = answer.tokens.len() - answer.asked >= sampling.max_new_tokens
@@ -531,7 +575,11 @@ impl Open<'_> {
                 self.text.truncate(at);
             }
         }
-        Ok(at.is_some())
+        let whole = match &mut self.constrained {
+            Some(constrained) => constrained.push(token)?,
+            None => false,
+        };
+        Ok(at.is_some() || whole)
     }
 }
 

@@ -67,7 +67,7 @@ pub use observer::{Observer, Silent};
 pub use plan::Plan;
 pub use predictor::{Evaluated, Predictor, Shots};
 pub use rekindle_base::shell_word;
-pub use rekindle_data::chat::{ChatRole, Conversation, Message};
+pub use rekindle_data::chat::{ChatRole, Constraint, Conversation, Message};
 pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{Hub, NoProgress, Progress};
 pub use rekindle_train::{Evaluation, Event, Stopped};

@@ -1,6 +1,10 @@
 //! `rekindle chat`
 
-use super::{NotUtf8, device, generate::SamplingArgs, read_line};
+use super::{
+    NotUtf8, device,
+    generate::{SamplingArgs, say_if_cut},
+    read_line,
+};
 use crate::{output::Output, printer::Printer};
 use clap::Args;
 use rekindle::{ChatRole, Generator, Message, Prompt};
@@ -31,8 +35,8 @@ pub struct Chat {
 
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
-        let sampling = self.sampling.sampling()?;
         let printer = Printer::new();
+        let sampling = self.sampling.sampling(&printer)?;
         let generator = Generator::open(&self.model, device(self.device.as_ref())?, &printer)?;
         printer.clear();
         let terminal = io::stdin().is_terminal();
@@ -78,6 +82,7 @@ impl Chat {
                 return Err(error.into());
             }
             out.piece("\n")?;
+            say_if_cut(&sampling, usize::from(!answer.finished), &printer);
             turns.push(Message::new(ChatRole::Assistant, answer.text));
         }
     }

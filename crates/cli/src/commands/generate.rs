@@ -4,7 +4,7 @@ use super::{device, read_lines};
 use crate::{output::Output, printer::Printer};
 use anyhow::bail;
 use clap::Args;
-use rekindle::{Conversation, Generator, Prompt, Sampling};
+use rekindle::{Constraint, Conversation, Generator, Prompt, Sampling};
 use serde_json::json;
 use std::{
     io::{self, IsTerminal},
@@ -17,7 +17,7 @@ use std::{
 /// Prints a JSON object a line: the prompt, the answer, and the right answer where the file gives one.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle generate smollm2 \"What is the capital of France?\"\n  rekindle generate runs/smollm2-chats --file test.jsonl > answers.jsonl"
+    after_help = "Examples:\n  rekindle generate smollm2 \"What is the capital of France?\"\n  rekindle generate runs/smollm2-chats --file test.jsonl > answers.jsonl\n  rekindle generate smollm2 \"Two rolls, please\" --json-schema order.json"
 )]
 pub struct Generate {
     /// Run directory, model or adapter directory, GGUF file, or Hugging Face name
@@ -70,11 +70,23 @@ pub struct SamplingArgs {
     /// Text that ends an answer; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Every answer is a JSON object
+    #[arg(long, group = "form", conflicts_with = "stop")]
+    json: bool,
+    /// Every answer is JSON that this JSON Schema describes
+    #[arg(long, value_name = "FILE", group = "form", conflicts_with = "stop")]
+    json_schema: Option<PathBuf>,
+    /// Every answer matches this regular expression as a whole
+    #[arg(long, group = "form", conflicts_with = "stop")]
+    regex: Option<String>,
+    /// Every answer is of this grammar, in llguidance's variant of Lark
+    #[arg(long, value_name = "FILE", group = "form", conflicts_with = "stop")]
+    grammar: Option<PathBuf>,
 }
 
 impl SamplingArgs {
-    /// As the library takes it.
-    pub fn sampling(&self) -> anyhow::Result<Sampling> {
+    /// As the library takes it. What of a schema is not followed is printed.
+    pub fn sampling(&self, printer: &Printer) -> anyhow::Result<Sampling> {
         let at_least =
             |name: &str, value: f64, least: f64| match value >= least && value.is_finite() {
                 true => Ok(()),
@@ -102,7 +114,36 @@ impl SamplingArgs {
             repetition_penalty: self.repetition_penalty,
             seed: self.seed,
             stop: self.stop.clone(),
+            constraint: self.constraint(printer)?,
         })
+    }
+
+    fn constraint(&self, printer: &Printer) -> Result<Option<Constraint>, rekindle::Error> {
+        let constraint = match (&self.json_schema, &self.regex, &self.grammar) {
+            (Some(path), _, _) => Constraint::json_schema_file(path)?,
+            (_, Some(pattern), _) => Constraint::regex(pattern)?,
+            (_, _, Some(path)) => Constraint::grammar_file(path)?,
+            _ if self.json => Constraint::json()?,
+            _ => return Ok(None),
+        };
+        for warning in constraint.warnings() {
+            printer.say(&format!("not followed: {warning}"));
+        }
+        Ok(Some(constraint))
+    }
+}
+
+/// Says how many answers were cut before they were what they have to be.
+pub fn say_if_cut(sampling: &Sampling, cut: usize, printer: &Printer) {
+    if cut > 0 && sampling.constraint.is_some() {
+        let answers = match cut {
+            1 => "1 answer was".to_owned(),
+            _ => format!("{cut} answers were"),
+        };
+        printer.say(&format!(
+            "{answers} cut before the end, and not of the form asked for yet: --max-new-tokens is {}",
+            sampling.max_new_tokens
+        ));
     }
 }
 
@@ -115,8 +156,8 @@ struct Asked {
 
 impl Generate {
     pub fn run(self) -> anyhow::Result<()> {
-        let sampling = self.sampling.sampling()?;
         let printer = Printer::new();
+        let sampling = self.sampling.sampling(&printer)?;
         let generator = Generator::open(&self.model, device(self.device.as_ref())?, &printer)?;
         printer.clear();
         let asked: Vec<Asked> = match &self.file {
@@ -135,12 +176,13 @@ impl Generate {
             }
         };
         let mut out = Output::new();
-        let (clock, mut tokens) = (Instant::now(), 0);
+        let (clock, mut tokens, mut cut) = (Instant::now(), 0, 0);
         for chunk in asked.chunks(self.batch_size.max(1)) {
             let prompts: Vec<Prompt> = chunk.iter().map(|asked| asked.prompt.clone()).collect();
             let answers = generator.generate(&prompts, &sampling, &mut |_, _| {})?;
             for (asked, answer) in chunk.iter().zip(&answers) {
                 tokens += answer.tokens.len();
+                cut += usize::from(!answer.finished);
                 match self.brief {
                     true => out.line(&answer.text)?,
                     false => {
@@ -163,6 +205,7 @@ impl Generate {
             asked.len(),
             tokens as f64 / seconds.max(1e-9)
         ));
+        say_if_cut(&sampling, cut, &printer);
         Ok(())
     }
 

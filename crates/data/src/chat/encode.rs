@@ -104,9 +104,9 @@ impl EncodedChats {
 pub struct ChatEncoder {
     dir: PathBuf,
     /// Without its post-processor: templates write special tokens themselves, and offsets stay those of whole tokens.
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     /// The file with the vocabulary, for messages.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     template: ChatTemplate,
     /// What the post-processor puts before a text: the beginning-of-text token, if the model has one.
     prefix: Vec<u32>,

@@ -8,11 +8,13 @@
 //! | text -> token ids, and whether each counts | [`ChatEncoder`] |
 //! | encoded conversations -> one packed row of tokens | [`ChatBatch`] |
 //! | token ids, one at a time -> text that never holds half a character | [`TextStream`] |
+//! | a JSON schema and an answer so far -> the tokens that may follow | [`Constraint`], [`Constrainer`] |
 //!
 //! Training, prediction and chat render through the same [`ChatEncoder`], so a model is asked as it was taught.
 
 mod added;
 mod batch;
+mod constraint;
 mod encode;
 mod preferences;
 mod read;
@@ -30,6 +32,7 @@ use std::borrow::Cow;
 
 pub use added::write_added_tokens;
 pub use batch::ChatBatch;
+pub use constraint::{ConstrainedAnswer, Constrainer, Constraint};
 pub use encode::{ChatEncoder, EncodeOptions, EncodedChat, EncodedChats, LossOn};
 pub use preferences::{Preference, Preferences, read_preferences};
 pub use read::{ChatOptions, Conversations, PromptColumns, read_conversations};
