@@ -361,7 +361,7 @@ fn an_exported_model_answers_alike() {
         ))
     };
     for family in [
-        "llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "gpt2",
+        "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3", "smollm3", "gpt2",
     ] {
         fs::create_dir(dir.path(family)).unwrap();
         for file in ["config.json", "model.safetensors"] {
@@ -370,6 +370,15 @@ fn an_exported_model_answers_alike() {
                 dir.path(family).join(file),
             )
             .unwrap();
+        }
+        if family == "gemma3" {
+            // What llama.cpp has by the architecture alone.
+            let path = dir.path("gemma3/config.json");
+            let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            config["query_pre_attn_scalar"] = config["head_dim"].clone();
+            config["layer_types"] = json!(["sliding_attention", "sliding_attention"]);
+            config["rope_parameters"]["sliding_attention"]["rope_theta"] = json!(1e4);
+            fs::write(&path, config.to_string()).unwrap();
         }
         dir.write(&format!("{family}/tokenizer.json"), letters().to_string());
         let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",

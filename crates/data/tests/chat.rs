@@ -902,6 +902,36 @@ fn two_questions_in_a_row_are_refused_where_the_template_forbids_them() {
     assert!(matches!(error, DataError::Prompt { .. }), "{error}");
 }
 
+/// Gemma's templates: the model's role has another name, its turn ends at a token that does not end a text, and what the system
+/// says is refused by the older one and stands in the first question in the newer.
+#[test]
+fn turns_of_a_model_end_at_their_own_token() {
+    for name in ["turns", "turns-system"] {
+        let dir = golden_model(name, without_tags);
+        let encoder = encoder(&dir, EncodeOptions::default());
+        assert_eq!(encoder.end_of_turn(), Some("<end_of_turn>"), "{name}");
+        let ends = ["</s>", "<end_of_turn>"].map(|token| encoder.id(token).unwrap());
+        assert_eq!(encoder.stop_ids(), ends, "{name}");
+        let item = one(&encoder, turns(&["Hi", " Hello\n", "Bye", "so long"]));
+        let expected = "Hello<end_of_turn>so long<end_of_turn>";
+        assert_eq!(learned(&encoder, &item), expected, "{name}");
+
+        let mut row = turns(&["Hi", "Hello"]);
+        let system = Message::new(ChatRole::System, "Answer briefly.");
+        row.messages.insert(0, system);
+        if name == "turns" {
+            let error = encoder.encode(&[row]).unwrap_err().to_string();
+            assert!(error.contains("System role not supported"), "{error}");
+            continue;
+        }
+        let item = one(&encoder, row);
+        assert_eq!(learned(&encoder, &item), "Hello<end_of_turn>");
+        let whole = encoder.decode(&item.ids, false).unwrap();
+        let first = "<start_of_turn>user\nAnswer briefly.\n\nHi<end_of_turn>\n";
+        assert!(whole.contains(first), "{whole}");
+    }
+}
+
 /// A template that writes a turn backwards: its tokens are nowhere to be found.
 #[test]
 fn a_turn_that_is_not_found_is_an_error() {

@@ -1,8 +1,8 @@
 //! The decoder of GPT-2 (Radford et al. 2019), Llama (Touvron et al. 2023) and their relatives: blocks with their norms in
 //! front, each token seeing itself and what stands before it. On packed tokens: several texts in one row never see each other.
 //!
-//! One file with switches: what norm, what positions, whether the map to the wide activation is gated, which maps have biases
-//! or are stored as one, how many key heads there are, how far back a layer sees.
+//! One file with switches: what norm and where, what positions, whether the map to the wide activation is gated, which maps have
+//! biases or are stored as one, how many key heads there are, how far back a layer sees.
 
 use crate::{Activation, NextTokens, TextInput, encoder::within};
 use burn::{
@@ -43,10 +43,18 @@ pub struct DecoderConfig {
     pub gated: bool,
     /// Root mean square norm rather than layer norm.
     pub rms_norm: bool,
+    /// The factor of root mean square norms is 1 plus their weight (Gemma).
+    pub norm_plus_one: bool,
+    /// Also a norm behind attention and one behind the wide map, before each is added (Gemma).
+    pub post_norms: bool,
     /// ε of norms.
     pub norm_eps: f64,
+    /// What embeddings are multiplied by (Gemma).
+    pub embedding_scale: Option<f64>,
     /// How a token knows where it stands.
     pub positions: Positions,
+    /// Rotary positions of layers with a window, where they are others than those of the rest (Gemma 3).
+    pub local_rotary: Option<Rotary>,
     /// Longest sequence.
     pub max_positions: usize,
     /// Biases of the maps to queries, keys and values.
@@ -55,8 +63,10 @@ pub struct DecoderConfig {
     pub output_bias: bool,
     /// Biases of the maps to and from the wide activation.
     pub mlp_bias: bool,
-    /// A norm of each head's queries and keys (Qwen3).
+    /// A norm of each head's queries and keys (Qwen3, Gemma 3).
     pub qk_norm: bool,
+    /// Factor of attention's scores; `1/√K` where there is none.
+    pub attention_scale: Option<f64>,
     /// Queries, keys and values are one map (GPT-2, Phi-3).
     pub joined_qkv: bool,
     /// Gate and its factor are one map (Phi-3).
@@ -73,6 +83,8 @@ pub struct DecoderConfig {
     pub attention_dropout: f64,
     /// Whether the embeddings are the language-model head too.
     pub tied: bool,
+    /// Logits `x` are `c tanh(x / c)` (Gemma).
+    pub logit_softcap: Option<f64>,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
 }
@@ -169,9 +181,26 @@ impl Rotary {
 
 /// Cosines and sines `[T, K / 2]`.
 #[derive(Debug, Clone)]
-pub(crate) struct Angles<B: Backend> {
+struct Angles<B: Backend> {
     cos: Tensor<B, 2>,
     sin: Tensor<B, 2>,
+}
+
+/// The angles of a batch's positions.
+#[derive(Debug, Clone)]
+struct LayerAngles<B: Backend> {
+    most: Angles<B>,
+    /// Those of layers with a window, where they are others.
+    local: Option<Angles<B>>,
+}
+
+impl<B: Backend> LayerAngles<B> {
+    fn of(&self, layer: &DecoderLayer<B>) -> &Angles<B> {
+        match (&self.local, layer.window) {
+            (Some(local), Some(_)) => local,
+            _ => &self.most,
+        }
+    }
 }
 
 /// What a decoder's units hand on: hidden states, and the batch as they see it.
@@ -179,7 +208,7 @@ pub(crate) struct Angles<B: Backend> {
 pub struct Decoding<B: Backend> {
     /// `[T, D]`
     pub(crate) x: Tensor<B, 2>,
-    angles: Option<Angles<B>>,
+    angles: Option<LayerAngles<B>>,
     pub(crate) sequences: Sequences,
     seen: Option<Seen<B>>,
     pub(crate) next: Option<NextTokens<B>>,
@@ -218,9 +247,13 @@ impl<B: AutodiffBackend> Decoding<B> {
             cos: Tensor::from_inner(angles.cos),
             sin: Tensor::from_inner(angles.sin),
         };
+        let by_layer = |of: LayerAngles<B::InnerBackend>| LayerAngles {
+            most: angles(of.most),
+            local: of.local.map(angles),
+        };
         Self {
             x: Tensor::from_inner(inner.x),
-            angles: inner.angles.map(angles),
+            angles: inner.angles.map(by_layer),
             sequences: inner.sequences,
             seen: inner.seen.map(|seen| Seen {
                 sequences: seen.sequences,
@@ -231,7 +264,7 @@ impl<B: AutodiffBackend> Decoding<B> {
     }
 }
 
-/// The norm in front of a block.
+/// The norm in front of a block, or behind it.
 #[derive(Module, Debug)]
 pub enum Norm<B: Backend> {
     /// Root mean square.
@@ -242,9 +275,11 @@ pub enum Norm<B: Backend> {
 
 impl<B: Backend> Norm<B> {
     fn new(config: &DecoderConfig, width: usize, device: &B::Device) -> Self {
-        match config.rms_norm {
-            true => Self::Rms(RmsNorm::new(width, config.norm_eps, device)),
-            false => Self::Layer(LayerNorm::new(width, config.norm_eps, device)),
+        let epsilon = config.norm_eps;
+        match (config.rms_norm, config.norm_plus_one) {
+            (true, true) => Self::Rms(RmsNorm::plus_one(width, epsilon, device)),
+            (true, false) => Self::Rms(RmsNorm::new(width, epsilon, device)),
+            (false, _) => Self::Layer(LayerNorm::new(width, epsilon, device)),
         }
     }
 }
@@ -277,11 +312,13 @@ pub struct DecoderLayer<B: Backend> {
     query_norm: Option<Norm<B>>,
     key_norm: Option<Norm<B>>,
     attention_output: Linear<B>,
+    attention_post_norm: Option<Norm<B>>,
     mlp_norm: Norm<B>,
     gate: Option<Linear<B>>,
     up: Option<Linear<B>>,
     gate_up: Option<Linear<B>>,
     down: Linear<B>,
+    mlp_post_norm: Option<Norm<B>>,
     heads: usize,
     kv_heads: usize,
     head_width: usize,
@@ -290,6 +327,8 @@ pub struct DecoderLayer<B: Backend> {
     rotates: bool,
     #[module(skip)]
     window: Option<usize>,
+    #[module(skip)]
+    scale: Option<f64>,
     #[module(skip)]
     activation: Activation,
 }
@@ -303,7 +342,11 @@ pub struct Decoder<B: Backend> {
     norm: Norm<B>,
     embedding_dropout: f64,
     #[module(skip)]
+    embedding_scale: Option<f64>,
+    #[module(skip)]
     rotary: Option<Rotary>,
+    #[module(skip)]
+    local_rotary: Option<Rotary>,
 }
 
 adapter_slots!(DecoderLayer {
@@ -320,7 +363,7 @@ adapter_slots!(DecoderLayer {
 adapter_slots!(Decoder { layers });
 
 impl<B: Backend> Decoder<B> {
-    /// New parameters: norms 1, biases 0, the rest normal, each from a stream of its published name; `names` takes paths
+    /// New parameters: norms' factors 1, biases 0, the rest normal, each from a stream of its published name; `names` takes paths
     /// below `root`.
     pub fn init(
         config: &DecoderConfig,
@@ -356,6 +399,7 @@ impl<B: Backend> Decoder<B> {
             );
             let mlp = |name: &str, outputs| linear(name, width, outputs, config.mlp_bias);
             let head_norm = || config.qk_norm.then(|| norm(config.head_width));
+            let post_norm = || config.post_norms.then(|| norm(width));
             DecoderLayer {
                 attention_norm: norm(width),
                 query: apart("query", queries),
@@ -366,11 +410,13 @@ impl<B: Backend> Decoder<B> {
                 query_norm: head_norm(),
                 key_norm: head_norm(),
                 attention_output: linear("attention_output", queries, width, config.output_bias),
+                attention_post_norm: post_norm(),
                 mlp_norm: norm(width),
                 gate: gate.then(|| mlp("gate", wide)),
                 up: up.then(|| mlp("up", wide)),
                 gate_up: (!up).then(|| mlp("gate_up", 2 * wide)),
                 down: linear("down", wide, width, config.mlp_bias),
+                mlp_post_norm: post_norm(),
                 heads: config.heads,
                 kv_heads: config.kv_heads,
                 head_width: config.head_width,
@@ -378,6 +424,7 @@ impl<B: Backend> Decoder<B> {
                 hidden_dropout: config.hidden_dropout,
                 rotates: config.rotates.get(i).copied().unwrap_or(true),
                 window: config.windows.get(i).copied().flatten(),
+                scale: config.attention_scale,
                 activation: config.activation,
             }
         };
@@ -391,7 +438,9 @@ impl<B: Backend> Decoder<B> {
             layers: (0..config.layers).map(layer).collect(),
             norm: norm(width),
             embedding_dropout: config.embedding_dropout,
+            embedding_scale: config.embedding_scale,
             rotary,
+            local_rotary: config.local_rotary,
         }
     }
 
@@ -546,6 +595,14 @@ enum Keys<'a, B: Backend> {
     Cached(&'a mut KvCache<B>, &'a Growth<B>, usize),
 }
 
+/// `y [T, D]` behind a norm, if there is one.
+fn behind<B: TuneBackend>(norm: &Option<Norm<B>>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+    match norm {
+        Some(norm) => norm.forward(y),
+        None => y,
+    }
+}
+
 impl<B: TuneBackend> DecoderLayer<B> {
     /// Queries, keys and values of `x [T, D]`, normed and turned.
     fn project(
@@ -606,6 +663,7 @@ impl<B: TuneBackend> DecoderLayer<B> {
             kv_heads: self.kv_heads,
             causal: true,
             window: self.window,
+            scale: self.scale,
             dropout: pass.child(0).dropout(self.attention_dropout),
             ..AttentionConfig::new(self.heads)
         };
@@ -636,11 +694,13 @@ impl<B: TuneBackend> DecoderLayer<B> {
         };
         let attended = pass.child(4);
         let y = self.attention_output.forward(context, attended.child(0));
+        let y = behind(&self.attention_post_norm, y);
         let x = x + ops::dropout(y, self.hidden_dropout, attended.child(1));
 
         let y = self.mlp_norm.forward(x.clone());
         let narrowed = pass.child(7);
         let y = self.mlp(y, pass, narrowed.child(0));
+        let y = behind(&self.mlp_post_norm, y);
         x + ops::dropout(y, self.hidden_dropout, narrowed.child(1))
     }
 
@@ -715,7 +775,8 @@ impl<B: TuneBackend> Decoder<B> {
     pub(crate) fn unit(&self, unit: usize, mut state: Decoding<B>, pass: Pass) -> Decoding<B> {
         state.x = match self.layers.get(unit - 1) {
             Some(layer) => {
-                let (angles, sequences) = (state.angles.as_ref(), &state.sequences);
+                let angles = state.angles.as_ref().map(|angles| angles.of(layer));
+                let sequences = &state.sequences;
                 let keys = match &state.seen {
                     None => Keys::Own,
                     Some(seen) => Keys::Shared(seen),
@@ -749,15 +810,19 @@ impl<B: TuneBackend> Decoder<B> {
         let mut x = self.embed(input, rows, pass);
         for (i, layer) in self.layers.iter().enumerate() {
             let keys = Keys::Cached(&mut *cache, &growth, i);
-            x = layer.forward(x, angles.as_ref(), &input.sequences, keys, pass);
+            let angles = angles.as_ref().map(|angles| angles.of(layer));
+            x = layer.forward(x, angles, &input.sequences, keys, pass);
         }
         cache.lengths = growth.sequences.ranges().map(|range| range.len()).collect();
         self.norm.forward(x)
     }
 
-    fn angles(&self, positions: &[usize], input: &TextInput<B>) -> Option<Angles<B>> {
-        let rotary = self.rotary?;
-        Some(rotary.angles(positions, &input.ids.device()))
+    fn angles(&self, positions: &[usize], input: &TextInput<B>) -> Option<LayerAngles<B>> {
+        let of = |rotary: Rotary| rotary.angles(positions, &input.ids.device());
+        Some(LayerAngles {
+            most: of(self.rotary?),
+            local: self.local_rotary.map(of),
+        })
     }
 
     fn embed(
@@ -767,6 +832,10 @@ impl<B: TuneBackend> Decoder<B> {
         pass: Pass,
     ) -> Tensor<B, 2> {
         let x = self.embeddings.forward(input.ids.clone());
+        let x = match self.embedding_scale {
+            Some(scale) => x * scale as f32,
+            None => x,
+        };
         let x = match &self.positions {
             Some(table) => table.add_to(x, positions),
             None => x,

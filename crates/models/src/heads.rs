@@ -116,6 +116,9 @@ pub enum Head<B: Backend> {
 #[derive(Module, Debug)]
 pub struct NextTokenHead<B: Backend> {
     pub(crate) out: Option<Linear<B>>,
+    /// Logits `x` are `c tanh(x / c)`.
+    #[module(skip)]
+    pub(crate) softcap: Option<f64>,
 }
 
 /// `out(dropout(act(dense(x))))`.
@@ -157,7 +160,10 @@ impl<B: Backend> NextTokenHead<B> {
             out.bias = None;
             out
         });
-        Self { out }
+        Self {
+            out,
+            softcap: config.logit_softcap,
+        }
     }
 }
 

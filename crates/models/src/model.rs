@@ -250,7 +250,7 @@ impl<B: Backend> Model<B> {
         if let Backbone::Decoder(decoder) = &mut self.backbone {
             keep(format!("{BACKBONE}.embeddings.weight"), decoder.table_mut());
         }
-        if let Head::NextToken(NextTokenHead { out: Some(out) }) = &mut self.head {
+        if let Head::NextToken(NextTokenHead { out: Some(out), .. }) = &mut self.head {
             keep(format!("{HEAD}.out.weight"), &mut out.weight);
         }
         match failed {
@@ -321,7 +321,7 @@ impl<B: Backend> Model<B> {
     pub fn output_weight(&self) -> &Weight<B> {
         match (&self.head, &self.backbone) {
             (Head::Example(head), _) => head.output_weight(),
-            (Head::NextToken(NextTokenHead { out: Some(out) }), _) => &out.weight,
+            (Head::NextToken(NextTokenHead { out: Some(out), .. }), _) => &out.weight,
             (Head::NextToken(_), Backbone::Decoder(decoder)) => decoder.table(),
             (Head::NextToken(_), _) => unreachable!("a head for tokens stands on a decoder"),
         }
@@ -620,10 +620,10 @@ impl<B: TuneBackend> Model<B> {
     fn next_tokens(&self, x: Tensor<B, 2>, next: &NextTokens<B>, pass: Pass) -> Tensor<B, 2> {
         let (weight, targets) = (self.output_weight().val(), next.targets.clone());
         if pass.is_training() {
-            let losses = ops::next_token_losses(x, weight, targets, None);
+            let losses = ops::next_token_losses(x, weight, targets, self.softcap());
             return sums_by_sequence(losses.unsqueeze_dim(1), &next.sequences);
         }
-        let (losses, best) = ops::next_token_best(x, weight, targets.clone(), None);
+        let (losses, best) = ops::next_token_best(x, weight, targets.clone(), self.softcap());
         let right: Tensor<B, 1> = best.equal(targets).float();
         let columns = Tensor::stack(vec![losses, right], 1);
         sums_by_sequence(columns, &next.sequences)
@@ -631,7 +631,16 @@ impl<B: TuneBackend> Model<B> {
 
     /// Logits `[R, V]` of hidden states `[R, D]` of a language model: for generation, where R is small.
     pub fn vocabulary_logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.output_weight().linear(x, None, ops::Precision::F32)
+        let logits = self.output_weight().linear(x, None, ops::Precision::F32);
+        ops::capped(logits, self.softcap())
+    }
+
+    /// The cap of a language model's logits.
+    fn softcap(&self) -> Option<f64> {
+        match &self.head {
+            Head::NextToken(head) => head.softcap,
+            Head::Example(_) => None,
+        }
     }
 }
 

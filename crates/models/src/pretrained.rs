@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, gpt2, llama, roberta},
+    text::{bert, distilbert, gemma, gpt2, llama, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -28,8 +28,23 @@ static FAMILIES: &[&Family] = &[
     &llama::QWEN3,
     &llama::SMOLLM3,
     &llama::PHI3,
+    &gemma::GEMMA3,
     &image::EFFICIENTNET_LITE,
     &image::RESNET,
+];
+
+/// Relatives of families that are not read: by `model_type`, what they are, and what to take instead.
+static RELATIVES: [(&str, &str, &str); 2] = [
+    (
+        "gemma2",
+        "Gemma 2, which caps the scores of its attention; no kernel here does that",
+        "take a text model of Gemma 3 (model_type gemma3_text), such as its 270M or 1B",
+    ),
+    (
+        "gemma3",
+        "Gemma 3 with its tower for pictures (Gemma3ForConditionalGeneration)",
+        "take a text model of Gemma 3 (Gemma3ForCausalLM, model_type gemma3_text), such as its 270M or 1B; or this model's GGUF file, which holds its text model alone",
+    ),
 ];
 
 /// What the registry knows of a family.
@@ -226,6 +241,15 @@ fn family(found: &Found) -> Result<&'static Family, ModelError> {
     let known = FAMILIES.iter().find(named);
     if let Some(family) = known.or_else(|| FAMILIES.iter().find(claims)) {
         return Ok(family);
+    }
+    if let Some((model_type, what, instead)) = RELATIVES
+        .iter()
+        .find(|(name, ..)| Some(*name) == model_type)
+    {
+        return Err(ModelError::Config {
+            path: found.path.clone(),
+            reason: format!("model_type is `{model_type}`: {what}\nhint: {instead}"),
+        });
     }
     let texts: Vec<&str> = FAMILIES.iter().filter(of_text).map(|f| f.name).collect();
     let known = format!(

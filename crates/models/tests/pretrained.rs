@@ -114,6 +114,29 @@ fn a_size_that_the_weights_do_not_have_is_refused_by_name() {
     assert!(message.contains(named), "{message}");
 }
 
+/// What is near a family but not of it says what it is and what to take instead.
+#[test]
+fn relatives_of_gemma_are_refused_with_a_remedy() {
+    for (model_type, what) in [
+        ("gemma2", "caps the scores of its attention"),
+        ("gemma3", "tower for pictures"),
+    ] {
+        let message = error_of(tiny_with(&[("model_type", model_type.into())]).path());
+        assert!(message.contains(what), "{message}");
+        let remedy = message.split_once("\nhint: ").unwrap().1;
+        assert!(remedy.contains("gemma3_text"), "{message}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let from = golden("tiny_decoders/gemma3/model");
+    let mut config = config_of(&from);
+    config["use_bidirectional_attention"] = true.into();
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let weights = "model.safetensors";
+    fs::copy(from.join(weights), folder.path().join(weights)).unwrap();
+    let message = error_of(folder.path());
+    assert!(message.contains("cannot write\nhint: "), "{message}");
+}
+
 /// Regression: whichever tensor came last was taken.
 #[test]
 fn two_tensors_for_one_parameter_are_an_error_that_names_both() {

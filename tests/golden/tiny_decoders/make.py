@@ -1,14 +1,15 @@
 """Tiny decoders of every family with seeded weights: logits, gradients and 20 training losses, in float64, as transformers and
 PEFT have them.
 
-    python tests/golden/tiny_decoders/make.py
+    python tests/golden/tiny_decoders/make.py [FAMILY ...]
 
-Made with torch 2.15.0, transformers 5.24.0, peft 0.21.2; seed 0. Two texts; of each, the tokens
+With names, only these families are made anew. Made with torch 2.15.0, transformers 5.24.0, peft 0.21.2; seed 0. Two texts; of each, the tokens
 from the third on count. `logits` are of the real tokens, one text after the other.
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import peft
@@ -41,6 +42,18 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=16,
 )
+# Both kinds of layer; nothing that follows from something else: the scale of the scores is not the head's width.
+GEMMA3 = dict(
+    head_dim=6,
+    query_pre_attn_scalar=10,
+    sliding_window=4,
+    layer_types=["sliding_attention", "full_attention"],
+    rope_parameters=dict(
+        full_attention=dict(rope_type="linear", factor=2.0, rope_theta=1000.0),
+        sliding_attention=dict(rope_type="default", rope_theta=10.0),
+    ),
+    final_logit_softcapping=5.0,
+)
 FAMILIES = {
     "llama": lambda: transformers.LlamaConfig(**BASE, tie_word_embeddings=True),
     "llama3": lambda: transformers.LlamaConfig(
@@ -50,6 +63,7 @@ FAMILIES = {
     "qwen2": lambda: transformers.Qwen2Config(**BASE, tie_word_embeddings=True),
     "qwen3": lambda: transformers.Qwen3Config(**BASE, head_dim=6, tie_word_embeddings=True),
     "smollm3": lambda: transformers.SmolLM3Config(**BASE, no_rope_layers=[1, 0], tie_word_embeddings=True),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**BASE, **GEMMA3),
     "phi3": lambda: transformers.Phi3Config(**BASE, sliding_window=None),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=37,
@@ -108,8 +122,14 @@ def losses(model):
 
 
 def main():
+    torch.set_num_threads(1)
+    asked = sys.argv[1:] or list(FAMILIES)
     expected = dict(texts=TEXTS, first_counted=FIRST_COUNTED, families={})
+    if sys.argv[1:]:
+        expected["families"] = json.loads((HERE / "expected.json").read_text())["families"]
     for name, config in FAMILIES.items():
+        if name not in asked:
+            continue
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         torch.manual_seed(0)

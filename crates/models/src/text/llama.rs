@@ -95,7 +95,7 @@ const BASE: Family = Family {
     read,
 };
 
-fn rule(found: &Found, name: &str) -> Rule {
+pub(super) fn rule(found: &Found, name: &str) -> Rule {
     let tied = found.raw.get("tie_word_embeddings") == Some(&Value::Bool(true));
     match name {
         "lm_head.weight" if tied => Rule::Ignore("the embeddings are the head".into()),
@@ -138,13 +138,18 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         },
         gated: true,
         rms_norm: true,
+        norm_plus_one: false,
+        post_norms: false,
         norm_eps: reader.number("rms_norm_eps", 1e-6)?,
+        embedding_scale: None,
         positions: Positions::Rotary(rotary(&reader, head_width, max_positions)?),
+        local_rotary: None,
         max_positions,
         qkv_bias: bias || family.name == "qwen2",
         output_bias: bias,
         mlp_bias,
         qk_norm: family.name == "qwen3",
+        attention_scale: None,
         joined_qkv: joined,
         joined_gate: joined,
         windows: windows(&reader, family, layers)?,
@@ -153,6 +158,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         hidden_dropout: reader.rate("resid_pdrop", 0.0)?,
         attention_dropout: reader.rate("attention_dropout", 0.0)?,
         tied: no_head(found),
+        logit_softcap: None,
         initializer_range: reader.number("initializer_range", 0.02)?,
     };
     finish_decoder(found, family, decoder)
@@ -183,14 +189,7 @@ fn windows(
     let window = Some(reader.size("sliding_window", None)?);
     let kinds = reader.strings("layer_types");
     if kinds.len() == layers {
-        let windows = kinds.iter().map(|kind| match kind.as_str() {
-            "full_attention" => Ok(None),
-            "sliding_attention" => Ok(window),
-            other => Err(reader.error(format!(
-                "`layer_types` names `{other}`, expected full_attention or sliding_attention"
-            ))),
-        });
-        return windows.collect();
+        return windows_of(reader, &kinds, window);
     }
     // Qwen2's first layers see everything.
     let from = match family.name.starts_with("qwen") {
@@ -198,6 +197,22 @@ fn windows(
         false => 0,
     };
     Ok((0..layers).map(|i| window.filter(|_| i >= from)).collect())
+}
+
+/// The window of the layers that `layer_types` says slide.
+pub(super) fn windows_of(
+    reader: &Reader<'_>,
+    kinds: &[String],
+    window: Option<usize>,
+) -> Result<Vec<Option<usize>>, ModelError> {
+    let windows = kinds.iter().map(|kind| match kind.as_str() {
+        "full_attention" => Ok(None),
+        "sliding_attention" => Ok(window),
+        other => Err(reader.error(format!(
+            "`layer_types` names `{other}`, expected full_attention or sliding_attention"
+        ))),
+    });
+    windows.collect()
 }
 
 /// Rotary positions as `rope_theta` and `rope_scaling`, or transformers 5's `rope_parameters`, describe them.
@@ -226,31 +241,38 @@ fn rotary(
             "rotary positions turn {width} of a head's {head_width} columns, expected an even number of them"
         )));
     }
-    let kind = scaling.text("rope_type").or(scaling.text("type"));
-    let factor = || match scaling.number("factor", 1.0)? {
+    Ok(Rotary {
+        theta,
+        width,
+        scaling: rotary_scaling(&scaling, max_positions)?,
+    })
+}
+
+/// The scaling that a section of `config.json` describes.
+pub(super) fn rotary_scaling(
+    section: &Reader<'_>,
+    max_positions: usize,
+) -> Result<RotaryScaling, ModelError> {
+    let kind = section.text("rope_type").or(section.text("type"));
+    let factor = || match section.number("factor", 1.0)? {
         factor if factor >= 1.0 => Ok(factor),
-        factor => Err(reader.error(format!(
+        factor => Err(section.error(format!(
             "the rotary positions' `factor` is {factor}, expected at least 1"
         ))),
     };
-    let scaling = match kind.unwrap_or("default") {
+    Ok(match kind.unwrap_or("default") {
         "default" => RotaryScaling::None,
         "linear" => RotaryScaling::Linear(factor()?),
         "llama3" => RotaryScaling::Llama3 {
             factor: factor()?,
-            low: scaling.number("low_freq_factor", 1.0)?,
-            high: scaling.number("high_freq_factor", 4.0)?,
-            original: scaling.number("original_max_position_embeddings", max_positions as f64)?,
+            low: section.number("low_freq_factor", 1.0)?,
+            high: section.number("high_freq_factor", 4.0)?,
+            original: section.number("original_max_position_embeddings", max_positions as f64)?,
         },
         other => {
-            return Err(reader.error(format!(
+            return Err(section.error(format!(
                 "rotary positions are scaled by `{other}`, expected default, linear or llama3\nhint: texts within the original context do not need it: set it to default and max_position_embeddings to that context"
             )));
         }
-    };
-    Ok(Rotary {
-        theta,
-        width,
-        scaling,
     })
 }

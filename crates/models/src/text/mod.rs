@@ -3,6 +3,7 @@
 
 pub(crate) mod bert;
 pub(crate) mod distilbert;
+pub(crate) mod gemma;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
 pub(crate) mod roberta;

@@ -16,6 +16,8 @@ pub struct RmsNorm<B: Backend> {
     pub weight: Param<Tensor<B, 1>>,
     /// ε under the root.
     pub epsilon: f64,
+    /// Whether the factor is `1 + gamma` (Gemma). 1 is added in the forward pass: gamma stays what the checkpoint holds, bit by bit.
+    pub plus_one: bool,
 }
 
 impl<B: Backend> RmsNorm<B> {
@@ -24,6 +26,18 @@ impl<B: Backend> RmsNorm<B> {
         Self {
             weight: init::lazy([width], device, |shape, device| Tensor::ones(shape, device)),
             epsilon,
+            plus_one: false,
+        }
+    }
+
+    /// The factor is `1 + gamma`; gamma 0.
+    pub fn plus_one(width: usize, epsilon: f64, device: &B::Device) -> Self {
+        Self {
+            weight: init::lazy([width], device, |shape, device| {
+                Tensor::zeros(shape, device)
+            }),
+            epsilon,
+            plus_one: true,
         }
     }
 }
@@ -31,6 +45,11 @@ impl<B: Backend> RmsNorm<B> {
 impl<B: TuneBackend> RmsNorm<B> {
     /// `x [T, D]` -> `[T, D]`.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        ops::rms_norm(x, self.weight.val(), self.epsilon)
+        let gamma = self.weight.val();
+        let factor = match self.plus_one {
+            true => gamma + 1.0,
+            false => gamma,
+        };
+        ops::rms_norm(x, factor, self.epsilon)
     }
 }

@@ -36,7 +36,7 @@ pub use gelu::GeluKind;
 pub use grouped::{Grouped, Groups};
 pub use layer_norm::LayerNormGrads;
 pub use linear::Precision;
-pub use next_token::NextToken;
+pub use next_token::{NextToken, capped};
 pub use rms_norm::RmsNormGrads;
 pub use sequences::Sequences;
 

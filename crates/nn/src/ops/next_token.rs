@@ -24,8 +24,8 @@ pub struct NextToken<B: TuneBackend> {
     pub slopes: Option<FloatTensor<B>>,
 }
 
-/// `c tanh(x / c)`.
-fn capped<B: TuneBackend>(logits: Tensor<B, 2>, softcap: Option<f64>) -> Tensor<B, 2> {
+/// Logits under a cap: `c tanh(x / c)`; as they are without one.
+pub fn capped<B: TuneBackend>(logits: Tensor<B, 2>, softcap: Option<f64>) -> Tensor<B, 2> {
     match softcap {
         None => logits,
         Some(cap) => (logits / cap).tanh() * cap,

@@ -1,5 +1,5 @@
 //! RMS norm (Zhang and Sennrich 2019): rows divided by the root of their mean square, times gamma. No mean is subtracted and
-//! there is no bias. Gemma's `1 + gamma` is added when its weights are loaded.
+//! there is no bias. Gemma's `1 + gamma` is the layer's: see [`RmsNorm`](crate::layers::RmsNorm).
 
 use super::{TuneBackend, primitive, tensor};
 use burn::tensor::{Tensor, ops::FloatTensor};

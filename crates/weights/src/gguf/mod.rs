@@ -271,12 +271,13 @@ impl GgufFile {
         self.heads(if given { key } else { "attention.head_count" })
     }
 
-    /// The integers of an array; `None` for what is no integer.
+    /// The integers of an array, flags as 0 and 1; `None` for what is neither.
     fn numbers(&self, array: &Array) -> impl Iterator<Item = Option<u64>> {
         let mut cursor = Cursor::new(&self.map[array.place.clone()]);
         (0..array.count).map(move |_| match cursor.value(array.kind) {
             Ok(Value::Unsigned(value)) => Some(value),
             Ok(Value::Signed(value)) => value.try_into().ok(),
+            Ok(Value::Bool(flag)) => Some(flag.into()),
             _ => None,
         })
     }

@@ -134,6 +134,19 @@ impl Architecture {
         matches!(self, Self::Gemma2 | Self::Gemma3)
     }
 
+    /// 1 over the root of this is the scale of Gemma's scores, which no file says. The largest model of each version has its
+    /// width's share of a head there, the others the width of a head (llama.cpp's `llama-model.cpp`).
+    pub(super) fn query_scalar(self, layers: u64, hidden: u64, heads: u64, width: u64) -> u64 {
+        let largest = match self {
+            Self::Gemma2 => 46,
+            _ => 62,
+        };
+        match layers == largest {
+            true => hidden.checked_div(heads).unwrap_or(0),
+            false => width,
+        }
+    }
+
     fn outside(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Gpt2 => OUTSIDE_GPT2,

@@ -54,6 +54,10 @@ pub(super) const LLAMA3_KEYS: [&str; 4] = [
     "rekindle.llama3_rope.high_freq_factor",
     "rekindle.llama3_rope.original_max_position_embeddings",
 ];
+/// What llama.cpp takes of Gemma 3 where a file does not say it: the base of the rotary positions of layers with a window, and
+/// that one layer in so many has none.
+pub(super) const LOCAL_ROPE_BASE: f64 = 10_000.0;
+pub(super) const GEMMA3_PATTERN: u64 = 6;
 /// How far a table of rope scaling may lie from the formula, relatively: it was computed in f32.
 const ROPE_TOLERANCE: f64 = 1e-4;
 
@@ -253,7 +257,7 @@ impl Source<'_> {
                 config["no_rope_layer_interval"] = json!(4);
                 config["no_rope_layers"] = json!(rotates.collect::<Vec<_>>());
             }
-            _ if architecture.is_gemma() => self.add_gemma(&mut config, width, hidden / heads),
+            _ if architecture.is_gemma() => self.add_gemma(&mut config, hidden, heads, width)?,
             _ => {}
         }
         // Biases are told by the tensors: llama.cpp has no key for them.
@@ -269,28 +273,50 @@ impl Source<'_> {
         Ok(config)
     }
 
-    /// What Gemma adds. Its scale of the scores is not in the file: the largest models of each version have the square root
-    /// of the model's share of a head, the others of the head's width (llama.cpp's `llama-model.cpp`).
-    fn add_gemma(&self, config: &mut Json, width: u64, share: u64) {
-        let layers = self.count("block_count");
+    /// What Gemma adds.
+    fn add_gemma(
+        &self,
+        config: &mut Json,
+        hidden: u64,
+        heads: u64,
+        width: u64,
+    ) -> Result<(), Fault> {
+        let architecture = self.file.architecture;
+        let layers = self.required("block_count")?;
         config["hidden_activation"] = json!("gelu_pytorch_tanh");
-        let largest = match self.file.architecture {
-            Architecture::Gemma2 => 46,
-            _ => 62,
-        };
-        let scalar = if layers == Some(largest) {
-            share
-        } else {
-            width
-        };
+        let scalar = architecture.query_scalar(layers, hidden, heads, width);
         config["query_pre_attn_scalar"] = json!(scalar);
         for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
             config[key] = json!(self.float(key));
         }
-        if self.file.architecture == Architecture::Gemma3 {
-            config["rope_local_base_freq"] = json!(10_000.0);
-            config["sliding_window_pattern"] = json!(6);
+        if architecture != Architecture::Gemma3 {
+            return Ok(());
         }
+        let local = self.float("rope.freq_base_swa");
+        config["rope_local_base_freq"] = json!(local.unwrap_or(LOCAL_ROPE_BASE));
+        // Newer files may say which layers have the window: one flag a layer, or one layer in so many has none.
+        let key = "attention.sliding_window_pattern";
+        let Some(Value::Array(flags)) = self.get(&self.own(key)) else {
+            let pattern = match config["sliding_window"].is_null() {
+                true => 1,
+                false => self.count(key).unwrap_or(GEMMA3_PATTERN),
+            };
+            config["sliding_window_pattern"] = json!(pattern);
+            return Ok(());
+        };
+        if flags.count as u64 != layers {
+            return Err(Fault::damaged(format!(
+                "`{}` is for {} layers, of {layers}",
+                self.own(key),
+                flags.count
+            )));
+        }
+        let kinds = self.file.numbers(flags).map(|slides| match slides {
+            Some(0) => "full_attention",
+            _ => "sliding_attention",
+        });
+        config["layer_types"] = json!(kinds.collect::<Vec<_>>());
+        Ok(())
     }
 
     /// `rope_scaling`: from the metadata, or from the tables among the tensors.

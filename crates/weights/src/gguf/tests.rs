@@ -252,12 +252,13 @@ fn what_is_written_is_read() {
         let (tensors, files) = contents(&golden(&format!("{model}.gguf")));
         written(&path, &tensors, &files, GgmlType::F32).unwrap();
         let (again, files_again) = contents(&path);
-        // Gemma's weights lose bits where 1 is added and taken away; the others are the same.
+        // Gemma's norms lose bits where 1 is added and taken away, but none of `1 + w`, which is what its layers take.
         for ((name, a), (name_again, b)) in tensors.iter().zip(&again) {
             assert_eq!((name, &a.shape), (name_again, &b.shape));
             let shifted = model == "gemma3" && name.contains("norm");
-            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= if shifted { 2e-7 } else { 0.0 };
-            assert!(a.values.iter().zip(&b.values).all(close), "{model}: {name}");
+            let taken = |w: &f32| if shifted { 1.0 + w } else { *w };
+            let same = |(a, b): (&f32, &f32)| taken(a).to_bits() == taken(b).to_bits();
+            assert!(a.values.iter().zip(&b.values).all(same), "{model}: {name}");
         }
         assert_eq!(tensors.len(), again.len());
         for ((name, a), (_, b)) in files.iter().zip(&files_again) {
@@ -321,6 +322,105 @@ fn settings_that_the_file_cannot_say_are_refused() {
     with(json!({"model_type": "smollm3"})).unwrap();
     let config = side_file(&contents(&path).1, "config.json");
     assert_eq!(config["no_rope_layers"], json!([1, 1]));
+}
+
+/// A file with more metadata, as (key, type, value); one more key fills up to where the data begin.
+fn with_keys(original: &[u8], keys: &[(&str, u32, Vec<u8>)]) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut added = Vec::new();
+    for (key, kind, value) in keys {
+        added.extend(string(key));
+        added.extend(kind.to_le_bytes());
+        added.extend(value);
+    }
+    added.extend(string("filling"));
+    added.extend(STRING.to_le_bytes());
+    let filling = (added.len() + 8).next_multiple_of(32) - added.len() - 8;
+    added.extend(string(&"-".repeat(filling)));
+    let count = u64::from_le_bytes(original[16..24].try_into().unwrap());
+    let count = count + keys.len() as u64 + 1;
+    [
+        &original[..16],
+        &count.to_le_bytes(),
+        &added,
+        &original[24..],
+    ]
+    .concat()
+}
+
+/// Which layers of Gemma 3 have a window, and the base of their positions: what a file says, or llama.cpp's own.
+#[test]
+fn gemma_layers_are_of_two_kinds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.gguf");
+    let original = fs::read(golden("gemma3.gguf")).unwrap();
+    let config = |keys: &[(&str, u32, Vec<u8>)]| {
+        fs::write(&path, with_keys(&original, keys)).unwrap();
+        side_files(&GgufFile::open(&path).unwrap()).map(|files| side_file(&files, "config.json"))
+    };
+    let plain = config(&[]).unwrap();
+    assert_eq!(plain["sliding_window_pattern"], 6);
+    assert_eq!(plain["rope_local_base_freq"], 10_000.0);
+    assert_eq!(plain["layer_types"], Json::Null);
+    let pattern = "gemma3.attention.sliding_window_pattern";
+    let said = config(&[
+        (pattern, 4, 3u32.to_le_bytes().into()),
+        ("gemma3.rope.freq_base_swa", 6, 2e4f32.to_le_bytes().into()),
+    ])
+    .unwrap();
+    assert_eq!(said["sliding_window_pattern"], 3);
+    assert_eq!(said["rope_local_base_freq"], 20_000.0);
+    let flags = |flags: &[u8]| {
+        let kind = 7u32.to_le_bytes();
+        let count = (flags.len() as u64).to_le_bytes();
+        (pattern, ARRAY, [&kind[..], &count, flags].concat())
+    };
+    for (flag, kind) in [(0, "full_attention"), (1, "sliding_attention")] {
+        let said = config(&[flags(&[flag])]).unwrap();
+        assert_eq!(said["layer_types"], json!([kind]));
+        assert_eq!(said["sliding_window_pattern"], Json::Null);
+    }
+    let message = config(&[flags(&[0, 1])]).unwrap_err().to_string();
+    assert!(message.contains("is for 2 layers, of 1"), "{message}");
+
+    // What cannot be said of it is refused; that no layer has a window can.
+    let (tensors, files) = contents(&golden("gemma3.gguf"));
+    let with = |key: &str, value: Json| {
+        let mut files = files.clone();
+        let mut config = side_file(&files, "config.json");
+        config[key] = value;
+        files[0].1 = config.to_string();
+        written(&path, &tensors, &files, GgmlType::F32)
+    };
+    let local = |base: f64| json!({"sliding_attention": {"rope_theta": base}});
+    for (key, value, named) in [
+        ("query_pre_attn_scalar", json!(8), "query_pre_attn_scalar"),
+        ("rope_local_base_freq", json!(5e4), "rope_local_base_freq"),
+        (
+            "rope_parameters",
+            local(5e4),
+            "rope_parameters.sliding_attention.rope_theta",
+        ),
+        (
+            "use_bidirectional_attention",
+            json!(true),
+            "use_bidirectional_attention",
+        ),
+        ("hidden_activation", json!("silu"), "hidden_activation"),
+    ] {
+        let message = with(key, value).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{named}`")), "{message}");
+    }
+    for (key, value) in [
+        ("layer_types", json!(["full_attention"])),
+        ("sliding_window_pattern", json!(1)),
+    ] {
+        with(key, value).unwrap();
+        let config = side_file(&contents(&path).1, "config.json");
+        assert_eq!(config["sliding_window_pattern"], 1);
+        assert_eq!(config["sliding_window"], Json::Null);
+    }
+    with("rope_parameters", local(1e4)).unwrap();
 }
 
 #[test]

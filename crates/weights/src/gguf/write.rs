@@ -4,7 +4,9 @@
 use super::{
     ARRAY, Fault, GgmlType, MAGIC, STRING,
     names::{Architecture, Layout, reorder_rope, transpose},
-    side_files::{LLAMA3_KEYS, LLAMA3_ROPE, Llama3Rope, SPLITS, Split},
+    side_files::{
+        GEMMA3_PATTERN, LLAMA3_KEYS, LLAMA3_ROPE, LOCAL_ROPE_BASE, Llama3Rope, SPLITS, Split,
+    },
 };
 use crate::WeightError;
 use rekindle_base::{HostTensor, write_atomically_with};
@@ -171,6 +173,7 @@ impl<'a> Model<'a> {
         match self.count(&["num_key_value_heads"]) {
             Some(0) => Err(broken("config.json has 0 `num_key_value_heads`".into())),
             Some(heads) => Ok(heads),
+            None if self.architecture.is_gemma() => Ok(4),
             None => self.heads(),
         }
     }
@@ -178,6 +181,7 @@ impl<'a> Model<'a> {
     fn head_width(&self) -> Result<u64, Fault> {
         match self.count(&["head_dim"]) {
             Some(width) => Ok(width),
+            None if self.architecture.is_gemma() => Ok(256),
             None => Ok(self.required(&["hidden_size", "n_embd"])? / self.heads()?),
         }
     }
@@ -194,7 +198,10 @@ impl<'a> Model<'a> {
     fn rope_theta(&self) -> f64 {
         let new = self.rope()["rope_theta"].as_f64();
         new.or(self.config["rope_theta"].as_f64())
-            .unwrap_or(10_000.0)
+            .unwrap_or(match self.architecture {
+                Architecture::Gemma3 => 1e6,
+                _ => 10_000.0,
+            })
     }
 
     /// The kind of rope scaling, and its settings.
@@ -258,16 +265,8 @@ impl<'a> Model<'a> {
     /// Refuses settings that llama.cpp has by the architecture alone, where the model's are others: it would compute something
     /// else, and say nothing.
     fn check_settings(&self) -> Result<(), Fault> {
-        let other = |key: &str, expected: &str| {
-            Err(Fault {
-                reason: format!(
-                    "`{key}` of config.json is {}, which a GGUF file of architecture {} cannot say; llama.cpp takes {expected}",
-                    self.config[key],
-                    self.architecture.name()
-                ),
-                hint: NOT_WRITTEN,
-            })
-        };
+        let other =
+            |key: &str, expected: &str| Err(self.unsayable(key, &self.config[key], expected));
         let activations: (&str, &[&str]) = match self.architecture {
             Architecture::Gpt2 => (
                 "activation_function",
@@ -290,6 +289,9 @@ impl<'a> Model<'a> {
         {
             return other("use_sliding_window", "false");
         }
+        if self.architecture.is_gemma() {
+            self.check_gemma()?;
+        }
         if self.architecture == Architecture::SmolLm3 {
             const EVERY: usize = 4;
             let every = "1 (rotary) but 0 in every fourth layer";
@@ -308,6 +310,86 @@ impl<'a> Model<'a> {
                     return other("no_rope_layer_interval", "4");
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A setting that a file of this architecture cannot say.
+    fn unsayable(&self, key: &str, found: &Json, expected: &str) -> Fault {
+        Fault {
+            reason: format!(
+                "`{key}` of config.json is {found}, which a GGUF file of architecture {} cannot say; llama.cpp takes {expected}",
+                self.architecture.name()
+            ),
+            hint: NOT_WRITTEN,
+        }
+    }
+
+    /// Of each layer of a Gemma, whether it has a window: by `layer_types`, or by the pattern of older files.
+    fn slides(&self) -> Result<Vec<bool>, Fault> {
+        let layers = self.required(&["num_hidden_layers"])? as usize;
+        if let Some(kinds) = self.config["layer_types"].as_array() {
+            let slides = kinds.iter().map(|kind| kind == "sliding_attention");
+            return Ok(slides.collect());
+        }
+        let pattern = self.count(&["sliding_window_pattern", "_sliding_window_pattern"]);
+        let pattern = pattern.filter(|pattern| *pattern > 0);
+        let pattern = pattern.unwrap_or(self.gemma_pattern()) as usize;
+        Ok((1..=layers).map(|i| !i.is_multiple_of(pattern)).collect())
+    }
+
+    /// One layer in so many of a Gemma has no window, by the architecture.
+    fn gemma_pattern(&self) -> u64 {
+        match self.architecture {
+            Architecture::Gemma2 => 2,
+            _ => GEMMA3_PATTERN,
+        }
+    }
+
+    /// What llama.cpp has of a Gemma by the architecture and the number of layers.
+    fn check_gemma(&self) -> Result<(), Fault> {
+        let config = &self.config;
+        if config["use_bidirectional_attention"] == true {
+            let key = "use_bidirectional_attention";
+            return Err(self.unsayable(key, &config[key], "false"));
+        }
+        let scalar = self.architecture.query_scalar(
+            self.required(&["num_hidden_layers"])?,
+            self.required(&["hidden_size"])?,
+            self.heads()?,
+            self.head_width()?,
+        );
+        let key = "query_pre_attn_scalar";
+        if config[key].as_f64().unwrap_or(256.0) != scalar as f64 {
+            return Err(self.unsayable(key, &config[key], &scalar.to_string()));
+        }
+        let (slides, pattern) = (self.slides()?, self.gemma_pattern());
+        let is_usual =
+            |(i, slides): (usize, &bool)| *slides != (i as u64 + 1).is_multiple_of(pattern);
+        let never = self.architecture == Architecture::Gemma3 && !slides.contains(&true);
+        if !never && !slides.iter().enumerate().all(is_usual) {
+            let expected = format!("a window in all layers but one in {pattern}");
+            let key = match config["layer_types"].is_null() {
+                true => "sliding_window_pattern",
+                false => "layer_types",
+            };
+            return Err(self.unsayable(key, &config[key], &expected));
+        }
+        if self.architecture == Architecture::Gemma3 && !never {
+            let local = &config["rope_parameters"]["sliding_attention"];
+            let new = &local["rope_theta"];
+            let (key, base) = match new.is_null() {
+                true => ("rope_local_base_freq", &config["rope_local_base_freq"]),
+                false => ("rope_parameters.sliding_attention.rope_theta", new),
+            };
+            if base.as_f64().unwrap_or(LOCAL_ROPE_BASE) != LOCAL_ROPE_BASE {
+                return Err(self.unsayable(key, base, &LOCAL_ROPE_BASE.to_string()));
+            }
+            let kind = &local["rope_type"];
+            if kind.as_str().is_some_and(|kind| kind != "default") {
+                let key = "rope_parameters.sliding_attention.rope_type";
+                return Err(self.unsayable(key, kind, "default"));
             }
         }
         Ok(())
@@ -543,7 +625,7 @@ impl<'a> Model<'a> {
             return Ok(());
         }
         keys.f32(&own("rope.freq_base"), self.rope_theta());
-        if self.count(&["head_dim"]).is_some() {
+        if self.count(&["head_dim"]).is_some() || self.architecture.is_gemma() {
             keys.u32(&own("attention.key_length"), width as u32);
             keys.u32(&own("attention.value_length"), width as u32);
         }
@@ -555,6 +637,11 @@ impl<'a> Model<'a> {
         let window = self.count(&["sliding_window"]);
         match (self.architecture, window) {
             (Architecture::Qwen2 | Architecture::Qwen3 | Architecture::SmolLm3, _) => {}
+            (Architecture::Gemma3, _) if !self.slides()?.contains(&true) => {}
+            // transformers' default.
+            (Architecture::Gemma2 | Architecture::Gemma3, None) => {
+                keys.u32(&own("attention.sliding_window"), 4096);
+            }
             (Architecture::Phi3, None) => keys.u32(&own("attention.sliding_window"), 0),
             (_, None) => {}
             (_, Some(window)) => keys.u32(&own("attention.sliding_window"), window as u32),

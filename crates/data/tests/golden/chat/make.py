@@ -159,6 +159,40 @@ TEMPLATES["turns"] = (
 """,
 )
 
+TEMPLATES["turns-system"] = (
+    "pieces",
+    {"bos_token": "<s>", "eos_token": "</s>"},
+    """
+{{ bos_token }}
+{%- set before = '' -%}
+{%- set turns = messages -%}
+{%- if messages[0]['role'] == 'system' -%}
+    {#- What the system says stands in front of the first question; it may be a list of parts. -#}
+    {%- set said = messages[0]['content'] -%}
+    {%- set before = (said if said is string else said[0]['text']) + '\n\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}
+    {%- endif -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{ '<start_of_turn>' + role + '\n' + (before if loop.first else '') }}
+    {%- if role == 'model' -%}
+        {% generation %}{{ message['content'] | trim }}{{ '<end_of_turn>' }}{% endgeneration %}
+    {%- elif message['content'] is string -%}
+        {{ message['content'] | trim }}{{ '<end_of_turn>' }}
+    {%- else -%}
+        {{ raise_exception("Invalid content type") }}
+    {%- endif -%}
+    {{ '\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\n' }}
+{%- endif -%}
+""",
+)
+
 TEMPLATES["thinking"] = (
     "bytes",
     {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
@@ -353,6 +387,7 @@ EXTRA = {
     "header": WITH_SYSTEM,
     "inst-system": WITH_SYSTEM,
     "inst": WITH_SYSTEM,
+    "turns-system": WITH_SYSTEM,
     "thinking": WITH_SYSTEM + THOUGHTS + TOOLS,
     "end": WITH_SYSTEM,
     "roles": WITH_SYSTEM,
