@@ -277,6 +277,12 @@ pub fn finished(run: &FinishedRun) -> String {
         .map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6))
         .unwrap_or_default();
     let _ = writeln!(out, "{} {}", run.split, run.figures.summary());
+    for warning in run.figures.all_warnings() {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    if let Some(advice) = &run.advice {
+        let _ = writeln!(out, "hint: {advice}");
+    }
     let _ = writeln!(
         out,
         "{} steps in {:.1} s{memory}{best}{early}",

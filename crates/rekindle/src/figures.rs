@@ -1,7 +1,7 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
-use crate::report::text::percent;
+use crate::{guess::Guess, report::text::percent};
 use rekindle_metrics::{
     AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
 };
@@ -139,6 +139,8 @@ pub struct Figures {
     pub tiles: Vec<Tile>,
     /// What a reader must know before trusting the figures.
     pub warnings: Vec<String>,
+    /// What a guess is worth, where there is one to compare with.
+    pub guess: Option<Guess>,
     /// Tables and charts.
     pub sections: Vec<Section>,
 }
@@ -152,6 +154,7 @@ impl Figures {
             scalars: Vec::new(),
             tiles: Vec::new(),
             warnings: Vec::new(),
+            guess: None,
             sections: Vec::new(),
         }
     }
@@ -175,6 +178,7 @@ impl Figures {
             };
             self.scalars.push(Scalar::new(key, name, row.value, shown));
         }
+        self.guess = base.as_ref().map(|base| Guess::of_answers(&report, base));
         self.sections.push(Section::Answers { report, base });
     }
 
@@ -203,6 +207,9 @@ impl Figures {
         object.insert("n".into(), self.n.into());
         for scalar in &self.scalars {
             object.insert(scalar.key.clone(), json!(scalar.value));
+        }
+        if let Some(guess) = &self.guess {
+            object.insert("guess".into(), json!(guess));
         }
         for section in &self.sections {
             match section {
@@ -237,6 +244,13 @@ impl Figures {
         parts.join("  ")
     }
 
+    /// The warnings, before them that the model is no better than a guess.
+    #[must_use]
+    pub fn all_warnings(&self) -> Vec<String> {
+        let guess = self.guess.as_ref().and_then(Guess::warning);
+        guess.into_iter().chain(self.warnings.clone()).collect()
+    }
+
     /// One line: the main scalars and the number of examples.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -255,6 +269,9 @@ impl Figures {
         let behind = self.line(|shown| shown == Shown::Behind);
         if !behind.is_empty() {
             out += &format!("\n{behind}\n");
+        }
+        for warning in self.all_warnings() {
+            out += &format!("\nwarning: {warning}\n");
         }
         out
     }

@@ -63,6 +63,8 @@ pub struct FinishedRun {
     pub steps: u64,
     /// Whether it ended early for want of improvement.
     pub stopped_early: bool,
+    /// What to change where it learned nothing.
+    pub advice: Option<String>,
     /// Seconds in all.
     pub seconds: f64,
     /// Peak memory of the process in bytes, where the system tells.
@@ -405,6 +407,8 @@ impl Run<'_> {
         self.save(&opened, &model, &final_dir)?;
         timings.push(("save model".into(), seconds(clock)));
 
+        let learned = figures.guess.as_ref().is_none_or(|guess| guess.beaten);
+        let advice = (!learned).then(|| advice(config, steps, train_config.epochs));
         let finished = FinishedRun {
             task: config.task,
             dir: self.dir.to_owned(),
@@ -416,6 +420,7 @@ impl Run<'_> {
             lost_best,
             steps,
             stopped_early: stopped == Stopped::Early,
+            advice,
             seconds: started.elapsed().as_secs_f64(),
             peak_memory: peak_memory(),
         };
@@ -423,6 +428,7 @@ impl Run<'_> {
         let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
         (page.samples, page.worst_answers) = (shown.samples, shown.worst);
         page.notes.extend(remarks);
+        page.notes.extend(finished.advice.clone());
         write_text(&finished.report_html, &report::render(&page))?;
         Ok(finished)
     }
@@ -970,6 +976,34 @@ fn make_report(
 }
 
 /// `results.json`: the final figures, for programs.
+/// What to change where a run learned nothing.
+fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
+    /// Steps in which a small set is learned.
+    const ENOUGH: u64 = 200;
+    let usual = RunConfig {
+        train: config::TrainConfig {
+            learning_rate: None,
+            ..config.train.clone()
+        },
+        ..config.clone()
+    };
+    let (rate, usual) = (config.learning_rate(), usual.learning_rate());
+    if steps < ENOUGH && config.train.max_steps.is_some() {
+        return format!("only {steps} steps were trained: raise train.max_steps");
+    }
+    if steps < ENOUGH {
+        let epochs = (epochs * ENOUGH as f64 / steps.max(1) as f64).ceil();
+        return format!("only {steps} steps were trained: try --epochs {epochs}");
+    }
+    if rate < usual / 4.0 {
+        return format!("the learning rate {rate:e} is low: try {usual:e} (train.learning_rate)");
+    }
+    if rate > usual * 4.0 {
+        return format!("the learning rate {rate:e} is high: try {usual:e} (train.learning_rate)");
+    }
+    "see whether the examples say what the labels ask: are text and label the right columns, are labels mixed up? Then try another model or method".into()
+}
+
 fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
     let scalars = run.figures.scalars.iter();
     let scalars: serde_json::Map<_, _> = scalars
@@ -982,6 +1016,8 @@ fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
         "headline": run.figures.headline,
         "figures": scalars,
         "base": run.figures.base_scalars(),
+        "guess": run.figures.guess,
+        "advice": run.advice,
         "best_step": run.best_step,
         "lost_best_step": run.lost_best,
         "steps": run.steps,

@@ -210,6 +210,10 @@ fn header(report: &Report) -> String {
         ),
     };
     let mut tiles = String::new();
+    let lead = match &figures.guess {
+        Some(guess) if !guess.beaten => "lead poor",
+        _ => "lead",
+    };
     if figures.n > 0 {
         for (index, shown) in figures.tiles.iter().enumerate() {
             let Tile {
@@ -218,7 +222,7 @@ fn header(report: &Report) -> String {
                 detail,
             } = shown;
             let (class, name) = match index {
-                0 => ("lead", format!("{} {name}", report.final_split)),
+                0 => (lead, format!("{} {name}", report.final_split)),
                 _ => ("", name.clone()),
             };
             tiles += &tile(class, &escape(&name), &escape(value), &escape(detail));
@@ -239,7 +243,7 @@ fn header(report: &Report) -> String {
         .map(|part| format!("<span>{}</span>", escape(part)))
         .collect();
     let mut warnings = report.warnings.clone();
-    warnings.extend(figures.warnings.iter().cloned());
+    warnings.extend(figures.all_warnings());
     let broken: Vec<u64> = report
         .train
         .iter()

@@ -77,6 +77,7 @@ fn figures(metrics: &Classification, classes: u32) -> Figures {
             Tile::new("best epoch", "3".into(), String::new()),
         ],
         warnings: vec![],
+        guess: None,
         sections: vec![Section::Classes {
             report,
             labels: (0..classes).map(|class| format!("label_{class}")).collect(),

@@ -5,6 +5,7 @@ use crate::{
     RunConfig, balance,
     evaluation::{Logits, argmax},
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
+    guess::Guess,
     report::text::{count, figure, percent},
 };
 use burn::tensor::{Int, Tensor, TensorData};
@@ -144,6 +145,7 @@ impl Objective for Classification {
             scalars,
             tiles,
             warnings,
+            guess: Guess::of_classes(&report, &labels),
             sections: vec![Section::Classes { report, labels }],
         }
     }

@@ -91,6 +91,7 @@ impl Objective for Generation {
                 ),
             ],
             warnings,
+            guess: None,
             sections: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use super::{Loss, Objective, Prediction, Wrong};
 use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
+    guess::Guess,
     report::text::{count, figure, percent},
 };
 use burn::tensor::{Tensor, TensorData, activation};
@@ -170,6 +171,7 @@ impl Objective for MultiLabel {
                 ),
             ],
             warnings,
+            guess: Guess::of_labels(&report),
             sections: vec![Section::Labels { report, labels }],
         }
     }

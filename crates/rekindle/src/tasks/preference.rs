@@ -23,6 +23,7 @@ use crate::{
     config::{PreferenceConfig, PreferenceLoss},
     evaluation::Logits,
     figures::{Figures, Scalar, Shown, Tile, Watched},
+    guess::Guess,
     report::text::{figure, percent},
 };
 use burn::tensor::{Tensor, activation, backend::Backend};
@@ -317,6 +318,7 @@ impl Objective for Preference {
                 ),
             ],
             warnings: warnings.into_iter().collect(),
+            guess: Guess::of_pairs(accuracy, n),
             sections: Vec::new(),
         }
     }

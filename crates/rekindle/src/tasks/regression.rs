@@ -8,6 +8,7 @@ use crate::{
     RunConfig,
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
+    guess::Guess,
     report::text::{count, figure},
 };
 use burn::tensor::{Tensor, TensorData};
@@ -198,6 +199,7 @@ impl Objective for Regression {
                 ),
             ],
             warnings,
+            guess: Guess::of_numbers(&all, report.n),
             sections: vec![Section::Numbers { report, names }],
         }
     }

@@ -1,0 +1,168 @@
+//! What answering without looking at the examples is worth, which a trained model should beat.
+
+use rekindle_metrics::{AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures};
+use serde::{Deserialize, Serialize};
+
+/// A loss counts as better than a guess's if it is so much smaller.
+const CLEARLY: f64 = 0.95;
+
+/// A guess, and whether the model is better than it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Guess {
+    /// How one guesses: "always answering `yes`".
+    pub how: String,
+    /// The figure's name for people.
+    pub figure: String,
+    /// Its value for the guess.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub value: f64,
+    /// Its value for the model.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub found: f64,
+    /// Whether the model is better, by more than chance gives.
+    pub beaten: bool,
+}
+
+impl Guess {
+    /// Of one class: the most frequent one. A model that answers it always has still learned something where its
+    /// probabilities are better than the shares of the classes.
+    pub(crate) fn of_classes(report: &ClassificationReport, labels: &[String]) -> Option<Self> {
+        let n = report.n as f64;
+        let support = || report.per_class.iter().map(|class| class.support);
+        let most = support().max().filter(|&most| most > 0)?;
+        let class = support().position(|support| support == most)?;
+        let value = most as f64 / n;
+        let shares = support().filter(|&support| support > 0);
+        let entropy: f64 = shares.map(|s| -(s as f64 / n) * (s as f64 / n).ln()).sum();
+        let chance = (value * (1.0 - value) / n).sqrt();
+        // Where all examples are of one class, nothing can be told.
+        (value < 1.0).then(|| Self {
+            how: format!(
+                "always answering `{}`",
+                labels.get(class).map_or("?", String::as_str)
+            ),
+            figure: "accuracy".into(),
+            value,
+            found: report.accuracy,
+            beaten: report.accuracy > value + chance || report.loss < CLEARLY * entropy,
+        })
+    }
+
+    /// Of sets of labels: each label as often as it occurs, in any order.
+    pub(crate) fn of_labels(report: &MultiLabelReport) -> Option<Self> {
+        let n = report.n as f64;
+        let shares: Vec<f64> = report
+            .per_label
+            .iter()
+            .filter(|label| label.support > 0)
+            .map(|label| label.support as f64 / n)
+            .collect();
+        let value = shares.iter().sum::<f64>() / shares.len() as f64;
+        let (found, chance) = (report.mean_average_precision, (1.0 / n).sqrt().min(0.1));
+        (value < 1.0).then(|| Self {
+            how: "giving labels at random".into(),
+            figure: "mAP".into(),
+            value,
+            found,
+            beaten: found - value > chance * (1.0 - value),
+        })
+    }
+
+    /// Of numbers: their mean.
+    pub(crate) fn of_numbers(figures: &RegressionFigures, n: u64) -> Option<Self> {
+        (n > 2 && figures.target_std > 0.0).then(|| Self {
+            how: "always answering the mean".into(),
+            figure: "Pearson".into(),
+            value: 0.0,
+            found: figures.pearson,
+            beaten: figures.pearson > 2.0 / (n as f64).sqrt(),
+        })
+    }
+
+    /// Of two answers: either.
+    pub(crate) fn of_pairs(accuracy: f64, n: u64) -> Option<Self> {
+        (n > 0).then(|| Self {
+            how: "preferring either answer at random".into(),
+            figure: "reward accuracy".into(),
+            value: 0.5,
+            found: accuracy,
+            beaten: accuracy > 0.5 + 0.5 / (n as f64).sqrt(),
+        })
+    }
+
+    /// Of answers in words: those of the base model.
+    pub(crate) fn of_answers(report: &AnswersReport, base: &AnswersReport) -> Self {
+        let (figure, value, found) = match (&base.json, &report.json) {
+            (Some(base), Some(report)) => ("F1 of fields", base.field_f1, report.field_f1),
+            _ => ("ROUGE-L", base.rouge_l, report.rouge_l),
+        };
+        Self {
+            how: "the base model".into(),
+            figure: figure.into(),
+            value,
+            found,
+            beaten: found > value,
+        }
+    }
+
+    /// What a user must know, where the model is no better.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self {
+            how,
+            figure,
+            value,
+            found,
+            ..
+        } = self;
+        (!self.beaten).then(|| {
+            let found = match found.is_finite() {
+                true => format!("{figure} {found:.4}"),
+                false => format!("{figure} is not defined, the answers being all alike"),
+            };
+            format!("no better than guessing: {found}; {how} gives {value:.4}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rekindle_metrics::{Classification, Regression};
+
+    fn classes(predicted: &[u32], right: &[u32], loss: f64) -> Guess {
+        let mut metrics = Classification::new(2);
+        let n = right.len() as u64;
+        metrics
+            .update(predicted, right, loss * n as f64, n)
+            .unwrap();
+        Guess::of_classes(&metrics.report(), &["no".into(), "yes".into()]).unwrap()
+    }
+
+    #[test]
+    fn the_most_frequent_class_is_no_learning() {
+        let right = [vec![0; 60], vec![1; 40]].concat();
+        let guess = classes(&[0; 100], &right, 0.70);
+        assert!(!guess.beaten && guess.value == 0.6, "{guess:?}");
+        let said = guess.warning().unwrap();
+        assert!(said.contains("`no`") && said.contains("0.6000"), "{said}");
+        // The loss shows what was learned where the most probable class does not.
+        assert!(classes(&[0; 100], &right, 0.40).beaten);
+        let mut predicted = right.clone();
+        predicted[..20].fill(1);
+        let guess = classes(&predicted, &right, 0.9);
+        assert!(guess.beaten && guess.warning().is_none(), "{guess:?}");
+    }
+
+    #[test]
+    fn answers_that_are_all_alike_beat_no_mean() {
+        let mut metrics = Regression::new(1);
+        for i in 0..20 {
+            metrics.update(&[0.5], &[f64::from(i)]).unwrap();
+        }
+        let report = metrics.report();
+        let guess = Guess::of_numbers(&report.overall, report.n).unwrap();
+        assert!(guess.warning().unwrap().contains("all alike"), "{guess:?}");
+    }
+}
