@@ -18,7 +18,7 @@ use crate::support::golden;
 /// A mask over 49,152 tokens takes less in the median: some tenths of a millisecond on an idle machine.
 const MASK: Duration = Duration::from_millis(5);
 
-/// Tokens of the tiny models: two special ones, then bytes as GPT-2 writes them. `Ã` and `©` together are an `é`.
+/// Tokens of the tiny models: three special ones, then bytes as GPT-2 writes them. `Ã` and `©` together are an `é`.
 const TOKENS: [&str; 37] = [
     "<unk>",
     "<|im_start|>",

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// The golden tokenizers: one of bytes, one of pieces.
 const TOKENIZERS: [&str; 2] = ["bytes", "pieces"];
 
+/// Whether a text is what was asked for.
+type Whole<'a> = &'a dyn Fn(&str) -> bool;
+
 /// Tokens of a random answer at most.
 const MOST: usize = 400;
 
@@ -31,7 +34,7 @@ fn encoder_of(tokenizer: &Value) -> ChatEncoder {
     ChatEncoder::from_dir(dir.path(), EncodeOptions::default()).unwrap()
 }
 
-/// A schema that a random answer can satisfy in a few hundred tokens.
+/// Schemas that random answers can satisfy in a few hundred tokens.
 fn schemas() -> Vec<Value> {
     vec![
         json!({"type": "object", "properties": {
@@ -122,13 +125,13 @@ fn satisfies(value: &Value, schema: &Value, root: &Value) -> bool {
     }
 }
 
-/// Random tokens that may follow, until the answer ends. Where it may end, `whole` must hold of its text, and it must
-/// not hold where the answer is cut. Tokens that close something are drawn more often than others.
+/// Random tokens that may follow, until the answer ends; `None` where that takes too long. Where it may end, `whole` must
+/// hold of its text. Tokens that close something are drawn more often than others.
 fn random_answer(
     encoder: &ChatEncoder,
     mut answer: ConstrainedAnswer,
     key: u64,
-    whole: &dyn Fn(&str) -> bool,
+    whole: Whole<'_>,
 ) -> Option<String> {
     let rows = encoder.rows();
     let stop = encoder.stop_ids()[0] as usize;
@@ -217,7 +220,7 @@ fn random_tokens_are_any_object_an_expression_and_a_grammar() {
                 .all(|part| ["1", "22", "(333)"].contains(&part))
     };
     let grammar = "start: part (\"+\" part)*\npart: \"1\" | \"22\" | \"(333)\"\n";
-    let forms: [(Constraint, &dyn Fn(&str) -> bool, usize); 3] = [
+    let forms: [(Constraint, Whole<'_>, usize); 3] = [
         (Constraint::json().unwrap(), &object, 8),
         (
             Constraint::regex("[\u{3b1}-\u{3c9}]{2,3}-[0-9]{4}").unwrap(),

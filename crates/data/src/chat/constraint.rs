@@ -514,11 +514,11 @@ fn token_bytes(tokenizer: &Tokenizer, rows: usize, stops: &[u32]) -> Result<Vec<
         .map(|(&id, token)| (token.content.as_str(), id));
     for (token, id) in own.chain(added) {
         if let Some(word) = words.get_mut(id as usize) {
-            let written = !special.contains(token) && !stops.contains(&id);
-            let bytes = written.then(|| pieces.bytes(token)).unwrap_or_default();
-            *word = match bytes.len() <= LONGEST_TOKEN {
-                true => bytes,
-                false => Vec::new(),
+            let bytes = pieces.bytes(token);
+            let silent = special.contains(token) || stops.contains(&id);
+            *word = match silent || bytes.len() > LONGEST_TOKEN {
+                true => Vec::new(),
+                false => bytes,
             };
         }
     }
