@@ -91,7 +91,7 @@ enum Input {
 }
 
 /// Settings outside of `[eval]` and `[report]` that hold for a model that is trained.
-const READS: [&str; 15] = [
+const READS: [&str; 14] = [
     "data.text",
     "data.text_pair",
     "data.label",
@@ -105,7 +105,6 @@ const READS: [&str; 15] = [
     "data.overlap",
     "data.date",
     "data.on_bad_example",
-    "device",
     "seed",
 ];
 
@@ -166,6 +165,12 @@ impl Predictor {
             let key = over.key();
             let section = key.split_once('.').map_or("", |(section, _)| section);
             let holds = READS.contains(&key) || ["eval", "report"].contains(&section);
+            if key == "device" {
+                return Err(Error::Setting {
+                    reason: "the model is on its device already".into(),
+                    hint: "name the device with --device".into(),
+                });
+            }
             if config::keys().any(|known| known.path() == key) && !holds {
                 return Err(Error::Setting {
                     reason: format!("`{key}` says nothing to a model that is trained already"),

@@ -52,6 +52,8 @@ fn a_saved_model_keeps_the_settings_of_its_run() {
         let said = dir.refused(&format!("evaluate run some.jsonl --set {set}"));
         assert!(said.contains("trained already"), "{set}: {said}");
     }
+    let said = dir.refused("evaluate run some.jsonl --set device=cpu");
+    assert!(said.contains("--device"), "{said}");
 
     let said = dir.output("merge run --to merged");
     assert!(said.contains("1 rows left out: "), "{said}");
