@@ -258,6 +258,28 @@ fn what_is_frozen_drops_nothing() {
     assert_ne!(at(&|path| path.contains("positions"), training), evaluated);
 }
 
+/// A backbone without its head is not taken for one whose head is the embeddings.
+#[test]
+fn a_missing_head_is_not_the_embeddings() {
+    let from = golden("tiny_decoders").join("qwen2/model");
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("model.safetensors");
+    std::fs::copy(from.join("model.safetensors"), &weights).unwrap();
+    let files = WeightFiles::open(&weights).unwrap();
+    assert!(files.shape("lm_head.weight").is_none());
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    for (tied, opens) in [(true, true), (false, false)] {
+        config["tie_word_embeddings"] = tied.into();
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let opened = Pretrained::open(folder.path());
+        assert_eq!(opened.is_ok(), opens, "{opened:?}");
+        if let Err(error) = opened {
+            assert!(error.to_string().contains("`lm_head.weight`"), "{error}");
+        }
+    }
+}
+
 /// What is saved is what was loaded, bit by bit, whichever way round a family stores its weights.
 #[test]
 fn saved_is_what_was_loaded() {

@@ -872,7 +872,7 @@ fn best_by(config: &RunConfig, watched: &[Watched]) -> String {
 }
 
 /// Removes a folder, if it is there.
-fn clear(folder: &Path) -> Result<(), Error> {
+pub(crate) fn clear(folder: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder)(e)),
         _ => Ok(()),

@@ -329,7 +329,9 @@ impl Generator {
         sampling: &Sampling,
         said: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Answer>, Error> {
-        self.check_lengths(&prompts)?;
+        for (i, tokens) in prompts.iter().enumerate() {
+            self.check_length(tokens, &format!("prompt {}", i + 1))?;
+        }
         let writer = self.writer(sampling)?;
         let mut session = self.model.begin(prompts.len());
         writer.write(session.as_mut(), prompts, 0, said)
@@ -345,25 +347,30 @@ impl Generator {
         }
     }
 
-    /// Whether all prompts have a token, and room for an answer.
-    fn check_lengths(&self, prompts: &[Vec<u32>]) -> Result<(), Error> {
-        for (i, prompt) in prompts.iter().enumerate() {
-            if prompt.is_empty() || prompt.len() >= self.positions {
-                return Err(Error::Setting {
-                    reason: format!(
-                        "prompt {} has {} tokens; the model reads 1 to {}, its answer included",
-                        i + 1,
-                        prompt.len(),
-                        self.positions
-                    ),
-                    hint: match prompt.is_empty() {
-                        true => "write the beginning of a text for the model to continue".into(),
-                        false => "shorten it".into(),
-                    },
-                });
-            }
+    /// Whether a prompt can be answered: its template takes it, it has a token, and leaves room for an answer. Messages call it
+    /// by `name`, such as `questions.jsonl:7`.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check(&self, prompt: &Prompt, name: &str) -> Result<(), Error> {
+        self.check_length(&self.tokens(prompt)?, name)
+    }
+
+    fn check_length(&self, tokens: &[u32], name: &str) -> Result<(), Error> {
+        if !tokens.is_empty() && tokens.len() < self.positions {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::Setting {
+            reason: format!(
+                "{name} has {} tokens; the model reads 1 to {}, its answer included",
+                tokens.len(),
+                self.positions
+            ),
+            hint: match tokens.is_empty() {
+                true => "write the beginning of a text for the model to continue".into(),
+                false => "shorten it".into(),
+            },
+        })
     }
 
     fn writer<'a>(&'a self, sampling: &'a Sampling) -> Result<Writer<'a>, Error> {
@@ -428,7 +435,7 @@ impl Talk<'_> {
     ) -> Result<Answer, Error> {
         let generator = self.generator;
         let tokens = generator.tokens(prompt)?;
-        generator.check_lengths(std::slice::from_ref(&tokens))?;
+        generator.check_length(&tokens, "the conversation")?;
         let writer = generator.writer(sampling)?;
         // The last token is always read: the answer follows from it.
         if !tokens.starts_with(&self.read) || tokens.len() == self.read.len() {

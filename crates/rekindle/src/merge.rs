@@ -6,6 +6,7 @@ use crate::{
     config::Device,
     evaluation::score_with,
     examples::read_set,
+    finetune::clear,
     inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
     located::{Located, locate},
     saved::{Saved, pooling_name},
@@ -124,14 +125,26 @@ pub fn merge(
             )
         }
     };
-    let largest_difference = on_device(
+    let aside = aside(to);
+    clear(&aside)?;
+    let merged = on_device(
         device,
         Merge {
             located: &located,
             set: &set,
-            to,
+            to: &aside,
         },
-    )?;
+    );
+    // A directory that is there is whole.
+    let largest_difference = merged
+        .and_then(|difference| {
+            clear(to)?;
+            std::fs::rename(&aside, to).map_err(Error::io(to))?;
+            Ok(difference)
+        })
+        .inspect_err(|_| {
+            let _ = clear(&aside);
+        })?;
     Ok(Merged {
         dir: to.to_owned(),
         largest_difference,
@@ -142,6 +155,12 @@ pub fn merge(
         texts: set.len(),
         source,
     })
+}
+
+/// Where a directory is made before it takes its name.
+fn aside(to: &Path) -> PathBuf {
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    to.with_file_name(format!(".{name}.unfinished"))
 }
 
 struct Merge<'a> {

@@ -149,6 +149,8 @@ pub fn say_if_cut(sampling: &Sampling, cut: usize, printer: &Printer) {
 
 /// A prompt with what stood beside it.
 struct Asked {
+    /// Where it stands, where that is a file.
+    place: Option<String>,
     prompt: Prompt,
     shown: serde_json::Value,
     reference: Option<String>,
@@ -175,6 +177,12 @@ impl Generate {
                 full.map(|text| self.of_text(text)).collect()
             }
         };
+        // Before the first answer: none is lost to a prompt that cannot be answered.
+        for (i, asked) in asked.iter().enumerate() {
+            let place = asked.place.clone();
+            let name = place.unwrap_or_else(|| format!("prompt {}", i + 1));
+            generator.check(&asked.prompt, &name)?;
+        }
         let mut out = Output::new();
         let (clock, mut tokens, mut cut) = (Instant::now(), 0, 0);
         for chunk in asked.chunks(self.batch_size.max(1)) {
@@ -211,6 +219,7 @@ impl Generate {
 
     fn of_text(&self, text: &str) -> Asked {
         Asked {
+            place: None,
             prompt: match self.raw {
                 true => Prompt::Text(text.to_owned()),
                 false => Prompt::question(text),
@@ -234,6 +243,7 @@ fn of_row(row: &Conversation) -> Asked {
         },
     };
     Asked {
+        place: Some(row.place.to_string()),
         prompt,
         shown,
         reference,

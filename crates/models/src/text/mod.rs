@@ -273,6 +273,12 @@ fn finish_decoder(
         }
     }
     check_layers(found, family, "num_hidden_layers", decoder.layers)?;
+    if decoder.tied && found.raw.get("tie_word_embeddings") == Some(&serde_json::Value::Bool(false))
+    {
+        return Err(reader.error(
+            "there is no tensor `lm_head.weight`, and `tie_word_embeddings` is false: a backbone without the head that writes\nhint: name the model that was saved with its head, as ...ForCausalLM",
+        ));
+    }
     if !decoder.heads.is_multiple_of(decoder.kv_heads) {
         return Err(reader.error(format!(
             "num_attention_heads {} is not a multiple of num_key_value_heads {}",

@@ -63,6 +63,28 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        keys: &["data.text", "data.label", "task"],
+        find: |config| {
+            let data = &config.data;
+            let given = [data.text.is_some(), data.label.is_some()];
+            let names = [
+                data.text
+                    .as_ref()
+                    .is_none_or(|text| matches!(text, Column::Name(_))),
+                (data.label.as_ref())
+                    .is_none_or(|label| matches!(label.0.as_slice(), [Column::Name(_)])),
+            ];
+            let wrong = config.task.kind() == Kind::Generation
+                && (given[0] != given[1] || !names[0] || !names[1]);
+            wrong.then(|| {
+                (
+                    "`data.text` and `data.label` do not name the columns of prompt and answer".to_owned(),
+                    "name both columns (--text question --label answer), or neither where the keys are usual ones",
+                )
+            })
+        },
+    },
+    Check {
         keys: &["data.test_fraction", "data.validation_fraction"],
         find: |config| {
             let (validation, test) = (config.data.validation_fraction, config.data.test_fraction);
