@@ -927,7 +927,7 @@ fn turns_of_a_model_end_at_their_own_token() {
         let item = one(&encoder, row);
         assert_eq!(learned(&encoder, &item), "Hello<end_of_turn>");
         let whole = encoder.decode(&item.ids, false).unwrap();
-        let first = "<start_of_turn>user\nAnswer briefly.\n\nHi<end_of_turn>\n";
+        let first = "user\nAnswer briefly.\n\nHi<end_of_turn>";
         assert!(whole.contains(first), "{whole}");
     }
 }

@@ -68,6 +68,7 @@ pub struct TextLimits {
 
 /// A family's sizes.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 pub(crate) enum Sizes {
     Encoder(EncoderConfig),
     Decoder(DecoderConfig),

@@ -283,6 +283,9 @@ impl Source<'_> {
     ) -> Result<(), Fault> {
         let architecture = self.file.architecture;
         let layers = self.required("block_count")?;
+        if let Some(config) = config.as_object_mut() {
+            config.remove("hidden_act");
+        }
         config["hidden_activation"] = json!("gelu_pytorch_tanh");
         let scalar = architecture.query_scalar(layers, hidden, heads, width);
         config["query_pre_attn_scalar"] = json!(scalar);

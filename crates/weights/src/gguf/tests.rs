@@ -214,6 +214,8 @@ fn settings_come_from_the_metadata_and_the_tensors() {
     assert_eq!(config["head_dim"], 6);
     assert_eq!(config["sliding_window"], 16);
     assert_eq!(config["query_pre_attn_scalar"], 6);
+    assert_eq!(config["hidden_activation"], "gelu_pytorch_tanh");
+    assert_eq!(config["hidden_act"], Json::Null);
 }
 
 type Tensors = Vec<(String, HostTensor)>;
