@@ -208,9 +208,12 @@ impl Generate {
             out.flush()?;
         }
         let seconds = clock.elapsed().as_secs_f64();
+        let answers = match asked.len() {
+            1 => "1 answer".to_owned(),
+            n => format!("{n} answers"),
+        };
         printer.say(&format!(
-            "{} answers, {tokens} tokens in {seconds:.1} s ({:.1} a second)",
-            asked.len(),
+            "{answers}, {tokens} tokens in {seconds:.1} s ({:.1} a second)",
             tokens as f64 / seconds.max(1e-9)
         ));
         say_if_cut(&sampling, cut, &printer);
