@@ -192,6 +192,10 @@ fn of_task(task: Task) -> RunConfig {
         config.model.pooling = default.model.pooling;
         config.data.text_pair = default.data.text_pair;
     }
+    if task.kind() == Kind::Generation {
+        // Two names, or none.
+        (config.data.text, config.data.label) = (None, None);
+    }
     if task.kind() == Kind::Preference {
         config.data.text = None;
         config.data.text_pair = None;
