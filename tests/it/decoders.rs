@@ -273,7 +273,7 @@ fn a_missing_head_is_not_the_embeddings() {
         config["tie_word_embeddings"] = tied.into();
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         let opened = Pretrained::open(folder.path());
-        assert_eq!(opened.is_ok(), opens, "{opened:?}");
+        assert_eq!(opened.is_ok(), opens, "tied: {tied}");
         if let Err(error) = opened {
             assert!(error.to_string().contains("`lm_head.weight`"), "{error}");
         }
