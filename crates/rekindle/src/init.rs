@@ -230,7 +230,6 @@ fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
 }
 
 fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    const FEW: usize = 500;
     let sniffed = sniff(
         path,
         &read_options(config, &rekindle_hub::Columns::default(), None),
@@ -254,11 +253,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     ) {
         config.data.header = Some(columns.header);
     }
-    let small = sniffed.rows < FEW && config.train.epochs == RunConfig::default().train.epochs;
-    if small {
-        config.train.epochs = 10.0;
-    }
-
     let header = format!(
         "Written for {}: {} rows, columns {}.\n{}\n{RUN_IT}",
         path.display(),
@@ -284,7 +278,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
-    let small = small.then(|| format!("with only {} rows, more passes", sniffed.rows));
     let mut notes: Vec<(&str, &str)> = vec![
         ("", &header),
         ("data.text", &columns.text.reason),
@@ -292,9 +285,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     ];
     if let Some(bad) = &bad {
         notes.push(("data.on_bad_example", bad));
-    }
-    if let Some(small) = &small {
-        notes.push(("train.epochs", small));
     }
     Ok(commented(&config, &notes))
 }
@@ -316,7 +306,7 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     if small {
         config.peft.method = config::Method::Head;
         config.train.learning_rate = Some(5e-3);
-        config.train.epochs = 5.0;
+        config.train.epochs = Some(5.0);
     }
     let header = format!(
         "Written for {}: {} pictures to train on.\n{}\n{RUN_IT}",

@@ -7,7 +7,7 @@
 //! # fn main() -> Result<(), rekindle::Error> {
 //! let mut config = RunConfig::default(); // LoRA on MiniLM
 //! config.data.train = Some("tickets.csv".into());
-//! config.train.epochs = 5.0;
+//! config.train.epochs = Some(5.0);
 //! let run = rekindle::finetune(&config, &Silent)?;
 //! println!("{}, model in {}", run.figures.summary(), run.final_dir.display());
 //!
