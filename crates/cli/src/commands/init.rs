@@ -3,7 +3,7 @@
 use super::{Columns, configuration};
 use crate::output;
 use clap::Args;
-use rekindle::{Error, Task, config::Override};
+use rekindle::{Error, config::Override};
 use std::path::PathBuf;
 
 /// Write a commented run file for your data.
@@ -39,23 +39,18 @@ impl Init {
             .set
             .iter()
             .any(|set| set.trim_start().starts_with("task"));
-        let choose_task = self.task.is_none() && !said;
-        // Who names columns has labels.
-        let told = match self.columns.overrides().is_empty() && choose_task {
-            true => rekindle::language_task(&self.data),
-            false => None,
-        };
-        match (&self.task, told) {
-            (Some(task), _) => flags.push(Override::flag("--task", "task", task)),
-            (None, Some(task)) => flags.push(Override::flag("DATA", "task", task.name())),
-            (None, None) if self.data.is_dir() => {
-                let task = Task::ImageClassification.name();
-                flags.push(Override::flag("DATA", "task", task));
+        match &self.task {
+            Some(task) => flags.push(Override::flag("--task", "task", task)),
+            None if said => {}
+            None => {
+                let so_far = configuration(None, flags.clone(), &self.set).unwrap_or_default();
+                if let Ok(task) = rekindle::fitting_task(&self.data, &so_far) {
+                    flags.push(Override::flag("DATA", "task", task.name()));
+                }
             }
-            (None, None) => {}
         }
         let config = configuration(None, flags, &self.set)?;
-        let text = rekindle::run_file_for(&self.data, &config, choose_task)?;
+        let text = rekindle::run_file_for(&self.data, &config)?;
         if self.output.as_os_str() == "-" {
             return Ok(output::print(text)?);
         }
