@@ -354,7 +354,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         format!("{header}\n{}\n", validation.join("\n")),
     );
     let tune = format!(
-        "{TUNE} --validation validation.csv --method full --set train.batch_size=2 --set train.max_steps=100 --set train.learning_rate=5e-3 --set eval.every=5 --set eval.metric=accuracy"
+        "{TUNE} --validation validation.csv --method full --set train.batch_size=2 --set train.max_steps=240 --set train.learning_rate=5e-3 --set eval.every=12 --set eval.metric=accuracy"
     );
     dir.ok(&format!("{tune} -o whole"));
 
