@@ -615,6 +615,14 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
             && refused.contains("task = \"text-regression\""),
         "{refused}"
     );
+    // What `init` wrote is used where nothing else is said.
+    dir.ok("init scores.csv --label score --set model.name=model --set output_dir=by-file");
+    let said = dir.output("finetune --dry-run");
+    assert!(
+        said.contains("using rekindle.toml") && said.contains("by-file"),
+        "{said}"
+    );
+    fs::remove_file(dir.path("rekindle.toml")).unwrap();
     // Where nobody names the task, the column does.
     for (file, task) in [
         ("scores.csv", "text-regression"),

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Tune a model: by default LoRA on MiniLM over the intents dataset.
 ///
-/// Settings come from the run file, then from the flags, then from --set.
+/// Settings come from the run file, then from the flags, then from --set. Where no argument says what to tune on, the run file
+/// is ./rekindle.toml, if it is there.
 #[derive(Args)]
 pub struct Finetune {
     /// File of training examples (CSV, TSV, JSONL, Parquet), or a folder of pictures by label: the same as --train
@@ -71,6 +72,9 @@ pub struct Finetune {
     dry_run: bool,
 }
 
+/// The run file that `init` writes, and that is used where nothing else is said.
+pub const RUN_FILE: &str = "rekindle.toml";
+
 /// What `--help` says of `--task`.
 fn task_help() -> String {
     let names: Vec<&str> = Task::ALL.iter().map(|task| task.name()).collect();
@@ -78,9 +82,14 @@ fn task_help() -> String {
 }
 
 impl Finetune {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
         printer.stop_on_signals()?;
+        let usual = Path::new(RUN_FILE);
+        if self.resume.is_none() && !self.names_data() && usual.is_file() {
+            printer.say(&format!("using {RUN_FILE}"));
+            self.config = Some(usual.to_owned());
+        }
         let run = match &self.resume {
             Some(dir) => match rekindle::resume(dir, &printer)? {
                 Some(run) => run,

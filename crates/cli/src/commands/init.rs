@@ -1,10 +1,10 @@
 //! `rekindle init`
 
-use super::{Columns, configuration};
+use super::{Columns, configuration, finetune::RUN_FILE};
 use crate::output;
 use clap::Args;
 use rekindle::{Error, config::Override};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Write a commented run file for your data.
 ///
@@ -20,7 +20,7 @@ pub struct Init {
     #[command(flatten)]
     columns: Columns,
     /// Where to write; - for standard output
-    #[arg(long, short, default_value = "rekindle.toml", value_name = "FILE")]
+    #[arg(long, short, default_value = RUN_FILE, value_name = "FILE")]
     output: PathBuf,
     /// Replace an existing file
     #[arg(long)]
@@ -65,8 +65,12 @@ impl Init {
             source,
         })?;
         let written = self.output.display();
+        let config = match self.output == Path::new(RUN_FILE) {
+            true => String::new(),
+            false => format!(" --config {written}"),
+        };
         Ok(output::print(format_args!(
-            "wrote {written}; look at it, then run:\n  rekindle finetune --config {written}\n"
+            "wrote {written}; look at it, then run:\n  rekindle finetune{config}\n"
         ))?)
     }
 }
