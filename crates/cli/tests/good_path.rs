@@ -606,11 +606,35 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
     assert!(said.contains("threshold"), "{said}");
 
     // A column that does not fit the task is refused with the one that does.
-    let refused = dir.rekindle("finetune --model model --train scores.csv --label score -o no");
+    let refused = dir.rekindle(
+        "finetune --model model --train scores.csv --label score --task text-classification -o no",
+    );
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
         refused.contains("looks like a number to predict")
             && refused.contains("task = \"text-regression\""),
         "{refused}"
     );
+    // What `init` wrote is used where nothing else is said.
+    dir.ok("init scores.csv --label score --set model.name=model --set output_dir=by-file");
+    let said = dir.output("finetune --dry-run");
+    assert!(
+        said.contains("using rekindle.toml") && said.contains("by-file"),
+        "{said}"
+    );
+    fs::remove_file(dir.path("rekindle.toml")).unwrap();
+    // Where nobody names the task, the column does.
+    for (file, task) in [
+        ("scores.csv", "text-regression"),
+        ("tags.csv", "text-multi-label"),
+    ] {
+        let said = dir.output(&format!(
+            "finetune {file} --model model --lr 2e-4 --batch-size 4 --seed 3 -o auto --dry-run"
+        ));
+        assert!(said.contains(&format!("learning {task}")), "{said}");
+        assert!(
+            said.contains("of 4 examples") && said.contains("2e-4"),
+            "{said}"
+        );
+    }
 }

@@ -344,7 +344,7 @@ fn labels_need_a_model_with_a_head() {
     let dir = dir();
     dir.write(
         "tickets.csv",
-        "text,label\nlamp on,a\nlamp off,b\n".repeat(20),
+        format!("text,label\n{}", "lamp on,a\nlamp off,b\n".repeat(20)),
     );
     let said = dir.refused("finetune --model llm --train tickets.csv -o run --dry-run");
     assert!(said.contains("task = \"text-generation\""), "{said}");

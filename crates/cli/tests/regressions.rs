@@ -290,13 +290,13 @@ fn labels_of_another_task_name_the_task() {
         (
             "sets.csv",
             table("text,label", |i| sets[i % 6].into()),
-            "",
+            " --task text-classification",
             &[SETS, "separated by `|`"][..],
         ),
         (
             "empty.csv",
             table("text,label", |i| some_empty[i % 6].into()),
-            "",
+            " --task text-classification",
             &[SETS, "empty.csv:3"],
         ),
         (
@@ -308,19 +308,19 @@ fn labels_of_another_task_name_the_task() {
                     json!(["a", "b"][..i % 3])
                 }
             }),
-            "",
+            " --task text-classification",
             &[SETS],
         ),
         (
             "odd.csv",
             table("text,label", with("nan")),
-            "",
+            " --task text-classification",
             &[NUMBERS, "odd.csv:7", "`nan`"],
         ),
         (
             "comma.csv",
             table("text,label", with("\"3,75\"")),
-            "",
+            " --task text-classification",
             &[NUMBERS, "comma.csv:7", "write 3.75"],
         ),
         (
@@ -328,19 +328,19 @@ fn labels_of_another_task_name_the_task() {
             table("text,label", |i| {
                 format!("\"{}\"", price(i).replace('.', ","))
             }),
-            "",
+            " --task text-classification",
             &[NUMBERS, "commas.csv:2"],
         ),
         (
             "gap.csv",
             table("text,label", with("")),
-            "",
+            " --task text-classification",
             &[NUMBERS, "gap.csv:7"],
         ),
         (
             "hot.jsonl",
             json(&hot),
-            "",
+            " --task text-classification",
             &["lists of 3 times 0 or 1", "the labels' names"],
         ),
         (
@@ -389,7 +389,7 @@ fn labels_of_another_task_name_the_task() {
         "blank.csv",
         table("text,label", |i| ["praise", "refund", ""][i % 3].into()),
     );
-    let said = dir.refused("finetune --model model --train blank.csv");
+    let said = dir.refused("finetune --model model --train blank.csv --task text-classification");
     assert!(
         said.contains("blank.csv:4") && !said.contains("set task"),
         "{said}"
@@ -457,7 +457,7 @@ fn tables_of_pictures_go_to_image_tasks() {
     ] {
         refused_with(
             &dir,
-            &format!("finetune --model model --train {file}"),
+            &format!("finetune --model model --train {file} --task text-classification"),
             &[
                 "the texts in `image` are names of pictures",
                 "set task = \"image-",

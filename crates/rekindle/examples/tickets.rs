@@ -5,7 +5,7 @@ use rekindle::{Predictor, RunConfig, Silent};
 fn main() -> Result<(), rekindle::Error> {
     let mut config = RunConfig::default(); // LoRA on MiniLM
     config.data.train = std::env::args().nth(1).map(Into::into);
-    config.train.epochs = 5.0;
+    config.train.epochs = Some(5.0);
     let run = rekindle::finetune(&config, &Silent)?;
     println!(
         "{}, model in {}",

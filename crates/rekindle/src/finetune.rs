@@ -227,7 +227,8 @@ impl OnBackend for Run<'_> {
         // What is wrong with the run directory is said before anything is read.
         let held = self.look_at_directory()?;
         let (opened, model) = open::<B>(self.config, self.observer, device)?;
-        let train_config = train_config(self.config, &opened.fingerprint);
+        let examples = opened.prepared.train.len();
+        let train_config = train_config(self.config, examples, &opened.fingerprint);
         let plan = make_plan(self.config, self.dir, &opened, &train_config);
         self.observer.plan(&plan);
         if self.mode == Mode::PlanOnly {
@@ -715,10 +716,10 @@ fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
     }
 }
 
-fn train_config(config: &RunConfig, fingerprint: &str) -> TrainConfig {
+fn train_config(config: &RunConfig, examples: usize, fingerprint: &str) -> TrainConfig {
     let train = &config.train;
     TrainConfig {
-        epochs: train.epochs,
+        epochs: config.epochs(examples),
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
         learning_rate: config.learning_rate(),

@@ -22,39 +22,38 @@ use std::{collections::BTreeMap, path::Path};
 const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
 /// A commented run file for a file of examples, from what `config` says already (its columns, header and quoting guide
-/// the reading). Keys that were guessed or set are active, all others stand as comments. With `choose_task` the task is the
-/// one that fits the labels, where they are texts' and no classes; [`language_task`] tells those of language models.
+/// the reading). Keys that were guessed or set are active, all others stand as comments. The task is the configuration's:
+/// [`fitting_task`] tells it.
 ///
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
-pub fn run_file_for(path: &Path, config: &RunConfig, choose_task: bool) -> Result<String, Error> {
+pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
     match config.task.kind() {
         Kind::Generation => return for_conversations(path, config),
         Kind::Preference => return for_preferences(path, config),
         _ => {}
     }
     match config.task.modality() {
-        Modality::Text if choose_task => {
-            let task = fitting_task(path, config)?;
-            let modality = task.modality();
-            let config = match modality {
-                Modality::Text => RunConfig {
-                    task,
-                    ..config.clone()
-                },
-                // The other settings of a text task say nothing to pictures.
-                Modality::Images => RunConfig {
-                    data: config.data.clone(),
-                    ..RunConfig::for_task(task)
-                },
-            };
-            match modality {
-                Modality::Text => for_texts(path, &config),
-                Modality::Images => for_pictures(path, &config),
-            }
-        }
         Modality::Text => for_texts(path, config),
         Modality::Images => for_pictures(path, config),
+    }
+}
+
+/// The task that fits a file or folder of examples: what a language model would learn of it, classes of a folder's pictures, or
+/// what the label column holds. `config` may name columns: then there are labels.
+///
+/// # Errors
+/// When a file cannot be read, or is no table.
+pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
+    let named = config.data.text.is_some() || config.data.label.is_some();
+    // A pipe can be read but once.
+    if !path.is_file() && !path.is_dir() {
+        return Ok(config.task);
+    }
+    match language_task(path).filter(|_| !named) {
+        Some(task) => Ok(task),
+        None if path.is_dir() => Ok(Task::ImageClassification),
+        None => task_of_labels(path, config),
     }
 }
 
@@ -203,7 +202,7 @@ fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
 
 /// The task whose targets the label column holds, on texts, or on pictures where the file names pictures; classification
 /// where it is unclear.
-fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
+fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
         let kinds = Kind::ALL.iter();
@@ -230,7 +229,6 @@ fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
 }
 
 fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    const FEW: usize = 500;
     let sniffed = sniff(
         path,
         &read_options(config, &rekindle_hub::Columns::default(), None),
@@ -254,11 +252,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     ) {
         config.data.header = Some(columns.header);
     }
-    let small = sniffed.rows < FEW && config.train.epochs == RunConfig::default().train.epochs;
-    if small {
-        config.train.epochs = 10.0;
-    }
-
     let header = format!(
         "Written for {}: {} rows, columns {}.\n{}\n{RUN_IT}",
         path.display(),
@@ -284,7 +277,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
-    let small = small.then(|| format!("with only {} rows, more passes", sniffed.rows));
     let mut notes: Vec<(&str, &str)> = vec![
         ("", &header),
         ("data.text", &columns.text.reason),
@@ -292,9 +284,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     ];
     if let Some(bad) = &bad {
         notes.push(("data.on_bad_example", bad));
-    }
-    if let Some(small) = &small {
-        notes.push(("train.epochs", small));
     }
     Ok(commented(&config, &notes))
 }
@@ -316,7 +305,7 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     if small {
         config.peft.method = config::Method::Head;
         config.train.learning_rate = Some(5e-3);
-        config.train.epochs = 5.0;
+        config.train.epochs = Some(5.0);
     }
     let header = format!(
         "Written for {}: {} pictures to train on.\n{}\n{RUN_IT}",

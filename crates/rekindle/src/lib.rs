@@ -7,7 +7,7 @@
 //! # fn main() -> Result<(), rekindle::Error> {
 //! let mut config = RunConfig::default(); // LoRA on MiniLM
 //! config.data.train = Some("tickets.csv".into());
-//! config.train.epochs = 5.0;
+//! config.train.epochs = Some(5.0);
 //! let run = rekindle::finetune(&config, &Silent)?;
 //! println!("{}, model in {}", run.figures.summary(), run.final_dir.display());
 //!
@@ -61,7 +61,7 @@ pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
 pub use finetune::{FinishedRun, finetune, plan, resume};
 pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use guess::Guess;
-pub use init::{language_task, run_file_for};
+pub use init::{fitting_task, language_task, run_file_for};
 pub use inspect::inspect;
 pub use look::{Looked, LookedAt, look, task_of_model};
 pub use merge::{Merged, merge};

@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// Tune a model: by default LoRA on MiniLM over the intents dataset.
 ///
-/// Settings come from the run file, then from the flags, then from --set.
+/// Settings come from the run file, then from the flags, then from --set. Where no argument says what to tune on, the run file
+/// is ./rekindle.toml, if it is there.
 #[derive(Args)]
 pub struct Finetune {
+    /// File of training examples (CSV, TSV, JSONL, Parquet), or a folder of pictures by label: the same as --train
+    #[arg(conflicts_with = "train")]
+    data: Option<String>,
     /// Run file (TOML); `rekindle init DATA` writes one
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -42,6 +46,15 @@ pub struct Finetune {
     /// Passes over the training examples
     #[arg(long)]
     epochs: Option<String>,
+    /// The highest learning rate
+    #[arg(long, value_name = "RATE")]
+    lr: Option<String>,
+    /// Examples in a batch
+    #[arg(long, value_name = "N")]
+    batch_size: Option<String>,
+    /// Of everything that is random
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
     /// Run directory
     #[arg(long, short, value_name = "DIR")]
     output: Option<String>,
@@ -52,12 +65,15 @@ pub struct Finetune {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Continue a run from its newest checkpoint
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "task", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "output", "device", "set", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "config", "task", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "lr", "batch_size", "seed", "output", "device", "set", "dry_run"])]
     resume: Option<PathBuf>,
     /// Print the plan and stop
     #[arg(long)]
     dry_run: bool,
 }
+
+/// The run file that `init` writes, and that is used where nothing else is said.
+pub const RUN_FILE: &str = "rekindle.toml";
 
 /// What `--help` says of `--task`.
 fn task_help() -> String {
@@ -66,9 +82,14 @@ fn task_help() -> String {
 }
 
 impl Finetune {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
         printer.stop_on_signals()?;
+        let usual = Path::new(RUN_FILE);
+        if self.resume.is_none() && !self.names_data() && usual.is_file() {
+            printer.say(&format!("using {RUN_FILE}"));
+            self.config = Some(usual.to_owned());
+        }
         let run = match &self.resume {
             Some(dir) => match rekindle::resume(dir, &printer)? {
                 Some(run) => run,
@@ -76,7 +97,7 @@ impl Finetune {
             },
             None => {
                 let config = match self.names_data() {
-                    true => configuration(self.config.as_ref(), self.flags(), &self.set)?,
+                    true => self.configured(&printer)?,
                     false => self.default_run(&printer)?,
                 };
                 if self.dry_run {
@@ -101,9 +122,38 @@ impl Finetune {
         self.config.is_some()
             || self.task.is_some()
             || self.dataset.is_some()
-            || self.train.is_some()
+            || self.examples().is_some()
             || set("data.dataset")
             || set("data.train")
+    }
+
+    /// The file or folder of training examples, where an argument names it.
+    fn examples(&self) -> Option<&str> {
+        self.data.as_deref().or(self.train.as_deref())
+    }
+
+    /// By run file and arguments. Where neither names the task, the examples tell it.
+    fn configured(&self, printer: &Printer) -> anyhow::Result<RunConfig> {
+        let mut flags = self.flags();
+        let says_task = |text: &String| text.trim_start().starts_with("task");
+        let named = self.config.is_some() || self.task.is_some() || self.set.iter().any(says_task);
+        if let Some(examples) = self.examples().filter(|_| !named) {
+            // How the file is written stands among the settings; what is wrong with these is said below.
+            let said = configuration(None, flags.clone(), &self.set).unwrap_or_default();
+            // What cannot be read is said by the run.
+            if let Ok(task) = rekindle::fitting_task(Path::new(examples), &said)
+                && task != said.task
+            {
+                // Of a folder of pictures it goes without saying.
+                if !Path::new(examples).is_dir() {
+                    printer.say(&format!(
+                        "{examples}: learning {task}; --task names another"
+                    ));
+                }
+                flags.push(Override::flag(examples, "task", task.name()));
+            }
+        }
+        Ok(configuration(self.config.as_ref(), flags, &self.set)?)
     }
 
     /// Without data, the run file of the intents dataset, under whatever else was asked for.
@@ -121,11 +171,14 @@ impl Finetune {
             ("--task", "task", &self.task),
             ("--model", "model.name", &self.model),
             ("--dataset", "data.dataset", &self.dataset),
-            ("--train", "data.train", &self.train),
+            ("--train", "data.train", &self.examples().map(String::from)),
             ("--validation", "data.validation", &self.validation),
             ("--test", "data.test", &self.test),
             ("--method", "peft.method", &self.method),
             ("--epochs", "train.epochs", &self.epochs),
+            ("--lr", "train.learning_rate", &self.lr),
+            ("--batch-size", "train.batch_size", &self.batch_size),
+            ("--seed", "seed", &self.seed),
             ("--output", "output_dir", &self.output),
             ("--device", "device", &self.device),
         ]
@@ -135,17 +188,6 @@ impl Finetune {
         })
         .collect();
         flags.extend(self.columns.overrides());
-        // A folder holds pictures; a task that is named all the same goes before this one.
-        if let Some(folder) = self.train.as_ref().filter(|path| Path::new(path).is_dir()) {
-            let said = self.config.is_some()
-                || self.task.is_some()
-                || self.set.iter().any(|s| s.starts_with("task"));
-            if !said {
-                let reason = format!("--train {folder}");
-                let task = Task::ImageClassification.name();
-                flags.push(Override::flag(&reason, "task", task));
-            }
-        }
         flags
     }
 }

@@ -1,10 +1,10 @@
 //! `rekindle init`
 
-use super::{Columns, configuration};
+use super::{Columns, configuration, finetune::RUN_FILE};
 use crate::output;
 use clap::Args;
-use rekindle::{Error, Task, config::Override};
-use std::path::PathBuf;
+use rekindle::{Error, config::Override};
+use std::path::{Path, PathBuf};
 
 /// Write a commented run file for your data.
 ///
@@ -20,7 +20,7 @@ pub struct Init {
     #[command(flatten)]
     columns: Columns,
     /// Where to write; - for standard output
-    #[arg(long, short, default_value = "rekindle.toml", value_name = "FILE")]
+    #[arg(long, short, default_value = RUN_FILE, value_name = "FILE")]
     output: PathBuf,
     /// Replace an existing file
     #[arg(long)]
@@ -39,23 +39,18 @@ impl Init {
             .set
             .iter()
             .any(|set| set.trim_start().starts_with("task"));
-        let choose_task = self.task.is_none() && !said;
-        // Who names columns has labels.
-        let told = match self.columns.overrides().is_empty() && choose_task {
-            true => rekindle::language_task(&self.data),
-            false => None,
-        };
-        match (&self.task, told) {
-            (Some(task), _) => flags.push(Override::flag("--task", "task", task)),
-            (None, Some(task)) => flags.push(Override::flag("DATA", "task", task.name())),
-            (None, None) if self.data.is_dir() => {
-                let task = Task::ImageClassification.name();
-                flags.push(Override::flag("DATA", "task", task));
+        match &self.task {
+            Some(task) => flags.push(Override::flag("--task", "task", task)),
+            None if said => {}
+            None => {
+                let so_far = configuration(None, flags.clone(), &self.set).unwrap_or_default();
+                if let Ok(task) = rekindle::fitting_task(&self.data, &so_far) {
+                    flags.push(Override::flag("DATA", "task", task.name()));
+                }
             }
-            (None, None) => {}
         }
         let config = configuration(None, flags, &self.set)?;
-        let text = rekindle::run_file_for(&self.data, &config, choose_task)?;
+        let text = rekindle::run_file_for(&self.data, &config)?;
         if self.output.as_os_str() == "-" {
             return Ok(output::print(text)?);
         }
@@ -70,8 +65,12 @@ impl Init {
             source,
         })?;
         let written = self.output.display();
+        let config = match self.output == Path::new(RUN_FILE) {
+            true => String::new(),
+            false => format!(" --config {written}"),
+        };
         Ok(output::print(format_args!(
-            "wrote {written}; look at it, then run:\n  rekindle finetune --config {written}\n"
+            "wrote {written}; look at it, then run:\n  rekindle finetune{config}\n"
         ))?)
     }
 }

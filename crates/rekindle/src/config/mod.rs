@@ -10,7 +10,7 @@
 //!
 //! let from_code = RunConfig {
 //!     peft: PeftConfig { method: Method::Full, ..Default::default() },
-//!     train: TrainConfig { epochs: 1.0, ..Default::default() },
+//!     train: TrainConfig { epochs: Some(1.0), ..Default::default() },
 //!     ..Default::default()
 //! };
 //! from_code.validate()?;
@@ -138,6 +138,23 @@ impl RunConfig {
     /// this configuration again.
     pub fn to_toml(&self) -> String {
         write::complete(self)
+    }
+
+    /// Passes over so many training examples: those set; else 3, or as many as make enough steps to learn from, within bounds.
+    /// What is enough was measured (docs/results.md, "Small sets").
+    pub fn epochs(&self, examples: usize) -> f64 {
+        const USUAL: f64 = 3.0;
+        let (enough, most) = match self.task.kind() {
+            Kind::Preference => (0.0, USUAL),
+            // They learn the form of the answers at once, and by heart soon after.
+            Kind::Generation => (60.0, 10.0),
+            _ if self.task.modality() == Modality::Images => (60.0, 30.0),
+            _ => (150.0, 60.0),
+        };
+        let window = self.train.batch_size * self.train.gradient_accumulation_steps;
+        let steps = examples.max(1).div_ceil(window.max(1)) as f64;
+        let usual = (enough / steps).ceil().clamp(USUAL, most);
+        self.train.epochs.unwrap_or(usual)
     }
 
     /// The highest learning rate of the schedule: the one set, or the method's.

@@ -411,8 +411,9 @@ settings! {
     /// The training loop.
     TrainConfig at config.train;
 
-    /// Passes over the training examples; a fraction is fine, such as 0.5.
-    epochs: f64 = 3.0, range Range::above(0), aka ["num_train_epochs", "num_epochs", "max_epochs", "n_epochs"];
+    /// Passes over the training examples; a fraction is fine, such as 0.5. Unset: 3, and more where so few examples give too few
+    /// steps to learn from.
+    epochs: Option<f64> = None, range Range::above(0), example "3", aka ["num_train_epochs", "num_epochs", "max_epochs", "n_epochs"];
     /// Train for exactly this many optimizer steps, whatever `epochs` says.
     max_steps: Option<usize> = None, range Range::at_least(1), example "1000", aka ["steps", "max_iters"];
     /// Examples in a batch.

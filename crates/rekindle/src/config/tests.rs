@@ -96,7 +96,7 @@ fn nothing_default() -> RunConfig {
             unfreeze: vec!["embeddings.LayerNorm.*".to_owned()],
         },
         train: TrainConfig {
-            epochs: 0.5,
+            epochs: Some(0.5),
             max_steps: Some(100),
             batch_size: 8,
             gradient_accumulation_steps: 2,
@@ -300,7 +300,7 @@ fn every_setting_stands_in_the_commented_file_and_the_reference() {
 fn the_commented_file_sets_what_differs_and_shows_notes() {
     let mut config = RunConfig::default();
     config.data.text = Some(Column::Name("body".to_owned()));
-    config.train.epochs = 5.0;
+    config.train.epochs = Some(5.0);
     let notes = [
         ("", "tickets.csv: 120 rows\n2 labels"),
         ("data.text", "the longest column"),
@@ -334,7 +334,7 @@ fn overrides_go_over_the_file_and_need_no_quotes() {
         ],
     )
     .unwrap();
-    assert_eq!(config.train.epochs, 4.0);
+    assert_eq!(config.train.epochs, Some(4.0));
     assert_eq!(config.model.name, "1234");
     assert_eq!(config.data.text, Some(Column::Index(3)));
     let label = Columns(vec![Column::Name("3".to_owned())]);
@@ -383,7 +383,7 @@ fn a_configuration_from_code_is_checked_too() {
         seed: u64::MAX,
         ..Default::default()
     };
-    config.train.epochs = f64::NAN;
+    config.train.epochs = Some(f64::NAN);
     config.train.warmup_steps = Some(3);
     config.train.warmup_ratio = Some(0.1);
     let expected = r#"3 mistakes in the configuration:
