@@ -338,10 +338,14 @@ pub enum DataError {
         near: Vec<String>,
     },
     /// A directory where a file was expected.
-    #[error("expected a file, found a directory: {}\nhint: name the file inside it", path.display())]
+    #[error("expected a file, found a directory{holds}: {}\nhint: {hint}", path.display())]
     IsDirectory {
         /// The path asked for.
         path: PathBuf,
+        /// What is in it, after the word.
+        holds: String,
+        /// What to name instead.
+        hint: String,
     },
     /// The system would not read the file.
     #[error("cannot read {}: {source}\nhint: check that the file may be read", path.display())]
@@ -352,7 +356,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// No format follows from the file's name.
-    #[error("{}: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format", path.display())]
+    #[error("{}: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set data.format, for a pipe too", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -383,11 +387,25 @@ pub enum DataError {
         /// The encoding found.
         found: &'static str,
     },
-    /// A JSON array where lines were expected.
-    #[error("{}: expected one JSON object on each line, found a JSON array\nhint: convert it with `jq -c '.[]'`", path.display())]
-    JsonArray {
+    /// A file that is something else.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    WrongKind {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is by its first bytes.
+        found: String,
+        /// What to do with it.
+        hint: String,
+    },
+    /// More bytes than are read into memory.
+    #[error("{}: more than {most} bytes once it is unpacked or read from its pipe\nhint: name a smaller file, or raise data.max_unpacked", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are allowed.
+        most: u64,
     },
     /// A delimiter that cannot delimit.
     #[error(
@@ -439,8 +457,8 @@ pub enum DataError {
         /// Columns with similar names.
         near: Vec<String>,
     },
-    /// Two columns of one name.
-    #[error("{}: {count} columns are named `{wanted}`\nhint: rename one, or name the {role} column by its number, counted from 0", path.display())]
+    /// Several columns of one name.
+    #[error("{}: {} columns are named `{wanted}`: columns {}, counted from 0\nhint: name the {role} column by its number, for example {role} = {}; or rename one", path.display(), places.len(), quoted_list(places, LISTED), places.first().map_or("0", String::as_str))]
     DuplicateColumn {
         /// The file.
         path: PathBuf,
@@ -448,8 +466,8 @@ pub enum DataError {
         role: Role,
         /// The name.
         wanted: String,
-        /// How many columns have it.
-        count: usize,
+        /// Numbers of the columns that have it, counted from 0.
+        places: Vec<String>,
     },
     /// One column was named for two purposes.
     #[error("{}: column `{column}` is named both as the {first} and as the {second}\nhint: name another column for one of them", path.display())]

@@ -1,6 +1,8 @@
 //! Tables of good and bad files, one check for each.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use super::*;
 
 /// A folder with the files of one case.
@@ -115,6 +117,22 @@ const GOOD: &[Good] = &[
     ("JSON lists", "a.jsonl", b"{\"text\":\"a\",\"labels\":[\"x\",\" y\",\"x\"]}\n{\"text\":\"b\",\"labels\":[]}\n{\"text\":\"c\",\"labels\":[3,true]}\n", &[("target", "sets"), ("require_label", "")], &["1|a|-|[x, y]", "2|b|-|[]", "3|c|-|[3, true]"]),
     ("columns of 0 and 1", "a.csv", b"text,rude,mad\na,1,0\nb,0,0\nc,yes,true\n", &[("target", "sets"), ("label", "rude"), ("label", "mad"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]", "4|c|-|[rude, mad]"]),
     ("columns of 0 and 1, as all that are left", "a.csv", b"id,text,rude,mad\n7,a,1,0\n8,b,0,0\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]"]),
+    ("a JSON array", "a.json", b"[\n {\"text\": \"a\",\n  \"label\": \"x\"},\n {\"text\": \"b\", \"label\": \"y\"}\n]\n", &[], &["2|a|-|x", "4|b|-|y"]),
+    ("numbers that JSON does not have", "a.jsonl", b"{\"text\":\"NaN, a\",\"n\":NaN,\"label\":\"x\"}\n{\"text\":\"b\",\"n\":-Infinity,\"label\":NaN}\n", &[], &["1|NaN, a|-|x", "2|b|-|-"]),
+    ("UTF-16", "a.csv", b"\xFF\xFEt\0e\0x\0t\0,\0l\0a\0b\0e\0l\0\n\0\xE9\0,\0x\0", &[], &["2|\u{e9}|-|x"]),
+    ("a header that comes again", "a.csv", b"text,label\na,x\nb,y\n text , label\nc,x\n", &[], &["2|a|-|x", "3|b|-|y", "5|c|-|x"]),
+    ("a text that is the word of its column", "a.csv", b"text,label\na,x\ntext,y\n", &[], &["2|a|-|x", "3|text|-|y"]),
+    ("a row like the first of a file without header", "a.csv", b"hi,greet\nhi,greet\nbye,leave\nso long,leave\n", &[("header", "false")], &["1|hi|-|greet", "2|hi|-|greet", "3|bye|-|leave", "4|so long|-|leave"]),
+    ("a header of unknown names over numbers", "a.csv", b"customer wrote,stars given\na,1\nb,2\nc,1\n", &[("label", "1")], &["2|a|-|1", "3|b|-|2", "4|c|-|1"]),
+    ("semicolons below a comma in every text", "a.csv", b"well, thanks;pos\nwell, no;neg\nwell, again;pos\n", &[], &["1|well, thanks|-|pos", "2|well, no|-|neg", "3|well, again|-|pos"]),
+    ("a comma in the name of a column", "a.csv", b"review, whole;label\nfine, thanks;x\nno, never;y\n", &[("text", "0")], &["2|fine, thanks|-|x", "3|no, never|-|y"]),
+    ("bars", "a.csv", b"text|label\na, b|x\nc|y\n", &[], &["2|a, b|-|x", "3|c|-|y"]),
+    ("decimal commas", "a.csv", b"good one;1,5\nbad one;0,25\nfair one;0,5\n", &[("text", "0"), ("label", "1")], &["1|good one|-|1,5", "2|bad one|-|0,25", "3|fair one|-|0,5"]),
+    ("a first line that names the delimiter", "a.csv", b"sep=;\r\ntext;label\r\na, b;x\r\n", &[], &["3|a, b|-|x"]),
+    ("the same in quotes, a tab", "a.csv", b"\"sep=\t\"\ntext\tlabel\na, b\tx\n", &[], &["3|a, b|-|x"]),
+    ("spaces between a delimiter and a quote", "a.csv", b"\"text\", \"label\"\n\"a, b\",  \"x\"\n \"c\" , \"y\" \n", &[], &["2|a, b|-|x", "3|c|-|y"]),
+    ("a text that only begins with a quote", "a.csv", b"text,label\n \"so\" it is,x\n \"so,y\n", &[], &["2| \"so\" it is|-|x", "3| \"so|-|y"]),
+    ("duplicate columns by number", "a.csv", b"text,text,label\na,b,x\n", &[("text", "1")], &["2|b|-|x"]),
     ("JSON with a byte order mark", "a.jsonl", b"\xEF\xBB\xBF{\"utterance\":\"a\",\"intent\":\"x\"}", &[], &["1|a|-|x"]),
 ];
 
@@ -142,11 +160,22 @@ const BAD: &[Bad] = &[
     ("a.csv", b"\n\r\n  \n", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"\xEF\xBB\xBF", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"text,label\n", &[], "a.csv: there are no rows below the header\nhint: if the first row is data, set header = false"),
-    ("a.csv", b"\xFF\xFEt\0", &[], "a.csv: expected UTF-8, found UTF-16\nhint: save the file as UTF-8"),
-    ("a.xls", b"x", &[], "a.xls: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format"),
+    ("a.csv", b"\xFF\xFEt\0x", &[], "a.csv: expected UTF-8, found damaged UTF-16\nhint: save the file as UTF-8"),
+    ("a.csv", b"t\0e\0x\0t\0\n\0a\0", &[], "a.csv: expected UTF-8, found UTF-16 without a byte order mark\nhint: save the file as UTF-8"),
+    ("a.csv", b"PK\x03\x04....[Content_Types].xml....xl/workbook.xml", &[], "a.csv: expected a table of examples, found an Excel workbook (.xlsx)\nhint: save the sheet as CSV (UTF-8)"),
+    ("a.zip", b"PK\x03\x04....train.csv", &[], "a.zip: expected a table of examples, found a zip archive\nhint: unpack it, and name the file inside it"),
+    ("a.csv", b"\n<!DOCTYPE html>\n<html>", &[], "a.csv: expected a table of examples, found a web page\nhint: the download link or a login was saved instead of the file; load the file itself"),
+    ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.csv: expected a table of examples, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
+    ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.parquet: expected a Parquet file, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
+    ("a.parquet", b"text,label\na,x\n", &[], "a.parquet: expected a Parquet file, found another kind of file\nhint: rename it to .csv, .tsv or .jsonl, or set data.format to what it is"),
+    ("a.csv", b"{\"text\": \"a\", \"label\": \"x\"}\n", &[], "a.csv: expected a table of examples, found JSON\nhint: rename it to .jsonl, or set data.format = \"jsonl\""),
+    ("a.jsonl", b"\x28\xB5\x2F\xFD....", &[], "a.jsonl: expected a table of examples, found a file packed with zstd\nhint: unpack it, or compress it with gzip, which is read"),
+    ("a.csv", b"\x1F\x8B\x08\0\0", &[], "a.csv: expected a table of examples, found damaged gzip (unexpected end of file)\nhint: it was probably cut off on its way; copy it again"),
+    ("a.csv", b"text,text,label\na,b,x\n", &[], "a.csv: 2 columns are named `text`: columns `0` and `1`, counted from 0\nhint: name the text column by its number, for example text = 0; or rename one"),
+    ("a.xls", b"x", &[], "a.xls: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set data.format, for a pipe too"),
     ("a.csv", b"text,label\na,x\n", &[("label", "lable")], "a.csv: no column `lable` for the label; expected one of `text` and `label`\nhint: did you mean `label`?"),
     ("a.csv", b"text,label\na,x\n", &[("text", "7")], "a.csv: no column `7` for the text; expected one of `text` and `label`\nhint: name one of them, or count from 0"),
-    ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`\nhint: rename one, or name the label column by its number, counted from 0"),
+    ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`: columns `1` and `2`, counted from 0\nhint: name the label column by its number, for example label = 1; or rename one"),
     ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label\nhint: name another column for one of them"),
     ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example text = \"text\""),
     ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example label = \"intent\""),
@@ -163,7 +192,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,label\na, \n", &[("require_label", "")], "a.csv:2: the label in column `label` is missing\nhint: label or remove the row; or set on_bad_example = \"skip\""),
     ("a.csv", b"text,label\n,x\na\n", &[("skip", "")], "a.csv: all 2 rows are bad; the first, line 2: the text in column `text` is empty\nhint: fill in or remove the row"),
     ("a.csv", b"a\nb\n", &[("delimiter", "\"")], "byte 0x22 cannot be a delimiter\nhint: expected one ASCII character that is no quote and no line end"),
-    ("a.json", b" [{\"text\": \"a\"}]", &[], "a.json: expected one JSON object on each line, found a JSON array\nhint: convert it with `jq -c '.[]'`"),
+    ("a.json", b" [{\"text\": \"a\"},\n{\"text\":", &[], "a.json:2: the JSON array is never closed\nhint: the file was probably cut off on its way; copy it again; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n", &[], "a.jsonl:2: not valid JSON at byte column 10: expected value\nhint: write one JSON object on each line; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"\n{\"text\": \"a\"\n", &[("skip", "")], "a.jsonl:2: cannot tell the columns from the first row: not valid JSON at byte column 12: EOF while parsing an object\nhint: write one JSON object on each line"),
     ("a.jsonl", b"{\"text\": \"a\"}\n\"b\"\n", &[], "a.jsonl:2: expected a JSON object, found a string\nhint: write one JSON object on each line; or set on_bad_example = \"skip\""),
@@ -220,8 +249,9 @@ fn missing_files_and_folders_are_told_apart() {
     assert_eq!(
         message,
         format!(
-            "expected a file, found a directory: {}\nhint: name the file inside it",
-            folder.path().display()
+            "expected a file, found a directory: {}\nhint: name the file inside it: {}",
+            folder.path().display(),
+            folder.path().join("train.csv").display()
         )
     );
 }
@@ -378,7 +408,11 @@ fn random_bytes_never_panic() {
             })
             .collect();
         for format in [Format::Csv, Format::Tsv, Format::Jsonl] {
-            let source = Source::Bytes(format, bytes.clone());
+            let source = Source {
+                format,
+                content: source::Content::Bytes(bytes.clone()),
+                notes: Vec::new(),
+            };
             for pairs in [
                 &[][..],
                 &[("skip", "")],
