@@ -510,15 +510,17 @@ pub enum DataError {
         first_row: Vec<String>,
     },
     /// The Parquet reader gave up.
-    #[error("{}: not a readable Parquet file: {message}\nhint: the file was probably cut off on its way; copy or write it again", path.display())]
+    #[error("{}: not a readable Parquet file: {message}\nhint: {hint}", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
         /// The reader's message.
         message: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// A Parquet file that would fill any memory.
-    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV", path.display())]
+    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, raise data.max_unpacked", path.display())]
     ParquetSize {
         /// The file.
         path: PathBuf,

@@ -654,9 +654,9 @@ impl Chooser<'_> {
 
     fn ambiguous(&self, role: Role, candidates: &[usize]) -> DataError {
         let name = |index: usize| self.names[index].as_str();
-        let twice = candidates
-            .iter()
-            .find(|&&index| (0..index).any(|other| candidates.contains(&other) && name(other) == name(index)));
+        let twice = candidates.iter().find(|&&index| {
+            (0..index).any(|other| candidates.contains(&other) && name(other) == name(index))
+        });
         if let Some(&index) = twice {
             return self.duplicate(role, name(index));
         }

@@ -81,7 +81,10 @@ pub(super) fn guess_delimiter(bytes: &[u8], quoting: bool) -> u8 {
     let fits = DELIMITERS.map(|delimiter| fit(sample, delimiter, quoting));
     let most = fits.iter().map(|fit| fit.good).max().unwrap_or(0);
     let mut best: Option<Fit> = None;
-    for fit in fits.into_iter().filter(|fit| fit.good > 0 && fit.good * 10 >= most * 9) {
+    for fit in fits
+        .into_iter()
+        .filter(|fit| fit.good > 0 && fit.good * 10 >= most * 9)
+    {
         let is_better = best.is_none_or(|best| {
             fit.known > best.known || (fit.known == best.known && fit.loose < best.loose)
         });
@@ -107,7 +110,11 @@ fn fit(sample: &[u8], delimiter: u8, quoting: bool) -> Fit {
     if first.fields.len() < LEAST {
         return fit;
     }
-    fit.known = first.all().iter().filter(|field| known(field).is_some()).count();
+    fit.known = first
+        .all()
+        .iter()
+        .filter(|field| known(field).is_some())
+        .count();
     let (mut loose, mut all) = (0, 0);
     let width = first.fields.len();
     let rows = std::iter::once(first).chain(rows.flatten());
@@ -218,7 +225,10 @@ pub(super) fn is_header(
     let hasher = RandomState::new();
     let mut columns: Vec<Below> = first.iter().map(|_| Below::default()).collect();
     let mut whole_again = 0;
-    for row in below.filter(|row| row.len() == first.len()).take(HEADER_SAMPLE) {
+    for row in below
+        .filter(|row| row.len() == first.len())
+        .take(HEADER_SAMPLE)
+    {
         if first.len() > 1 && is_same_row(row.iter().map(String::as_str), &first) {
             whole_again += 1;
             continue;
@@ -231,7 +241,8 @@ pub(super) fn is_header(
     if columns().any(|(column, first)| column.comes_again(first)) {
         return Ok(false);
     }
-    if names.iter().any(Option::is_some) || columns().any(|(column, first)| column.is_named(first)) {
+    if names.iter().any(Option::is_some) || columns().any(|(column, first)| column.is_named(first))
+    {
         return Ok(true);
     }
     if whole_again > 0 {

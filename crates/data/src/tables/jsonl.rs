@@ -24,7 +24,8 @@ impl<'a> Jsonl<'a> {
         for (line, record) in records(bytes) {
             let names = record.and_then(|bytes| match serde_json::from_slice::<Names>(bytes) {
                 Ok(names) => Ok(names.0),
-                Err(_) => parse(bytes, line).map(|object| object.into_iter().map(|(name, _)| name).collect()),
+                Err(_) => parse(bytes, line)
+                    .map(|object| object.into_iter().map(|(name, _)| name).collect()),
             });
             match names {
                 Ok(names) => {
@@ -166,7 +167,9 @@ fn without_nan(text: &str) -> Option<String> {
     let (mut in_string, mut escaped, mut any) = (false, false, false);
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
-        let word = WORDS.iter().find(|(word, _)| !in_string && rest.starts_with(word));
+        let word = WORDS
+            .iter()
+            .find(|(word, _)| !in_string && rest.starts_with(word));
         if let Some((word, instead)) = word {
             standard.push_str(instead);
             rest = &rest[word.len()..];
@@ -288,9 +291,18 @@ mod tests {
     #[test]
     fn words_that_python_writes_are_replaced_outside_of_strings_only() {
         for (text, expect) in [
-            (r#"{"a": NaN, "b": "NaN"}"#, Some(r#"{"a": null, "b": "NaN"}"#)),
-            (r#"{"a": [-Infinity, Infinity]}"#, Some(r#"{"a": ["-Infinity", "Infinity"]}"#)),
-            (r#"{"a\"NaN": "\\", "b": NaN}"#, Some(r#"{"a\"NaN": "\\", "b": null}"#)),
+            (
+                r#"{"a": NaN, "b": "NaN"}"#,
+                Some(r#"{"a": null, "b": "NaN"}"#),
+            ),
+            (
+                r#"{"a": [-Infinity, Infinity]}"#,
+                Some(r#"{"a": ["-Infinity", "Infinity"]}"#),
+            ),
+            (
+                r#"{"a\"NaN": "\\", "b": NaN}"#,
+                Some(r#"{"a\"NaN": "\\", "b": null}"#),
+            ),
             (r#"{"a": "NaN"}"#, None),
         ] {
             assert_eq!(without_nan(text).as_deref(), expect, "{text}");

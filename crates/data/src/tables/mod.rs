@@ -25,8 +25,8 @@ use crate::{
 
 pub(crate) use jsonl::kind as kind_of;
 pub(crate) use objects::each_object;
-pub(crate) use source::{no_such_file, read_text};
 use source::Source;
+pub(crate) use source::{no_such_file, read_text};
 
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use sniff::{Sniffed, sniff};
@@ -150,7 +150,7 @@ pub struct ReadOutcome {
     pub hint: TargetHint,
     /// Names of what is learned, for [`TargetEncoder::fit`](crate::TargetEncoder::fit). Sets of labels: every label
     /// of the file, by name (by value where all are integers), also where a limit leaves none of its rows. Numbers:
-    /// their columns. Empty for classes.
+    /// their columns. Classes: those that the file has names for, in its order; empty where it names none.
     pub label_names: Vec<String>,
     /// What was done to the file or stands out in it, a line each.
     pub notes: Vec<String>,
@@ -233,7 +233,12 @@ fn read_source(
     let mut label_names = Vec::new();
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Class | TargetKind::Next => {}
+        TargetKind::Next => {}
+        TargetKind::Class => {
+            let column = columns.labels.first();
+            let named = column.and_then(|column| table.class_names(column.index));
+            label_names = named.unwrap_or_default().to_vec();
+        }
         TargetKind::Real => label_names = names,
         TargetKind::Classes => {
             let rows = examples.iter().filter_map(|example| example.label.as_ref());
@@ -278,7 +283,16 @@ fn read_source(
         });
     }
     let mut notes = source.notes.clone();
-    notes.extend(table.notes().iter().map(|note| format!("{}: {note}", path.display())));
+    notes.extend(
+        table
+            .notes()
+            .iter()
+            .map(|note| format!("{}: {note}", path.display())),
+    );
+    if options.target != TargetKind::Real {
+        let alike = canonical::look_alikes(&hint.counts());
+        notes.extend(alike.map(|note| format!("{}: {note}", path.display())));
+    }
     Ok(ReadOutcome {
         notes,
         examples: examples.limited(options.limit.as_ref()),
@@ -461,6 +475,11 @@ pub(crate) trait Table {
     /// What was guessed or passed over, once the rows were read.
     fn notes(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Names of the classes that a column's numbers stand for, in their order, where the file has them.
+    fn class_names(&self, _index: usize) -> Option<&[String]> {
+        None
     }
 
     /// Whether the column can serve at all, where the schema tells.

@@ -51,7 +51,7 @@ pub(crate) fn each_object(
             }
         }
         Content::File(file) => {
-            for row in parquet::Parquet::open(path, file)?.objects() {
+            for row in parquet::Parquet::open(path, file, &options)?.objects() {
                 let (line, row) = row?;
                 each(line, Ok(row))?;
             }

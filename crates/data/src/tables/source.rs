@@ -75,7 +75,8 @@ impl Source {
                 .map_err(io)?;
         }
         if first == PARQUET {
-            let is_named = options.format.or_else(|| Format::from_path(path)) == Some(Format::Parquet);
+            let is_named =
+                options.format.or_else(|| Format::from_path(path)) == Some(Format::Parquet);
             let notes = match is_named {
                 true => Vec::new(),
                 false => vec![format!("{}: read as Parquet, which it is", path.display())],
@@ -145,7 +146,7 @@ impl Source {
         options: &ReadOptions,
     ) -> Result<Box<dyn Table + 'a>, DataError> {
         Ok(match (&self.content, self.format) {
-            (Content::File(file), _) => Box::new(parquet::Parquet::open(path, file)?),
+            (Content::File(file), _) => Box::new(parquet::Parquet::open(path, file, options)?),
             (Content::Bytes(bytes), Format::Jsonl) => Box::new(jsonl::Jsonl::open(path, bytes)?),
             (Content::Bytes(bytes), format) => {
                 Box::new(delimited::Delimited::open(path, format, bytes, options)?)
@@ -225,7 +226,10 @@ pub(crate) fn read_text(path: &Path) -> Result<Vec<u8>, DataError> {
 /// The format that the first bytes show: JSON alone shows.
 fn by_content(bytes: &[u8]) -> Option<Format> {
     let start = bytes.trim_ascii_start();
-    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = start
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let is_object = serde_json::from_slice::<HashMap<String, serde::de::IgnoredAny>>;
     let is_json = match start {
         [b'{', ..] => is_object(line).is_ok(),
@@ -289,7 +293,11 @@ fn kind_of(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"7z\xBC\xAF\x27\x1C", "a 7z archive", UNPACK),
         (b"Rar!\x1A\x07", "a rar archive", UNPACK),
         (b"ARROW1", "an Arrow file (IPC, Feather)", CONVERT),
-        (b"\xFF\xFF\xFF\xFF", "an Arrow stream, as `datasets` keeps it", "write it with `dataset.to_parquet(...)`"),
+        (
+            b"\xFF\xFF\xFF\xFF",
+            "an Arrow stream, as `datasets` keeps it",
+            "write it with `dataset.to_parquet(...)`",
+        ),
         (b"FEA1", "a Feather file", CONVERT),
         (b"\x89HDF", "an HDF5 file", CONVERT),
         (b"\x93NUMPY", "a NumPy array", CONVERT),
@@ -305,9 +313,21 @@ fn kind_of(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\xFF\xD8\xFF", "a picture (JPEG)", NO_TABLE),
         (b"GIF89a", "a picture (GIF)", NO_TABLE),
         (b"\x7FELF", "a program (ELF)", NO_TABLE),
-        (b"version https://git-lfs", "a Git LFS pointer, which stands for the file", "fetch the file itself with `git lfs pull`"),
-        (b"/annex/objects/", "a git-annex pointer, which stands for the file", "fetch the file itself with `git annex get`"),
-        (b"404: Not Found", "the answer of a web server that has no such file", "check the address, and load the file again"),
+        (
+            b"version https://git-lfs",
+            "a Git LFS pointer, which stands for the file",
+            "fetch the file itself with `git lfs pull`",
+        ),
+        (
+            b"/annex/objects/",
+            "a git-annex pointer, which stands for the file",
+            "fetch the file itself with `git annex get`",
+        ),
+        (
+            b"404: Not Found",
+            "the answer of a web server that has no such file",
+            "check the address, and load the file again",
+        ),
     ];
     if bytes.starts_with(b"PK\x03\x04") {
         return Some(zip_kind(bytes));
@@ -328,7 +348,10 @@ fn zip_kind(bytes: &[u8]) -> (&'static str, &'static str) {
         &bytes[..bytes.len().min(LOOKED_AT)],
         &bytes[bytes.len().saturating_sub(LOOKED_AT)..],
     ];
-    let holds = |name: &[u8]| ends.iter().any(|end| end.windows(name.len()).any(|part| part == name));
+    let holds = |name: &[u8]| {
+        ends.iter()
+            .any(|end| end.windows(name.len()).any(|part| part == name))
+    };
     if holds(b"xl/workbook") || holds(b"xl/worksheets") {
         return ("an Excel workbook (.xlsx)", "save the sheet as CSV (UTF-8)");
     }
@@ -336,10 +359,16 @@ fn zip_kind(bytes: &[u8]) -> (&'static str, &'static str) {
         return ("a spreadsheet (.ods)", "save the sheet as CSV (UTF-8)");
     }
     if holds(b"word/document") {
-        return ("a Word document", "check the path, and how the file was made");
+        return (
+            "a Word document",
+            "check the path, and how the file was made",
+        );
     }
     if holds(b".npy") {
-        return ("arrays of NumPy (.npz)", "convert it to CSV, JSON lines or Parquet");
+        return (
+            "arrays of NumPy (.npz)",
+            "convert it to CSV, JSON lines or Parquet",
+        );
     }
     ("a zip archive", "unpack it, and name the file inside it")
 }
@@ -380,7 +409,9 @@ fn folder(path: &Path) -> DataError {
         .iter()
         .filter(|name| Format::from_path(Path::new(name)).is_some() && !name.ends_with(".json"))
         .collect();
-    let parquet = tables.iter().filter(|name| has_end(Path::new(name), "parquet"));
+    let parquet = tables
+        .iter()
+        .filter(|name| has_end(Path::new(name), "parquet"));
     let (holds, hint) = match (tables.as_slice(), parquet.count()) {
         _ if arrow => (
             " of Arrow files, as `save_to_disk` writes it".to_owned(),
@@ -403,7 +434,10 @@ fn folder(path: &Path) -> DataError {
         ),
         ([first, ..], _) => (
             String::new(),
-            format!("name a file inside it, such as {}", path.join(first).display()),
+            format!(
+                "name a file inside it, such as {}",
+                path.join(first).display()
+            ),
         ),
         ([], _) => (String::new(), "name the file inside it".to_owned()),
     };

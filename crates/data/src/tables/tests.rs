@@ -328,6 +328,106 @@ fn sniffing_finds_columns_of_0_and_1() {
     assert_eq!((found.rows, found.bad_rows), (2, 0));
 }
 
+/// What was done to a file, or passed over, is said.
+#[test]
+fn files_have_notes() {
+    let gzip = |text: &str| {
+        use std::io::Write;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let repeated = "text,label\na,x\nb,y\ntext,label\nc,x\n";
+    for (name, bytes, examples, expect) in [
+        ("a.csv", b"text,label\na,x\nb,y\n".to_vec(), 2, &[][..]),
+        ("a.csv.gz", gzip("text,label\na,x\nb,y\n"), 2, &[]),
+        (
+            "a.csv",
+            gzip("text,label\na,x\nb,y\n"),
+            2,
+            &["a.csv: unpacked, for it is gzip"],
+        ),
+        (
+            "a.jsonl.gz",
+            gzip("{\"text\": \"a\", \"label\": \"x\"}\n"),
+            1,
+            &[],
+        ),
+        (
+            "a.csv",
+            repeated.as_bytes().to_vec(),
+            3,
+            &["a.csv: the header comes again and is no example there: line 4"],
+        ),
+        (
+            "a.csv",
+            b"text,label\na,Yes\nb,yes\nc,no\nd, no\n".to_vec(),
+            4,
+            &[
+                "a.csv: labels that look alike are different classes: `Yes` (1 rows), `yes` (1 rows); write them alike if they are one",
+            ],
+        ),
+    ] {
+        let outcome = read(name, &bytes, &ReadOptions::default()).unwrap();
+        let notes: Vec<&str> = outcome
+            .notes
+            .iter()
+            .filter_map(|note| Some(&note[note.find(name)?..]))
+            .collect();
+        assert_eq!(
+            (outcome.examples.len(), notes.as_slice()),
+            (examples, expect),
+            "{name}"
+        );
+    }
+    let options = ReadOptions {
+        max_unpacked: Some(1000),
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        read("a.csv.gz", &gzip(&"text,label\n".repeat(1000)), &options).unwrap_err(),
+        "a.csv.gz: more than 1000 bytes once it is unpacked or read from its pipe\nhint: name a smaller file, or raise data.max_unpacked"
+    );
+}
+
+/// A pipe has no size and can be read once.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    let folder = folder();
+    let path = folder.path().join("rows.csv");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || fs::write(path, "text,label\na,x\nb,y\n").unwrap()
+    });
+    let outcome = read_examples(&path, &ReadOptions::default()).unwrap();
+    writer.join().unwrap();
+    assert_eq!(shown(&outcome), ["2|a|-|x", "3|b|-|y"]);
+}
+
+#[test]
+fn a_field_of_late_rows_is_a_column() {
+    let mut text = "{\"text\":\"a\"}\n".repeat(300);
+    text.push_str("{\"text\":\"b\",\"label\":\"x\"}\n");
+    let outcome = read(
+        "a.jsonl",
+        text.as_bytes(),
+        &options(&[("require_label", ""), ("skip", "")]),
+    )
+    .unwrap();
+    assert_eq!(
+        (shown(&outcome), outcome.skipped.len()),
+        (vec!["301|b|-|x".to_owned()], 300)
+    );
+}
+
 #[test]
 fn skipped_rows_are_reported_with_line_and_reason() {
     let bytes = b"text,label\na,x\nb\n,y\n\xFF,z\n\"d,w\ne,v\n";
@@ -585,11 +685,44 @@ mod parquet_files {
         assert_eq!(
             read("a.parquet", &bytes, &ReadOptions::default()).unwrap_err(),
             format!(
-                "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV",
+                "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, raise data.max_unpacked",
                 bytes.len(),
                 65 * long.len()
             )
         );
+    }
+
+    /// `datasets` keeps the names of classes beside their numbers.
+    #[test]
+    fn classes_have_the_names_that_the_file_has_for_them() {
+        let about = r#"{"info": {"features": {"label": {"names": ["zero", "one", "two"], "_type": "ClassLabel"}, "text": {"dtype": "string"}}}}"#;
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![
+            ::parquet::file::metadata::KeyValue::new("huggingface".to_owned(), about.to_owned()),
+        ]));
+        let schema = "message m { required binary text (UTF8); required int64 label; }";
+        let bytes = write_with(properties.build(), schema, |index, column| match index {
+            0 => strings(column, &["a", "b", "c"], None),
+            _ => drop(
+                column
+                    .typed::<Int64Type>()
+                    .write_batch(&[2, 0, -1], None, None)
+                    .unwrap(),
+            ),
+        });
+        let labels = |options: &ReadOptions| {
+            let outcome = read("a.parquet", &bytes, options).unwrap();
+            (shown(&outcome)[..3].to_vec(), outcome.label_names)
+        };
+        let (rows, names) = labels(&ReadOptions::default());
+        assert_eq!(rows, ["1|a|-|two", "2|b|-|zero", "3|c|-|-"]);
+        // In their own order, and with a class that no row has.
+        assert_eq!(names, ["zero", "one", "two"]);
+        // A model that was tuned on the numbers keeps them.
+        let known = ReadOptions {
+            known_labels: vec!["0".to_owned(), "2".to_owned()],
+            ..ReadOptions::default()
+        };
+        assert_eq!(labels(&known).0, ["1|a|-|2", "2|b|-|0", "3|c|-|-1"]);
     }
 
     #[test]

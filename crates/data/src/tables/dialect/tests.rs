@@ -57,20 +57,50 @@ struct Spec {
 }
 
 const WORDS: [&str; 24] = [
-    "the", "phone", "was", "good", "bad", "screen", "arrived", "late", "and", "I", "love", "it", "not", "worth",
-    "money", "again", "battery", "lasts", "days", "text", "title", "label", "3.5", "2024",
+    "the", "phone", "was", "good", "bad", "screen", "arrived", "late", "and", "I", "love", "it",
+    "not", "worth", "money", "again", "battery", "lasts", "days", "text", "title", "label", "3.5",
+    "2024",
 ];
 const LABELS: [&[&str]; 7] = [
     &["pos", "neg"],
     &["0", "1"],
-    &["card lost", "top up", "transfer", "question", "pin", "fees", "limit"],
+    &[
+        "card lost",
+        "top up",
+        "transfer",
+        "question",
+        "pin",
+        "fees",
+        "limit",
+    ],
     &["1", "2", "3", "4", "5"],
     &["yes", "no"],
-    &["0.5", "1.25", "2.0", "0.75", "4.5", "3.5", "1.75", "2.25", "0.25", "5.0"],
     &[
-        "activate card", "age limit", "apple pay", "atm", "balance", "beneficiary", "card arrival", "card fee", "cash",
-        "change pin", "contactless", "country", "currency", "exchange", "passcode", "refund", "statement", "top up", "transfer",
-        "verify", "visa", "wrong amount",
+        "0.5", "1.25", "2.0", "0.75", "4.5", "3.5", "1.75", "2.25", "0.25", "5.0",
+    ],
+    &[
+        "activate card",
+        "age limit",
+        "apple pay",
+        "atm",
+        "balance",
+        "beneficiary",
+        "card arrival",
+        "card fee",
+        "cash",
+        "change pin",
+        "contactless",
+        "country",
+        "currency",
+        "exchange",
+        "passcode",
+        "refund",
+        "statement",
+        "top up",
+        "transfer",
+        "verify",
+        "visa",
+        "wrong amount",
     ],
 ];
 
@@ -78,9 +108,19 @@ impl Spec {
     fn draw(dice: &mut Dice) -> Self {
         let delimiter = dice.one_of(&[',', ';', '\t', '|']);
         Self {
-            header: dice.one_of(&[Header::None, Header::Known, Header::OneKnown, Header::Unknown]),
+            header: dice.one_of(&[
+                Header::None,
+                Header::Known,
+                Header::OneKnown,
+                Header::Unknown,
+            ]),
             delimiter,
-            quotes: dice.one_of(&[Quotes::Needed, Quotes::Needed, Quotes::Everywhere, Quotes::BehindSpaces]),
+            quotes: dice.one_of(&[
+                Quotes::Needed,
+                Quotes::Needed,
+                Quotes::Everywhere,
+                Quotes::BehindSpaces,
+            ]),
             rows: 6 + dice.below(60),
             has_id: dice.below(3) == 0,
             labels: dice.one_of(&LABELS),
@@ -105,7 +145,9 @@ impl Spec {
         let mut text = String::new();
         for word in 0..1 + dice.below(9) {
             if word > 0 {
-                text.push_str(dice.one_of(&[" ", " ", " ", " ", ", ", ", ", "; ", " - ", " \"so\" "]));
+                text.push_str(
+                    dice.one_of(&[" ", " ", " ", " ", ", ", ", ", "; ", " - ", " \"so\" "]),
+                );
             }
             text.push_str(dice.one_of(&WORDS));
         }
@@ -113,7 +155,11 @@ impl Spec {
             true => format!("{},{}", dice.below(5), dice.below(10)),
             false => {
                 let label = dice.below(self.labels.len());
-                let again = if self.skewed { label + 1 } else { self.labels.len() };
+                let again = if self.skewed {
+                    label + 1
+                } else {
+                    self.labels.len()
+                };
                 self.labels[label.min(dice.below(again))].to_owned()
             }
         };
@@ -123,7 +169,8 @@ impl Spec {
 
     fn written(&self, rows: &[Vec<String>]) -> String {
         let special = [self.delimiter, '"', '\n'];
-        let field = |field: &String| match self.quotes == Quotes::Needed && !field.contains(special) {
+        let field = |field: &String| match self.quotes == Quotes::Needed && !field.contains(special)
+        {
             true => field.clone(),
             false => format!("\"{}\"", field.replace('"', "\"\"")),
         };
@@ -131,7 +178,9 @@ impl Spec {
             Quotes::BehindSpaces => format!("{} ", self.delimiter),
             _ => self.delimiter.to_string(),
         };
-        let line = |row: &Vec<String>| row.iter().map(field).collect::<Vec<_>>().join(&between) + self.ends;
+        let line = |row: &Vec<String>| {
+            row.iter().map(field).collect::<Vec<_>>().join(&between) + self.ends
+        };
         rows.iter().map(line).collect()
     }
 }
@@ -145,14 +194,22 @@ enum Verdict {
 }
 
 fn read(text: &str, header: Option<&Vec<String>>, rows: &[Vec<String>]) -> Verdict {
-    let opened = Delimited::open(Path::new("t.csv"), Format::Csv, text.as_bytes(), &ReadOptions::default());
+    let opened = Delimited::open(
+        Path::new("t.csv"),
+        Format::Csv,
+        text.as_bytes(),
+        &ReadOptions::default(),
+    );
     let table = match opened {
         Ok(table) => table,
         Err(DataError::HeaderUnclear { .. }) => return Verdict::Unclear,
         Err(_) => return Verdict::Wrong,
     };
     let all: Vec<usize> = (0..table.columns().len()).collect();
-    let found: Vec<Option<Vec<Cell>>> = table.rows(&all).map(|row| row.unwrap().cells.ok()).collect();
+    let found: Vec<Option<Vec<Cell>>> = table
+        .rows(&all)
+        .map(|row| row.unwrap().cells.ok())
+        .collect();
     let expect: Vec<Option<Vec<Cell>>> = rows
         .iter()
         .map(|row| Some(row.iter().cloned().map(Cell::Text).collect()))
@@ -173,16 +230,29 @@ fn generated_tables_are_read_as_they_were_written() {
         let mut dice = Dice { table, taken: 0 };
         let spec = Spec::draw(&mut dice);
         let header = spec.header();
-        let rows: Vec<Vec<String>> = (0..spec.rows).map(|number| spec.row(&mut dice, number)).collect();
+        let rows: Vec<Vec<String>> = (0..spec.rows)
+            .map(|number| spec.row(&mut dice, number))
+            .collect();
         let lines: Vec<Vec<String>> = header.iter().chain(&rows).cloned().collect();
         let text = spec.written(&lines);
         match read(&text, header.as_ref(), &rows) {
             Verdict::Right => right += 1,
             Verdict::Unclear => unclear += 1,
-            Verdict::Wrong => wrong.push(format!("{spec:?}\n{}", text.lines().take(3).collect::<Vec<_>>().join("\n"))),
+            Verdict::Wrong => wrong.push(format!(
+                "{spec:?}\n{}",
+                text.lines().take(3).collect::<Vec<_>>().join("\n")
+            )),
         }
     }
     println!("{right} right, {unclear} unclear, {} wrong", wrong.len());
-    assert!(wrong.len() as u64 * 1000 <= TABLES, "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n\n"));
-    assert!(right * 100 >= TABLES * 95, "{right} right, {unclear} unclear");
+    assert!(
+        wrong.len() as u64 * 1000 <= TABLES,
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(12)].join("\n\n")
+    );
+    assert!(
+        right * 100 >= TABLES * 95,
+        "{right} right, {unclear} unclear"
+    );
 }
