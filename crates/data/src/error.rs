@@ -770,6 +770,32 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A link to nothing.
+    #[error("{}: a link to {}, which is not there\nhint: mend or remove the link", path.display(), to.display())]
+    DeadLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+    /// Two folders that could be one part of a dataset.
+    #[error("{}: cannot tell which folder is the {part} part: {}\nhint: rename one, or name the parts with data.train, data.validation and data.test", path.display(), quoted_list(folders, LISTED))]
+    TwoParts {
+        /// The folder of the dataset.
+        path: PathBuf,
+        /// Which part.
+        part: &'static str,
+        /// The folders.
+        folders: Vec<String>,
+    },
+    /// Parts of a dataset without one to train on.
+    #[error("{}: expected a training part, such as `train`, found only {}\nhint: name the folder to train on itself", path.display(), quoted_list(folders, LISTED))]
+    NoTrainPart {
+        /// The folder of the dataset.
+        path: PathBuf,
+        /// Its folders.
+        folders: Vec<String>,
+    },
     /// A folder of a class without pictures.
     #[error("{}: the class has no pictures; expected .jpg, .png, .webp, .gif or .bmp files\nhint: remove the folder, or put its pictures there", path.display())]
     EmptyClass {

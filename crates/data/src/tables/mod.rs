@@ -120,6 +120,8 @@ pub struct ReadOptions {
     pub require_label: bool,
     /// Bytes that a file may take once it is unpacked, or that come through a pipe. Default: 4 GiB.
     pub max_unpacked: Option<u64>,
+    /// Bytes that a picture may take while it is decoded. Default: 1 GiB.
+    pub max_picture: Option<u64>,
 }
 
 /// A row that was left out.
