@@ -8,6 +8,7 @@ mod delimited;
 mod dialect;
 mod jsonl;
 mod objects;
+mod pages;
 mod parquet;
 mod sniff;
 mod source;

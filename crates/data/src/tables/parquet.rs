@@ -12,7 +12,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::{Cell, Format, ReadOptions, Role, Row, Table};
+use super::{Cell, Format, ReadOptions, Role, Row, Table, pages};
 use crate::guard::guarded;
 use crate::{DataError, TargetKind};
 
@@ -22,6 +22,9 @@ const TEXT: usize = 256 << 20;
 /// Beyond that, at most so many bytes of text a byte of the file: repeated text compresses well, but not that well.
 const RATIO: usize = 1000;
 
+/// Bytes of memory that a row takes beside its text: a kilobyte can say "and the same, two thousand million times".
+const ROW: usize = 128;
+
 /// Rows with their numbers, counted from 1.
 type NumberedRows<'a, T> = Box<dyn Iterator<Item = Result<(u64, Vec<T>), DataError>> + 'a>;
 
@@ -29,6 +32,7 @@ pub(super) struct Parquet {
     path: PathBuf,
     /// Size of the file, in bytes.
     size: usize,
+    file: File,
     reader: SerializedFileReader<File>,
     columns: Vec<String>,
     /// Names of the classes that a column's integers stand for, by the column.
@@ -39,10 +43,13 @@ pub(super) struct Parquet {
 
 impl Parquet {
     pub fn open(path: &Path, file: &File, options: &ReadOptions) -> Result<Self, DataError> {
-        let file = file.try_clone().map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let clone = || {
+            file.try_clone().map_err(|source| DataError::Io {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let (file, own) = (clone()?, clone()?);
         let size = file.metadata().map_or(0, |metadata| metadata.len()) as usize;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|panic| damaged(path, panic))?
@@ -72,6 +79,7 @@ impl Parquet {
         Ok(Self {
             classes: classes.collect(),
             max_unpacked: options.max_unpacked,
+            file: own,
             path: path.to_owned(),
             size,
             reader,
@@ -79,15 +87,22 @@ impl Parquet {
         })
     }
 
-    /// Refuses columns whose pages unpack to far more than they hold.
+    /// Refuses columns whose pages unpack to far more than they hold, by the summary or by their own headers.
     fn check_sizes(&self, columns: &[usize]) -> Result<(), DataError> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         for group in self.reader.metadata().row_groups() {
             for (leaf, chunk) in group.columns().iter().enumerate() {
                 let is_wanted = columns.contains(&schema.get_column_root_idx(leaf));
-                let unpacked = usize::try_from(chunk.uncompressed_size()).unwrap_or(usize::MAX);
+                let summed = u64::try_from(chunk.uncompressed_size()).unwrap_or(u64::MAX);
+                if !is_wanted {
+                    continue;
+                }
+                let (start, length) = chunk.byte_range();
+                // Headers that cannot be read are the reader's to name.
+                let pages = self.file.try_clone().and_then(|file| pages::unpacked_size(file, start, length));
+                let unpacked = usize::try_from(summed.max(pages.unwrap_or(0))).unwrap_or(usize::MAX);
                 let packed = usize::try_from(chunk.compressed_size()).unwrap_or(0);
-                if is_wanted && self.is_too_much(unpacked, packed) {
+                if self.is_too_much(unpacked, packed) {
                     return Err(DataError::ParquetSize {
                         path: self.path.clone(),
                         packed,
@@ -180,7 +195,7 @@ impl Parquet {
                 .into_iter()
                 .map(|(_, field)| Some(convert(field)))
                 .collect();
-            text += cells.iter().flatten().map(size).sum::<usize>();
+            text += ROW + cells.iter().flatten().map(size).sum::<usize>();
             if self.is_too_much(text, self.size) {
                 return Err(DataError::ParquetSize {
                     path: self.path.clone(),

@@ -692,6 +692,60 @@ mod parquet_files {
         );
     }
 
+    /// A column of one short text needs few bytes for any number of rows.
+    #[test]
+    fn rows_without_end_are_refused() {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .build();
+        let schema = "message m { required binary text (UTF8); }";
+        let bytes = write_with(properties, schema, |_, column| {
+            let texts: Vec<ByteArray> = vec!["a".into(); 100_000];
+            for _ in 0..12 {
+                column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+            }
+        });
+        let error = read("a.parquet", &bytes, &options(&[("header", "true")])).unwrap_err();
+        assert!(error.contains("become more than") && error.contains("data.max_unpacked"), "{error}");
+        let allowed = ReadOptions {
+            max_unpacked: Some(1 << 30),
+            ..ReadOptions::default()
+        };
+        assert_eq!(read("a.parquet", &bytes, &allowed).unwrap().examples.len(), 2_400_000);
+    }
+
+    /// The headers of pages say what they become, whatever the file's summary says.
+    #[test]
+    fn pages_are_counted_by_their_own_headers() {
+        let texts: Vec<String> = (0..5000).map(|index| format!("text number {index} of many")).collect();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_data_page_row_count_limit(512)
+            .set_write_batch_size(512);
+        let schema = "message m { required binary text (UTF8); }";
+        let bytes = write_with(properties.build(), schema, |_, column| {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            strings(column, &texts, None);
+        });
+        let folder = folder();
+        let path = folder.path().join("a.parquet");
+        fs::write(&path, &bytes).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        let reader = ::parquet::file::reader::SerializedFileReader::new(file.try_clone().unwrap()).unwrap();
+        use ::parquet::file::reader::FileReader;
+        let mut pages = 0;
+        for group in reader.metadata().row_groups() {
+            let chunk = &group.columns()[0];
+            let (start, length) = chunk.byte_range();
+            let found = pages::unpacked_size(&file, start, length).unwrap();
+            // The summary counts the headers too.
+            let summed = chunk.uncompressed_size() as u64;
+            assert!(found < summed && found * 10 > summed * 9, "{found} of {summed}");
+            pages += 1;
+        }
+        assert_eq!(pages, 2);
+    }
+
     /// `datasets` keeps the names of classes beside their numbers.
     #[test]
     fn classes_have_the_names_that_the_file_has_for_them() {
