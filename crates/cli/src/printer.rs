@@ -318,12 +318,17 @@ pub fn mistakes(mistakes: &[Mistake]) -> String {
         let probability = m
             .probability
             .map_or_else(String::new, |p| format!(" ({:.1} %)", 100.0 * p));
-        let short = beginning(&m.text);
-        let _ = writeln!(
-            out,
-            "  {} is {}, predicted {}{probability}  {short}",
-            m.place, m.label, m.predicted
-        );
+        let _ = match m.label.is_empty() {
+            true => writeln!(out, "  {}: {}  {}", m.place, m.predicted, end(&m.text)),
+            false => writeln!(
+                out,
+                "  {} is {}, predicted {}{probability}  {}",
+                m.place,
+                m.label,
+                m.predicted,
+                beginning(&m.text)
+            ),
+        };
     }
     out
 }

@@ -349,10 +349,14 @@ pub enum DataError {
         near: Vec<String>,
     },
     /// A directory where a file was expected.
-    #[error("expected a file, found a directory: {}\nhint: name the file inside it", path.display())]
+    #[error("expected a file, found a directory{holds}: {}\nhint: {hint}", path.display())]
     IsDirectory {
         /// The path asked for.
         path: PathBuf,
+        /// What is in it, after the word.
+        holds: String,
+        /// What to name instead.
+        hint: String,
     },
     /// The system would not read the file.
     #[error("cannot read {}: {source}\nhint: check that the file may be read", path.display())]
@@ -363,7 +367,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// No format follows from the file's name.
-    #[error("{}: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format", path.display())]
+    #[error("{}: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set data.format, for a pipe too", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -394,11 +398,25 @@ pub enum DataError {
         /// The encoding found.
         found: &'static str,
     },
-    /// A JSON array where lines were expected.
-    #[error("{}: expected one JSON object on each line, found a JSON array\nhint: convert it with `jq -c '.[]'`", path.display())]
-    JsonArray {
+    /// A file that is something else.
+    #[error("{}: expected {expected}, found {found}\nhint: {hint}", path.display())]
+    WrongKind {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is by its first bytes.
+        found: String,
+        /// What to do with it.
+        hint: String,
+    },
+    /// More bytes than are read into memory.
+    #[error("{}: more than {most} bytes once it is unpacked or read from its pipe\nhint: name a smaller file, or raise data.max_unpacked", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are allowed.
+        most: u64,
     },
     /// A delimiter that cannot delimit.
     #[error(
@@ -450,8 +468,8 @@ pub enum DataError {
         /// Columns with similar names.
         near: Vec<String>,
     },
-    /// Two columns of one name.
-    #[error("{}: {count} columns are named `{wanted}`\nhint: rename one, or name the {role} column by its number, counted from 0", path.display())]
+    /// Several columns of one name.
+    #[error("{}: {} columns are named `{wanted}`: columns {}, counted from 0\nhint: name the {role} column by its number, for example {role} = {}; or rename one", path.display(), places.len(), quoted_list(places, LISTED), places.first().map_or("0", String::as_str))]
     DuplicateColumn {
         /// The file.
         path: PathBuf,
@@ -459,8 +477,8 @@ pub enum DataError {
         role: Role,
         /// The name.
         wanted: String,
-        /// How many columns have it.
-        count: usize,
+        /// Numbers of the columns that have it, counted from 0.
+        places: Vec<String>,
     },
     /// One column was named for two purposes.
     #[error("{}: column `{column}` is named both as the {first} and as the {second}\nhint: name another column for one of them", path.display())]
@@ -503,15 +521,17 @@ pub enum DataError {
         first_row: Vec<String>,
     },
     /// The Parquet reader gave up.
-    #[error("{}: not a readable Parquet file: {message}\nhint: the file was probably cut off on its way; copy or write it again", path.display())]
+    #[error("{}: not a readable Parquet file: {message}\nhint: {hint}", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
         /// The reader's message.
         message: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// A Parquet file that would fill any memory.
-    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV", path.display())]
+    #[error("{}: {packed} bytes become more than {unpacked} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, raise data.max_unpacked", path.display())]
     ParquetSize {
         /// The file.
         path: PathBuf,
@@ -760,6 +780,32 @@ pub enum DataError {
     NoPictures {
         /// The folder.
         path: PathBuf,
+    },
+    /// A link to nothing.
+    #[error("{}: a link to {}, which is not there\nhint: mend or remove the link", path.display(), to.display())]
+    DeadLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+    /// Two folders that could be one part of a dataset.
+    #[error("{}: cannot tell which folder is the {part} part: {}\nhint: rename one, or name the parts with data.train, data.validation and data.test", path.display(), quoted_list(folders, LISTED))]
+    TwoParts {
+        /// The folder of the dataset.
+        path: PathBuf,
+        /// Which part.
+        part: &'static str,
+        /// The folders.
+        folders: Vec<String>,
+    },
+    /// Parts of a dataset without one to train on.
+    #[error("{}: expected a training part, such as `train`, found only {}\nhint: name the folder to train on itself", path.display(), quoted_list(folders, LISTED))]
+    NoTrainPart {
+        /// The folder of the dataset.
+        path: PathBuf,
+        /// Its folders.
+        folders: Vec<String>,
     },
     /// A folder of a class without pictures.
     #[error("{}: the class has no pictures; expected .jpg, .png, .webp, .gif or .bmp files\nhint: remove the folder, or put its pictures there", path.display())]

@@ -72,7 +72,8 @@ impl Source for Vec<Example> {
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
         let outcome = read_examples(path, options)?;
-        let notes = left_out("rows", &outcome.skipped);
+        let mut notes = outcome.notes;
+        notes.extend(left_out("rows", &outcome.skipped));
         Ok(Read {
             set: outcome.examples,
             hint: outcome.hint,
@@ -211,7 +212,7 @@ fn files(
                     test,
                 },
                 Modality::Images => {
-                    let parts = image_parts(train);
+                    let parts = image_parts(train)?;
                     Files {
                         name,
                         columns,
@@ -402,6 +403,8 @@ pub(crate) fn read_options(
         on_bad_example: on_bad(config),
         limit: limit.map(|n| limit_of(config, n)),
         require_label: true,
+        max_unpacked: data.max_unpacked.map(|bytes| bytes as u64),
+        max_picture: config.images.max_bytes.map(|bytes| bytes as u64),
     }
 }
 

@@ -35,6 +35,8 @@ use std::{
     time::Instant,
 };
 
+/// Steps of a run of which metrics.jsonl and the report have every one.
+const ALL_STEPS: u64 = 200;
 /// The final figures, for programs.
 const RESULTS: &str = "results.json";
 /// The report's page.
@@ -332,8 +334,10 @@ impl Run<'_> {
             timings.push((phase, seconds(clock)));
         }
         let every = config.train.log_every_steps as u64;
+        // A short run is drawn step by step.
+        let drawn = if plan.steps <= ALL_STEPS { 1 } else { every };
         let mut sinks = Sinks {
-            metrics: Metrics::open(&run.metrics(), every)?,
+            metrics: Metrics::open(&run.metrics(), drawn)?,
             log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
             observer: Watching(observer),
             answers: match (&mut log, opened.recipe.answering()) {
@@ -392,7 +396,6 @@ impl Run<'_> {
                 gguf::WEIGHTS
             ));
         }
-        remarks.iter().for_each(|remark| observer.note(remark));
         timings.push((format!("evaluate on {split}"), seconds(clock)));
 
         let clock = Instant::now();
@@ -403,6 +406,7 @@ impl Run<'_> {
             timings.push((format!("answer prompts of {split}"), seconds(clock)));
         }
 
+        remarks.iter().for_each(|remark| observer.note(remark));
         let clock = Instant::now();
         let final_dir = run.final_dir();
         self.save(&opened, &model, &final_dir)?;
@@ -691,6 +695,9 @@ pub(crate) fn find_model(
         });
     }
     let mut found = crate::located::find_on_hub(name, hub, observer)?;
+    if found.source == Source::Path && found.dir.join("config.toml").is_file() {
+        found.dir = of_run(&found.dir)?;
+    }
     found.dir = gguf::unpacked(hub, &found.dir)?;
     Ok(found)
 }
@@ -847,8 +854,20 @@ fn make_plan<B: TuneAutodiff>(
         notes: (prepared.notes.iter().cloned())
             .chain(opened.memory.note())
             .chain(warmup_note(train, steps))
+            .chain(new_tokens_note(config, steps))
             .collect(),
     }
+}
+
+/// A word where new tokens have little time to become something.
+fn new_tokens_note(config: &RunConfig, steps: u64) -> Option<String> {
+    const FEW: u64 = 100;
+    let added = config.model.add_tokens.len();
+    (added > 0 && steps < FEW).then(|| {
+        format!(
+            "new tokens begin as the mean of the others: {steps} steps may be too few to learn them; raise train.epochs where answers go astray"
+        )
+    })
 }
 
 /// A warning where the whole run is warmup. As in transformers, the rate of the first step of a warmup is 0.
@@ -870,6 +889,28 @@ fn best_by(config: &RunConfig, watched: &[Watched]) -> String {
     let key = config.metric().name();
     let named = watched.iter().find(|figure| figure.key == key);
     named.map_or_else(|| key.replace('_', " "), |figure| figure.name.clone())
+}
+
+/// What a run ended with, as a model to tune further.
+fn of_run(dir: &Path) -> Result<PathBuf, Error> {
+    let last = dir.join("final");
+    let run = dir.display();
+    let unfit = |reason: &str, hint: String| Error::ModelDir {
+        path: dir.to_owned(),
+        reason: reason.to_owned(),
+        hint,
+    };
+    if last.join("adapter_config.json").is_file() {
+        let hint = format!("merge it first: rekindle merge {run} --to DIR, then name DIR");
+        return Err(unfit("a run that ended with an adapter", hint));
+    }
+    match last.is_dir() {
+        true => Ok(last),
+        false => Err(unfit(
+            "a run that is not finished",
+            format!("continue it: rekindle finetune --resume {run}"),
+        )),
+    }
 }
 
 /// Removes a folder, if it is there.

@@ -296,7 +296,7 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
         on_bad_example: OnBad::Skip,
         ..read_options(config, &none, None)
     };
-    let read = read_images(&image_parts(path).train, &options)?;
+    let read = read_images(&image_parts(path)?.train, &options)?;
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
     let defaults = RunConfig::for_task(config.task);

@@ -95,7 +95,7 @@ impl fmt::Display for Plan {
             (
                 "steps",
                 format!(
-                    "{} of {} examples (epochs: {}), {} of them warmup",
+                    "{} of {} examples each (epochs: {}), {} of them warmup",
                     thousands(self.steps),
                     self.examples_per_step,
                     self.epochs,

@@ -9,13 +9,17 @@ use clap::Args;
 use rekindle::{Error, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
-/// Tune a model: by default LoRA on MiniLM over the intents dataset.
+/// Tune a model on your examples; without any, MiniLM on the intents dataset.
 ///
 /// Settings come from the run file, then from the flags, then from --set. Where no argument says what to tune on, the run file
 /// is ./rekindle.toml, if it is there.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle finetune tickets.csv\n  rekindle finetune chats.jsonl --model smollm2 --epochs 2\n  rekindle finetune photos --method head"
+)]
 pub struct Finetune {
-    /// File of training examples (CSV, TSV, JSONL, Parquet), or a folder of pictures by label: the same as --train
+    /// File of training examples (CSV, TSV, JSONL, Parquet: texts with labels, conversations, preferences), or a folder of
+    /// pictures by label or of texts: the same as --train
     #[arg(conflicts_with = "train")]
     data: Option<String>,
     /// Run file (TOML); `rekindle init DATA` writes one
@@ -23,7 +27,7 @@ pub struct Finetune {
     config: Option<PathBuf>,
     #[arg(long, value_name = "NAME", help = task_help())]
     task: Option<String>,
-    /// Model name, Hugging Face name or directory
+    /// Model: a name (minilm, efficientnet-lite0, smollm2), a Hugging Face name, a directory or a GGUF file
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Dataset name or card

@@ -93,6 +93,10 @@ impl Look {
                 _ => task,
             };
             flags.push(Override::flag("--model", "task", task.name()));
+        } else if let (false, Some(data)) = (says_task, &self.data)
+            && let Some(task) = rekindle::language_task(Path::new(data))
+        {
+            flags.push(Override::flag("--data", "task", task.name()));
         }
         let run = self.config.as_ref().map(|path| match path.is_dir() {
             true => path.join("config.toml"),

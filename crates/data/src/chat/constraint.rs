@@ -4,8 +4,6 @@
 //! answer, and messages. llguidance's limits on what a grammar may cost stay as they are.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,10 +17,11 @@ use tokenizers::Tokenizer;
 use super::ChatEncoder;
 use crate::DataError;
 use crate::guard::guarded;
-use crate::tables::{no_such_file, without_bom};
+use crate::tables::{no_such_file, read_text};
 
-/// White space between the parts of a JSON text. A small model that may write more of it sometimes writes nothing else.
-const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+/// White space between the parts of a JSON text: a space, or none. A small model that may write more of it sometimes writes
+/// nothing else.
+const WHITE_SPACE: &str = r"\x20";
 
 /// The longest token that is written, in bytes. llguidance takes those below 1,024; longer ones are rows of spaces.
 const LONGEST_TOKEN: usize = 1000;
@@ -69,7 +68,7 @@ impl Constraint {
     pub fn json_schema_file(path: &Path) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let bytes = read(path)?;
-        let schema = serde_json::from_slice(without_bom(&bytes));
+        let schema = serde_json::from_slice(&bytes);
         let schema = schema.map_err(|error| DataError::Constraint {
             name: name.clone(),
             place: None,
@@ -105,7 +104,7 @@ impl Constraint {
     pub fn grammar_file(path: &Path) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let bytes = read(path)?;
-        match std::str::from_utf8(without_bom(&bytes)) {
+        match std::str::from_utf8(&bytes) {
             Ok(grammar) => Self::checked(Form::Lark(grammar.to_owned()), name),
             Err(error) => Err(DataError::Constraint {
                 name,
@@ -200,15 +199,14 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     if path.is_dir() {
         return Err(DataError::IsDirectory {
             path: path.to_owned(),
+            holds: String::new(),
+            hint: "name the file inside it".into(),
         });
     }
-    fs::read(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => no_such_file(path),
-        _ => DataError::Io {
-            path: path.to_owned(),
-            source,
-        },
-    })
+    match path.exists() {
+        true => read_text(path),
+        false => Err(no_such_file(path)),
+    }
 }
 
 /// Where in a schema stands what a message is about, as a JSON pointer.
@@ -529,6 +527,7 @@ fn token_bytes(tokenizer: &Tokenizer, rows: usize, stops: &[u32]) -> Result<Vec<
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
     use rekindle_base::rng;
 
     #[test]

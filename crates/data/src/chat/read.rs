@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{ChatKind, ChatRole, Conversation, Message};
-use crate::tables::{each_object, kind_of, no_such_file, utf8, without_bom};
+use crate::tables::{each_object, kind_of, no_such_file, read_text, utf8};
 use crate::{BadReason, DataError, OnBad, Place, Skipped};
 use rekindle_base::near::near_misses;
 
@@ -191,12 +191,12 @@ impl<T> Reader<T> {
 impl Reader<Conversation> {
     /// One text. A mistake has its line, the text has none.
     fn text_file(&mut self, path: &Path) -> Result<(), DataError> {
-        let bytes = fs::read(path).map_err(|source| io(path, source))?;
+        let bytes = read_text(path)?;
         let place = |line| Place {
             path: path.into(),
             line,
         };
-        let text = match utf8(without_bom(&bytes), 1) {
+        let text = match utf8(&bytes, 1) {
             Err((line, reason)) => return self.add(place(line), Err(reason)),
             Ok(text) => text,
         };

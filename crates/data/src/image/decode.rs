@@ -1,15 +1,21 @@
 //! A file of any usual kind to RGB, as Pillow's `convert("RGB")` has it.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::whole::is_whole;
 use crate::DataError;
 
-/// Most memory one picture may take, decoded: a file of a few kB can claim gigapixels.
-const MOST_BYTES: u64 = 1 << 30;
+/// Most memory one picture may take while it is decoded, where the user does not say: a file of a few kB can claim gigapixels.
+pub(super) const MOST_BYTES: u64 = 1 << 30;
+/// Most memory a colour profile or note inside a PNG may take once it is unpacked.
+const MOST_NOTES: u64 = 16 << 20;
+/// Pictures that take more than this are decoded one at a time, whatever the number of threads.
+const LARGE: u64 = 128 << 20;
 
 /// A picture in RGB, 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,23 +94,24 @@ impl Picture {
 /// # Errors
 /// [`DataError::Io`], or [`DataError::Picture`] for what is no picture, cut off, or too large.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
+    read_within(path, MOST_BYTES)
+}
+
+/// A picture that takes at most so many bytes while it is decoded.
+///
+/// # Errors
+/// As [`read_picture`].
+pub(super) fn read_within(path: &Path, most: u64) -> Result<Picture, DataError> {
+    static ONE_LARGE: Mutex<()> = Mutex::new(());
     let bytes = read(path)?;
-    let broken = |error: ImageError| broken(path, &error);
-    let mut reader = reader(path, &bytes)?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) * 3 > MOST_BYTES {
-        return Err(DataError::Picture {
-            path: path.to_owned(),
-            reason: format!("{width} x {height} pixels are more than fit into 1 GiB"),
-        });
-    }
+    let format = format_of(path, &bytes)?;
+    check_whole(path, &mut Cursor::new(&bytes), format)?;
+    let mut decoder = decoder(path, Cursor::new(bytes.as_slice()), format, most)?;
+    let size = check_size(path, &decoder, most)?;
+    let _alone = (size > LARGE).then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     // A file may lack orientation, or have a broken note of it; neither spoils the picture.
     let orientation = decoder.orientation().ok();
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| broken(path, &error))?;
     if let Some(orientation) = orientation {
         picture.apply_orientation(orientation);
     }
@@ -116,24 +123,96 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// # Errors
 /// As [`read_picture`], as far as the header shows it.
 pub fn picture_size(path: &Path) -> Result<(usize, usize), DataError> {
-    let file = fs::File::open(path).map_err(|source| DataError::Io {
+    let (file, format) = open(path)?;
+    let (width, height) = decoder(path, file, format, MOST_BYTES)?.dimensions();
+    Ok((width as usize, height as usize))
+}
+
+/// Width and height of a picture whose file is whole and not too large, as far as can be told without decoding it.
+///
+/// # Errors
+/// As [`read_picture`].
+pub(super) fn check_picture(path: &Path, most: u64) -> Result<(usize, usize), DataError> {
+    let (mut file, format) = open(path)?;
+    check_whole(path, &mut file, format)?;
+    let decoder = decoder(path, file, format, most)?;
+    check_size(path, &decoder, most)?;
+    let (width, height) = decoder.dimensions();
+    Ok((width as usize, height as usize))
+}
+
+fn open(path: &Path) -> Result<(BufReader<fs::File>, ImageFormat), DataError> {
+    const LONGEST_MARK: usize = 64;
+    let io = |source| DataError::Io {
         path: path.to_owned(),
         source,
-    })?;
-    let reader = ImageReader::new(std::io::BufReader::new(file))
-        .with_guessed_format()
-        .map_err(|source| DataError::Io {
+    };
+    let mut file = BufReader::new(fs::File::open(path).map_err(io)?);
+    let mut start = Vec::new();
+    (&mut file)
+        .take(LONGEST_MARK as u64)
+        .read_to_end(&mut start)
+        .map_err(io)?;
+    file.rewind().map_err(io)?;
+    let format = format_of(path, &start)?;
+    Ok((file, format))
+}
+
+fn check_whole(
+    path: &Path,
+    file: &mut (impl Read + Seek),
+    format: ImageFormat,
+) -> Result<(), DataError> {
+    let whole = is_whole(file, format).and_then(|whole| file.rewind().map(|()| whole));
+    match whole {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(DataError::Picture {
+            path: path.to_owned(),
+            reason: "not a whole picture: its end is missing".to_owned(),
+        }),
+        Err(source) => Err(DataError::Io {
             path: path.to_owned(),
             source,
-        })?;
-    if !reader.format().is_some_and(is_read) {
-        // Read whole, for a message that says what it is.
-        return self::reader(path, &read(path)?).map(|_| (0, 0));
+        }),
     }
-    let (width, height) = reader
-        .into_dimensions()
-        .map_err(|error| broken(path, &error))?;
-    Ok((width as usize, height as usize))
+}
+
+fn decoder<'a>(
+    path: &Path,
+    file: impl BufRead + Seek + 'a,
+    format: ImageFormat,
+    most: u64,
+) -> Result<impl ImageDecoder + 'a, DataError> {
+    let mut reader = ImageReader::with_format(file, format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(match format {
+        // The limit is that of notes alone.
+        ImageFormat::Png => MOST_NOTES,
+        _ => most,
+    });
+    reader.limits(limits);
+    reader.into_decoder().map_err(|error| broken(path, &error))
+}
+
+/// Bytes that the picture takes while it is decoded: as the file has it, and as RGB.
+fn check_size(path: &Path, decoder: &impl ImageDecoder, most: u64) -> Result<u64, DataError> {
+    let (width, height) = decoder.dimensions();
+    let rgb = match decoder.color_type() {
+        ColorType::Rgb8 => 0,
+        _ => u64::from(width)
+            .saturating_mul(u64::from(height))
+            .saturating_mul(3),
+    };
+    let takes = decoder.total_bytes().saturating_add(rgb);
+    match takes > most {
+        true => Err(DataError::Picture {
+            path: path.to_owned(),
+            reason: format!(
+                "{width} x {height} pixels take {takes} bytes while they are decoded; at most {most} are allowed (images.max_bytes)"
+            ),
+        }),
+        false => Ok(takes),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DataError> {
@@ -149,17 +228,12 @@ fn is_read(format: ImageFormat) -> bool {
     matches!(format, Bmp | Gif | Jpeg | Png | WebP)
 }
 
-fn reader<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>, DataError> {
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    if reader.format().is_some_and(is_read) {
-        return Ok(reader);
+/// The format of a picture by its first bytes.
+fn format_of(path: &Path, bytes: &[u8]) -> Result<ImageFormat, DataError> {
+    let other = image::guess_format(bytes).ok();
+    if let Some(format) = other.filter(|&format| is_read(format)) {
+        return Ok(format);
     }
-    let other = reader.format();
     let found = match bytes {
         _ if other.is_some() => other.map_or_else(String::new, |f| format!("{f:?}").to_uppercase()),
         [] => "an empty file".to_owned(),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
-use super::decode::{Picture, read_picture};
+use super::decode::Picture;
 use super::set::ImageSet;
 use super::transforms::{Augment, Draw, Preprocess, resize_shorter};
 use crate::{DataError, OnBad, Targets};
@@ -294,7 +294,7 @@ impl ImageLoader {
         let picture = match self.kept.get(index) {
             Some(picture) => picture,
             None => {
-                let mut picture = read_picture(&self.set.path(index))?;
+                let mut picture = self.set.read(index)?;
                 if self.augment.resized_crop.is_none() {
                     // Every pipeline but a random resized crop begins so.
                     let (resize, between) = (self.preprocess.resize, self.preprocess.interpolation);

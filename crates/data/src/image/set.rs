@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::decode::picture_size;
-use crate::targets::canonical::count_labels;
+use super::decode::{MOST_BYTES, Picture, check_picture, read_within};
+use crate::targets::canonical::{count_labels, look_alikes};
 use crate::{
     Column, DataError, Examples, Input, LabelMap, OnBad, Place, RawTarget, ReadOptions,
     ReadOutcome, ResolvedColumn, TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
@@ -46,6 +46,8 @@ pub struct ImageSet {
     /// Where each ends.
     ends: Vec<usize>,
     labels: Labels,
+    /// Bytes that a picture may take while it is decoded.
+    max_bytes: u64,
 }
 
 /// A set as it was read.
@@ -65,42 +67,8 @@ pub struct ImageRead {
     pub columns: Vec<ResolvedColumn>,
 }
 
-/// The folders of a dataset's parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageParts {
-    /// What is trained on.
-    pub train: PathBuf,
-    /// `val`, `valid`, `validation` or `dev`.
-    pub validation: Option<PathBuf>,
-    /// `test`.
-    pub test: Option<PathBuf>,
-}
-
-/// The parts of a folder: those named train, val and test, or the folder itself.
-#[must_use]
-pub fn image_parts(root: &Path) -> ImageParts {
-    let part = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| root.join(name))
-            .find(|path| path.is_dir())
-    };
-    match part(&["train", "training"]) {
-        Some(train) => ImageParts {
-            train,
-            validation: part(&["val", "valid", "validation", "dev"]),
-            test: part(&["test", "testing"]),
-        },
-        None => ImageParts {
-            train: root.to_owned(),
-            validation: None,
-            test: None,
-        },
-    }
-}
-
 /// Reads a folder in which each folder is a class, or a table with a column of paths (relative to the table) and one of
-/// labels. Every file's header is looked at: what is no whole picture is an error that names it, or is left out.
+/// labels. Every file's structure is looked at: what is no whole picture is an error that names it, or is left out.
 ///
 /// # Errors
 /// When there is nothing to read, with [`OnBad::Error`] when a file is no picture, and for folders where other targets
@@ -122,7 +90,8 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
         true => read_folder(path)?,
         false => read_table(path, options)?,
     };
-    let set = read.set.limited(options.limit.as_ref());
+    let mut set = read.set.limited(options.limit.as_ref());
+    set.max_bytes = options.max_picture.unwrap_or(MOST_BYTES);
     let bad = set.bad();
     if bad.is_empty() {
         return Ok(ImageRead { set, ..read });
@@ -185,8 +154,9 @@ pub fn find_pictures(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
-    let (mut found, mut others) = (Vec::new(), 0);
-    walk(path, &mut found, &mut others)?;
+    let mut walk = Walk::new(path)?;
+    walk.folder(path)?;
+    let found = walk.found;
     if found.is_empty() {
         return Err(DataError::NoPictures {
             path: path.to_owned(),
@@ -204,7 +174,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> DataError {
 }
 
 /// The entries of a folder that are not hidden, sorted.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(io(folder))? {
         let entry = entry.map_err(io(folder))?;
@@ -222,77 +192,145 @@ fn has_extension(path: &Path, of: &[&str]) -> bool {
         .is_some_and(|e| of.contains(&e.to_lowercase().as_str()))
 }
 
-/// All pictures below a folder, and the number of other files.
-fn walk(folder: &Path, found: &mut Vec<PathBuf>, others: &mut usize) -> Result<(), DataError> {
-    for path in entries(folder)? {
-        if path.is_dir() {
-            walk(&path, found, others)?;
-        } else if has_extension(&path, &EXTENSIONS) || has_extension(&path, &OTHER) {
-            found.push(path);
-        } else {
-            *others += 1;
-        }
+/// A way through the folders below a root.
+///
+/// A link to a folder elsewhere is followed. A link into the root, or into a folder that another link led to, or to a folder
+/// above one of them, is not: it would lead in a circle, or give the pictures of one class to another.
+struct Walk {
+    /// The root without links.
+    root: PathBuf,
+    /// Folders that links led to.
+    followed: Vec<PathBuf>,
+    /// Links that were not followed.
+    passed: Vec<PathBuf>,
+    /// Pictures, in order of their names.
+    found: Vec<PathBuf>,
+    /// Number of other files.
+    others: usize,
+}
+
+impl Walk {
+    fn new(root: &Path) -> Result<Self, DataError> {
+        Ok(Self {
+            root: fs::canonicalize(root).map_err(io(root))?,
+            followed: Vec::new(),
+            passed: Vec::new(),
+            found: Vec::new(),
+            others: 0,
+        })
     }
-    Ok(())
+
+    /// Whether a folder is to be looked into: a folder itself, or a link that may be followed.
+    fn enters(&mut self, path: &Path) -> Result<bool, DataError> {
+        if !path.is_symlink() {
+            return Ok(true);
+        }
+        let to = fs::canonicalize(path).map_err(io(path))?;
+        let hidden = |below: &Path| {
+            let mut names = below.iter().map(|name| name.to_string_lossy());
+            names.any(|name| name.starts_with('.'))
+        };
+        let overlaps = |base: &PathBuf| {
+            base.starts_with(&to) || to.strip_prefix(base).is_ok_and(|below| !hidden(below))
+        };
+        let enters = !overlaps(&self.root) && !self.followed.iter().any(overlaps);
+        match enters {
+            true => self.followed.push(to),
+            false => self.passed.push(path.to_owned()),
+        }
+        Ok(enters)
+    }
+
+    /// All pictures below a folder.
+    fn folder(&mut self, folder: &Path) -> Result<(), DataError> {
+        for path in entries(folder)? {
+            if path.is_dir() {
+                if self.enters(&path)? {
+                    self.folder(&path)?;
+                }
+            } else if has_extension(&path, &EXTENSIONS) || has_extension(&path, &OTHER) {
+                self.found.push(path);
+            } else {
+                check_link(&path)?;
+                self.others += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a link that leads nowhere: it may have been a folder of pictures.
+fn check_link(path: &Path) -> Result<(), DataError> {
+    match fs::read_link(path) {
+        Ok(to) if !path.exists() => Err(DataError::DeadLink {
+            path: path.to_owned(),
+            to,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
     let mut set = ImageSet::empty(root);
     let (mut of, mut names) = (Vec::new(), Vec::new());
-    let mut others = 0;
     let mut loose = 0;
+    let mut walk = Walk::new(root)?;
     for path in entries(root)? {
         if !path.is_dir() {
+            check_link(&path)?;
             loose += usize::from(has_extension(&path, &EXTENSIONS));
+            continue;
+        }
+        if !walk.enters(&path)? {
             continue;
         }
         let name = path
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let mut found = Vec::new();
-        walk(&path, &mut found, &mut others)?;
-        if found.is_empty() {
+        walk.folder(&path)?;
+        if walk.found.is_empty() {
             return Err(DataError::EmptyClass { path });
         }
         let class = names.len() as u32;
         names.push(name);
-        for path in found {
+        for path in walk.found.drain(..) {
             set.push(&path)?;
             of.push(class);
         }
     }
-    match &names[..] {
-        [] => Err(DataError::NoClasses {
+    if names.is_empty() {
+        return Err(DataError::NoClasses {
             path: root.to_owned(),
             loose,
-        }),
-        [only] => Err(DataError::OneClass {
-            path: root.to_owned(),
-            label: only.clone(),
-            examples: set.len(),
-        }),
-        _ => {
-            let mut notes = Vec::new();
-            if others + loose > 0 {
-                notes.push(format!(
-                    "{}: {} files beside the pictures, or in no class, were passed over",
-                    root.display(),
-                    others + loose
-                ));
-            }
-            set.labels = Labels::Classes { of, names };
-            Ok(ImageRead {
-                hint: TargetHint::Classes {
-                    counts: set.counts(),
-                },
-                set,
-                skipped: Vec::new(),
-                notes,
-                label_names: Vec::new(),
-                columns: Vec::new(),
-            })
-        }
+        });
     }
+    let mut notes = Vec::new();
+    if walk.others + loose > 0 {
+        notes.push(format!(
+            "{}: {} files beside the pictures, or in no class, were passed over",
+            root.display(),
+            walk.others + loose
+        ));
+    }
+    for link in &walk.passed {
+        notes.push(format!(
+            "{}: a link to another folder of {}, or to one above it, was not followed",
+            link.display(),
+            root.display()
+        ));
+    }
+    set.labels = Labels::Classes { of, names };
+    let counts = set.counts();
+    let alike = look_alikes(&counts);
+    notes.extend(alike.map(|note| format!("{}: {note}", root.display())));
+    Ok(ImageRead {
+        hint: TargetHint::Classes { counts },
+        set,
+        skipped: Vec::new(),
+        notes,
+        label_names: Vec::new(),
+        columns: Vec::new(),
+    })
 }
 
 /// The names that a column of paths usually has.
@@ -359,10 +397,17 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError
     }
     set.labels = match options.target {
         TargetKind::Class => {
-            let labels = LabelMap::from_examples(&read.examples)?;
-            Labels::Classes {
-                of: labels.encode_all(&read.examples)?,
-                names: labels.names().to_vec(),
+            match LabelMap::from_examples(&read.examples) {
+                Ok(labels) => Labels::Classes {
+                    of: labels.encode_all(&read.examples)?,
+                    names: labels.names().to_vec(),
+                },
+                // Enough for an evaluation; `encoder` refuses it for training.
+                Err(DataError::OneClass { label, .. }) => Labels::Classes {
+                    of: vec![0; read.examples.len()],
+                    names: vec![label],
+                },
+                Err(error) => return Err(error),
             }
         }
         _ => Labels::Raw(
@@ -384,7 +429,7 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError
             .into_iter()
             .map(|row| (path.to_owned(), row.to_string()))
             .collect(),
-        notes: Vec::new(),
+        notes: read.notes,
         hint: read.hint,
         label_names: read.label_names,
         columns: read.columns.labels,
@@ -427,6 +472,7 @@ impl ImageSet {
             paths: String::new(),
             ends: Vec::new(),
             labels: Labels::None,
+            max_bytes: MOST_BYTES,
         }
     }
 
@@ -464,6 +510,17 @@ impl ImageSet {
         self.root.join(self.name(index))
     }
 
+    /// A picture, decoded.
+    ///
+    /// # Errors
+    /// As [`read_picture`](super::read_picture), with the bound that the set was read with.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn read(&self, index: usize) -> Result<Picture, DataError> {
+        read_within(&self.path(index), self.max_bytes)
+    }
+
     /// Its path below the set's root.
     ///
     /// # Panics
@@ -487,10 +544,18 @@ impl ImageSet {
     /// [`ImageRead::label_names`].
     ///
     /// # Errors
-    /// [`DataError::EmptyLabels`] where there is nothing to learn.
+    /// [`DataError::EmptyLabels`] where there is nothing to learn, [`DataError::OneClass`] where nothing is to be told
+    /// apart.
     pub fn encoder(&self, kind: TargetKind, names: &[String]) -> Result<TargetEncoder, DataError> {
         match kind {
-            TargetKind::Class => TargetEncoder::from_names(kind, self.classes().to_vec()),
+            TargetKind::Class => match self.classes() {
+                [only] => Err(DataError::OneClass {
+                    path: self.root.to_path_buf(),
+                    label: only.clone(),
+                    examples: self.len(),
+                }),
+                classes => TargetEncoder::from_names(kind, classes.to_vec()),
+            },
             _ => TargetEncoder::from_names(kind, names.to_vec()),
         }
     }
@@ -540,6 +605,7 @@ impl ImageSet {
                     Labels::Raw(indices.iter().map(|&index| rows[index].clone()).collect())
                 }
             },
+            max_bytes: self.max_bytes,
             ..Self::empty(&self.root)
         };
         for &index in indices {
@@ -549,19 +615,22 @@ impl ImageSet {
         set
     }
 
-    /// Files that are no whole picture as far as their headers show, or that stand for one that is missing.
+    /// Files that are no whole picture as far as their structure shows, that are too large, or that stand for one that is missing.
     fn bad(&self) -> Vec<(usize, String)> {
         (0..self.len())
             .into_par_iter()
             .filter_map(|index| {
                 let path = self.path(index);
-                let reason = match picture_size(&path) {
+                let reason = match check_picture(&path, self.max_bytes) {
                     Ok(_) if is_placeholder(&path) => {
                         "by its name it stands for a picture that could not be had".to_owned()
                     }
                     Ok((0, _) | (_, 0)) => "it has no pixels".to_owned(),
                     Ok(_) => return None,
                     Err(DataError::Picture { reason, .. }) => reason,
+                    Err(_) if path.is_symlink() && !path.exists() => {
+                        "a link to a file that is not there".to_owned()
+                    }
                     Err(DataError::Io { source, .. }) => source.to_string(),
                     Err(other) => other.to_string(),
                 };

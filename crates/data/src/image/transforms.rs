@@ -212,6 +212,18 @@ pub fn resize_part(
 }
 
 fn convolved(source: &Picture, width: usize, height: usize, filter: FilterType) -> Picture {
+    let whole = [0.0, 0.0, source.width as f64, source.height as f64];
+    convolved_part(source, whole, width, height, filter)
+}
+
+/// Left, top, width and height of a part may lie between pixels; what stands around the part counts.
+fn convolved_part(
+    source: &Picture,
+    [left, top, from_width, from_height]: [f64; 4],
+    width: usize,
+    height: usize,
+    filter: FilterType,
+) -> Picture {
     let resized = || -> Option<Picture> {
         let from = ImageRef::new(
             u32::try_from(source.width).ok()?,
@@ -225,7 +237,9 @@ fn convolved(source: &Picture, width: usize, height: usize, filter: FilterType) 
             u32::try_from(height).ok()?,
             PixelType::U8x3,
         );
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(filter))
+            .crop(left, top, from_width, from_height);
         Resizer::new().resize(&from, &mut to, Some(&options)).ok()?;
         Some(Picture {
             width,
@@ -254,11 +268,94 @@ fn nearest(picture: &Picture, width: usize, height: usize) -> Picture {
     to
 }
 
-/// torchvision's `Resize(size)`: the shorter side becomes `size`, the longer is cut to a whole number.
+/// A picture is resized whole up to twice this ratio of its sides. Of a longer one only the middle is kept: a strip of
+/// 60,000 x 1 pixels would become gigabytes.
+const LONGEST: usize = 16;
+
+/// The middle of what [`resize_shorter`] would make of a long picture: `LONGEST` times as long as `size`, with the pixels that
+/// the whole would have there.
+fn resize_middle(picture: &Picture, size: usize, interpolation: Interpolation) -> Picture {
+    let is_wide = picture.width > picture.height;
+    let (short, long) = match is_wide {
+        true => (picture.height.max(1), picture.width),
+        false => (picture.width.max(1), picture.height),
+    };
+    let whole = size * long / short;
+    // Even, so that a centre crop rounds as it would of the whole.
+    let first = (whole - LONGEST * size) / 2 / 2 * 2;
+    let length = whole - 2 * first;
+    // The part of the source, and the pixels around it that a filter reads.
+    let scale = long as f64 / whole as f64;
+    let (from, span) = (first as f64 * scale, length as f64 * scale);
+    let margin = 3.0 * scale.max(1.0) + 1.0;
+    let start = (from - margin).floor().max(0.0) as usize;
+    let end = ((from + span + margin).ceil() as usize).min(long);
+    let around = match is_wide {
+        true => picture.crop(start as isize, 0, end - start, picture.height),
+        false => picture.crop(0, start as isize, picture.width, end - start),
+    };
+    let from = from - start as f64;
+    let filter = match interpolation {
+        Interpolation::Nearest => {
+            let across = |at: usize| ((at as f64 + 0.5) * short as f64 / size as f64) as usize;
+            let along = |at: usize| (from + (at as f64 + 0.5) * scale) as usize;
+            let (width, height) = if is_wide {
+                (length, size)
+            } else {
+                (size, length)
+            };
+            let mut middle = Picture::filled(width, height, [0; 3]);
+            for y in 0..height {
+                for x in 0..width {
+                    let (x_from, y_from) = if is_wide {
+                        (along(x), across(y))
+                    } else {
+                        (across(x), along(y))
+                    };
+                    let pixel =
+                        around.at(x_from.min(around.width - 1), y_from.min(around.height - 1));
+                    middle.pixels[(y * width + x) * 3..][..3].copy_from_slice(&pixel);
+                }
+            }
+            return middle;
+        }
+        Interpolation::Bilinear => FilterType::Bilinear,
+        Interpolation::Bicubic => FilterType::CatmullRom,
+    };
+    let (across, along) = (short as f64, [from, span]);
+    match is_wide {
+        true => {
+            let rows = convolved_part(
+                &around,
+                [along[0], 0.0, along[1], across],
+                length,
+                short,
+                filter,
+            );
+            convolved(&rows, length, size, filter)
+        }
+        false => {
+            let rows = convolved(&around, size, around.height, filter);
+            convolved_part(
+                &rows,
+                [0.0, along[0], size as f64, along[1]],
+                size,
+                length,
+                filter,
+            )
+        }
+    }
+}
+
+/// torchvision's `Resize(size)`: the shorter side becomes `size`, the longer is cut to a whole number. Of a picture that is
+/// more than 32 times as long as wide, only the middle.
 #[must_use]
 pub fn resize_shorter(picture: &Picture, size: usize, interpolation: Interpolation) -> Picture {
     let (width, height) = (picture.width.max(1), picture.height.max(1));
     let (short, long) = (width.min(height), width.max(height));
+    if long / short >= LONGEST * 2 {
+        return resize_middle(picture, size, interpolation);
+    }
     let longer = size * long / short;
     let (to_width, to_height) = if width <= height {
         (size, longer)
@@ -360,5 +457,69 @@ impl Augment {
                 values[(row * size + left) * 3..][..width * 3].fill(0.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a filter's weights begin is rounded once more for a part.
+    const ROUNDING: u8 = 1;
+
+    /// The middle of a strip has the pixels that it would have if the whole strip had been resized.
+    #[test]
+    fn the_middle_of_a_strip_is_that_of_the_whole() {
+        for (width, height) in [(997, 7), (7, 997), (640, 3), (2, 333)] {
+            let mut strip = Picture::filled(width, height, [0; 3]);
+            for (index, value) in strip.pixels.iter_mut().enumerate() {
+                *value = (rng::hash(1, 2, 3, index as u64) & 0xFF) as u8;
+            }
+            for interpolation in [
+                Interpolation::Nearest,
+                Interpolation::Bilinear,
+                Interpolation::Bicubic,
+            ] {
+                let size = 24;
+                let longer = size * width.max(height) / width.min(height);
+                let (to_width, to_height) = if width > height {
+                    (longer, size)
+                } else {
+                    (size, longer)
+                };
+                let whole = resize_part(
+                    &strip,
+                    [0, 0, width, height],
+                    to_width,
+                    to_height,
+                    interpolation,
+                );
+                let middle = resize_shorter(&strip, size, interpolation);
+                assert!(middle.pixels.len() <= (LONGEST + 1) * size * size * 3);
+                let (found, expect) = (centre_crop(&middle, size), centre_crop(&whole, size));
+                let furthest = found
+                    .pixels
+                    .iter()
+                    .zip(&expect.pixels)
+                    .map(|(a, b)| a.abs_diff(*b))
+                    .max();
+                assert!(
+                    furthest <= Some(ROUNDING),
+                    "{width} x {height}, {interpolation:?}: {furthest:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_strip_costs_little() {
+        let strip = Picture::filled(60_000, 1, [9, 8, 7]);
+        let middle = resize_shorter(&strip, 256, Interpolation::Bicubic);
+        assert!(
+            middle.pixels.len() < 4 << 20,
+            "{} bytes",
+            middle.pixels.len()
+        );
+        assert_eq!(middle.at(0, 0), [9, 8, 7]);
     }
 }

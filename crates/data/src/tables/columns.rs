@@ -188,7 +188,7 @@ const IDS: &[&str] = &[
     "__index_level_0__",
 ];
 
-/// Rows looked at to tell a header from data and a label from text.
+/// Rows looked at to tell a label from text.
 const SAMPLE: usize = 10_000;
 
 /// Names of a label column for a kind of target.
@@ -201,64 +201,40 @@ fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
     }
 }
 
-/// Whether a header name is one we know.
-fn is_known(name: &str, kind: TargetKind) -> bool {
+/// What a well-known name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A text, or the path of a picture.
+    Text,
+    /// A label of any kind.
+    Label,
+    /// Neither.
+    Id,
+}
+
+/// What a header name is, if it is one we know.
+pub(super) fn known(name: &str) -> Option<Known> {
     let name = normal(name);
-    !name.is_empty()
-        && (PAIRS.iter().any(|&(a, b)| name == a || name == b)
-            || TEXTS
-                .iter()
-                .chain(&label_tiers(kind))
-                .any(|tier| tier.contains(&name.as_str()))
-            || PATH_COLUMNS.contains(&name.as_str())
-            || IDS.contains(&name.as_str()))
+    let is_in = |tiers: &[&[&str]]| tiers.iter().any(|tier| tier.contains(&name.as_str()));
+    if name.is_empty() {
+        return None;
+    }
+    let is_pair = PAIRS.iter().any(|&(a, b)| name == a || name == b);
+    if is_pair || is_in(&TEXTS) || PATH_COLUMNS.contains(&name.as_str()) {
+        return Some(Known::Text);
+    }
+    if is_in(&CLASSES) || is_in(&LABEL_SETS) || is_in(&NUMBERS) {
+        return Some(Known::Label);
+    }
+    IDS.contains(&name.as_str()).then_some(Known::Id)
 }
 
 fn normal(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-/// Decides whether the first row of a delimited file is a header, where the user did not say.
-///
-/// In this order: columns asked for by name mean a header; a value that comes again further down in its column, or
-/// a number, means data; a well-known name means a header; otherwise it is unclear, which is an error.
-pub(crate) fn is_header(
-    path: &Path,
-    options: &ReadOptions,
-    first_row: &[String],
-    mut rows_below: impl Iterator<Item = Vec<String>>,
-) -> Result<bool, DataError> {
-    let mut asked = [&options.text, &options.text_pair]
-        .into_iter()
-        .flatten()
-        .chain(&options.labels);
-    if asked.any(|column| matches!(column, Column::Name(_))) || all_there(options, first_row) {
-        return Ok(true);
-    }
-    let digits = |field: &str| field.bytes().any(|byte| byte.is_ascii_digit());
-    let number = |field: &String| digits(field) && field.trim().parse::<f64>().is_ok();
-    let repeated = |row: Vec<String>| {
-        row.iter()
-            .zip(first_row)
-            .any(|(below, first)| !first.is_empty() && below == first)
-    };
-    if first_row.iter().any(number) || rows_below.by_ref().take(SAMPLE).any(repeated) {
-        return Ok(false);
-    }
-    if first_row
-        .iter()
-        .any(|field| is_known(field, options.target))
-    {
-        return Ok(true);
-    }
-    Err(DataError::HeaderUnclear {
-        path: path.to_owned(),
-        first_row: first_row.to_vec(),
-    })
-}
-
 /// Whether there is a column for each name that a model puts out.
-fn all_there(options: &ReadOptions, names: &[String]) -> bool {
+pub(super) fn all_there(options: &ReadOptions, names: &[String]) -> bool {
     let known = &options.known_labels;
     !known.is_empty() && known.iter().all(|name| names.contains(name))
 }
@@ -460,12 +436,18 @@ impl Chooser<'_> {
                 wanted: name,
                 found: self.names.to_vec(),
             }),
-            (several, _) => Err(DataError::DuplicateColumn {
-                path: self.path.to_owned(),
-                role,
-                wanted: name,
-                count: several.len(),
-            }),
+            _ => Err(self.duplicate(role, &name)),
+        }
+    }
+
+    /// The error for a name that stands for several columns.
+    fn duplicate(&self, role: Role, name: &str) -> DataError {
+        let places = (0..self.names.len()).filter(|&index| self.names[index] == name);
+        DataError::DuplicateColumn {
+            path: self.path.to_owned(),
+            role,
+            wanted: name.to_owned(),
+            places: places.map(|index| index.to_string()).collect(),
         }
     }
 
@@ -671,6 +653,13 @@ impl Chooser<'_> {
     }
 
     fn ambiguous(&self, role: Role, candidates: &[usize]) -> DataError {
+        let name = |index: usize| self.names[index].as_str();
+        let twice = candidates.iter().find(|&&index| {
+            (0..index).any(|other| candidates.contains(&other) && name(other) == name(index))
+        });
+        if let Some(&index) = twice {
+            return self.duplicate(role, name(index));
+        }
         DataError::AmbiguousColumn {
             path: self.path.to_owned(),
             role,

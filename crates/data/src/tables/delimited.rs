@@ -5,12 +5,15 @@
 //! line instead of swallowing the rest of the file, and nothing is copied but the cells asked for.
 //!
 //! Rules: lines end with LF or CRLF; blank lines are passed over; with quoting on, a field that starts with `"` runs
-//! to the closing quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character.
+//! to the closing quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character. Spaces
+//! between a delimiter and a quoted field are no part of it. A row that repeats the header is passed over.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use super::columns::is_header;
+use super::dialect::{guess_delimiter, is_header, is_same_row, named_delimiter, quoting};
 use super::{Cell, Format, ReadOptions, Row, Table, utf8};
 use crate::{BadReason, DataError, Place};
 
@@ -19,6 +22,9 @@ pub(super) struct Delimited<'a> {
     records: Records<'a>,
     columns: Vec<String>,
     header: bool,
+    notes: Vec<String>,
+    /// Lines that repeat the header, as far as the rows were read.
+    repeated: RefCell<BTreeSet<u64>>,
 }
 
 impl<'a> Delimited<'a> {
@@ -28,21 +34,27 @@ impl<'a> Delimited<'a> {
         bytes: &'a [u8],
         options: &ReadOptions,
     ) -> Result<Self, DataError> {
-        let delimiter = match options.delimiter {
+        let mut notes = Vec::new();
+        let quoting = quoting(format, options);
+        let (named, start) = match named_delimiter(bytes) {
+            Some((delimiter, start)) => {
+                notes.push("the first line names the delimiter and is no row".to_owned());
+                (Some(delimiter), start)
+            }
+            None => (None, 0),
+        };
+        let delimiter = match options.delimiter.or(named) {
             Some(delimiter) if !delimiter.is_ascii() || b"\"\r\n".contains(&delimiter) => {
                 return Err(DataError::BadDelimiter { delimiter });
             }
             Some(delimiter) => delimiter,
             None if format == Format::Tsv => b'\t',
-            None => guess_delimiter(bytes),
+            None => guess_delimiter(bytes, quoting),
         };
-        let quoting = options.quoting.unwrap_or(format == Format::Csv);
         let records = Records {
-            bytes,
-            at: 0,
-            line: 1,
-            delimiter,
-            quoting,
+            at: start,
+            line: 1 + u64::from(start > 0),
+            ..Records::new(bytes, delimiter, quoting)
         };
 
         let mut below = records.clone();
@@ -64,7 +76,8 @@ impl<'a> Delimited<'a> {
             None => is_header(path, options, &first_row, rows_below)?,
         };
         let (columns, records) = if header {
-            (first_row, below)
+            let names = first_row.iter().map(|name| name.trim().to_owned());
+            (names.collect(), below)
         } else {
             (
                 (0..first_row.len())
@@ -78,6 +91,8 @@ impl<'a> Delimited<'a> {
             records,
             columns,
             header,
+            notes,
+            repeated: RefCell::default(),
         })
     }
 }
@@ -95,13 +110,47 @@ impl Table for Delimited<'_> {
         self.header
     }
 
+    fn notes(&self) -> Vec<String> {
+        const NAMED: usize = 5;
+        let mut notes = self.notes.clone();
+        let repeated = self.repeated.borrow();
+        let lines: Vec<String> = repeated.iter().take(NAMED).map(u64::to_string).collect();
+        if !lines.is_empty() {
+            let more = match repeated.len() - lines.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            notes.push(format!(
+                "the header comes again and is no example there: line {}{more}",
+                lines.join(", ")
+            ));
+        }
+        notes
+    }
+
     fn rows<'a>(
         &'a self,
         wanted: &[usize],
     ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a> {
         let wanted = wanted.to_vec();
         let expected = self.columns.len();
-        Box::new(self.records.clone().map(move |record| {
+        let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let first_name = names.first().copied().unwrap_or_default();
+        // A row of one column could be a text that is the word.
+        let can_repeat = self.header && names.len() > 1;
+        let is_header = move |record: &Record<'_>| {
+            can_repeat
+                && record.raw(0).trim() == first_name
+                && is_same_row(record.all().iter().map(String::as_str), &names)
+        };
+        let records = self.records.clone().filter(move |record| match record {
+            Ok(record) if is_header(record) => {
+                self.repeated.borrow_mut().insert(record.line);
+                false
+            }
+            _ => true,
+        });
+        Box::new(records.map(move |record| {
             Ok(match record {
                 Err((line, reason)) => Row {
                     line,
@@ -129,26 +178,20 @@ impl Table for Delimited<'_> {
     }
 }
 
-/// The comma, unless the first line has none and has semicolons or tabs (spreadsheets write those in many locales).
-fn guess_delimiter(bytes: &[u8]) -> u8 {
-    let first = bytes
-        .split(|&byte| byte == b'\n')
-        .find(|line| !line.trim_ascii().is_empty())
-        .unwrap_or_default();
-    [b',', b';', b'\t']
-        .into_iter()
-        .find(|delimiter| first.contains(delimiter))
-        .unwrap_or(b',')
-}
-
-struct Record<'a> {
+/// A row as it is split.
+pub(super) struct Record<'a> {
     line: u64,
-    text: &'a str,
+    pub text: &'a str,
     /// Ranges of `text`, and whether doubled quotes have to be undone.
-    fields: Vec<(Range<usize>, bool)>,
+    pub fields: Vec<(Range<usize>, bool)>,
 }
 
 impl Record<'_> {
+    /// A field as it is written, without quotes around it.
+    fn raw(&self, index: usize) -> &str {
+        &self.text[self.fields[index].0.clone()]
+    }
+
     fn field(&self, index: usize) -> String {
         let (range, doubled) = &self.fields[index];
         let field = &self.text[range.clone()];
@@ -159,15 +202,17 @@ impl Record<'_> {
         }
     }
 
-    fn all(&self) -> Vec<String> {
+    /// All fields.
+    pub fn all(&self) -> Vec<String> {
         (0..self.fields.len())
             .map(|index| self.field(index))
             .collect()
     }
 }
 
+/// The rows of a file, split.
 #[derive(Clone)]
-struct Records<'a> {
+pub(super) struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
     line: u64,
@@ -204,18 +249,23 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-impl Records<'_> {
+impl<'a> Records<'a> {
+    pub fn new(bytes: &'a [u8], delimiter: u8, quoting: bool) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            line: 1,
+            delimiter,
+            quoting,
+        }
+    }
+
     /// Splits one record and steps over its line end. Ranges count from the record's start.
     fn fields(&mut self) -> Result<Vec<(Range<usize>, bool)>, BadReason> {
         let start = self.at;
         let mut fields = Vec::new();
         loop {
-            let quoted = self.quoting && self.bytes.get(self.at) == Some(&b'"');
-            let (mut field, doubled) = if quoted {
-                self.quoted(start)?
-            } else {
-                self.plain()
-            };
+            let (mut field, doubled, quoted) = self.field(start)?;
             let end = self.bytes.get(self.at).copied();
             if end != Some(self.delimiter) {
                 if !quoted && self.bytes[field.clone()].last() == Some(&b'\r') {
@@ -229,6 +279,24 @@ impl Records<'_> {
             fields.push((field.start - start..field.end - start, doubled));
             self.at += 1;
         }
+    }
+
+    /// The next field of the record that begins at `record`: its range, whether doubled quotes have to be undone, and
+    /// whether it was quoted.
+    fn field(&mut self, record: usize) -> Result<(Range<usize>, bool, bool), BadReason> {
+        let start = self.at;
+        let spaces = find(&self.bytes[start..], |byte| byte != b' ').unwrap_or(0);
+        if self.quoting && self.bytes.get(start + spaces) == Some(&b'"') {
+            self.at = start + spaces;
+            match self.quoted(record) {
+                Ok((field, doubled)) => return Ok((field, doubled, true)),
+                // Behind spaces, what is no quoted field as a whole is text with a quote in it.
+                Err(_) if spaces > 0 => self.at = start,
+                Err(reason) => return Err(reason),
+            }
+        }
+        let (field, doubled) = self.plain();
+        Ok((field, doubled, false))
     }
 
     /// A field up to the next delimiter or line end.
@@ -271,10 +339,12 @@ impl Records<'_> {
             .iter()
             .filter(|&&byte| byte == b'\n')
             .count() as u64;
-        let behind = match &self.bytes[close + 1..] {
-            [] | [b'\n', ..] => close + 1,
-            [b'\r'] | [b'\r', b'\n', ..] => close + 2,
-            [byte, ..] if *byte == self.delimiter => close + 1,
+        let spaces = find(&self.bytes[close + 1..], |byte| byte != b' ').unwrap_or(0);
+        let next = close + 1 + spaces;
+        let behind = match &self.bytes[next..] {
+            [] | [b'\n', ..] => next,
+            [b'\r'] | [b'\r', b'\n', ..] => next + 1,
+            [byte, ..] if *byte == self.delimiter => next,
             _ => {
                 return Err(BadReason::TextAfterQuote {
                     line: self.line + line_ends,

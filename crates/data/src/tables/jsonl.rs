@@ -1,14 +1,14 @@
-//! JSON lines: one object on each line, blank lines passed over.
+//! JSON: one object on each line, blank lines passed over, or one array of objects.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{Cell, Format, Row, Table, utf8};
 use crate::{BadReason, DataError, Place};
-
-/// Lines looked at for field names.
-const SAMPLE: usize = 100;
 
 pub(super) struct Jsonl<'a> {
     bytes: &'a [u8],
@@ -16,23 +16,25 @@ pub(super) struct Jsonl<'a> {
 }
 
 impl<'a> Jsonl<'a> {
+    /// Every row is looked at for field names: a field that only late rows have is a column too.
     pub fn open(path: &Path, bytes: &'a [u8]) -> Result<Self, DataError> {
-        if bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(DataError::JsonArray {
-                path: path.to_owned(),
-            });
-        }
         let mut columns: Vec<String> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         let mut first_bad = None;
-        for (line, object) in lines(bytes).map(parse).take(SAMPLE) {
-            match object {
-                Ok(object) => {
-                    let new: Vec<String> = object
-                        .into_iter()
-                        .map(|(name, _)| name)
-                        .filter(|name| !columns.contains(name))
-                        .collect();
-                    columns.extend(new);
+        for (line, record) in records(bytes) {
+            let names = record.and_then(|bytes| match serde_json::from_slice::<Names>(bytes) {
+                Ok(names) => Ok(names.0),
+                Err(_) => parse(bytes, line)
+                    .map(|object| object.into_iter().map(|(name, _)| name).collect()),
+            });
+            match names {
+                Ok(names) => {
+                    for name in names {
+                        if !seen.contains(&name) {
+                            seen.insert(name.clone());
+                            columns.push(name);
+                        }
+                    }
                 }
                 Err(reason) if first_bad.is_none() => first_bad = Some((line, reason)),
                 Err(_) => {}
@@ -48,6 +50,31 @@ impl<'a> Jsonl<'a> {
             }),
             _ => Ok(Self { bytes, columns }),
         }
+    }
+}
+
+/// The names of an object's fields, whatever their values.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Names, M::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        from.deserialize_map(Fields)
     }
 }
 
@@ -68,7 +95,8 @@ impl Table for Jsonl<'_> {
             .iter()
             .map(|&index| self.columns[index].as_str())
             .collect();
-        Box::new(lines(self.bytes).map(parse).map(move |(line, object)| {
+        Box::new(records(self.bytes).map(move |(line, record)| {
+            let object = record.and_then(|bytes| parse(bytes, line));
             let cells = object.map(|mut object| {
                 wanted
                     .iter()
@@ -84,38 +112,76 @@ impl Table for Jsonl<'_> {
     }
 }
 
-/// The lines that are not blank, with their numbers.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    (1..)
-        .zip(bytes.split(|&byte| byte == b'\n'))
-        .filter(|(_, line)| !line.trim_ascii().is_empty())
+/// A row's first line, and its bytes or what is wrong with it.
+pub(super) type Record<'a> = (u64, Result<&'a [u8], BadReason>);
+
+/// The rows: the elements of an array, or the lines that are not blank.
+pub(super) fn records(bytes: &[u8]) -> Box<dyn Iterator<Item = Record<'_>> + '_> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Box::new(elements(bytes).into_iter());
+    }
+    let lines = (1..).zip(bytes.split(|&byte| byte == b'\n'));
+    Box::new(
+        lines
+            .filter(|(_, line)| !line.trim_ascii().is_empty())
+            .map(|(line, bytes)| (line, Ok(bytes))),
+    )
 }
 
-pub(super) fn parse((line, bytes): (u64, &[u8])) -> (u64, Result<Map<String, Value>, BadReason>) {
-    let object = utf8(bytes, line)
-        .map_err(|(_, reason)| reason)
-        .and_then(|text| {
-            match serde_json::from_str(text) {
-                Ok(Value::Object(object)) => Ok(object),
-                Ok(other) => Err(BadReason::NotAnObject {
-                    found: kind(&other),
-                }),
-                Err(error) => {
-                    // The parser's message ends with its own line and column; the line is always 1 here.
-                    let message = error.to_string();
-                    let message = message
-                        .split(" at line ")
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned();
-                    Err(BadReason::Json {
-                        column: error.column() as u64,
-                        message,
-                    })
-                }
-            }
-        });
-    (line, object)
+/// The object in the bytes of a row that begins at `line`.
+///
+/// `NaN` is read as null and `Infinity` as the text of that name: JSON has neither, but Python's `json.dumps` writes them.
+pub(super) fn parse(bytes: &[u8], line: u64) -> Result<Map<String, Value>, BadReason> {
+    let text = utf8(bytes, line).map_err(|(_, reason)| reason)?;
+    let error = match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => return Ok(object),
+        Ok(other) => {
+            return Err(BadReason::NotAnObject {
+                found: kind(&other),
+            });
+        }
+        Err(error) => error,
+    };
+    if let Some(standard) = without_nan(text)
+        && let Ok(Value::Object(object)) = serde_json::from_str(&standard)
+    {
+        return Ok(object);
+    }
+    // The parser's message ends with its own line and column; the line is always 1 here.
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    Err(BadReason::Json {
+        column: error.column() as u64,
+        message: message.to_owned(),
+    })
+}
+
+/// The text with `NaN` and `Infinity` outside of strings replaced by what JSON has; none where there are none.
+fn without_nan(text: &str) -> Option<String> {
+    const WORDS: [(&str, &str); 3] = [
+        ("NaN", "null"),
+        ("-Infinity", "\"-Infinity\""),
+        ("Infinity", "\"Infinity\""),
+    ];
+    let mut standard = String::with_capacity(text.len());
+    let (mut in_string, mut escaped, mut any) = (false, false, false);
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let word = WORDS
+            .iter()
+            .find(|(word, _)| !in_string && rest.starts_with(word));
+        if let Some((word, instead)) = word {
+            standard.push_str(instead);
+            rest = &rest[word.len()..];
+            any = true;
+            continue;
+        }
+        in_string ^= character == '"' && !escaped;
+        escaped = in_string && character == '\\' && !escaped;
+        standard.push(character);
+        rest = &rest[character.len_utf8()..];
+    }
+    any.then_some(standard)
 }
 
 fn cell(value: Value) -> Cell {
@@ -151,5 +217,95 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
+    }
+}
+
+/// The elements of a JSON array, cut apart at the commas between them. Whether they are JSON is not looked at.
+fn elements(bytes: &[u8]) -> Vec<Record<'_>> {
+    let mut found = Vec::new();
+    let mut line = 1;
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    // Start of the element and its line, once there is a byte of it.
+    let mut start: Option<(usize, u64)> = None;
+    for (at, &byte) in bytes.iter().enumerate() {
+        line += u64::from(byte == b'\n');
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        let ends = depth == 1 && matches!(byte, b',' | b']');
+        if ends && let Some((from, line)) = start.take() {
+            found.push((line, Ok(bytes[from..at].trim_ascii_end())));
+        }
+        if depth == 0 && !found.is_empty() && !byte.is_ascii_whitespace() {
+            // Behind the end.
+            break;
+        }
+        if depth == 1 && !ends && start.is_none() && !byte.is_ascii_whitespace() {
+            start = Some((at, line));
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    if depth > 0 {
+        let line = start.map_or(line, |(_, line)| line);
+        found.push((line, Err(BadReason::UnclosedArray)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str) -> Vec<(u64, &str)> {
+        elements(text.as_bytes())
+            .into_iter()
+            .map(|element| match element {
+                (line, Ok(bytes)) => (line, std::str::from_utf8(bytes).unwrap_or_default()),
+                (line, Err(_)) => (line, "unclosed"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn arrays_are_cut_at_their_own_commas() {
+        assert_eq!(
+            cut("[ {\"a\": [1, 2]},\n\n {\"b\": \"x,]\\\"\\\\\"}\n]\n"),
+            [(1, "{\"a\": [1, 2]}"), (3, "{\"b\": \"x,]\\\"\\\\\"}")]
+        );
+        assert_eq!(cut("[]"), []);
+        assert_eq!(
+            cut("[{\"a\": 1},\n{\"b\""),
+            [(1, "{\"a\": 1}"), (2, "unclosed")]
+        );
+    }
+
+    #[test]
+    fn words_that_python_writes_are_replaced_outside_of_strings_only() {
+        for (text, expect) in [
+            (
+                r#"{"a": NaN, "b": "NaN"}"#,
+                Some(r#"{"a": null, "b": "NaN"}"#),
+            ),
+            (
+                r#"{"a": [-Infinity, Infinity]}"#,
+                Some(r#"{"a": ["-Infinity", "Infinity"]}"#),
+            ),
+            (
+                r#"{"a\"NaN": "\\", "b": NaN}"#,
+                Some(r#"{"a\"NaN": "\\", "b": null}"#),
+            ),
+            (r#"{"a": "NaN"}"#, None),
+        ] {
+            assert_eq!(without_nan(text).as_deref(), expect, "{text}");
+        }
     }
 }

@@ -5,14 +5,15 @@
 
 mod columns;
 mod delimited;
+mod dialect;
 mod jsonl;
 mod objects;
+mod pages;
 mod parquet;
 mod sniff;
+mod source;
 
-use std::borrow::Cow;
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,10 +23,11 @@ use crate::{
     BadReason, DataError, Example, Examples, Input, Limit, Place, RawTarget, RawValue, TargetHint,
     TargetKind,
 };
-use rekindle_base::near::near_misses;
 
 pub(crate) use jsonl::kind as kind_of;
 pub(crate) use objects::each_object;
+use source::Source;
+pub(crate) use source::{no_such_file, read_text};
 
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
 pub use sniff::{Sniffed, sniff};
@@ -46,8 +48,11 @@ pub enum Format {
 
 impl Format {
     /// The format that a file's name promises: `.csv`; `.tsv`, `.tab`; `.jsonl`, `.ndjson`, `.json`; `.parquet`,
-    /// `.pq`.
+    /// `.pq`; each also with `.gz` behind it.
     pub fn from_path(path: &Path) -> Option<Self> {
+        if source::has_end(path, "gz") {
+            return Self::from_path(Path::new(path.file_stem()?));
+        }
         match path.extension()?.to_str()?.to_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "tsv" | "tab" => Some(Self::Tsv),
@@ -100,10 +105,9 @@ pub struct ReadOptions {
     /// What separates the labels in a text column of sets of labels. Default: the one of `|`, `;` and `,` that most
     /// rows hold.
     pub separator: Option<char>,
-    /// CSV and TSV: whether the first row is a header. Default: told from the first row, an error where it cannot be.
+    /// CSV and TSV: whether the first row is a header. Default: told from the rows, an error where it cannot be.
     pub header: Option<bool>,
-    /// CSV and TSV: the delimiter. Default: tab for TSV; for CSV a comma, or a semicolon or tab where the first line
-    /// has those and no comma.
+    /// CSV and TSV: the delimiter. Default: tab for TSV; for CSV told from the rows.
     pub delimiter: Option<u8>,
     /// CSV and TSV: whether a field may be put in quotes. Default: true for CSV, false for TSV, where a stray quote
     /// is more common than a quoted tab.
@@ -115,6 +119,10 @@ pub struct ReadOptions {
     pub limit: Option<Limit>,
     /// A file without label column, or a row without label, is an error.
     pub require_label: bool,
+    /// Bytes that a file may take once it is unpacked, or that come through a pipe. Default: 4 GiB.
+    pub max_unpacked: Option<u64>,
+    /// Bytes that a picture may take while it is decoded. Default: 1 GiB.
+    pub max_picture: Option<u64>,
 }
 
 /// A row that was left out.
@@ -145,8 +153,10 @@ pub struct ReadOutcome {
     pub hint: TargetHint,
     /// Names of what is learned, for [`TargetEncoder::fit`](crate::TargetEncoder::fit). Sets of labels: every label
     /// of the file, by name (by value where all are integers), also where a limit leaves none of its rows. Numbers:
-    /// their columns. Empty for classes.
+    /// their columns. Classes: those that the file has names for, in its order; empty where it names none.
     pub label_names: Vec<String>,
+    /// What was done to the file or stands out in it, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Reads the examples of a file.
@@ -226,7 +236,12 @@ fn read_source(
     let mut label_names = Vec::new();
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Class | TargetKind::Next => {}
+        TargetKind::Next => {}
+        TargetKind::Class => {
+            let column = columns.labels.first();
+            let named = column.and_then(|column| table.class_names(column.index));
+            label_names = named.unwrap_or_default().to_vec();
+        }
         TargetKind::Real => label_names = names,
         TargetKind::Classes => {
             let rows = examples.iter().filter_map(|example| example.label.as_ref());
@@ -270,7 +285,19 @@ fn read_source(
             None => DataError::NoRows { path },
         });
     }
+    let mut notes = source.notes.clone();
+    notes.extend(
+        table
+            .notes()
+            .iter()
+            .map(|note| format!("{}: {note}", path.display())),
+    );
+    if options.target != TargetKind::Real {
+        let alike = canonical::look_alikes(&hint.counts());
+        notes.extend(alike.map(|note| format!("{}: {note}", path.display())));
+    }
     Ok(ReadOutcome {
+        notes,
         examples: examples.limited(options.limit.as_ref()),
         skipped,
         columns,
@@ -448,6 +475,16 @@ pub(crate) trait Table {
         true
     }
 
+    /// What was guessed or passed over, once the rows were read.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names of the classes that a column's numbers stand for, in their order, where the file has them.
+    fn class_names(&self, _index: usize) -> Option<&[String]> {
+        None
+    }
+
     /// Whether the column can serve at all, where the schema tells.
     fn check(&self, _index: usize, _role: Role) -> Result<(), DataError> {
         Ok(())
@@ -458,102 +495,6 @@ pub(crate) trait Table {
         &'a self,
         wanted: &[usize],
     ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a>;
-}
-
-/// A file's bytes, or the open file for Parquet.
-enum Source {
-    Bytes(Format, Vec<u8>),
-    File(fs::File),
-}
-
-impl Source {
-    fn load(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
-        let io = |source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let metadata = match fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(no_such_file(path));
-            }
-            other => other.map_err(io)?,
-        };
-        if metadata.is_dir() {
-            return Err(DataError::IsDirectory {
-                path: path.to_owned(),
-            });
-        }
-        let format = options
-            .format
-            .or_else(|| Format::from_path(path))
-            .ok_or_else(|| DataError::UnknownFormat {
-                path: path.to_owned(),
-            })?;
-        if metadata.len() == 0 {
-            return Err(DataError::EmptyFile {
-                path: path.to_owned(),
-            });
-        }
-        if format == Format::Parquet {
-            return Ok(Self::File(fs::File::open(path).map_err(io)?));
-        }
-        let bytes = fs::read(path).map_err(io)?;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(DataError::EmptyFile {
-                path: path.to_owned(),
-            });
-        }
-        if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-            return Err(DataError::Encoding {
-                path: path.to_owned(),
-                found: "UTF-16",
-            });
-        }
-        Ok(Self::Bytes(format, bytes))
-    }
-
-    fn table<'a>(
-        &'a self,
-        path: &Path,
-        options: &ReadOptions,
-    ) -> Result<Box<dyn Table + 'a>, DataError> {
-        match self {
-            Self::Bytes(Format::Jsonl, bytes) => {
-                Ok(Box::new(jsonl::Jsonl::open(path, without_bom(bytes))?))
-            }
-            Self::Bytes(format, bytes) => Ok(Box::new(delimited::Delimited::open(
-                path,
-                *format,
-                without_bom(bytes),
-                options,
-            )?)),
-            Self::File(file) => Ok(Box::new(parquet::Parquet::open(path, file)?)),
-        }
-    }
-}
-
-pub(crate) fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
-}
-
-pub(crate) fn no_such_file(path: &Path) -> DataError {
-    let name = path
-        .file_name()
-        .map_or(Cow::Borrowed(""), |name| name.to_string_lossy());
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let siblings: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    DataError::NoSuchFile {
-        path: path.to_owned(),
-        near: near_misses(&name, siblings.iter().map(String::as_str)),
-    }
 }
 
 /// Text of a line, or where it stops being UTF-8: `(line, reason)`. `line` is that of the first byte.

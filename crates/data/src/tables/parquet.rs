@@ -12,14 +12,18 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::{Cell, Format, Role, Row, Table};
-use crate::DataError;
+use super::{Cell, Format, ReadOptions, Role, Row, Table, pages};
 use crate::guard::guarded;
+use crate::{DataError, TargetKind};
 
-/// A file may become so much text, whatever its size, in bytes.
+/// A file may become so much text, whatever its size, in bytes; [`ReadOptions::max_unpacked`] takes the place of this bound
+/// and the next.
 const TEXT: usize = 256 << 20;
 /// Beyond that, at most so many bytes of text a byte of the file: repeated text compresses well, but not that well.
 const RATIO: usize = 1000;
+
+/// Bytes of memory that a row takes beside its text: a kilobyte can say "and the same, two thousand million times".
+const ROW: usize = 128;
 
 /// Rows with their numbers, counted from 1.
 type NumberedRows<'a, T> = Box<dyn Iterator<Item = Result<(u64, Vec<T>), DataError>> + 'a>;
@@ -28,29 +32,54 @@ pub(super) struct Parquet {
     path: PathBuf,
     /// Size of the file, in bytes.
     size: usize,
+    file: File,
     reader: SerializedFileReader<File>,
     columns: Vec<String>,
+    /// Names of the classes that a column's integers stand for, by the column.
+    classes: Vec<Option<Vec<String>>>,
+    /// Bytes that the file may become, where the user says.
+    max_unpacked: Option<u64>,
 }
 
 impl Parquet {
-    pub fn open(path: &Path, file: &File) -> Result<Self, DataError> {
-        let file = file.try_clone().map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+    pub fn open(path: &Path, file: &File, options: &ReadOptions) -> Result<Self, DataError> {
+        let clone = || {
+            file.try_clone().map_err(|source| DataError::Io {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let (file, own) = (clone()?, clone()?);
         let size = file.metadata().map_or(0, |metadata| metadata.len()) as usize;
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|panic| damaged(path, panic))?
             .map_err(|error| unreadable(path, &error))?;
-        let columns = reader
-            .metadata()
-            .file_metadata()
+        let about = reader.metadata().file_metadata();
+        let columns: Vec<String> = about
             .schema()
             .get_fields()
             .iter()
             .map(|field| field.name().to_owned())
             .collect();
+        let features = about
+            .key_value_metadata()
+            .into_iter()
+            .flatten()
+            .find(|entry| entry.key == "huggingface")
+            .and_then(|entry| serde_json::from_str(entry.value.as_deref()?).ok())
+            .unwrap_or(Value::Null);
+        let is_known = |names: &Vec<String>| {
+            let known = &options.known_labels;
+            known.is_empty() || names.iter().any(|name| known.contains(name))
+        };
+        let classes = columns.iter().map(|column| {
+            class_names(&features["info"]["features"][column])
+                .filter(|names| options.target != TargetKind::Real && is_known(names))
+        });
         Ok(Self {
+            classes: classes.collect(),
+            max_unpacked: options.max_unpacked,
+            file: own,
             path: path.to_owned(),
             size,
             reader,
@@ -58,15 +87,26 @@ impl Parquet {
         })
     }
 
-    /// Refuses columns whose pages unpack to far more than they hold.
+    /// Refuses columns whose pages unpack to far more than they hold, by the summary or by their own headers.
     fn check_sizes(&self, columns: &[usize]) -> Result<(), DataError> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         for group in self.reader.metadata().row_groups() {
             for (leaf, chunk) in group.columns().iter().enumerate() {
                 let is_wanted = columns.contains(&schema.get_column_root_idx(leaf));
-                let unpacked = usize::try_from(chunk.uncompressed_size()).unwrap_or(usize::MAX);
+                let summed = u64::try_from(chunk.uncompressed_size()).unwrap_or(u64::MAX);
+                if !is_wanted {
+                    continue;
+                }
+                let (start, length) = chunk.byte_range();
+                // Headers that cannot be read are the reader's to name.
+                let pages = self
+                    .file
+                    .try_clone()
+                    .and_then(|file| pages::unpacked_size(file, start, length));
+                let unpacked =
+                    usize::try_from(summed.max(pages.unwrap_or(0))).unwrap_or(usize::MAX);
                 let packed = usize::try_from(chunk.compressed_size()).unwrap_or(0);
-                if is_wanted && unpacked > TEXT && unpacked / RATIO > packed {
+                if self.is_too_much(unpacked, packed) {
                     return Err(DataError::ParquetSize {
                         path: self.path.clone(),
                         packed,
@@ -76,6 +116,14 @@ impl Parquet {
             }
         }
         Ok(())
+    }
+
+    /// Whether so many bytes become too many.
+    fn is_too_much(&self, unpacked: usize, packed: usize) -> bool {
+        match self.max_unpacked {
+            Some(most) => unpacked as u64 > most,
+            None => unpacked > TEXT && unpacked / RATIO > packed,
+        }
     }
 
     /// The rows as JSON objects, nested columns included, each with its number.
@@ -151,8 +199,8 @@ impl Parquet {
                 .into_iter()
                 .map(|(_, field)| Some(convert(field)))
                 .collect();
-            text += cells.iter().flatten().map(size).sum::<usize>();
-            if text > TEXT && text / RATIO > self.size {
+            text += ROW + cells.iter().flatten().map(size).sum::<usize>();
+            if self.is_too_much(text, self.size) {
                 return Err(DataError::ParquetSize {
                     path: self.path.clone(),
                     packed: self.size,
@@ -177,6 +225,10 @@ impl Table for Parquet {
 
     fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    fn class_names(&self, index: usize) -> Option<&[String]> {
+        self.classes.get(index)?.as_deref()
     }
 
     fn check(&self, index: usize, role: Role) -> Result<(), DataError> {
@@ -210,13 +262,50 @@ impl Table for Parquet {
         wanted: &[usize],
     ) -> Box<dyn Iterator<Item = Result<Row, DataError>> + 'a> {
         let rows = self.converted(wanted, cell, Cell::size);
-        Box::new(rows.map(|row| {
-            let (line, cells) = row?;
+        let classes: Vec<Option<&[String]>> = wanted
+            .iter()
+            .map(|&index| self.class_names(index))
+            .collect();
+        Box::new(rows.map(move |row| {
+            let (line, mut cells) = row?;
+            for (cell, names) in cells.iter_mut().zip(&classes) {
+                if let Some(names) = names {
+                    *cell = named(std::mem::replace(cell, Cell::Missing), names);
+                }
+            }
             Ok(Row {
                 line,
                 cells: Ok(cells),
             })
         }))
+    }
+}
+
+/// The names in the description that `datasets` writes of a column of classes, or of lists of them.
+fn class_names(feature: &Value) -> Option<Vec<String>> {
+    let feature = match &feature["feature"] {
+        Value::Null => feature,
+        element => element,
+    };
+    let names = feature["names"].as_array()?;
+    let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+    let names: Option<Vec<String>> = names.collect();
+    names.filter(|_| feature["_type"] == "ClassLabel")
+}
+
+/// A class by its name instead of its number, and lists likewise; -1 is no class.
+fn named(cell: Cell, names: &[String]) -> Cell {
+    let name = |number: i64| names.get(usize::try_from(number).ok()?).cloned();
+    match cell {
+        Cell::Int(-1) => Cell::Missing,
+        Cell::Int(number) => name(number).map_or(Cell::Int(number), Cell::Text),
+        Cell::List(numbers) => Cell::List(
+            numbers
+                .into_iter()
+                .map(|text| text.parse().ok().and_then(name).unwrap_or(text))
+                .collect(),
+        ),
+        other => other,
     }
 }
 
@@ -346,16 +435,22 @@ fn damaged(path: &Path, panic: String) -> DataError {
     DataError::Parquet {
         path: path.to_owned(),
         message: format!("the reader gave up on a damaged part ({panic})"),
+        hint: "the file was probably cut off on its way; copy or write it again",
     }
 }
 
 fn unreadable(path: &Path, error: &ParquetError) -> DataError {
-    let message = match error {
-        ParquetError::General(message) | ParquetError::EOF(message) => message.clone(),
-        other => other.to_string(),
+    const DAMAGED: &str = "the file was probably cut off on its way; copy or write it again";
+    const OTHER: &str = "write it with another compression, such as zstd or snappy";
+    let (message, hint) = match error {
+        ParquetError::NYI(message) => (message.clone(), OTHER),
+        ParquetError::General(message) if message.contains("feature") => (message.clone(), OTHER),
+        ParquetError::General(message) | ParquetError::EOF(message) => (message.clone(), DAMAGED),
+        other => (other.to_string(), DAMAGED),
     };
     DataError::Parquet {
         path: path.to_owned(),
         message,
+        hint,
     }
 }

@@ -1,6 +1,8 @@
 //! Tables of good and bad files, one check for each.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use super::*;
 
 /// A folder with the files of one case.
@@ -115,6 +117,22 @@ const GOOD: &[Good] = &[
     ("JSON lists", "a.jsonl", b"{\"text\":\"a\",\"labels\":[\"x\",\" y\",\"x\"]}\n{\"text\":\"b\",\"labels\":[]}\n{\"text\":\"c\",\"labels\":[3,true]}\n", &[("target", "sets"), ("require_label", "")], &["1|a|-|[x, y]", "2|b|-|[]", "3|c|-|[3, true]"]),
     ("columns of 0 and 1", "a.csv", b"text,rude,mad\na,1,0\nb,0,0\nc,yes,true\n", &[("target", "sets"), ("label", "rude"), ("label", "mad"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]", "4|c|-|[rude, mad]"]),
     ("columns of 0 and 1, as all that are left", "a.csv", b"id,text,rude,mad\n7,a,1,0\n8,b,0,0\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[rude]", "3|b|-|[]"]),
+    ("a JSON array", "a.json", b"[\n {\"text\": \"a\",\n  \"label\": \"x\"},\n {\"text\": \"b\", \"label\": \"y\"}\n]\n", &[], &["2|a|-|x", "4|b|-|y"]),
+    ("numbers that JSON does not have", "a.jsonl", b"{\"text\":\"NaN, a\",\"n\":NaN,\"label\":\"x\"}\n{\"text\":\"b\",\"n\":-Infinity,\"label\":NaN}\n", &[], &["1|NaN, a|-|x", "2|b|-|-"]),
+    ("UTF-16", "a.csv", b"\xFF\xFEt\0e\0x\0t\0,\0l\0a\0b\0e\0l\0\n\0\xE9\0,\0x\0", &[], &["2|\u{e9}|-|x"]),
+    ("a header that comes again", "a.csv", b"text,label\na,x\nb,y\n text , label\nc,x\n", &[], &["2|a|-|x", "3|b|-|y", "5|c|-|x"]),
+    ("a text that is the word of its column", "a.csv", b"text,label\na,x\ntext,y\n", &[], &["2|a|-|x", "3|text|-|y"]),
+    ("a row like the first of a file without header", "a.csv", b"hi,greet\nhi,greet\nbye,leave\nso long,leave\n", &[("header", "false")], &["1|hi|-|greet", "2|hi|-|greet", "3|bye|-|leave", "4|so long|-|leave"]),
+    ("a header of unknown names over numbers", "a.csv", b"customer wrote,stars given\na,1\nb,2\nc,1\n", &[("label", "1")], &["2|a|-|1", "3|b|-|2", "4|c|-|1"]),
+    ("semicolons below a comma in every text", "a.csv", b"well, thanks;pos\nwell, no;neg\nwell, again;pos\n", &[], &["1|well, thanks|-|pos", "2|well, no|-|neg", "3|well, again|-|pos"]),
+    ("a comma in the name of a column", "a.csv", b"review, whole;label\nfine, thanks;x\nno, never;y\n", &[("text", "0")], &["2|fine, thanks|-|x", "3|no, never|-|y"]),
+    ("bars", "a.csv", b"text|label\na, b|x\nc|y\n", &[], &["2|a, b|-|x", "3|c|-|y"]),
+    ("decimal commas", "a.csv", b"good one;1,5\nbad one;0,25\nfair one;0,5\n", &[("text", "0"), ("label", "1")], &["1|good one|-|1,5", "2|bad one|-|0,25", "3|fair one|-|0,5"]),
+    ("a first line that names the delimiter", "a.csv", b"sep=;\r\ntext;label\r\na, b;x\r\n", &[], &["3|a, b|-|x"]),
+    ("the same in quotes, a tab", "a.csv", b"\"sep=\t\"\ntext\tlabel\na, b\tx\n", &[], &["3|a, b|-|x"]),
+    ("spaces between a delimiter and a quote", "a.csv", b"\"text\", \"label\"\n\"a, b\",  \"x\"\n \"c\" , \"y\" \n", &[], &["2|a, b|-|x", "3|c|-|y"]),
+    ("a text that only begins with a quote", "a.csv", b"text,label\n \"so\" it is,x\n \"so,y\n", &[], &["2| \"so\" it is|-|x", "3| \"so|-|y"]),
+    ("duplicate columns by number", "a.csv", b"text,text,label\na,b,x\n", &[("text", "1")], &["2|b|-|x"]),
     ("JSON with a byte order mark", "a.jsonl", b"\xEF\xBB\xBF{\"utterance\":\"a\",\"intent\":\"x\"}", &[], &["1|a|-|x"]),
 ];
 
@@ -142,11 +160,22 @@ const BAD: &[Bad] = &[
     ("a.csv", b"\n\r\n  \n", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"\xEF\xBB\xBF", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"text,label\n", &[], "a.csv: there are no rows below the header\nhint: if the first row is data, set header = false"),
-    ("a.csv", b"\xFF\xFEt\0", &[], "a.csv: expected UTF-8, found UTF-16\nhint: save the file as UTF-8"),
-    ("a.xls", b"x", &[], "a.xls: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set the format"),
+    ("a.csv", b"\xFF\xFEt\0x", &[], "a.csv: expected UTF-8, found damaged UTF-16\nhint: save the file as UTF-8"),
+    ("a.csv", b"t\0e\0x\0t\0\n\0a\0", &[], "a.csv: expected UTF-8, found UTF-16 without a byte order mark\nhint: save the file as UTF-8"),
+    ("a.csv", b"PK\x03\x04....[Content_Types].xml....xl/workbook.xml", &[], "a.csv: expected a table of examples, found an Excel workbook (.xlsx)\nhint: save the sheet as CSV (UTF-8)"),
+    ("a.zip", b"PK\x03\x04....train.csv", &[], "a.zip: expected a table of examples, found a zip archive\nhint: unpack it, and name the file inside it"),
+    ("a.csv", b"\n<!DOCTYPE html>\n<html>", &[], "a.csv: expected a table of examples, found a web page\nhint: the download link or a login was saved instead of the file; load the file itself"),
+    ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.csv: expected a table of examples, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
+    ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.parquet: expected a Parquet file, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
+    ("a.parquet", b"text,label\na,x\n", &[], "a.parquet: expected a Parquet file, found another kind of file\nhint: rename it to .csv, .tsv or .jsonl, or set data.format to what it is"),
+    ("a.csv", b"{\"text\": \"a\", \"label\": \"x\"}\n", &[], "a.csv: expected a table of examples, found JSON\nhint: rename it to .jsonl, or set data.format = \"jsonl\""),
+    ("a.jsonl", b"\x28\xB5\x2F\xFD....", &[], "a.jsonl: expected a table of examples, found a file packed with zstd\nhint: unpack it, or compress it with gzip, which is read"),
+    ("a.csv", b"\x1F\x8B\x08\0\0", &[], "a.csv: expected a table of examples, found damaged gzip (unexpected end of file)\nhint: it was probably cut off on its way; copy it again"),
+    ("a.csv", b"text,text,label\na,b,x\n", &[], "a.csv: 2 columns are named `text`: columns `0` and `1`, counted from 0\nhint: name the text column by its number, for example text = 0; or rename one"),
+    ("a.xls", b"x", &[], "a.xls: cannot tell the format from the name\nhint: expected .csv, .tsv, .jsonl or .parquet; or set data.format, for a pipe too"),
     ("a.csv", b"text,label\na,x\n", &[("label", "lable")], "a.csv: no column `lable` for the label; expected one of `text` and `label`\nhint: did you mean `label`?"),
     ("a.csv", b"text,label\na,x\n", &[("text", "7")], "a.csv: no column `7` for the text; expected one of `text` and `label`\nhint: name one of them, or count from 0"),
-    ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`\nhint: rename one, or name the label column by its number, counted from 0"),
+    ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`: columns `1` and `2`, counted from 0\nhint: name the label column by its number, for example label = 1; or rename one"),
     ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label\nhint: name another column for one of them"),
     ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example text = \"text\""),
     ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example label = \"intent\""),
@@ -163,7 +192,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,label\na, \n", &[("require_label", "")], "a.csv:2: the label in column `label` is missing\nhint: label or remove the row; or set on_bad_example = \"skip\""),
     ("a.csv", b"text,label\n,x\na\n", &[("skip", "")], "a.csv: all 2 rows are bad; the first, line 2: the text in column `text` is empty\nhint: fill in or remove the row"),
     ("a.csv", b"a\nb\n", &[("delimiter", "\"")], "byte 0x22 cannot be a delimiter\nhint: expected one ASCII character that is no quote and no line end"),
-    ("a.json", b" [{\"text\": \"a\"}]", &[], "a.json: expected one JSON object on each line, found a JSON array\nhint: convert it with `jq -c '.[]'`"),
+    ("a.json", b" [{\"text\": \"a\"},\n{\"text\":", &[], "a.json:2: the JSON array is never closed\nhint: the file was probably cut off on its way; copy it again; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n", &[], "a.jsonl:2: not valid JSON at byte column 10: expected value\nhint: write one JSON object on each line; or set on_bad_example = \"skip\""),
     ("a.jsonl", b"\n{\"text\": \"a\"\n", &[("skip", "")], "a.jsonl:2: cannot tell the columns from the first row: not valid JSON at byte column 12: EOF while parsing an object\nhint: write one JSON object on each line"),
     ("a.jsonl", b"{\"text\": \"a\"}\n\"b\"\n", &[], "a.jsonl:2: expected a JSON object, found a string\nhint: write one JSON object on each line; or set on_bad_example = \"skip\""),
@@ -220,8 +249,9 @@ fn missing_files_and_folders_are_told_apart() {
     assert_eq!(
         message,
         format!(
-            "expected a file, found a directory: {}\nhint: name the file inside it",
-            folder.path().display()
+            "expected a file, found a directory: {}\nhint: name the file inside it: {}",
+            folder.path().display(),
+            folder.path().join("train.csv").display()
         )
     );
 }
@@ -296,6 +326,106 @@ fn sniffing_finds_columns_of_0_and_1() {
     let found = sniff(&path, &options).unwrap();
     assert_eq!(found.hint.kind(), Some(TargetKind::Classes));
     assert_eq!((found.rows, found.bad_rows), (2, 0));
+}
+
+/// What was done to a file, or passed over, is said.
+#[test]
+fn files_have_notes() {
+    let gzip = |text: &str| {
+        use std::io::Write;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let repeated = "text,label\na,x\nb,y\ntext,label\nc,x\n";
+    for (name, bytes, examples, expect) in [
+        ("a.csv", b"text,label\na,x\nb,y\n".to_vec(), 2, &[][..]),
+        ("a.csv.gz", gzip("text,label\na,x\nb,y\n"), 2, &[]),
+        (
+            "a.csv",
+            gzip("text,label\na,x\nb,y\n"),
+            2,
+            &["a.csv: unpacked, for it is gzip"],
+        ),
+        (
+            "a.jsonl.gz",
+            gzip("{\"text\": \"a\", \"label\": \"x\"}\n"),
+            1,
+            &[],
+        ),
+        (
+            "a.csv",
+            repeated.as_bytes().to_vec(),
+            3,
+            &["a.csv: the header comes again and is no example there: line 4"],
+        ),
+        (
+            "a.csv",
+            b"text,label\na,Yes\nb,yes\nc,no\nd, no\n".to_vec(),
+            4,
+            &[
+                "a.csv: labels that look alike are different classes: `Yes` (1 rows), `yes` (1 rows); write them alike if they are one",
+            ],
+        ),
+    ] {
+        let outcome = read(name, &bytes, &ReadOptions::default()).unwrap();
+        let notes: Vec<&str> = outcome
+            .notes
+            .iter()
+            .filter_map(|note| Some(&note[note.find(name)?..]))
+            .collect();
+        assert_eq!(
+            (outcome.examples.len(), notes.as_slice()),
+            (examples, expect),
+            "{name}"
+        );
+    }
+    let options = ReadOptions {
+        max_unpacked: Some(1000),
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        read("a.csv.gz", &gzip(&"text,label\n".repeat(1000)), &options).unwrap_err(),
+        "a.csv.gz: more than 1000 bytes once it is unpacked or read from its pipe\nhint: name a smaller file, or raise data.max_unpacked"
+    );
+}
+
+/// A pipe has no size and can be read once.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    let folder = folder();
+    let path = folder.path().join("rows.csv");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || fs::write(path, "text,label\na,x\nb,y\n").unwrap()
+    });
+    let outcome = read_examples(&path, &ReadOptions::default()).unwrap();
+    writer.join().unwrap();
+    assert_eq!(shown(&outcome), ["2|a|-|x", "3|b|-|y"]);
+}
+
+#[test]
+fn a_field_of_late_rows_is_a_column() {
+    let mut text = "{\"text\":\"a\"}\n".repeat(300);
+    text.push_str("{\"text\":\"b\",\"label\":\"x\"}\n");
+    let outcome = read(
+        "a.jsonl",
+        text.as_bytes(),
+        &options(&[("require_label", ""), ("skip", "")]),
+    )
+    .unwrap();
+    assert_eq!(
+        (shown(&outcome), outcome.skipped.len()),
+        (vec!["301|b|-|x".to_owned()], 300)
+    );
 }
 
 #[test]
@@ -378,7 +508,11 @@ fn random_bytes_never_panic() {
             })
             .collect();
         for format in [Format::Csv, Format::Tsv, Format::Jsonl] {
-            let source = Source::Bytes(format, bytes.clone());
+            let source = Source {
+                format,
+                content: source::Content::Bytes(bytes.clone()),
+                notes: Vec::new(),
+            };
             for pairs in [
                 &[][..],
                 &[("skip", "")],
@@ -551,11 +685,113 @@ mod parquet_files {
         assert_eq!(
             read("a.parquet", &bytes, &ReadOptions::default()).unwrap_err(),
             format!(
-                "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, write it as CSV",
+                "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, raise data.max_unpacked",
                 bytes.len(),
                 65 * long.len()
             )
         );
+    }
+
+    /// A column of one short text needs few bytes for any number of rows.
+    #[test]
+    fn rows_without_end_are_refused() {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .build();
+        let schema = "message m { required binary text (UTF8); }";
+        let bytes = write_with(properties, schema, |_, column| {
+            let texts: Vec<ByteArray> = vec!["a".into(); 100_000];
+            for _ in 0..12 {
+                column
+                    .typed::<ByteArrayType>()
+                    .write_batch(&texts, None, None)
+                    .unwrap();
+            }
+        });
+        let error = read("a.parquet", &bytes, &options(&[("header", "true")])).unwrap_err();
+        assert!(
+            error.contains("become more than") && error.contains("data.max_unpacked"),
+            "{error}"
+        );
+        let allowed = ReadOptions {
+            max_unpacked: Some(1 << 30),
+            ..ReadOptions::default()
+        };
+        assert_eq!(
+            read("a.parquet", &bytes, &allowed).unwrap().examples.len(),
+            2_400_000
+        );
+    }
+
+    /// The headers of pages say what they become, whatever the file's summary says.
+    #[test]
+    fn pages_are_counted_by_their_own_headers() {
+        let texts: Vec<String> = (0..5000)
+            .map(|index| format!("text number {index} of many"))
+            .collect();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_data_page_row_count_limit(512)
+            .set_write_batch_size(512);
+        let schema = "message m { required binary text (UTF8); }";
+        let bytes = write_with(properties.build(), schema, |_, column| {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            strings(column, &texts, None);
+        });
+        let folder = folder();
+        let path = folder.path().join("a.parquet");
+        fs::write(&path, &bytes).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        let reader =
+            ::parquet::file::reader::SerializedFileReader::new(file.try_clone().unwrap()).unwrap();
+        use ::parquet::file::reader::FileReader;
+        let mut pages = 0;
+        for group in reader.metadata().row_groups() {
+            let chunk = &group.columns()[0];
+            let (start, length) = chunk.byte_range();
+            let found = pages::unpacked_size(&file, start, length).unwrap();
+            // The summary counts the headers too.
+            let summed = chunk.uncompressed_size() as u64;
+            assert!(
+                found < summed && found * 10 > summed * 9,
+                "{found} of {summed}"
+            );
+            pages += 1;
+        }
+        assert_eq!(pages, 2);
+    }
+
+    /// `datasets` keeps the names of classes beside their numbers.
+    #[test]
+    fn classes_have_the_names_that_the_file_has_for_them() {
+        let about = r#"{"info": {"features": {"label": {"names": ["zero", "one", "two"], "_type": "ClassLabel"}, "text": {"dtype": "string"}}}}"#;
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![
+            ::parquet::file::metadata::KeyValue::new("huggingface".to_owned(), about.to_owned()),
+        ]));
+        let schema = "message m { required binary text (UTF8); required int64 label; }";
+        let bytes = write_with(properties.build(), schema, |index, column| match index {
+            0 => strings(column, &["a", "b", "c"], None),
+            _ => drop(
+                column
+                    .typed::<Int64Type>()
+                    .write_batch(&[2, 0, -1], None, None)
+                    .unwrap(),
+            ),
+        });
+        let labels = |options: &ReadOptions| {
+            let outcome = read("a.parquet", &bytes, options).unwrap();
+            (shown(&outcome)[..3].to_vec(), outcome.label_names)
+        };
+        let (rows, names) = labels(&ReadOptions::default());
+        assert_eq!(rows, ["1|a|-|two", "2|b|-|zero", "3|c|-|-"]);
+        // In their own order, and with a class that no row has.
+        assert_eq!(names, ["zero", "one", "two"]);
+        // A model that was tuned on the numbers keeps them.
+        let known = ReadOptions {
+            known_labels: vec!["0".to_owned(), "2".to_owned()],
+            ..ReadOptions::default()
+        };
+        assert_eq!(labels(&known).0, ["1|a|-|2", "2|b|-|0", "3|c|-|-1"]);
     }
 
     #[test]

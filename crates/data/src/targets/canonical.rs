@@ -2,13 +2,83 @@
 //!
 //! This is where a row's label is accepted or refused, so that `on_bad_example` covers labels as it covers texts.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use unicode_normalization::UnicodeNormalization;
+
+use super::classes::whole_number;
 use super::missing;
 use crate::{BadReason, RawTarget, RawValue, TargetKind};
 
 /// Separators that are looked for in a text column of labels, in this order where they are equally frequent.
 pub(crate) const SEPARATORS: [char; 3] = ['|', ';', ','];
+
+/// A label's name as it is meant: composed Unicode (NFC), no spaces or invisible characters around it, single spaces inside.
+pub(crate) fn tidy(name: &str) -> Cow<'_, str> {
+    let invisible = |c: char| {
+        c.is_whitespace() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
+    };
+    let name = name.trim_matches(invisible);
+    let single =
+        |name: &str| !name.contains("  ") && name.chars().all(|c| c == ' ' || !c.is_whitespace());
+    if name.is_ascii() && single(name) {
+        return Cow::Borrowed(name);
+    }
+    let words: Vec<&str> = name.split_whitespace().collect();
+    Cow::Owned(words.join(" ").nfc().collect())
+}
+
+/// What is left of a name without case, signs between words and forms of letters; numbers by their value.
+fn folded(name: &str) -> String {
+    let is_number = name.bytes().any(|byte| byte.is_ascii_digit());
+    match name.parse::<f64>() {
+        Ok(number) if is_number => number.to_string(),
+        _ => name
+            .nfkc()
+            .map(|c| if matches!(c, '_' | '-') { ' ' } else { c })
+            .collect::<String>()
+            .to_lowercase(),
+    }
+}
+
+/// A remark on labels that are taken as different though they look like one, if there are any. `counts` are the rows of each.
+pub(crate) fn look_alikes(counts: &BTreeMap<String, usize>) -> Option<String> {
+    const NAMED: usize = 3;
+    let mut alike: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    // Whole numbers are compared by value where all labels are, see `LabelMap::from_examples`.
+    let whole = counts.keys().all(|name| whole_number(name).is_some());
+    for (name, rows) in counts {
+        let name = whole_number(name)
+            .filter(|_| whole)
+            .unwrap_or_else(|| name.clone());
+        *alike
+            .entry(folded(&name))
+            .or_default()
+            .entry(name)
+            .or_default() += rows;
+    }
+    let groups: Vec<String> = alike
+        .values()
+        .filter(|names| names.len() > 1)
+        .map(|names| {
+            let names = names
+                .iter()
+                .map(|(name, rows)| format!("`{name}` ({rows} rows)"));
+            names.collect::<Vec<_>>().join(", ")
+        })
+        .collect();
+    let more = match groups.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more such groups"),
+    };
+    (!groups.is_empty()).then(|| {
+        format!(
+            "labels that look alike are different classes: {}{more}; write them alike if they are one",
+            groups[..groups.len().min(NAMED)].join("; ")
+        )
+    })
+}
 
 /// How a file writes sets of labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +173,7 @@ fn class(value: RawValue) -> RawValue {
             Some(name) => RawValue::Text(name.into_owned()),
             None => RawValue::Missing,
         },
+        RawValue::Text(text) => RawValue::Text(tidy(&text).into_owned()),
         other => other,
     }
 }
@@ -179,11 +250,9 @@ fn label_list(
             .collect(),
     };
     let mut seen = BTreeSet::new();
-    let names = names.iter().map(|name| name.trim());
-    let names = names.filter(|name| !name.is_empty() && seen.insert(name.to_owned()));
-    Ok(RawTarget(vec![RawValue::List(
-        names.map(str::to_owned).collect(),
-    )]))
+    let names = names.iter().map(|name| tidy(name).into_owned());
+    let names = names.filter(|name| !name.is_empty() && seen.insert(name.clone()));
+    Ok(RawTarget(vec![RawValue::List(names.collect())]))
 }
 
 /// The names of the columns that are on.
@@ -368,6 +437,35 @@ mod tests {
             let expect = expect.map(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());
             assert_eq!(written_list(text), expect, "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_one_whatever_their_spaces_and_unicode_form() {
+        for (written, expect) in [
+            (" pos\t", "pos"),
+            ("\u{FEFF}pos\u{200B}", "pos"),
+            ("card \u{A0} lost", "card lost"),
+            ("cafe\u{301}", "café"),
+            ("Pos", "Pos"),
+        ] {
+            assert_eq!(tidy(written), expect, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn labels_that_look_alike_are_named() {
+        let found = |names: &[&str]| {
+            look_alikes(&names.iter().map(|name| ((*name).to_owned(), 2)).collect())
+        };
+        assert_eq!(
+            found(&["Pos", "neg", "pos", "top up", "top_up"]).unwrap(),
+            "labels that look alike are different classes: `Pos` (2 rows), `pos` (2 rows); `top up` (2 rows), `top_up` (2 rows); write them alike if they are one"
+        );
+        assert!(found(&["1", "1.0", "x"]).is_some());
+        assert!(found(&["1", "01", "2"]).is_some());
+        // All are whole numbers: they are taken by their value.
+        assert_eq!(found(&["1", "1.0", "0"]), None);
+        assert_eq!(found(&["None", "null", "NA", "nan"]), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use super::canonical;
 use crate::example::file_of;
 use crate::example::number_name;
 use crate::{DataError, Example, Place, RawTarget, RawValue};
@@ -137,6 +138,10 @@ impl LabelMap {
         if let Some(&id) = whole.as_ref().and_then(|whole| self.ids.get(whole)) {
             return Ok(id);
         }
+        let tidied = |name: &String| canonical::tidy(name) == canonical::tidy(text);
+        if let Some(id) = self.names.iter().position(tidied) {
+            return Ok(id as u32);
+        }
         match whole.as_deref().unwrap_or(text).parse::<u32>() {
             Ok(id) if !self.any_numeric && (id as usize) < self.names.len() => Ok(id),
             _ => Err(DataError::UnknownLabel {
@@ -189,7 +194,7 @@ fn single(target: &RawTarget) -> Option<&RawValue> {
 }
 
 /// The digits of a whole number, however it is written; an integer stays as it is written. None for anything else.
-fn whole_number(text: &str) -> Option<String> {
+pub(super) fn whole_number(text: &str) -> Option<String> {
     if text.parse::<i64>().is_ok() {
         return Some(text.to_owned());
     }

@@ -383,7 +383,7 @@ impl Looker {
                 }
                 None => column.flags = false,
             }
-            let seen = column.values.entry(name.into_owned());
+            let seen = column.values.entry(canonical::tidy(&name).into_owned());
             seen.or_insert(Seen { rows: 0, line }).rows += 1;
         }
         self.all_off += usize::from(!any_on);

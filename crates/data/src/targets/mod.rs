@@ -316,7 +316,13 @@ impl TargetEncoder {
         names: &[String],
     ) -> Result<Self, DataError> {
         if kind == TargetKind::Class {
-            return Ok(Self::Class(LabelMap::from_examples(examples)?));
+            let found = LabelMap::from_examples(examples)?;
+            // The file's own order, if it names all that it holds.
+            let named = found.names().iter().all(|name| names.contains(name));
+            return Ok(Self::Class(match named && !names.is_empty() {
+                true => LabelMap::from_names(names.to_vec())?,
+                false => found,
+            }));
         }
         if examples.is_empty() {
             return Err(DataError::EmptyLabels);

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{Encoding, Tokenizer, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{
+    Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+    truncate_encodings,
+};
 
 use crate::guard::guarded;
 use crate::text::files;
@@ -272,12 +275,38 @@ impl TextEncoder {
             })
     }
 
+    /// The tokens of a text, of a long one only as many as are kept: a tokenizer takes a hundred bytes of memory for each byte
+    /// of text.
+    ///
+    /// More of the text is taken until it makes more tokens than there is room for. Those near the cut may differ from the
+    /// whole text's; none of them is kept.
+    fn tokens(&self, text: &str) -> Result<Encoding, tokenizers::Error> {
+        /// Bytes that are taken first, for each token there is room for, and at least.
+        const BYTES: (usize, usize) = (16, 1 << 14);
+        /// No more is ever taken of a text of which so little becomes tokens.
+        const MOST: usize = 4 << 20;
+        /// Tokens near the cut.
+        const MARGIN: usize = 32;
+        let Some(truncation) = &self.truncation else {
+            return self.tokenizer.encode_fast(text, false);
+        };
+        let room = truncation.max_length;
+        let mut bytes = room.saturating_mul(BYTES.0).max(BYTES.1);
+        loop {
+            let part = end_of(text, bytes, truncation.direction);
+            let tokens = self.tokenizer.encode_fast(part, false)?;
+            let is_enough = part.len() == text.len() || tokens.len() >= room + MARGIN;
+            if is_enough || bytes >= MOST.max(room * BYTES.0) {
+                return Ok(tokens);
+            }
+            bytes = bytes.saturating_mul(4);
+        }
+    }
+
     fn encode_unguarded(&self, text: &str, text_pair: Option<&str>) -> Result<Encoded, Failed> {
         let added = self.added[usize::from(text_pair.is_some())];
-        let mut first = self.tokenizer.encode_fast(text, false)?;
-        let mut second = text_pair
-            .map(|text| self.tokenizer.encode_fast(text, false))
-            .transpose()?;
+        let mut first = self.tokens(text)?;
+        let mut second = text_pair.map(|text| self.tokens(text)).transpose()?;
         if let Some(second) = &mut second {
             second.set_type_ids(vec![1; second.len()]);
         }
@@ -308,6 +337,28 @@ impl TextEncoder {
             },
             truncated,
         })
+    }
+}
+
+/// The start of a text, or its end, of about so many bytes; between words if there is a space near.
+fn end_of(text: &str, bytes: usize, side: TruncationDirection) -> &str {
+    const NEAR: usize = 256;
+    if text.len() <= bytes {
+        return text;
+    }
+    match side {
+        TruncationDirection::Right => {
+            let start = &text[..text.floor_char_boundary(bytes)];
+            let near = start.floor_char_boundary(start.len().saturating_sub(NEAR));
+            let space = start[near..].rfind(char::is_whitespace);
+            space.map_or(start, |at| &start[..near + at])
+        }
+        TruncationDirection::Left => {
+            let end = &text[text.ceil_char_boundary(text.len() - bytes)..];
+            let near = end.ceil_char_boundary(NEAR.min(end.len()));
+            let space = end[..near].find(char::is_whitespace);
+            space.map_or(end, |at| &end[at..])
+        }
     }
 }
 

@@ -281,15 +281,18 @@ settings! {
     label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
     /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
     label_separator: Option<char> = None, example "\"|\"", aka ["label_delimiter"], applies LABELS;
-    /// How the files are written. Unset: by their extension.
+    /// How the files are written. Unset: by their extension, `.gz` behind it or not.
     format: Option<FileFormat> = None, example "\"csv\"", aka ["file_format"];
-    /// Whether the first line of a delimited file names the columns. Unset: told from that line.
+    /// Whether the first line of a delimited file names the columns. Unset: told from the rows.
     header: Option<bool> = None, example "true", aka ["has_header"];
-    /// What separates the fields of a delimited file. Unset: a tab in TSV; in CSV a comma, or
-    /// a semicolon or tab where the first line has those and no comma.
+    /// What separates the fields of a delimited file. Unset: a tab in TSV; in CSV the comma, semicolon, tab or "|" that
+    /// divides most rows into as many fields.
     delimiter: Option<char> = None, example "\";\"", aka ["sep", "separator"];
     /// Whether a field of a delimited file may stand in double quotes. Unset: yes in CSV, no in TSV.
     quoting: Option<bool> = None, example "true", aka ["quotechar", "quote"];
+    /// Bytes that a file may take once it is unpacked, or that may come through a pipe. Unset: 4 GiB; in Parquet what becomes more
+    /// than a thousand times its size is refused.
+    max_unpacked: Option<usize> = None, range Range::at_least(1), example "8000000000";
     /// The share of the training examples to validate on, where no validation examples are given.
     validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size"];
     /// The share of the training examples to test on, where no test examples are given.
@@ -321,6 +324,8 @@ settings! {
 
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
     size: Option<usize> = None, range Range::at_least(8).at_most(4096), example "224", aka ["image_size", "input_size", "resolution"], applies IMAGES;
+    /// Bytes of memory that one picture may take while it is decoded. Unset: 1 GiB.
+    max_bytes: Option<usize> = None, range Range::at_least(1), example "4000000000", aka ["max_image_pixels"], applies IMAGES;
     /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
     crop_pct: Option<f64> = None, range Range::above(0).at_most(1), example "0.875", aka ["crop"], applies IMAGES;
     /// What is done at random to training pictures: "standard" (the settings below), "none", or "auto" ("none" where only

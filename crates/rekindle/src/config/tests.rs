@@ -32,6 +32,7 @@ fn nothing_default() -> RunConfig {
             add_tokens: vec!["<|call|>".to_owned()],
         },
         data: DataConfig {
+            max_unpacked: Some(5_000_000),
             dataset: None,
             train: Some(PathBuf::from("train.txt")),
             validation: Some(PathBuf::from("dev.txt")),
@@ -57,6 +58,7 @@ fn nothing_default() -> RunConfig {
             on_bad_example: OnBadExample::Skip,
         },
         images: ImagesConfig {
+            max_bytes: Some(6_000_000),
             size: Some(96),
             crop_pct: Some(0.9),
             augment: Augmentation::Standard,

@@ -31,10 +31,11 @@ pub fn html(report: &Report) -> String {
             mistakes.iter().map(item).collect::<String>()
         )
     };
-    let numbers = |section: &Section| matches!(section, Section::Numbers { .. });
-    let advice = match report.figures.sections.iter().any(numbers) {
-        true => "",
-        false => " A confident mistake is often a wrong label.",
+    let labelled =
+        |section: &Section| matches!(section, Section::Classes { .. } | Section::Labels { .. });
+    let advice = match report.figures.sections.iter().any(labelled) {
+        true => " A confident mistake is often a wrong label.",
+        false => "",
     };
     let lede = format!(
         "The {} split, highest loss first.{advice}",
@@ -77,14 +78,20 @@ fn item(mistake: &Mistake) -> String {
     let probability = mistake
         .probability
         .map_or_else(String::new, |p| format!(" {}", percent(p)));
+    let right = match mistake.label.is_empty() {
+        true => String::new(),
+        false => format!(
+            "<span class=\"truth\">right: <bdi>{}</bdi></span>",
+            escape(&mistake.label)
+        ),
+    };
     format!(
         "<li>{}{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi>{}</span>\
-         <span class=\"truth\">right: <bdi>{}</bdi></span><span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
+         {right}<span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
         picture.unwrap_or_default(),
         excerpt(&mistake.text),
         escape(&mistake.predicted),
         probability,
-        escape(&mistake.label),
         figure(mistake.loss),
         escape(&mistake.place),
     )

@@ -111,7 +111,7 @@ pub struct Mistake {
     pub text_pair: Option<String>,
     /// Where the example stands, such as `test.csv:17`.
     pub place: String,
-    /// What is right.
+    /// What is right; empty where `predicted` tells.
     pub label: String,
     /// What was predicted.
     pub predicted: String,

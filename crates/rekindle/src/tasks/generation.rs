@@ -98,13 +98,21 @@ impl Objective for Generation {
 
     fn worst(&self, outputs: &Logits, targets: &Targets, most: usize) -> Vec<Wrong> {
         let mean = |row: usize| f64::from(outputs.row(row)[0]) / tokens(targets, row).max(1.0);
-        let mut rows: Vec<(usize, f64)> = (0..outputs.len()).map(|row| (row, mean(row))).collect();
+        let wrong = |row: &usize| f64::from(outputs.row(*row)[1]) < tokens(targets, *row);
+        let mut rows: Vec<(usize, f64)> = (0..outputs.len())
+            .filter(wrong)
+            .map(|row| (row, mean(row)))
+            .collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1));
         rows.truncate(most);
         let described = rows.into_iter().map(|(row, loss)| Wrong {
             row,
-            right: format!("{} tokens", tokens(targets, row)),
-            said: format!("{} of them", outputs.row(row)[1]),
+            right: String::new(),
+            said: format!(
+                "{} of {} tokens right",
+                outputs.row(row)[1],
+                tokens(targets, row)
+            ),
             probability: None,
             loss,
         });

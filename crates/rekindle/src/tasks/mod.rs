@@ -83,7 +83,7 @@ pub(crate) trait Loss<B: TuneBackend>: Objective {
 pub(crate) struct Wrong {
     /// Row of the logits.
     pub row: usize,
-    /// What was right.
+    /// What was right; empty where `said` tells.
     pub right: String,
     /// What the model said.
     pub said: String,
