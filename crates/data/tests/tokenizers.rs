@@ -244,7 +244,18 @@ fn errors_name_file_and_remedy() {
 #[test]
 fn a_long_text_is_cut_before_it_is_tokenized() {
     const KEPT: usize = 64;
-    let words = ["The", "phone's", "screen", "broke,", "again!", "3.50", "naïve", "日本語", "re-sent\n", "ok"];
+    let words = [
+        "The",
+        "phone's",
+        "screen",
+        "broke,",
+        "again!",
+        "3.50",
+        "naïve",
+        "日本語",
+        "re-sent\n",
+        "ok",
+    ];
     let mut text = String::new();
     for index in 0..60_000u64 {
         let pick = rekindle_base::rng::hash(5, 6, 7, index) % words.len() as u64;
@@ -253,15 +264,28 @@ fn a_long_text_is_cut_before_it_is_tokenized() {
     }
     for kind in ["bert", "bert-left", "roberta", "xlm-roberta"] {
         let dir = golden().join(kind);
-        let whole = TextEncoder::from_dir(&dir, Some(1 << 20)).unwrap().encode(&text, None).unwrap();
-        let cut = TextEncoder::from_dir(&dir, Some(KEPT)).unwrap().encode(&text, None).unwrap();
+        let whole = TextEncoder::from_dir(&dir, Some(1 << 20))
+            .unwrap()
+            .encode(&text, None)
+            .unwrap();
+        let cut = TextEncoder::from_dir(&dir, Some(KEPT))
+            .unwrap()
+            .encode(&text, None)
+            .unwrap();
         assert!(cut.truncated && cut.ids.len() == KEPT, "{kind}");
         // All but the token that ends, or begins, both.
         match kind {
-            "bert-left" => assert_eq!(cut.ids[1..], whole.ids[whole.ids.len() + 1 - KEPT..], "{kind}"),
+            "bert-left" => assert_eq!(
+                cut.ids[1..],
+                whole.ids[whole.ids.len() + 1 - KEPT..],
+                "{kind}"
+            ),
             _ => assert_eq!(cut.ids[..KEPT - 1], whole.ids[..KEPT - 1], "{kind}"),
         }
-        let pair = TextEncoder::from_dir(&dir, Some(KEPT)).unwrap().encode("short", Some(&text)).unwrap();
+        let pair = TextEncoder::from_dir(&dir, Some(KEPT))
+            .unwrap()
+            .encode("short", Some(&text))
+            .unwrap();
         assert_eq!(pair.ids.len(), KEPT, "{kind}");
     }
     // Of spaces alone, and of one word, the start is enough.

@@ -99,8 +99,12 @@ impl Parquet {
                 }
                 let (start, length) = chunk.byte_range();
                 // Headers that cannot be read are the reader's to name.
-                let pages = self.file.try_clone().and_then(|file| pages::unpacked_size(file, start, length));
-                let unpacked = usize::try_from(summed.max(pages.unwrap_or(0))).unwrap_or(usize::MAX);
+                let pages = self
+                    .file
+                    .try_clone()
+                    .and_then(|file| pages::unpacked_size(file, start, length));
+                let unpacked =
+                    usize::try_from(summed.max(pages.unwrap_or(0))).unwrap_or(usize::MAX);
                 let packed = usize::try_from(chunk.compressed_size()).unwrap_or(0);
                 if self.is_too_much(unpacked, packed) {
                     return Err(DataError::ParquetSize {
@@ -440,7 +444,13 @@ fn unreadable(path: &Path, error: &ParquetError) -> DataError {
     const OTHER: &str = "write it with another compression, such as zstd or snappy";
     let (message, hint) = match error {
         ParquetError::NYI(message) => (message.clone(), OTHER),
-        ParquetError::General(message) if message.contains("feature") => (message.clone(), OTHER),
+        ParquetError::General(message) if message.starts_with("Disabled feature") => {
+            let codec = message.rsplit(' ').next().unwrap_or_default();
+            (
+                format!("its columns are packed with {codec}, which is not read"),
+                OTHER,
+            )
+        }
         ParquetError::General(message) | ParquetError::EOF(message) => (message.clone(), DAMAGED),
         other => (other.to_string(), DAMAGED),
     };
