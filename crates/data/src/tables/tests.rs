@@ -688,7 +688,7 @@ mod parquet_files {
             format!(
                 "a.parquet: {} bytes become more than {} bytes of text\nhint: the file is damaged, or made to do harm; if it is as it should be, raise data.max_unpacked",
                 bytes.len(),
-                65 * long.len()
+                64 * (long.len() + 128)
             )
         );
     }
