@@ -319,10 +319,7 @@ impl Predictor {
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
         let config = &self.by_name(self.with_task(config), observer)?;
-        let known = match self.objective.encoder().kind() {
-            TargetKind::Class => &[][..],
-            _ => self.labels(),
-        };
+        let known = self.labels();
         let of_classes;
         let mut objective = self.objective.as_ref();
         let mut answering = None;

@@ -233,10 +233,12 @@ fn normal(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-/// Whether there is a column for each name that a model puts out.
+/// Whether there is a column for each name that a model puts out; classes are no columns.
 pub(super) fn all_there(options: &ReadOptions, names: &[String]) -> bool {
     let known = &options.known_labels;
-    !known.is_empty() && known.iter().all(|name| names.contains(name))
+    options.target != TargetKind::Class
+        && !known.is_empty()
+        && known.iter().all(|name| names.contains(name))
 }
 
 /// Finds the columns of `table`.

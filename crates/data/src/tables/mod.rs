@@ -100,7 +100,7 @@ pub struct ReadOptions {
     /// What the text column holds: texts, or paths of pictures.
     pub input: Input,
     /// Names that a model puts out. Where no label column is named and the file has a column of each of these names, they are
-    /// the label columns, in this order.
+    /// the label columns, in this order; classes are no columns, and tell whether a file's own names of them are meant.
     pub known_labels: Vec<String>,
     /// What separates the labels in a text column of sets of labels. Default: the one of `|`, `;` and `,` that most
     /// rows hold.

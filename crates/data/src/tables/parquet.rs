@@ -444,7 +444,13 @@ fn unreadable(path: &Path, error: &ParquetError) -> DataError {
     const OTHER: &str = "write it with another compression, such as zstd or snappy";
     let (message, hint) = match error {
         ParquetError::NYI(message) => (message.clone(), OTHER),
-        ParquetError::General(message) if message.contains("feature") => (message.clone(), OTHER),
+        ParquetError::General(message) if message.starts_with("Disabled feature") => {
+            let codec = message.rsplit(' ').next().unwrap_or_default();
+            (
+                format!("its columns are packed with {codec}, which is not read"),
+                OTHER,
+            )
+        }
         ParquetError::General(message) | ParquetError::EOF(message) => (message.clone(), DAMAGED),
         other => (other.to_string(), DAMAGED),
     };

@@ -3,9 +3,9 @@
 //! 1. A folder is refused with what it holds.
 //! 2. A pipe is read to its end, into memory.
 //! 3. What begins as gzip does is unpacked, whatever its name.
-//! 4. What begins as another kind of file does is refused by the kind's name: archives, spreadsheets, web pages, Git LFS
+//! 4. What begins as another kind of file does is refused by the kind's name: archives, spreadsheets, Git LFS
 //!    pointers, pictures and so on.
-//! 5. UTF-16 with a byte order mark becomes UTF-8.
+//! 5. UTF-16 with a byte order mark becomes UTF-8. A web page is refused; carriage returns without line feeds end lines.
 //! 6. The format is the one that was set; else the name's, `.gz` dropped; else, for a file without a known name, what its
 //!    first bytes show (Parquet's mark, or an object or array of JSON). Content that contradicts it is refused.
 
@@ -99,11 +99,21 @@ impl Source {
             Some(Format::Parquet) => "a Parquet file",
             _ => "a table of examples",
         };
-        let bytes = decoded(path, bytes, expected, most, &mut notes)?;
+        let mut bytes = decoded(path, bytes, expected, most, &mut notes)?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(DataError::EmptyFile {
                 path: path.to_owned(),
             });
+        }
+        if bytes.contains(&b'\r') && !bytes.contains(&b'\n') {
+            bytes
+                .iter_mut()
+                .filter(|byte| **byte == b'\r')
+                .for_each(|byte| *byte = b'\n');
+            notes.push(format!(
+                "{}: its lines end with carriage returns alone",
+                path.display()
+            ));
         }
         let wrong = |found: &str, hint: &str| DataError::WrongKind {
             path: path.to_owned(),
@@ -111,17 +121,25 @@ impl Source {
             found: found.to_owned(),
             hint: hint.to_owned(),
         };
+        if let Some((found, hint)) = markup(&bytes) {
+            return Err(wrong(found, hint));
+        }
+        if bytes.starts_with(PARQUET) {
+            return Err(wrong(
+                "a Parquet file in gzip, or through a pipe",
+                "name the unpacked file itself",
+            ));
+        }
         let format = promised.or_else(|| by_content(&bytes));
         let format = format.ok_or_else(|| DataError::UnknownFormat {
             path: path.to_owned(),
         })?;
         match (format, by_content(&bytes)) {
-            (Format::Parquet, _) if bytes.starts_with(PARQUET) => Err(wrong(
-                "one that is in gzip, or comes through a pipe",
-                "name an unpacked file",
-            )),
             (Format::Parquet, _) => Err(wrong(
-                "another kind of file",
+                match std::str::from_utf8(&bytes) {
+                    Ok(_) => "text",
+                    Err(_) => "another kind of file",
+                },
                 "rename it to .csv, .tsv or .jsonl, or set data.format to what it is",
             )),
             (Format::Csv | Format::Tsv, Some(Format::Jsonl)) => Err(wrong(
@@ -336,9 +354,7 @@ fn kind_of(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         return Some(("a tar archive", "unpack it, and name the file inside it"));
     }
     let known = KINDS.iter().find(|(start, ..)| bytes.starts_with(start));
-    known
-        .map(|(_, found, hint)| (*found, *hint))
-        .or_else(|| markup(bytes))
+    known.map(|(_, found, hint)| (*found, *hint))
 }
 
 /// What a zip archive is, by the names inside it.
@@ -375,7 +391,6 @@ fn zip_kind(bytes: &[u8]) -> (&'static str, &'static str) {
 
 fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const LONGEST: usize = 32;
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let start = bytes.trim_ascii_start();
     let start = start[..start.len().min(LONGEST)].to_ascii_lowercase();
     let pages: [&[u8]; 4] = [b"<!doctype html", b"<html", b"<head", b"<body"];

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use rekindle_base::words::counted;
 use unicode_normalization::UnicodeNormalization;
 
 use super::classes::whole_number;
@@ -64,7 +65,7 @@ pub(crate) fn look_alikes(counts: &BTreeMap<String, usize>) -> Option<String> {
         .map(|names| {
             let names = names
                 .iter()
-                .map(|(name, rows)| format!("`{name}` ({rows} rows)"));
+                .map(|(name, rows)| format!("`{name}` ({})", counted(*rows, "row", "rows")));
             names.collect::<Vec<_>>().join(", ")
         })
         .collect();
