@@ -3,8 +3,39 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
+
+/// Files that are being written, under the names that they have until they are whole.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Such a file, on the list for as long as this lives.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(path: &Path) -> Self {
+        let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|path| *path != self.0);
+    }
+}
+
+/// Removes the files that are being written: for a program that ends in the middle of it, on Ctrl-C.
+pub fn discard_unfinished() {
+    let all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in all.iter() {
+        // It may be whole by now, under its own name.
+        let _ = std::fs::remove_file(path);
+    }
+}
 
 /// Writes a file whole or not at all: aside, fsynced, renamed.
 ///
@@ -26,7 +57,10 @@ pub fn write_atomically_with(
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let made = tempfile::NamedTempFile::new_in(folder);
+    // A folder that is not there is told of as itself, not by the name of a file in it.
+    let mut file = made.map_err(|error| folder.metadata().err().unwrap_or(error))?;
+    let _unfinished = Unfinished::new(file.path());
     let mut buffer = BufWriter::new(file.as_file_mut());
     write(&mut buffer)?;
     buffer.flush()?;

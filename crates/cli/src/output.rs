@@ -1,8 +1,9 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
 use std::{
+    borrow::Cow,
     fmt,
-    io::{self, BufWriter, StdoutLock, Write},
+    io::{self, BufWriter, IsTerminal, StdoutLock, Write},
 };
 
 /// Why standard output took nothing more.
@@ -39,6 +40,22 @@ impl From<io::Error> for OutputError {
 
 /// Standard output, held until the last line is out.
 pub struct Output(BufWriter<StdoutLock<'static>>);
+
+/// A text of somebody else, which does nothing to a terminal: there, control characters are spelt out.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(acts) || !io::stdout().is_terminal() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        match acts(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
 
 impl Output {
     pub fn new() -> Self {

@@ -11,6 +11,14 @@ pub fn on_stop(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Erro
     Ok(())
 }
 
+/// Ends the program when one of them comes; what it was writing is removed.
+pub fn discard_on_stop() -> Result<(), ctrlc::Error> {
+    on_stop(|| {
+        rekindle::discard_unfinished();
+        std::process::exit(exit_code().into());
+    })
+}
+
 /// Ignores SIGHUP, and says whether it was ignored before.
 #[cfg(unix)]
 #[allow(unsafe_code)]

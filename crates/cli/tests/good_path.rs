@@ -615,6 +615,8 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
             && refused.contains("task = \"text-regression\""),
         "{refused}"
     );
+    let said = dir.refused("init scores.csv -o scores.csv --force");
+    assert!(said.contains("the file of examples"), "{said}");
     // What `init` wrote is used where nothing else is said.
     dir.ok("init scores.csv --label score --set model.name=model --set output_dir=by-file");
     let said = dir.output("finetune --dry-run");

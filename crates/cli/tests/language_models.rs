@@ -454,6 +454,15 @@ fn an_exported_model_answers_alike() {
         assert!(said.contains("the model that is exported"), "{said}");
     }
     assert_eq!(fs::read(dir.path("out/llama.gguf")).unwrap(), before);
+    // Nor is what is no file, such as a device.
+    #[cfg(unix)]
+    {
+        let pipe = dir.path("pipe");
+        std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        let said = dir.refused("export llama -o pipe --force");
+        assert!(said.contains("no regular file"), "{said}");
+        fs::remove_file(pipe).unwrap();
+    }
     // What is exported beside an adapter does not take its place.
     let asked = ask("run/final");
     fs::remove_file(dir.path("run/final/tokenizer.json")).unwrap();

@@ -135,6 +135,9 @@ pub enum BadReason {
     /// A JSON array that the end of the file cuts off.
     #[error("the JSON array is never closed")]
     UnclosedArray,
+    /// Something behind a JSON array.
+    #[error("the JSON array has ended, and more follows")]
+    BehindArray,
     /// A text file of nothing but white space.
     #[error("the text is empty")]
     EmptyDocument,
@@ -291,6 +294,9 @@ impl BadReason {
             Self::NotAList { .. } => "write a list as JSON does, [\"a\", \"b\"]",
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
             Self::UnclosedArray => "the file was probably cut off on its way; copy it again",
+            Self::BehindArray => {
+                "a file holds one array, or one object on each line: join the parts (jq -c '.[]' FILE > rows.jsonl)"
+            }
             Self::EmptyDocument => "remove the file, or write something into it",
             Self::NoConversation { expected, .. }
                 if ["rejected", "label"]

@@ -312,6 +312,15 @@ impl Reader<'_> {
         }
     }
 
+    /// A number of layers, each of which takes memory before the weights are looked at.
+    pub fn layers(&self, key: &str) -> Result<usize, ModelError> {
+        const MOST: usize = 10_000;
+        match self.size(key, None)? {
+            n if n <= MOST => Ok(n),
+            n => Err(self.error(format!("`{key}` is {n}, expected at most {MOST}"))),
+        }
+    }
+
     pub fn number(&self, key: &str, default: f64) -> Result<f64, ModelError> {
         match self.get(key) {
             None => Ok(default),

@@ -95,6 +95,13 @@ pub fn export(
         });
     }
     for written in [&file, &modelfile] {
+        if written.exists() && !written.is_file() {
+            return Err(Error::ModelDir {
+                path: written.clone(),
+                reason: "it is no regular file".into(),
+                hint: "name a file with --output".into(),
+            });
+        }
         if written.exists() && !replace {
             return Err(Error::ModelDir {
                 path: written.clone(),

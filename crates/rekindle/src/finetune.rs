@@ -632,7 +632,14 @@ fn open<B: TuneAutodiff>(
     timings.push(("load model".to_owned(), seconds(clock)));
 
     let mut fingerprint = Fingerprint::of(config);
-    prepared.train.add_to(&mut fingerprint);
+    let sets = [
+        Some(&prepared.train),
+        prepared.validation.as_ref(),
+        prepared.test.as_ref(),
+    ];
+    for set in sets.into_iter().flatten() {
+        set.add_to(&mut fingerprint);
+    }
     fingerprint.add_model(&pretrained)?;
     let Tuned {
         model,

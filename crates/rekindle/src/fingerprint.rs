@@ -1,5 +1,5 @@
-//! A digest of what a resumed run must find unchanged: the configuration but for where it writes, the training examples, and
-//! the base model.
+//! A digest of what a resumed run must find unchanged: the configuration but for where it writes, the examples of all sets, and
+//! the base model with its tokenizer.
 
 use crate::{Error, RunConfig};
 use rekindle_data::Targets;
@@ -38,8 +38,18 @@ impl Fingerprint {
         values.iter().for_each(|v| self.add(&v.to_le_bytes()));
     }
 
-    /// Adds the base model: its settings, and its weights by a sample.
+    /// Adds the base model: its settings, its tokenizer and chat template, and its weights by a sample.
     pub(crate) fn add_model(&mut self, model: &Pretrained) -> Result<(), Error> {
+        for name in [
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        ] {
+            let path = model.dir().join(name);
+            if path.is_file() {
+                self.add(&std::fs::read(&path).map_err(Error::io(&path))?);
+            }
+        }
         let settings = serde_json::Value::Object(model.config().raw().clone());
         self.add(settings.to_string().as_bytes());
         self.add(&sample_of_weights(model)?);

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// A loss counts as better than a guess's if it is so much smaller.
 const CLEARLY: f64 = 0.95;
 
+/// Of fewer examples nothing can be told.
+const FEW: u64 = 8;
+
 /// A guess, and whether the model is better than it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Guess {
@@ -36,7 +39,7 @@ impl Guess {
         let entropy: f64 = shares.map(|s| -(s as f64 / n) * (s as f64 / n).ln()).sum();
         let chance = (value * (1.0 - value) / n).sqrt();
         // Where all examples are of one class, nothing can be told.
-        (value < 1.0).then(|| Self {
+        (value < 1.0 && report.n >= FEW).then(|| Self {
             how: format!(
                 "always answering `{}`",
                 labels.get(class).map_or("?", String::as_str)
@@ -59,7 +62,7 @@ impl Guess {
             .collect();
         let value = shares.iter().sum::<f64>() / shares.len() as f64;
         let (found, chance) = (report.mean_average_precision, (1.0 / n).sqrt().min(0.1));
-        (value < 1.0).then(|| Self {
+        (value < 1.0 && report.n >= FEW).then(|| Self {
             how: "giving labels at random".into(),
             figure: "mAP".into(),
             value,
@@ -70,7 +73,7 @@ impl Guess {
 
     /// Of numbers: their mean.
     pub(crate) fn of_numbers(figures: &RegressionFigures, n: u64) -> Option<Self> {
-        (n > 2 && figures.target_std > 0.0).then(|| Self {
+        (n >= FEW && figures.target_std > 0.0).then(|| Self {
             how: "always answering the mean".into(),
             figure: "Pearson".into(),
             value: 0.0,
@@ -81,7 +84,7 @@ impl Guess {
 
     /// Of two answers: either.
     pub(crate) fn of_pairs(accuracy: f64, n: u64) -> Option<Self> {
-        (n > 0).then(|| Self {
+        (n >= FEW).then(|| Self {
             how: "preferring either answer at random".into(),
             figure: "reward accuracy".into(),
             value: 0.5,

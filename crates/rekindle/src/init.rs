@@ -7,7 +7,7 @@ use crate::{
     task::{Kind, Modality, Task},
     tasks::targets_of,
 };
-use rekindle_base::thousands;
+use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
     Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
@@ -37,6 +37,40 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
         Modality::Text => for_texts(path, config),
         Modality::Images => for_pictures(path, config),
     }
+}
+
+/// Writes a run file for `data`, whole or not at all. What is there is replaced only if `replace`.
+///
+/// # Errors
+/// For a file that is there, the data itself, and what cannot be written.
+pub fn write_run_file(path: &Path, text: &str, data: &Path, replace: bool) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| {
+        a.canonicalize()
+            .is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+    };
+    let refused = |reason: &str, hint: &str| Error::ModelDir {
+        path: path.to_owned(),
+        reason: reason.into(),
+        hint: hint.into(),
+    };
+    if same(path, data) {
+        return Err(refused(
+            "that is the file of examples",
+            "name another with --output",
+        ));
+    }
+    if path.exists() && !replace {
+        return Err(refused(
+            "the file exists",
+            "name another with --output, or replace it with --force",
+        ));
+    }
+    let written = match path.exists() && !path.is_file() {
+        // A device or a pipe is written into, not replaced.
+        true => std::fs::write(path, text),
+        false => write_atomically(path, text.as_bytes()),
+    };
+    written.map_err(Error::io(path))
 }
 
 /// The task that fits a file or folder of examples: what a language model would learn of it, classes of a folder's pictures, or

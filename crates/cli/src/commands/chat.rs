@@ -5,7 +5,10 @@ use super::{
     generate::{SamplingArgs, say_if_cut},
     read_line,
 };
-use crate::{output::Output, printer::Printer};
+use crate::{
+    output::{Output, harmless},
+    printer::{self, Printer},
+};
 use clap::Args;
 use rekindle::{ChatRole, Generator, Message, Prompt};
 use std::{
@@ -76,8 +79,18 @@ impl Chat {
             let prompt = Prompt::Turns(turns.clone(), None);
             let mut failed = None;
             let answer = talk.answer(&prompt, &sampling, &mut |piece| {
-                failed = out.piece(piece).err().or(failed.take());
-            })?;
+                failed = out.piece(harmless(piece)).err().or(failed.take());
+            });
+            let answer = match answer {
+                Ok(answer) => answer,
+                // A turn that is too long, say: the conversation goes on without it.
+                Err(error) if terminal && failed.is_none() => {
+                    printer::error(&error.into());
+                    turns.pop();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             if let Some(error) = failed {
                 return Err(error.into());
             }

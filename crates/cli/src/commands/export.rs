@@ -1,6 +1,6 @@
 //! `rekindle export`
 
-use crate::{output, printer::Printer};
+use crate::{output, printer::Printer, signals};
 use clap::{Args, ValueEnum};
 use rekindle::EXPORT_TYPES;
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ impl Export {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         let Format::Gguf = self.to;
+        signals::discard_on_stop()?;
         let output = self.output.as_deref();
         let exported = rekindle::export(&self.model, &self.dtype, output, self.force, &printer)?;
         printer.clear();

@@ -1,7 +1,10 @@
 //! `rekindle generate`
 
 use super::{device, read_lines};
-use crate::{output::Output, printer::Printer};
+use crate::{
+    output::{Output, harmless},
+    printer::Printer,
+};
 use anyhow::bail;
 use clap::Args;
 use rekindle::{Constraint, Conversation, Generator, Prompt, Sampling};
@@ -192,7 +195,7 @@ impl Generate {
                 tokens += answer.tokens.len();
                 cut += usize::from(!answer.finished);
                 match self.brief {
-                    true => out.line(&answer.text)?,
+                    true => out.line(harmless(&answer.text))?,
                     false => {
                         let mut line = json!({"prompt": asked.shown, "answer": answer.text});
                         if let Some(reference) = &asked.reference {

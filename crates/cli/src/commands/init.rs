@@ -3,7 +3,7 @@
 use super::{Columns, configuration, finetune::RUN_FILE};
 use crate::output;
 use clap::Args;
-use rekindle::{Error, config::Override};
+use rekindle::config::Override;
 use std::path::{Path, PathBuf};
 
 /// Write a commented run file for your data.
@@ -54,16 +54,7 @@ impl Init {
         if self.output.as_os_str() == "-" {
             return Ok(output::print(text)?);
         }
-        if self.output.exists() && !self.force {
-            anyhow::bail!(
-                "{}: the file exists\nhint: name another with --output, or replace it with --force",
-                self.output.display()
-            );
-        }
-        std::fs::write(&self.output, text).map_err(|source| Error::Io {
-            path: self.output.clone(),
-            source,
-        })?;
+        rekindle::write_run_file(&self.output, &text, &self.data, self.force)?;
         let written = self.output.display();
         let config = match self.output == Path::new(RUN_FILE) {
             true => String::new(),

@@ -527,8 +527,8 @@ fn token_bytes(tokenizer: &Tokenizer, rows: usize, stops: &[u32]) -> Result<Vec<
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::fs;
     use rekindle_base::rng;
+    use std::fs;
 
     #[test]
     fn every_byte_has_a_character() {

@@ -225,6 +225,7 @@ fn elements(bytes: &[u8]) -> Vec<Record<'_>> {
     let mut found = Vec::new();
     let mut line = 1;
     let mut depth = 0usize;
+    let mut closed = false;
     let mut in_string = false;
     let mut escaped = false;
     // Start of the element and its line, once there is a byte of it.
@@ -240,9 +241,9 @@ fn elements(bytes: &[u8]) -> Vec<Record<'_>> {
         if ends && let Some((from, line)) = start.take() {
             found.push((line, Ok(bytes[from..at].trim_ascii_end())));
         }
-        if depth == 0 && !found.is_empty() && !byte.is_ascii_whitespace() {
-            // Behind the end.
-            break;
+        if depth == 0 && closed && !byte.is_ascii_whitespace() {
+            found.push((line, Err(BadReason::BehindArray)));
+            return found;
         }
         if depth == 1 && !ends && start.is_none() && !byte.is_ascii_whitespace() {
             start = Some((at, line));
@@ -250,7 +251,10 @@ fn elements(bytes: &[u8]) -> Vec<Record<'_>> {
         match byte {
             b'"' => in_string = true,
             b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                closed |= depth == 0;
+            }
             _ => {}
         }
     }
@@ -270,6 +274,7 @@ mod tests {
             .into_iter()
             .map(|element| match element {
                 (line, Ok(bytes)) => (line, std::str::from_utf8(bytes).unwrap_or_default()),
+                (line, Err(BadReason::BehindArray)) => (line, "behind"),
                 (line, Err(_)) => (line, "unclosed"),
             })
             .collect()
@@ -282,6 +287,8 @@ mod tests {
             [(1, "{\"a\": [1, 2]}"), (3, "{\"b\": \"x,]\\\"\\\\\"}")]
         );
         assert_eq!(cut("[]"), []);
+        assert_eq!(cut("[1]\n[2]"), [(1, "1"), (2, "behind")]);
+        assert_eq!(cut("[]]"), [(1, "behind")]);
         assert_eq!(
             cut("[{\"a\": 1},\n{\"b\""),
             [(1, "{\"a\": 1}"), (2, "unclosed")]

@@ -97,6 +97,15 @@ impl Parquet {
                 if !is_wanted {
                     continue;
                 }
+                // The range of a damaged summary is no range.
+                let offsets = [
+                    Some(chunk.data_page_offset()),
+                    chunk.dictionary_page_offset(),
+                    Some(chunk.compressed_size()),
+                ];
+                if offsets.into_iter().flatten().any(|offset| offset < 0) {
+                    continue;
+                }
                 let (start, length) = chunk.byte_range();
                 // Headers that cannot be read are the reader's to name.
                 let pages = self

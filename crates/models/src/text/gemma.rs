@@ -95,7 +95,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         ));
     }
     let hidden_size = reader.size("hidden_size", None)?;
-    let layers = reader.size("num_hidden_layers", None)?;
+    let layers = reader.layers("num_hidden_layers")?;
     let head_width = reader.size("head_dim", Some(256))?;
     let max_positions = reader.size("max_position_embeddings", Some(131_072))?;
     let scalar = reader.number("query_pre_attn_scalar", 256.0)?;

@@ -66,7 +66,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         }
     }
     let (hidden_size, heads) = (reader.size("n_embd", None)?, reader.size("n_head", None)?);
-    let layers = reader.size("n_layer", None)?;
+    let layers = reader.layers("n_layer")?;
     let decoder = DecoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size,

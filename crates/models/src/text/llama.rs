@@ -119,7 +119,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         reader.size("num_attention_heads", None)?,
     );
     let head_width = reader.size("head_dim", Some((hidden_size / heads).max(1)))?;
-    let layers = reader.size("num_hidden_layers", None)?;
+    let layers = reader.layers("num_hidden_layers")?;
     let max_positions = reader.size("max_position_embeddings", Some(2048))?;
     let joined = family.name == "phi3";
     let bias = flag("attention_bias").unwrap_or(false);
