@@ -26,7 +26,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::{
-    HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads, TextInput,
+    HeadSpec, KvCache, Model, ModelConfig, NextTokens, Pretrained, Problem, Reads, TextInput,
     image::{Architecture, LiteConfig, Pictures, ResNetConfig},
 };
 use rekindle_nn::{

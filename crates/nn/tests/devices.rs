@@ -481,12 +481,14 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
         ] {
             suite.hold::<G>(&Gated { size, kind }, device);
         }
-        suite.hold::<G>(&RmsNorm { size }, device);
         for residual in [false, true] {
             // A row of one value has no variance, and rounding decides its gradient.
             if size[1] > 1 {
                 suite.hold::<G>(&LayerNorm { size, residual }, device);
             }
+        }
+        if size[1] > 1 {
+            suite.hold::<G>(&RmsNorm { size }, device);
         }
         suite.hold::<G>(&DropoutRows { size, rate: 0.3 }, device);
     }
@@ -636,7 +638,34 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
         device,
     );
     optimizer::<G::InnerBackend>(&mut suite, device);
+    likeliest::<G::InnerBackend>(&mut suite, device);
     suite.finish("operations");
+}
+
+/// Losses of next tokens with the likeliest ones; two words tie.
+fn likeliest<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
+    fn run<B: TuneBackend>(cap: Option<f64>, device: &B::Device) -> [Vec<f32>; 2] {
+        let (rows, width, words) = (70, 24, 611);
+        let mut weight = values(2, words * width);
+        weight.copy_within(0..width, 300 * width);
+        let hidden = flat::<B>(values(1, rows * width), device).reshape([rows, width]);
+        let weight = flat::<B>(weight, device).reshape([words, width]);
+        let targets = ints::<B>((0..rows).map(|i| i * 8), device);
+        let (losses, best) = ops::next_token_best(hidden, weight, targets, cap);
+        [host(losses), host(best.float())]
+    }
+    for cap in [None, Some(2.0)] {
+        let (found, expected) = (run::<B>(cap, device), run::<Flex>(cap, &Default::default()));
+        for (found, expected) in found.iter().zip(expected) {
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            suite.compare(
+                &format!("likeliest words, cap {cap:?}"),
+                found,
+                &expected,
+                TOLERANCE,
+            );
+        }
+    }
 }
 
 /// AdamW over three steps, and the sums of squares that clipping needs.
@@ -679,7 +708,7 @@ fn optimizer<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
 #[cfg(feature = "wgpu")]
 #[test]
 #[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --wgpu"]
-fn operations_on_wgpu_match_the_cpu() {
+fn wgpu_matches_cpu_on_operations() {
     if need(Need::Wgpu, asked_for("REKINDLE_TEST_WGPU")).is_some() {
         type Gpu = burn::backend::Wgpu<f32, i32, u32>;
         let device = Default::default();
@@ -691,7 +720,7 @@ fn operations_on_wgpu_match_the_cpu() {
 #[cfg(feature = "cuda")]
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
-fn operations_on_cuda_match_the_cpu() {
+fn cuda_matches_cpu_on_operations() {
     if need(Need::Cuda, asked_for("REKINDLE_TEST_CUDA")).is_some() {
         type Gpu = burn::backend::Cuda<f32, i32>;
         let device = Default::default();

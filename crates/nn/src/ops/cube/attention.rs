@@ -3,7 +3,7 @@
 //! 2022 has the tiles). No `[B, H, L, L]` exists, nothing is padded, and a mask is computed where it is asked. The backward pass
 //! has one kernel a query (its gradient, and the sums that the other needs) and one a key.
 
-use super::launch::{empty, rows_and_columns};
+use super::launch::{elements, empty, rows_and_columns};
 use super::random::{Word64, child, row_bits};
 use crate::ops::{AttentionConfig, AttentionGrads, Sequences, TuneBackend};
 use burn::tensor::DType;
@@ -16,11 +16,9 @@ use std::{
 };
 
 /// Queries, or keys, of a cube: a unit each.
-const UNITS: usize = 64;
-/// Keys, or queries, that stand in shared memory at a time.
-const STAGE: usize = 32;
-/// The widest head that fits into registers.
-pub(super) const WIDEST: usize = 64;
+const UNITS: usize = 32;
+/// The widest head. Up to 64 everything fits into registers.
+pub(super) const WIDEST: usize = 256;
 /// From this width on the gradients of keys and of values are computed apart: together they have no room in registers.
 const APART: usize = 41;
 /// Below every score.
@@ -36,6 +34,17 @@ struct Form {
     /// Gradients to compute: of keys, of values.
     keys: bool,
     values: bool,
+}
+
+impl Form {
+    /// Keys, or queries, that stand in shared memory at a time.
+    const fn stage(self) -> usize {
+        match self.width {
+            0..=64 => 32,
+            65..=128 => 16,
+            _ => 8,
+        }
+    }
 }
 
 /// Sizes and settings of a call.
@@ -118,37 +127,88 @@ fn kept(row: Word64, column: usize, call: Call) -> f32 {
     )
 }
 
+/// Four values of a head, side by side.
+type Four = Vector<f32, Const<4>>;
+
+/// The values `4 quad..` of a head that begins at `at`, zeros beyond its width.
+#[cube]
+fn load(x: &Array<f32>, at: usize, quad: usize, #[comptime] width: usize) -> Four {
+    let mut values = Four::empty();
+    #[unroll]
+    for i in 0..4usize {
+        let d = quad * 4 + i;
+        if comptime!(width % 4 == 0) {
+            values[i] = x[at + d];
+        } else {
+            let mut value = 0.0f32;
+            if d < width {
+                value = x[at + d];
+            }
+            values[i] = value;
+        }
+    }
+    values
+}
+
+/// Writes what [`load`] reads.
+#[cube]
+fn write(x: &mut Array<f32>, at: usize, quad: usize, values: Four, #[comptime] width: usize) {
+    #[unroll]
+    for i in 0..4usize {
+        let d = quad * 4 + i;
+        if comptime!(width % 4 == 0) {
+            x[at + d] = values[i];
+        } else if d < width {
+            x[at + d] = values[i];
+        }
+    }
+}
+
 /// Rows `first..first + count` of one head into shared memory.
 #[cube]
 fn stage(
     x: &Array<f32>,
-    shared: &mut SharedMemory<f32>,
+    shared: &mut SharedMemory<Four>,
     first: usize,
     count: usize,
     stride: usize,
     column: usize,
     #[comptime] width: usize,
 ) {
+    let quads = comptime!(width.div_ceil(4));
     let mut at = UNIT_POS as usize;
-    while at < count * width {
-        shared[at] = x[(first + at / width) * stride + column + at % width];
+    while at < count * quads {
+        let row = (first + at / quads) * stride + column;
+        shared[at] = load(x, row, at % quads, width);
         at += comptime!(UNITS);
     }
 }
 
-/// The product of a vector in registers and a row in shared memory.
+/// The product of a vector in registers and row `row` in shared memory.
 #[cube]
-fn dot(a: &Array<f32>, shared: &SharedMemory<f32>, at: usize, #[comptime] width: usize) -> f32 {
-    let mut sums = Array::<f32>::new(4usize);
+fn dot(a: &Array<Four>, shared: &SharedMemory<Four>, row: usize, #[comptime] quads: usize) -> f32 {
+    let mut sums = Four::new(0.0f32);
     #[unroll]
-    for i in 0..4usize {
-        sums[i] = 0.0f32;
-    }
-    #[unroll]
-    for d in 0..width {
-        sums[comptime!(d % 4)] += a[d] * shared[at + d];
+    for d in 0..quads {
+        sums += a[d] * shared[row * quads + d];
     }
     (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+/// Adds a row in shared memory, times a factor.
+#[cube]
+fn add_row(
+    sum: &mut Array<Four>,
+    shared: &SharedMemory<Four>,
+    row: usize,
+    factor: f32,
+    #[comptime] quads: usize,
+) {
+    let factor = Four::new(factor);
+    #[unroll]
+    for d in 0..quads {
+        sum[d] += factor * shared[row * quads + d];
+    }
 }
 
 #[cube(launch_unchecked)]
@@ -163,24 +223,27 @@ fn forward_kernel(
     #[comptime] form: Form,
 ) {
     let width = comptime!(form.width);
+    let quads = comptime!(form.width.div_ceil(4));
+    let rows_at_a_time = comptime!(form.stage());
     let place = place(table);
     let head = CUBE_POS_Y as usize;
     let kv_column = head / (call.heads / call.kv_heads) * width;
     let (q_stride, kv_stride) = (call.heads * width, call.kv_heads * width);
-    let mut keys = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut values = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut query = Array::<f32>::new(width);
-    let mut sum = Array::<f32>::new(width);
+    let mut keys = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut values = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut query = Array::<Four>::new(quads);
+    let mut sum = Array::<Four>::new(quads);
 
     let unit = UNIT_POS as usize;
     let active = unit < place.count;
     // A unit without a query repeats the last one and writes nothing.
     let own = min(unit, place.count - 1);
     let token = place.first + own;
+    let own_at = token * q_stride + head * width;
     #[unroll]
-    for d in 0..width {
-        query[d] = q[token * q_stride + head * width + d] * call.factor;
-        sum[d] = 0.0f32;
+    for d in 0..quads {
+        query[d] = load(q, own_at, d, width) * Four::new(call.factor);
+        sum[d] = Four::new(0.0f32);
     }
     let end = visible_end(place.position + own, place, comptime!(form.causal));
     let start = visible_start(end, call.window);
@@ -198,7 +261,7 @@ fn forward_kernel(
     let mut total = 0.0f32;
     let mut base = first_start;
     while base < last_end {
-        let count = min(comptime!(STAGE), last_end - base);
+        let count = min(rows_at_a_time, last_end - base);
         sync_cube();
         stage(
             k,
@@ -222,13 +285,14 @@ fn forward_kernel(
         for j in 0..count {
             let key = base + j;
             if key >= start && key < end {
-                let score = dot(&query, &keys, j * width, width);
+                let score = dot(&query, &keys, j, quads);
                 if score > top {
                     let factor = (top - score).exp();
                     total *= factor;
+                    let scale = Four::new(factor);
                     #[unroll]
-                    for d in 0..width {
-                        sum[d] = sum[d] * factor;
+                    for d in 0..quads {
+                        sum[d] = sum[d] * scale;
                     }
                     top = score;
                 }
@@ -237,22 +301,20 @@ fn forward_kernel(
                 if comptime!(form.dropout) {
                     p *= kept(row, key, call);
                 }
-                #[unroll]
-                for d in 0..width {
-                    sum[d] += p * values[j * width + d];
-                }
+                add_row(&mut sum, &values, j, p, quads);
             }
         }
-        base += comptime!(STAGE);
+        base += rows_at_a_time;
     }
     if active {
         let mut inverse = 0.0f32;
         if total > 0.0 {
             inverse = 1.0 / total;
         }
+        let inverse = Four::new(inverse);
         #[unroll]
-        for d in 0..width {
-            out[token * q_stride + head * width + d] = sum[d] * inverse;
+        for d in 0..quads {
+            write(out, own_at, d, sum[d] * inverse, width);
         }
     }
 }
@@ -273,25 +335,28 @@ fn query_kernel(
     #[comptime] form: Form,
 ) {
     let width = comptime!(form.width);
+    let quads = comptime!(form.width.div_ceil(4));
+    let rows_at_a_time = comptime!(form.stage());
     let place = place(table);
     let head = CUBE_POS_Y as usize;
     let kv_column = head / (call.heads / call.kv_heads) * width;
     let (q_stride, kv_stride) = (call.heads * width, call.kv_heads * width);
-    let mut keys = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut values = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut query = Array::<f32>::new(width);
-    let mut slope = Array::<f32>::new(width);
-    let mut sum = Array::<f32>::new(width);
+    let mut keys = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut values = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut query = Array::<Four>::new(quads);
+    let mut slope = Array::<Four>::new(quads);
+    let mut sum = Array::<Four>::new(quads);
 
     let unit = UNIT_POS as usize;
     let active = unit < place.count;
     let own = min(unit, place.count - 1);
     let token = place.first + own;
+    let own_at = token * q_stride + head * width;
     #[unroll]
-    for d in 0..width {
-        query[d] = q[token * q_stride + head * width + d] * call.factor;
-        slope[d] = grad[token * q_stride + head * width + d];
-        sum[d] = 0.0f32;
+    for d in 0..quads {
+        query[d] = load(q, own_at, d, width) * Four::new(call.factor);
+        slope[d] = load(grad, own_at, d, width);
+        sum[d] = Four::new(0.0f32);
     }
     let end = visible_end(place.position + own, place, comptime!(form.causal));
     let start = visible_start(end, call.window);
@@ -309,7 +374,7 @@ fn query_kernel(
     let mut along = 0.0f32;
     let mut base = first_start;
     while base < last_end {
-        let count = min(comptime!(STAGE), last_end - base);
+        let count = min(rows_at_a_time, last_end - base);
         sync_cube();
         stage(
             k,
@@ -333,7 +398,7 @@ fn query_kernel(
         for j in 0..count {
             let key = base + j;
             if key >= start && key < end {
-                let score = dot(&query, &keys, j * width, width);
+                let score = dot(&query, &keys, j, quads);
                 if score > top {
                     let factor = (top - score).exp();
                     total *= factor;
@@ -342,14 +407,14 @@ fn query_kernel(
                 }
                 let p = (score - top).exp();
                 total += p;
-                let mut dp = dot(&slope, &values, j * width, width);
+                let mut dp = dot(&slope, &values, j, quads);
                 if comptime!(form.dropout) {
                     dp *= kept(row, key, call);
                 }
                 along += p * dp;
             }
         }
-        base += comptime!(STAGE);
+        base += rows_at_a_time;
     }
     let mut log_sum = f32::cast_from(-LOWEST);
     let mut delta = 0.0f32;
@@ -359,7 +424,7 @@ fn query_kernel(
     }
     let mut base = first_start;
     while base < last_end {
-        let count = min(comptime!(STAGE), last_end - base);
+        let count = min(rows_at_a_time, last_end - base);
         sync_cube();
         stage(
             k,
@@ -383,32 +448,29 @@ fn query_kernel(
         for j in 0..count {
             let key = base + j;
             if key >= start && key < end {
-                let score = dot(&query, &keys, j * width, width);
-                let mut dp = dot(&slope, &values, j * width, width);
+                let score = dot(&query, &keys, j, quads);
+                let mut dp = dot(&slope, &values, j, quads);
                 if comptime!(form.dropout) {
                     dp *= kept(row, key, call);
                 }
                 let ds = (score - log_sum).exp() * (dp - delta) * call.factor;
-                #[unroll]
-                for d in 0..width {
-                    sum[d] += ds * keys[j * width + d];
-                }
+                add_row(&mut sum, &keys, j, ds, quads);
             }
         }
-        base += comptime!(STAGE);
+        base += rows_at_a_time;
     }
     if active {
         let at = 2 * (token * call.heads + head);
         statistics[at] = log_sum;
         statistics[at + 1] = delta;
         #[unroll]
-        for d in 0..width {
-            out[token * q_stride + head * width + d] = sum[d];
+        for d in 0..quads {
+            write(out, own_at, d, sum[d], width);
         }
     }
 }
 
-/// Gradients of keys and values: a unit a key, over all queries of the heads that share it.
+/// Gradients of keys and values of one query head: a unit a key, over all queries that see it.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 fn key_kernel(
@@ -424,18 +486,20 @@ fn key_kernel(
     #[comptime] form: Form,
 ) {
     let width = comptime!(form.width);
+    let quads = comptime!(form.width.div_ceil(4));
+    let rows_at_a_time = comptime!(form.stage());
     let place = place(table);
-    let kv_head = CUBE_POS_Y as usize;
-    let group = call.heads / call.kv_heads;
+    let head = CUBE_POS_Y as usize;
+    let kv_head = head / (call.heads / call.kv_heads);
     let (q_stride, kv_stride) = (call.heads * width, call.kv_heads * width);
-    let mut queries = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut slopes = SharedMemory::<f32>::new(comptime!(STAGE * form.width));
-    let mut sums = SharedMemory::<f32>::new(comptime!(2 * STAGE));
-    let mut rows = SharedMemory::<u32>::new(comptime!(2 * STAGE));
-    let mut key = Array::<f32>::new(width);
-    let mut value = Array::<f32>::new(width);
-    let mut key_sum = Array::<f32>::new(width);
-    let mut value_sum = Array::<f32>::new(width);
+    let mut queries = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut slopes = SharedMemory::<Four>::new(comptime!(rows_at_a_time * quads));
+    let mut sums = SharedMemory::<f32>::new(comptime!(2 * rows_at_a_time));
+    let mut rows = SharedMemory::<u32>::new(comptime!(2 * rows_at_a_time));
+    let mut key = Array::<Four>::new(quads);
+    let mut value = Array::<Four>::new(quads);
+    let mut key_sum = Array::<Four>::new(quads);
+    let mut value_sum = Array::<Four>::new(quads);
 
     let unit = UNIT_POS as usize;
     let active = unit < place.count;
@@ -444,14 +508,14 @@ fn key_kernel(
     let position = place.position + own;
     let at = token * kv_stride + kv_head * width;
     #[unroll]
-    for d in 0..width {
-        key[d] = k[at + d] * call.factor;
+    for d in 0..quads {
+        key[d] = load(k, at, d, width) * Four::new(call.factor);
         if comptime!(form.keys) {
-            value[d] = v[at + d];
-            key_sum[d] = 0.0f32;
+            value[d] = load(v, at, d, width);
+            key_sum[d] = Four::new(0.0f32);
         }
         if comptime!(form.values) {
-            value_sum[d] = 0.0f32;
+            value_sum[d] = Four::new(0.0f32);
         }
     }
     // Under a causal mask the first query that sees a key of the cube sees the first one.
@@ -460,76 +524,118 @@ fn key_kernel(
         let reach = place.position + place.queries;
         first_query = min(reach - min(place.keys, reach), place.queries);
     }
-    for member in 0..group {
-        let head = kv_head * group + member;
-        let mut base = first_query;
-        while base < place.queries {
-            let count = min(comptime!(STAGE), place.queries - base);
-            sync_cube();
-            let first = place.queries_first + base;
-            stage(q, &mut queries, first, count, q_stride, head * width, width);
-            stage(
-                grad,
-                &mut slopes,
-                first,
-                count,
-                q_stride,
-                head * width,
-                width,
-            );
-            if unit < count {
-                let row = (first + unit) * call.heads + head;
-                sums[2 * unit] = statistics[2 * row];
-                sums[2 * unit + 1] = statistics[2 * row + 1];
-                let word = row_key(row, call, comptime!(form.dropout));
-                rows[2 * unit] = word.low;
-                rows[2 * unit + 1] = word.high;
-            }
-            sync_cube();
-            for i in 0..count {
-                let end = visible_end(base + i, place, comptime!(form.causal));
-                if position < end && position >= visible_start(end, call.window) {
-                    let score = dot(&key, &queries, i * width, width);
-                    let p = (score - sums[2 * i]).exp();
-                    let mut keep = 1.0f32;
-                    if comptime!(form.dropout) {
-                        let row = Word64 {
-                            low: rows[2 * i],
-                            high: rows[2 * i + 1],
-                        };
-                        keep = kept(row, position, call);
-                    }
-                    if comptime!(form.values) {
-                        let weight = p * keep;
-                        #[unroll]
-                        for d in 0..width {
-                            value_sum[d] += weight * slopes[i * width + d];
-                        }
-                    }
-                    if comptime!(form.keys) {
-                        let dp = dot(&value, &slopes, i * width, width) * keep;
-                        let ds = p * (dp - sums[2 * i + 1]) * call.factor;
-                        #[unroll]
-                        for d in 0..width {
-                            key_sum[d] += ds * queries[i * width + d];
-                        }
-                    }
+    let mut base = first_query;
+    while base < place.queries {
+        let count = min(rows_at_a_time, place.queries - base);
+        sync_cube();
+        let first = place.queries_first + base;
+        stage(q, &mut queries, first, count, q_stride, head * width, width);
+        stage(
+            grad,
+            &mut slopes,
+            first,
+            count,
+            q_stride,
+            head * width,
+            width,
+        );
+        if unit < count {
+            let row = (first + unit) * call.heads + head;
+            sums[2 * unit] = statistics[2 * row];
+            sums[2 * unit + 1] = statistics[2 * row + 1];
+            let word = row_key(row, call, comptime!(form.dropout));
+            rows[2 * unit] = word.low;
+            rows[2 * unit + 1] = word.high;
+        }
+        sync_cube();
+        for i in 0..count {
+            let end = visible_end(base + i, place, comptime!(form.causal));
+            if position < end && position >= visible_start(end, call.window) {
+                let score = dot(&key, &queries, i, quads);
+                let p = (score - sums[2 * i]).exp();
+                let mut keep = 1.0f32;
+                if comptime!(form.dropout) {
+                    let row = Word64 {
+                        low: rows[2 * i],
+                        high: rows[2 * i + 1],
+                    };
+                    keep = kept(row, position, call);
+                }
+                if comptime!(form.values) {
+                    let weight = p * keep;
+                    add_row(&mut value_sum, &slopes, i, weight, quads);
+                }
+                if comptime!(form.keys) {
+                    let dp = dot(&value, &slopes, i, quads) * keep;
+                    let ds = p * (dp - sums[2 * i + 1]) * call.factor;
+                    add_row(&mut key_sum, &queries, i, ds, quads);
                 }
             }
-            base += comptime!(STAGE);
         }
+        base += rows_at_a_time;
     }
     if active {
+        let to = token * q_stride + head * width;
         #[unroll]
-        for d in 0..width {
+        for d in 0..quads {
             if comptime!(form.keys) {
-                for_k[at + d] = key_sum[d];
+                write(for_k, to, d, key_sum[d], width);
             }
             if comptime!(form.values) {
-                for_v[at + d] = value_sum[d];
+                write(for_v, to, d, value_sum[d], width);
             }
         }
     }
+}
+
+/// Sums over the query heads that share keys: `parts [T, H * K]` -> `out [T, kv_heads * K]`.
+#[cube(launch_unchecked)]
+fn group_kernel(
+    parts: &Array<f32>,
+    out: &mut Array<f32>,
+    columns: usize,
+    group: usize,
+    width: usize,
+) {
+    if ABSOLUTE_POS >= out.len() {
+        terminate!();
+    }
+    let (token, column) = (ABSOLUTE_POS / columns, ABSOLUTE_POS % columns);
+    let (kv_head, within) = (column / width, column % width);
+    let first = (token * columns + kv_head * width) * group + within;
+    let mut sum = 0.0f32;
+    for member in 0..group {
+        sum += parts[first + member * width];
+    }
+    out[ABSOLUTE_POS] = sum;
+}
+
+fn by_group<R: CubeRuntime>(
+    parts: CubeTensor<R>,
+    config: AttentionConfig,
+    width: usize,
+) -> CubeTensor<R> {
+    let group = config.heads / config.kv_heads;
+    if group == 1 {
+        return parts;
+    }
+    let ([tokens, _], columns) = (rows_and_columns(&parts), config.kv_heads * width);
+    let out = empty(&parts, [tokens, columns]);
+    let (cubes, dim) = elements(&parts, tokens * columns);
+    // SAFETY: a unit reads its own column of each head of its group.
+    unsafe {
+        group_kernel::launch_unchecked::<R>(
+            &out.client,
+            cubes,
+            dim,
+            parts.into_array_arg(),
+            out.clone().into_array_arg(),
+            columns,
+            group,
+            width,
+        );
+    }
+    out
 }
 
 /// The places of all cubes that work on queries, or on keys.
@@ -692,7 +798,7 @@ where
     let width = columns / config.heads;
     let client = q.client.clone();
     let for_q = empty(&q, q.meta.shape().clone());
-    let [for_k, for_v] = [&k, &v].map(|x| empty(x, x.meta.shape().clone()));
+    let [for_k, for_v] = [&k, &v].map(|x| empty(x, [rows_and_columns(x)[0], columns]));
     let statistics = empty(&q, [tokens, config.heads, 2]);
     let by_query = Places::of(&q, sequences, false);
     // SAFETY: as in `forward`; `statistics` has two values a query and head.
@@ -732,7 +838,7 @@ where
         unsafe {
             key_kernel::launch_unchecked::<R>(
                 &client,
-                CubeCount::Static(by_key.count, config.kv_heads as u32, 1),
+                CubeCount::Static(by_key.count, config.heads as u32, 1),
                 CubeDim::new_1d(UNITS as u32),
                 q.clone().into_array_arg(),
                 k.clone().into_array_arg(),
@@ -747,9 +853,6 @@ where
             );
         }
     }
-    AttentionGrads {
-        q: for_q,
-        k: for_k,
-        v: for_v,
-    }
+    let [k, v] = [for_k, for_v].map(|parts| by_group(parts, config, width));
+    AttentionGrads { q: for_q, k, v }
 }

@@ -380,13 +380,12 @@ pub(super) fn dropout<R: CubeRuntime>(x: CubeTensor<R>, dropout: Dropout) -> Cub
     out
 }
 
-/// `sum [T, O]` plus a bias `[O]`, in place where nobody else holds the sum.
-pub(super) fn add_bias<R: CubeRuntime>(sum: CubeTensor<R>, bias: CubeTensor<R>) -> CubeTensor<R> {
-    let sum = owned(sum);
+/// Adds a bias `[O]` to a contiguous `sum [T, O]` that nobody else reads, in place.
+pub(super) fn add_bias<R: CubeRuntime>(sum: &CubeTensor<R>, bias: CubeTensor<R>) {
     let count = sum.meta.num_elements();
     if count > 0 {
-        let [_, columns] = rows_and_columns(&sum);
-        let (cubes, dim) = elements(&sum, count);
+        let [_, columns] = rows_and_columns(sum);
+        let (cubes, dim) = elements(sum, count);
         // SAFETY: the bias has an element a column.
         unsafe {
             bias_kernel::launch_unchecked::<R>(
@@ -399,7 +398,6 @@ pub(super) fn add_bias<R: CubeRuntime>(sum: CubeTensor<R>, bias: CubeTensor<R>) 
             );
         }
     }
-    sum
 }
 
 /// The longest inner dimension that [`add_low_rank`] takes.

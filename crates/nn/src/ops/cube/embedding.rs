@@ -80,17 +80,35 @@ fn across_kernel(
     }
     let earlier = cube_max(found, &mut shared, units);
     if index >= 0 && earlier == 0.0 {
+        let width = comptime!(units as usize);
+        let mut staged = SharedMemory::<i32>::new(width);
         let row = index as usize * columns;
         let mut column = UNIT_POS as usize;
-        while column < columns {
-            let mut sum = sums[token * columns + column];
-            for other in token + 1..tokens {
-                if firsts[other] == index {
-                    sum += sums[other * columns + column];
+        let mut done = 0usize.runtime();
+        while done < columns {
+            let mut sum = 0.0f32;
+            let mut base = token / width * width;
+            while base < tokens {
+                sync_cube();
+                let own = base + UNIT_POS as usize;
+                staged[UNIT_POS as usize] =
+                    select(own < tokens, firsts[min(own, tokens - 1)], -1i32);
+                sync_cube();
+                if column < columns {
+                    for i in 0..width {
+                        // The first of all comes first; before it, there is none of its index.
+                        if staged[i] == index {
+                            sum += sums[(base + i) * columns + column];
+                        }
+                    }
                 }
+                base += width;
             }
-            table[row + column] = sum;
-            column += comptime!(units as usize);
+            if column < columns {
+                table[row + column] = sum;
+            }
+            column += width;
+            done += width;
         }
     }
 }

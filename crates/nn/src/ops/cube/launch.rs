@@ -42,11 +42,13 @@ pub(super) fn input<R: CubeRuntime>(x: CubeTensor<R>) -> ArrayArg<R> {
 
 /// The tensor itself where nobody else holds it, to be written in place; a contiguous copy otherwise.
 pub(super) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    if x.can_mut() && x.is_contiguous() {
+    let x = into_contiguous(x);
+    if x.can_mut() {
         return x;
     }
-    let x = into_contiguous(x);
-    if x.can_mut() { x } else { x.copy() }
+    // A copy of a matrix could be pitched.
+    let (shape, count) = (x.meta.shape().clone(), x.meta.num_elements());
+    shaped(shaped(x, [count]).copy(), shape)
 }
 
 /// Room for an f32 result beside `like`.

@@ -4,6 +4,7 @@ use super::launch::{cubes, elements, empty, input, rows_and_columns, shaped};
 use super::products::Product;
 use super::sums::{cube_max, cube_sum};
 use crate::ops::{CrossEntropy, NextToken, Precision, TuneBackend};
+use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::prelude::*;
 
@@ -307,4 +308,104 @@ pub(super) fn cross_entropy<R: CubeRuntime>(
         }
     }
     out
+}
+
+/// Losses of rows `first..`, and the word with the largest logit, the first of equals.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+fn best_kernel(
+    logits: &Array<f32>,
+    best: &mut Array<i32>,
+    first: usize,
+    rows: usize,
+    words: usize,
+) {
+    let row = CUBE_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let mut values = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let mut places = SharedMemory::<u32>::new(comptime!(UNITS as usize));
+    let start = row * words;
+    let unit = UNIT_POS as usize;
+    let mut top = f32::cast_from(-3.4e38f32);
+    let mut place = unit;
+    let mut at = unit;
+    while at < words {
+        let value = logits[start + at];
+        if value > top {
+            top = value;
+            place = at;
+        }
+        at += comptime!(UNITS as usize);
+    }
+    values[unit] = top;
+    places[unit] = place as u32;
+    sync_cube();
+    #[unroll]
+    for level in 0..comptime!(UNITS.ilog2()) {
+        let half = comptime!((UNITS >> (level + 1)) as usize);
+        if unit < half {
+            let there = values[unit + half];
+            let other = places[unit + half];
+            if there > values[unit] || (there == values[unit] && other < places[unit]) {
+                values[unit] = there;
+                places[unit] = other;
+            }
+        }
+        sync_cube();
+    }
+    if unit == 0 {
+        best[first + row] = places[0] as i32;
+    }
+}
+
+/// As `next_token`, with the likeliest words `[R]`. A cap does not change which logit is the largest.
+pub(super) fn next_token_best<R: CubeRuntime>(
+    hidden: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    targets: CubeTensor<R>,
+    softcap: Option<f64>,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let ([rows, _], [words, _]) = (rows_and_columns(&hidden), rows_and_columns(&weight));
+    let (losses, log_sums) = (empty(&hidden, [rows]), empty(&hidden, [rows]));
+    let mut best = empty(&hidden, [rows]);
+    best.dtype = DType::I32;
+    let (hidden, targets) = (into_contiguous(hidden), into_contiguous(targets));
+    for first in (0..rows).step_by(chunk(words)) {
+        let count = chunk(words).min(rows - first);
+        let part = rows_of(&hidden, first, count);
+        let logits = Product::by_transposed(part, weight.clone()).compute(Precision::F32);
+        // SAFETY: a cube touches its row of the logits and its row of the rest; a target is below the vocabulary.
+        unsafe {
+            let (count_of_cubes, dim) = cubes(count, UNITS);
+            best_kernel::launch_unchecked::<R>(
+                &losses.client,
+                count_of_cubes,
+                dim,
+                logits.clone().into_array_arg(),
+                best.clone().into_array_arg(),
+                first,
+                count,
+                words,
+            );
+            let (count_of_cubes, dim) = cubes(count, UNITS);
+            loss_kernel::launch_unchecked::<R>(
+                &losses.client,
+                count_of_cubes,
+                dim,
+                logits.into_array_arg(),
+                targets.clone().into_array_arg(),
+                losses.clone().into_array_arg(),
+                log_sums.clone().into_array_arg(),
+                first,
+                count,
+                words,
+                softcap.unwrap_or(1.0) as f32,
+                softcap.is_some(),
+                false,
+            );
+        }
+    }
+    (losses, best)
 }

@@ -298,6 +298,18 @@ where
         )
     }
 
+    fn tune_next_token_best(
+        hidden: CubeTensor<R>,
+        weight: CubeTensor<R>,
+        targets: CubeTensor<R>,
+        softcap: Option<f64>,
+    ) -> (CubeTensor<R>, CubeTensor<R>) {
+        if !is_f32(&[&hidden, &weight]) || !is_i32(&targets) || hidden.shape()[0] == 0 {
+            return default::next_token_best::<Self>(hidden, weight, targets, softcap);
+        }
+        losses::next_token_best(hidden, weight, targets, softcap)
+    }
+
     fn tune_square_sums(tensors: Vec<CubeTensor<R>>) -> FloatTensor<Self> {
         match is_f32(&tensors.iter().collect::<Vec<_>>()) {
             true => sums::squares(tensors),

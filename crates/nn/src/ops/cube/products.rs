@@ -40,6 +40,36 @@ const LARGE: Tile = Tile {
     depth: 8,
 };
 
+/// The tile and the number of parts of the inner dimension that should take least, on a device of so many processors: the rate of
+/// a processor grows with the cubes that it holds, the last wave may leave some idle, and parts must be added up.
+fn plan([m, n, k]: [usize; 3], processors: usize) -> (Tile, usize) {
+    let mut best = (f64::INFINITY, (SMALL, 1));
+    // Cubes that a processor holds, and its relative rate when it holds them.
+    for (tile, held, rate) in [(SMALL, 4, 0.55), (LARGE, 2, 1.0)] {
+        let tiles = m.div_ceil(tile.side) * n.div_ceil(tile.side);
+        for parts in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32] {
+            if parts > 1 && k / parts < 128 {
+                break;
+            }
+            let cubes = tiles * parts;
+            let beside = cubes.div_ceil(processors).min(held);
+            let waves = cubes.div_ceil(processors * beside);
+            let rate = rate * (beside as f64 / held as f64).sqrt();
+            let work = (tile.side * tile.side * (k / parts + 32)) as f64;
+            // In the time of one multiplication of a processor at full rate, about 7.4 ps.
+            let adding = match parts {
+                1 => 0.0,
+                _ => 1.0e6 + (parts * m * n) as f64 * 0.5,
+            };
+            let cost = (waves * beside) as f64 * work / rate + adding;
+            if cost < best.0 {
+                best = (cost, (tile, parts));
+            }
+        }
+    }
+    best.1
+}
+
 /// What is in place at compile time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Form {
@@ -50,12 +80,15 @@ struct Form {
     has_bias: bool,
 }
 
-/// One factor's share of a stage for this unit: outside of the factor, zeros.
+/// Four values that lie side by side in shared memory.
+type Four = Vector<f32, Const<4>>;
+
+/// One factor's share of a stage for this unit, four rows (or columns) of the result at a time: outside of the factor, zeros.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn fetch(
     x: &Array<f32>,
-    kept: &mut Array<f32>,
+    kept: &mut Array<Four>,
     first: usize,
     count: usize,
     inner: usize,
@@ -65,49 +98,54 @@ fn fetch(
     #[comptime] by_inner: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / UNITS as usize) {
+    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
         let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
         let mut row = first;
         let mut k = inner;
         if by_inner {
-            row += place / comptime!(tile.depth);
+            row += place / comptime!(tile.depth) * 4;
             k += place % comptime!(tile.depth);
         } else {
-            row += place % comptime!(tile.side);
-            k += place / comptime!(tile.side);
+            row += place % comptime!(tile.side / 4) * 4;
+            k += place / comptime!(tile.side / 4);
         }
-        let mut value = 0.0f32;
-        if row < count && k < end {
-            if by_inner {
-                value = x[row * stride + k];
-            } else {
-                value = x[k * stride + row];
+        let mut values = Four::empty();
+        #[unroll]
+        for r in 0..4usize {
+            let mut value = 0.0f32;
+            if row + r < count && k < end {
+                if by_inner {
+                    value = x[(row + r) * stride + k];
+                } else {
+                    value = x[k * stride + row + r];
+                }
             }
+            values[r] = value;
         }
-        kept[i] = value;
+        kept[i] = values;
     }
 }
 
-/// Lays the share down: `[depth, side]`, rows four apart in banks.
+/// Lays the share down: `[depth, side / 4 + 1]`, so that neighbours in depth lie in different banks.
 #[cube]
 fn store(
-    kept: &Array<f32>,
-    shared: &mut SharedMemory<f32>,
+    kept: &Array<Four>,
+    shared: &mut SharedMemory<Four>,
     buffer: usize,
     #[comptime] tile: Tile,
     #[comptime] by_inner: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / UNITS as usize) {
+    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
         let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
         let mut row = place / comptime!(tile.depth);
         let mut k = place % comptime!(tile.depth);
         if comptime!(!by_inner) {
-            row = place % comptime!(tile.side);
-            k = place / comptime!(tile.side);
+            row = place % comptime!(tile.side / 4);
+            k = place / comptime!(tile.side / 4);
         }
-        shared[buffer * comptime!(tile.depth * (tile.side + 4))
-            + k * comptime!(tile.side + 4)
+        shared[buffer * comptime!(tile.depth * (tile.side / 4 + 1))
+            + k * comptime!(tile.side / 4 + 1)
             + row] = kept[i];
     }
 }
@@ -132,16 +170,16 @@ fn product_kernel(
     let tile = comptime!(form.tile);
     let each = comptime!(tile.side / SIDE);
     let groups = comptime!(each / 4);
-    let kept_len = comptime!(tile.side * tile.depth / UNITS as usize);
-    let buffer_len = comptime!(tile.depth * (tile.side + 4));
-    let line = comptime!(tile.side + 4);
-    let mut left = SharedMemory::<f32>::new(comptime!(2 * tile.depth * (tile.side + 4)));
-    let mut right = SharedMemory::<f32>::new(comptime!(2 * tile.depth * (tile.side + 4)));
-    let mut kept_left = Array::<f32>::new(kept_len);
-    let mut kept_right = Array::<f32>::new(kept_len);
+    let kept_len = comptime!(tile.side * tile.depth / 4 / UNITS as usize);
+    let line = comptime!(tile.side / 4 + 1);
+    let buffer_len = comptime!(tile.depth * line);
+    let mut left = SharedMemory::<Four>::new(comptime!(2 * buffer_len));
+    let mut right = SharedMemory::<Four>::new(comptime!(2 * buffer_len));
+    let mut kept_left = Array::<Four>::new(kept_len);
+    let mut kept_right = Array::<Four>::new(kept_len);
     let mut sums = Array::<f32>::new(comptime!(each * each));
-    let mut a = Array::<f32>::new(each);
-    let mut b = Array::<f32>::new(each);
+    let mut a = Array::<Four>::new(groups);
+    let mut b = Array::<Four>::new(groups);
     #[unroll]
     for i in 0..comptime!(each * each) {
         sums[i] = 0.0f32;
@@ -151,9 +189,10 @@ fn product_kernel(
     let first_column = CUBE_POS_X as usize * comptime!(tile.side);
     let start = CUBE_POS_Z as usize * share;
     let end = min(start + share, k);
-    let own_row = (UNIT_POS as usize / comptime!(SIDE)) * 4;
-    let own_column = (UNIT_POS as usize % comptime!(SIDE)) * 4;
+    let own_row = UNIT_POS as usize / comptime!(SIDE);
+    let own_column = UNIT_POS as usize % comptime!(SIDE);
     let steps = (end - start).div_ceil(comptime!(tile.depth));
+    let (lhs_by_inner, rhs_by_inner) = comptime!((form.lhs_by_inner, form.rhs_by_inner));
 
     fetch(
         lhs,
@@ -164,7 +203,7 @@ fn product_kernel(
         end,
         lhs_stride,
         tile,
-        comptime!(form.lhs_by_inner),
+        lhs_by_inner,
     );
     fetch(
         rhs,
@@ -175,22 +214,10 @@ fn product_kernel(
         end,
         rhs_stride,
         tile,
-        comptime!(form.rhs_by_inner),
+        rhs_by_inner,
     );
-    store(
-        &kept_left,
-        &mut left,
-        0usize,
-        tile,
-        comptime!(form.lhs_by_inner),
-    );
-    store(
-        &kept_right,
-        &mut right,
-        0usize,
-        tile,
-        comptime!(form.rhs_by_inner),
-    );
+    store(&kept_left, &mut left, 0usize, tile, lhs_by_inner);
+    store(&kept_right, &mut right, 0usize, tile, rhs_by_inner);
     sync_cube();
     for step in 0..steps {
         let next = start + (step + 1) * comptime!(tile.depth);
@@ -204,7 +231,7 @@ fn product_kernel(
                 end,
                 lhs_stride,
                 tile,
-                comptime!(form.lhs_by_inner),
+                lhs_by_inner,
             );
             fetch(
                 rhs,
@@ -215,7 +242,7 @@ fn product_kernel(
                 end,
                 rhs_stride,
                 tile,
-                comptime!(form.rhs_by_inner),
+                rhs_by_inner,
             );
         }
         let from = (step % 2) * buffer_len;
@@ -225,36 +252,22 @@ fn product_kernel(
             let column_base = from + depth * line + own_column;
             #[unroll]
             for g in 0..groups {
-                #[unroll]
-                for i in 0..4usize {
-                    a[g * 4 + i] = left[row_base + g * 64 + i];
-                    b[g * 4 + i] = right[column_base + g * 64 + i];
-                }
+                a[g] = left[row_base + g * SIDE];
+                b[g] = right[column_base + g * SIDE];
             }
             #[unroll]
             for i in 0..each {
+                let left_value = a[comptime!(i / 4)][comptime!(i % 4)];
                 #[unroll]
                 for j in 0..each {
-                    sums[i * each + j] += a[i] * b[j];
+                    sums[i * each + j] += left_value * b[comptime!(j / 4)][comptime!(j % 4)];
                 }
             }
         }
         if step + 1 < steps {
             let to = (step + 1) % 2;
-            store(
-                &kept_left,
-                &mut left,
-                to,
-                tile,
-                comptime!(form.lhs_by_inner),
-            );
-            store(
-                &kept_right,
-                &mut right,
-                to,
-                tile,
-                comptime!(form.rhs_by_inner),
-            );
+            store(&kept_left, &mut left, to, tile, lhs_by_inner);
+            store(&kept_right, &mut right, to, tile, rhs_by_inner);
         }
         sync_cube();
     }
@@ -262,10 +275,10 @@ fn product_kernel(
     let plane = CUBE_POS_Z as usize * m * n;
     #[unroll]
     for i in 0..each {
-        let row = first_row + own_row + comptime!(i / 4 * 64 + i % 4);
+        let row = first_row + own_row * 4 + comptime!(i / 4 * 64 + i % 4);
         #[unroll]
         for j in 0..each {
-            let column = first_column + own_column + comptime!(j / 4 * 64 + j % 4);
+            let column = first_column + own_column * 4 + comptime!(j / 4 * 64 + j % 4);
             if row < m && column < n {
                 let mut value = sums[i * each + j] * factor;
                 if comptime!(form.has_bias) {
@@ -396,8 +409,8 @@ impl<R: CubeRuntime> Product<R> {
         if k == 0 || precision == Precision::F32 {
             return self.compute_into(out);
         }
-        if has_bf16(&out.client) {
-            return self.in_bf16(out);
+        if has_bf16(&out.client) && self.in_bf16(&out) {
+            return out;
         }
         let round = |factor: Factor<R>| {
             let rounded = burn_cubecl::kernel::cast(factor.tensor, DType::BF16);
@@ -424,13 +437,7 @@ impl<R: CubeRuntime> Product<R> {
             .hardware
             .num_streaming_multiprocessors
             .unwrap_or(8) as usize;
-        let tiles = |tile: Tile| m.div_ceil(tile.side) * n.div_ceil(tile.side);
-        let tile = match tiles(LARGE) >= 2 * processors {
-            true => LARGE,
-            false => SMALL,
-        };
-        // Two cubes a processor, each with enough of the inner dimension to be worth its result.
-        let parts = (2 * processors / tiles(tile)).clamp(1, (k / 256).max(1));
+        let (tile, parts) = plan([m, n, k], processors);
         let share = k.div_ceil(parts).next_multiple_of(tile.depth);
         let parts = k.div_ceil(share.max(1)).max(1);
         let bias = self.bias;
@@ -477,47 +484,40 @@ impl<R: CubeRuntime> Product<R> {
             return out;
         }
         let out = sums::parts(out, result);
-        match bias {
-            Some(bias) => super::elementwise::add_bias(out, bias),
-            None => out,
+        if let Some(bias) = bias {
+            super::elementwise::add_bias(&out, bias);
         }
+        out
     }
 
-    fn in_bf16(self, out: CubeTensor<R>) -> CubeTensor<R> {
-        let [m, n, _] = self.sizes;
-        let cast = |x: CubeTensor<R>| burn_cubecl::kernel::cast(x, DType::BF16);
-        let client = out.client.clone();
+    /// By `cubek`'s kernel with one stage, where it takes these sizes.
+    fn in_bf16(&self, out: &CubeTensor<R>) -> bool {
         // As `[m, k]` and `[k, n]`.
-        let binding = |factor: Factor<R>, inner_first: bool| {
-            let mut binding = InputBinding::new(cast(factor.tensor).binding(), DType::BF16.into());
+        let binding = |factor: &Factor<R>, inner_first: bool| {
+            let rounded = burn_cubecl::kernel::cast(factor.tensor.clone(), DType::BF16);
+            let mut binding = InputBinding::new(rounded.binding(), DType::BF16.into());
             if factor.inner_first != inner_first {
                 binding.swap_dims(0, 1);
             }
             binding
         };
-        let (lhs, rhs) = (binding(self.lhs, false), binding(self.rhs, true));
+        let (lhs, rhs) = (binding(&self.lhs, false), binding(&self.rhs, true));
         let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
             lhs: DType::BF16.into(),
             rhs: DType::BF16.into(),
             out: DType::F32.into(),
         });
-        launch_ref(
-            &Strategy::SimpleCyclicCmma(Default::default()),
-            &client,
-            lhs,
-            rhs,
-            out.clone().binding(),
-            &mut types,
-        )
-        .unwrap_or_else(|error| panic!("a bf16 product of {m} x {n}: {error:?}"));
-        let out = if self.factor == 1.0 {
-            out
-        } else {
-            sums::scaled(out, self.factor)
-        };
-        match self.bias {
-            Some(bias) => super::elementwise::add_bias(out, bias),
-            None => out,
+        let strategy = Strategy::SimpleCyclicCmma(Default::default());
+        let result = out.clone().binding();
+        if launch_ref(&strategy, &out.client, lhs, rhs, result, &mut types).is_err() {
+            return false;
         }
+        if self.factor != 1.0 {
+            sums::scale(out, self.factor);
+        }
+        if let Some(bias) = &self.bias {
+            super::elementwise::add_bias(out, bias.clone());
+        }
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! Sums: of a cube's values, of the columns of a matrix, of all squares. Each sums in one fixed order.
 
-use super::launch::{cubes, elements, empty, input, owned, rows_and_columns};
+use super::launch::{cubes, elements, empty, input, rows_and_columns};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
@@ -197,22 +197,17 @@ pub(super) fn squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor
     out
 }
 
-/// `x` times a factor, in place where nobody else holds it.
-pub(super) fn scaled<R: CubeRuntime>(x: CubeTensor<R>, factor: f64) -> CubeTensor<R> {
-    let x = owned(x);
-    let count = x.meta.num_elements();
-    if count > 0 && factor != 1.0 {
-        let (count, dim) = elements(&x, count);
-        // SAFETY: one unit an element.
-        unsafe {
-            scale_kernel::launch_unchecked::<R>(
-                &x.client,
-                count,
-                dim,
-                x.clone().into_array_arg(),
-                factor as f32,
-            );
-        }
+/// Multiplies a contiguous `x` that nobody else reads, in place.
+pub(super) fn scale<R: CubeRuntime>(x: &CubeTensor<R>, factor: f64) {
+    let (cubes, dim) = elements(x, x.meta.num_elements());
+    // SAFETY: one unit an element.
+    unsafe {
+        scale_kernel::launch_unchecked::<R>(
+            &x.client,
+            cubes,
+            dim,
+            x.clone().into_array_arg(),
+            factor as f32,
+        );
     }
-    x
 }
