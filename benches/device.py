@@ -1,10 +1,11 @@
 """Times training steps on a GPU, ours beside PyTorch's, with weights drawn here: nothing is fetched.
 
-    python benches/device.py BENCH [DEVICE] [ROUNDS]
+    python benches/device.py BENCH [DEVICE] [ROUNDS] [JOB ...]
 
-BENCH is `rekindle-bench` built with the device's feature, DEVICE is cuda (the default) or wgpu. PyTorch (with CUDA), transformers
-and torchvision must be there. A line of JSON for each job; times in milliseconds, medians of ROUNDS steps (20), each waited for.
-A step is forward, backward, clipping and AdamW. PyTorch runs it in f32, in f32 with TF32 products, and in bf16 autocast.
+BENCH is `rekindle-bench` built with the device's feature, DEVICE is cuda (the default) or wgpu. PyTorch (with CUDA), transformers,
+PEFT and torchvision must be there. A line of JSON for each job whose title begins with one of JOB (all); times in milliseconds,
+medians of ROUNDS steps (20), each waited for. A step is forward, backward, clipping and AdamW. PyTorch runs it in f32, in f32
+with TF32 products, and in bf16 autocast; we in f32 and with bf16 products. An answer is 64 tokens after a prompt of 128.
 """
 
 import json
@@ -18,17 +19,45 @@ from pathlib import Path
 import torch
 import transformers
 
+# The layers that our LoRA takes by default in a decoder.
+SLOTS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 BERTS = {
     "minilm": dict(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536),
     "bert-base": dict(num_hidden_layers=12, hidden_size=768, num_attention_heads=12, intermediate_size=3072),
 }
 
 
+SMOLLM2 = dict(
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    max_position_embeddings=8192,
+    rope_theta=100000.0,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=True,
+    eos_token_id=None,
+    bos_token_id=None,
+    pad_token_id=None,
+)
+
+
+def smollm2(folder):
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMOLLM2))
+    if not (folder / "smollm2").exists():
+        model.save_pretrained(folder / "smollm2")
+    return model
+
+
 def bert(name, folder):
     torch.manual_seed(0)
     config = transformers.BertConfig(**BERTS[name], num_labels=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model = transformers.BertForSequenceClassification(config)
-    model.save_pretrained(folder / name)
+    if not (folder / name).exists():
+        model.save_pretrained(folder / name)
     return model
 
 
@@ -60,7 +89,10 @@ def theirs(model, batch, classes, rounds, autocast):
         with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
             output = model(**batch) if isinstance(batch, dict) else model(batch)
             logits = output.logits if hasattr(output, "logits") else output
-            loss = torch.nn.functional.cross_entropy(logits.float(), classes)
+            if classes is None:
+                loss = output.loss
+            else:
+                loss = torch.nn.functional.cross_entropy(logits.float(), classes)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -70,10 +102,28 @@ def theirs(model, batch, classes, rounds, autocast):
     return statistics.median(times[5:])
 
 
+def answers(model, ids, rounds, autocast):
+    model = model.cuda().eval()
+    times = []
+    for _ in range(max(3, rounds // 4)):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+            model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64, min_new_tokens=64
+            )
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[1:])
+
+
 def lora(model):
     import peft
 
-    config = peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
+    if isinstance(model, transformers.LlamaForCausalLM):
+        config = peft.LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=SLOTS)
+    else:
+        config = peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
     return peft.get_peft_model(model, config)
 
 
@@ -85,14 +135,19 @@ def jobs(folder):
 
             def make(name=name, what=what):
                 model = bert(name, folder)
-                if what == "full":
-                    return model
-                try:
-                    return lora(model)
-                except ImportError:
-                    return None
+                return model if what == "full" else lora(model)
 
             yield f"{name} {what}, 32 x 128", f"minilm-{what}", folder / name, make, text, 32
+    chats = torch.randint(0, 49152, (4, 256), device="cuda")
+    for what in ["lora", "full"]:
+
+        def decoder(what=what):
+            return lora(smollm2(folder)) if what == "lora" else smollm2(folder)
+
+        chat = dict(input_ids=chats, labels=chats)
+        yield f"smollm2 {what}, 4 x 256", f"smollm2-{what}", folder / "smollm2", decoder, chat, None
+    prompt = torch.randint(0, 49152, (1, 128), device="cuda")
+    yield "smollm2 answer, 128 + 64", "smollm2-generate", folder / "smollm2", lambda: smollm2(folder), prompt, "answer"
     pictures = torch.rand(16, 3, 224, 224, device="cuda")
 
     def resnet():
@@ -106,24 +161,31 @@ def jobs(folder):
 def main():
     binary, device = sys.argv[1], (sys.argv[2:] or ["cuda"])[0]
     rounds = int((sys.argv[3:] or ["20"])[0])
+    asked = sys.argv[4:]
     print(json.dumps(dict(card=torch.cuda.get_device_name(), torch=torch.__version__, transformers=transformers.__version__)))
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for name in BERTS:
-            bert(name, folder)
         for title, job, model, make, batch, count in jobs(folder):
+            if asked and not any(title.startswith(prefix) for prefix in asked):
+                continue
+            make()
             row = dict(job=title)
-            try:
-                row["ours"], row["until_ready_s"] = ours(binary, job, device, model, rounds)
-            except (RuntimeError, ValueError) as error:
-                row["ours"] = str(error)
-            classes = (torch.arange(count, device="cuda") % 2).long()
+            precisions = ["", "-bf16"] if model and count != "answer" else [""]
+            for precision in precisions:
+                key = "ours" + precision
+                try:
+                    row[key], row[key + "_ready_s"] = ours(binary, job + precision, device, model, rounds)
+                except (RuntimeError, ValueError) as error:
+                    row[key] = str(error)
+            print(json.dumps(row), flush=True)
             for precision in ["f32", "tf32", "bf16"]:
                 torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
                 torch.backends.cudnn.allow_tf32 = precision == "tf32"
-                net = make()
-                if net is not None:
-                    row[precision] = theirs(net, batch, classes, rounds, precision == "bf16")
+                if count == "answer":
+                    row[precision] = answers(make(), batch, rounds, precision == "bf16")
+                    continue
+                classes = None if count is None else (torch.arange(count, device="cuda") % 2).long()
+                row[precision] = theirs(make(), batch, classes, rounds, precision == "bf16")
             print(json.dumps(row), flush=True)
 
 

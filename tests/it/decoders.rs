@@ -36,7 +36,7 @@ fn head() -> HeadSpec {
     }
 }
 
-fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
+pub fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
     let dir = golden("tiny_decoders").join(family).join("model");
     let pretrained = Pretrained::open(&dir).unwrap();
     assert!(pretrained.config().is_decoder(), "{family}");
@@ -45,7 +45,7 @@ fn model<B: Backend>(family: &str, device: &B::Device) -> Model<B> {
     model
 }
 
-fn fixture() -> (Value, Vec<Vec<u32>>, usize) {
+pub fn fixture() -> (Value, Vec<Vec<u32>>, usize) {
     let fixture = json("tiny_decoders/expected.json");
     let texts = fixture["texts"]
         .as_array()
@@ -58,7 +58,7 @@ fn fixture() -> (Value, Vec<Vec<u32>>, usize) {
 }
 
 /// Texts in one row, with their next tokens from `first` on.
-fn packed<B: Backend>(texts: &[Vec<u32>], first: usize, device: &B::Device) -> TextInput<B> {
+pub fn packed<B: Backend>(texts: &[Vec<u32>], first: usize, device: &B::Device) -> TextInput<B> {
     let sequences = Sequences::from_lengths(&texts.iter().map(Vec::len).collect::<Vec<_>>());
     let tokens: Vec<i32> = texts.iter().flatten().map(|&id| id as i32).collect();
     let (mut rows, mut targets, mut counts) = (Vec::new(), Vec::new(), Vec::new());
@@ -145,7 +145,7 @@ fn kept_keys_and_values() {
     }
 }
 
-fn loss<B: TuneAutodiff>(model: &Model<B>, input: &TextInput<B>, pass: Pass) -> Tensor<B, 1> {
+pub fn loss<B: TuneAutodiff>(model: &Model<B>, input: &TextInput<B>, pass: Pass) -> Tensor<B, 1> {
     let counted = input.next.as_ref().unwrap().sequences.tokens();
     model.forward(input.clone().into(), pass).sum() / counted as f32
 }

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
-use rekindle_nn::{Pass, TuneAutodiff, ops};
-use rekindle_peft::LoraConfig;
+use rekindle_nn::{Pass, TuneAutodiff, ops, params};
+use rekindle_peft::{LoraConfig, TargetModules};
 use rekindle_tests::{Need, need};
 use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
 
+use crate::decoders::{fixture, loss as next_token_loss, model as decoder, packed as next_tokens};
 use crate::support::{
     Tuning, golden, gradient, gradients, json, norm, packed, relative, set, tiny_classifier,
     trainable, values,
@@ -72,6 +73,41 @@ fn two_steps<B: TuneAutodiff>() -> Vec<Step> {
         .collect()
 }
 
+/// Two steps of the tiny Llama with dropout, all of it or by LoRA on every linear layer.
+fn decoder_steps<B: TuneAutodiff>(lora: bool) -> Vec<Step> {
+    let device = B::Device::default();
+    let (_, texts, first) = fixture();
+    let model = decoder::<B>("llama", &device).with_dropout(0.1);
+    let all = model.names();
+    let mut model = match lora {
+        true => {
+            let config = LoraConfig {
+                target_modules: TargetModules::AllLinear,
+                ..LoraConfig::default()
+            };
+            rekindle_peft::inject(model, &config, all, 1, &device)
+                .unwrap()
+                .0
+        }
+        false => params::set_trainable(model, &mut |_| true),
+    };
+    let mut optimizer = Optimizer::<B>::new(OptimizerConfig::default());
+    let names = trainable(&model);
+    (0..2)
+        .map(|step| {
+            let input = next_tokens::<B>(&texts, first, &device);
+            let loss = next_token_loss(&model, &input, Pass::training(1, step));
+            let mut grads = Gradients::<B>::default();
+            grads.backward(&loss, &model, all);
+            let by_name = (names.iter())
+                .map(|name| (name.clone(), gradient(&grads, name).unwrap()))
+                .collect();
+            model = optimizer.step(model.clone(), grads, 1e-3, 0.5, &|_| 1.0, all);
+            (values(loss)[0], by_name)
+        })
+        .collect()
+}
+
 /// Loss and gradients of a step of an image model with these classes, on a batch of two.
 fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     let model = crate::vision::model::<B>(name, 10);
@@ -125,6 +161,22 @@ fn gpu_matches_cpu() {
     let found = two_steps::<Gpu>();
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_same(&format!("step {}", i + 1), found, expected);
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --wgpu"]
+fn gpu_matches_cpu_on_a_decoder() {
+    if !is_asked_for() {
+        return;
+    }
+    for lora in [true, false] {
+        let expected = decoder_steps::<Tuning>(lora);
+        let found = decoder_steps::<Gpu>(lora);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let method = if lora { "LoRA" } else { "full" };
+            assert_same(&format!("{method}, step {}", i + 1), found, expected);
+        }
     }
 }
 

@@ -329,7 +329,8 @@ fn by_sequence<B: TuneBackend>(
     sequences: &Sequences,
     share: impl Fn(usize) -> f32,
 ) -> Tensor<B, 2> {
-    // A [B, T] matrix of shares, times x: one small product on any backend, and its gradient is another.
+    // A [B, T] matrix of shares, times x: one small product on any backend, and its gradient is another. Burn's own product
+    // would round its factors on some GPUs.
     let (count, tokens) = (sequences.count(), sequences.tokens());
     let mut weights = vec![0f32; count * tokens];
     for (s, range) in sequences.ranges().enumerate() {
@@ -337,5 +338,5 @@ fn by_sequence<B: TuneBackend>(
         weights[s * tokens..][range].fill(share);
     }
     let weights = Tensor::from_data(TensorData::new(weights, [count, tokens]), &x.device());
-    weights.matmul(x)
+    ops::linear(weights, x.transpose(), None, ops::Precision::F32)
 }

@@ -96,16 +96,12 @@ impl<B: TuneAutodiff> Gradients<B> {
     /// # Errors
     /// When the device does not give it back.
     pub fn norm(&self) -> Result<f64, ReadError> {
-        let squares: Vec<FloatTensor<B::InnerBackend>> = self
-            .by_name
-            .values()
-            .map(|g| B::InnerBackend::tune_square_sum(g.clone()))
-            .collect();
-        if squares.is_empty() {
+        if self.by_name.is_empty() {
             return Ok(0.0);
         }
         // One transfer for all: a sum a parameter, added up on the host in f64.
-        let all = to_host::<B::InnerBackend>(B::InnerBackend::float_cat(squares, 0))?;
+        let grads = self.by_name.values().cloned().collect();
+        let all = to_host::<B::InnerBackend>(B::InnerBackend::tune_square_sums(grads))?;
         Ok(all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt())
     }
 

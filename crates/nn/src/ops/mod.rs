@@ -1,6 +1,6 @@
 //! The training operations. [`TuneBackend`] adds them to Burn's `Backend`: each has a default body made of Burn's own
 //! tensor operations (so any backend works with an empty impl), a hand-written backward pass on `Autodiff<B, C>`
-//! (`autodiff.rs`), and where it pays a kernel for Flex (`flex/`). The functions of this module are what layers call.
+//! (`autodiff.rs`), and where it pays a kernel for Flex (`flex/`) and for GPUs (`cube/`). The functions of this module are what layers call.
 //!
 //! Nothing here keeps state: dropout's mask is a function of its key, attention's probabilities are computed again in
 //! the backward pass, and no gradient is computed that nobody asked for.
@@ -11,6 +11,8 @@ mod autodiff;
 mod batch_norm;
 mod conv2d;
 mod cross_entropy;
+#[cfg(feature = "cube")]
+mod cube;
 mod dropout;
 mod embedding;
 #[cfg(feature = "cpu")]
@@ -67,6 +69,15 @@ pub mod default {
     };
     pub use super::rms_norm::{backward as rms_norm_backward, forward as rms_norm};
     pub use super::rotary::apply as rotary;
+
+    use super::TuneBackend;
+    use burn::tensor::ops::FloatTensor;
+
+    /// The default body of [`TuneBackend::tune_square_sums`].
+    pub fn square_sums<B: TuneBackend>(tensors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let sums = tensors.into_iter().map(B::tune_square_sum).collect();
+        B::float_cat(sums, 0)
+    }
 }
 
 use burn::tensor::{
@@ -420,6 +431,11 @@ pub trait TuneBackend: Backend {
         Self::float_sum(Self::float_mul(x.clone(), x))
     }
 
+    /// The sum of all squares of each of at least one tensor, `[n]`.
+    fn tune_square_sums(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        default::square_sums::<Self>(tensors)
+    }
+
     /// One AdamW step; returns the new (parameter, first moment, second moment), same shapes.
     fn tune_adamw_step(
         parameter: FloatTensor<Self>,
@@ -434,11 +450,6 @@ pub trait TuneBackend: Backend {
 /// An autodiff backend whose inner backend has the operations too: what training code asks for.
 pub trait TuneAutodiff: TuneBackend + AutodiffBackend<InnerBackend: TuneBackend> {}
 impl<T: TuneBackend + AutodiffBackend<InnerBackend: TuneBackend>> TuneAutodiff for T {}
-
-#[cfg(feature = "wgpu")]
-impl TuneBackend for burn::backend::Wgpu<f32, i32, u32> {}
-#[cfg(feature = "cuda")]
-impl TuneBackend for burn::backend::Cuda<f32, i32> {}
 
 /// A float primitive as a tensor of rank `D`, and back: default bodies read better on tensors.
 pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
