@@ -172,7 +172,9 @@ fn simple(mut command: Command, hint: &str) -> Result<Outcome> {
 
 /// Tests on wgpu what needs an adapter, which a machine that runs the other checks need not have.
 fn wgpu(counts: &mut Option<Counts>) -> Result<Outcome> {
-    let mut command = cargo_with("test --package rekindle-tests --package rekindle-nn --features rekindle-tests/wgpu,rekindle-nn/wgpu --tests");
+    let mut command = cargo_with(
+        "test --package rekindle-tests --package rekindle-nn --features rekindle-tests/wgpu,rekindle-nn/wgpu --tests",
+    );
     command
         .args([WGPU_TEST, "--", "--ignored", "--show-output"])
         .env("REKINDLE_TEST_WGPU", "1");

@@ -458,7 +458,10 @@ fn an_exported_model_answers_alike() {
     #[cfg(unix)]
     {
         let pipe = dir.path("pipe");
-        std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap();
         let said = dir.refused("export llama -o pipe --force");
         assert!(said.contains("no regular file"), "{said}");
         fs::remove_file(pipe).unwrap();
