@@ -31,7 +31,7 @@ pub struct Arguments {
 /// What each verb does is said once, at its arguments: the first line stands in the list of verbs, the rest in its own help.
 #[derive(Subcommand)]
 enum Verb {
-    Finetune(finetune::Finetune),
+    Finetune(Box<finetune::Finetune>),
     Evaluate(evaluate::Evaluate),
     Predict(predict::Predict),
     Generate(generate::Generate),
