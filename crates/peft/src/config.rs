@@ -171,6 +171,7 @@ impl LoraConfig {
                 ));
             }
         }
+        check_rest(json)?;
         let strings = |value: &Value| -> Option<Vec<String>> {
             value
                 .as_array()?
@@ -214,5 +215,108 @@ impl LoraConfig {
         };
         config.validate().map_err(|e| e.to_string())?;
         Ok(config)
+    }
+}
+/// Keys that say nothing of what an adapter computes, beside those that are read.
+const HARMLESS: [&str; 15] = [
+    "arrow_config",
+    "auto_mapping",
+    "corda_config",
+    "eva_config",
+    "fan_in_fan_out",
+    "inference_mode",
+    "layers_pattern",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+];
+
+/// Keys that are read.
+const READ: [&str; 15] = [
+    "alpha_pattern",
+    "base_model_name_or_path",
+    "bias",
+    "ensure_weight_tying",
+    "init_lora_weights",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "modules_to_save",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
+
+/// Refuses settings that are not known: what they would compute is not known either.
+fn check_rest(json: &Value) -> Result<(), String> {
+    match &json["init_lora_weights"] {
+        Value::Null | Value::Bool(_) => {}
+        Value::String(kind)
+            if ["default", "eva", "gaussian", "orthogonal"].contains(&kind.as_str()) => {}
+        // PiSSA, OLoRA, LoftQ, CorDA and the like take a part out of the base's weights.
+        other => {
+            return Err(format!(
+                "`init_lora_weights` is {other}: the adapter belongs to weights that its base was changed to; PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...) makes a plain one of it"
+            ));
+        }
+    }
+    let unset = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    let keys = json.as_object().into_iter().flatten();
+    let unknown = keys.into_iter().find(|(key, value)| {
+        let known = HARMLESS.contains(&key.as_str()) || READ.contains(&key.as_str());
+        !known && !unset(value)
+    });
+    match unknown {
+        Some((key, value)) => Err(format!(
+            "`{key}` is {value}, which this reader does not know"
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn settings_that_change_what_is_computed_are_refused_by_name() {
+        let with = |key: &str, value: Value| {
+            let mut json = LoraConfig::default().to_json();
+            json[key] = value;
+            LoraConfig::from_json(&json)
+        };
+        for (key, value) in [
+            ("init_lora_weights", json!("pissa")),
+            ("init_lora_weights", json!("olora")),
+            ("lora_bias", json!(true)),
+            ("exclude_modules", json!(["key"])),
+            ("trainable_token_indices", json!([1])),
+            ("made_up_next_year", json!(3)),
+        ] {
+            let said = with(key, value).unwrap_err();
+            assert!(said.contains(&format!("`{key}`")), "{said}");
+        }
+        for (key, value) in [
+            ("init_lora_weights", json!("gaussian")),
+            ("lora_bias", json!(false)),
+            ("exclude_modules", Value::Null),
+            ("peft_version", json!("0.99")),
+        ] {
+            with(key, value).unwrap();
+        }
     }
 }
