@@ -10,7 +10,6 @@
 //! default), wgpu or cuda, where they are compiled in. MODEL is a directory that takes MiniLM's or SmolLM2's place.
 
 /// The program's own allocator, so that what is timed is what runs.
-#[allow(dead_code)]
 #[path = "../../crates/cli/src/memory.rs"]
 mod memory;
 

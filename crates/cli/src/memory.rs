@@ -10,17 +10,8 @@ const PURGE_DELAY: mi_option_t = 15;
 
 /// Freed pages are kept for the next step instead of going back to the system: every step needs the same buffers, and a
 /// fresh page costs more than a pass over it (a seventh of EfficientNet's step). Peak memory stays what it is.
-pub fn keep_pages() {
-    set_purge_delay(-1);
-}
-
-/// Freed pages go back to the system at once: for a run that computes activations twice because memory is short.
-pub fn return_pages() {
-    set_purge_delay(0);
-}
-
 #[allow(unsafe_code)]
-fn set_purge_delay(milliseconds: std::ffi::c_long) {
+pub fn keep_pages() {
     // SAFETY: the call only sets a number that the allocator reads; the option exists in this version, which is pinned.
-    unsafe { mi_option_set(PURGE_DELAY, milliseconds) };
+    unsafe { mi_option_set(PURGE_DELAY, -1) };
 }

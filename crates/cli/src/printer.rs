@@ -1,6 +1,6 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
-use crate::{memory, signals};
+use crate::signals;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
@@ -108,9 +108,6 @@ impl Observer for Printer {
     }
 
     fn plan(&self, plan: &Plan) {
-        if plan.gradient_checkpointing {
-            memory::return_pages();
-        }
         *lock(&self.watched) = plan.watched.clone();
         *lock(&self.best_by) = plan.best_by.clone();
         self.say(plan.to_string().trim_end());
