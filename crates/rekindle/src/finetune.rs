@@ -9,6 +9,7 @@ use crate::{
     fingerprint::Fingerprint,
     gguf,
     inputs::{self, Prepared},
+    located::{end_of_run, find_on_hub},
     log::{Log, Sampled, Sinks},
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
@@ -701,7 +702,7 @@ pub(crate) fn find_model(
             revision: None,
         });
     }
-    let mut found = crate::located::find_on_hub(name, hub, observer)?;
+    let mut found = find_on_hub(name, hub, observer)?;
     if found.source == Source::Path && found.dir.join("config.toml").is_file() {
         found.dir = of_run(&found.dir)?;
     }
@@ -899,24 +900,18 @@ fn best_by(config: &RunConfig, watched: &[Watched]) -> String {
 }
 
 /// What a run ended with, as a model to tune further.
-fn of_run(dir: &Path) -> Result<PathBuf, Error> {
-    let last = dir.join("final");
-    let run = dir.display();
-    let unfit = |reason: &str, hint: String| Error::ModelDir {
-        path: dir.to_owned(),
-        reason: reason.to_owned(),
-        hint,
-    };
-    if last.join("adapter_config.json").is_file() {
-        let hint = format!("merge it first: rekindle merge {run} --to DIR, then name DIR");
-        return Err(unfit("a run that ended with an adapter", hint));
-    }
-    match last.is_dir() {
-        true => Ok(last),
-        false => Err(unfit(
-            "a run that is not finished",
-            format!("continue it: rekindle finetune --resume {run}"),
-        )),
+fn of_run(run: &Path) -> Result<PathBuf, Error> {
+    let last = end_of_run(run)?;
+    match last.join("adapter_config.json").is_file() {
+        false => Ok(last),
+        true => Err(Error::ModelDir {
+            path: run.to_owned(),
+            reason: "a run that ended with an adapter".into(),
+            hint: format!(
+                "merge it first: rekindle merge {} --to DIR, then name DIR",
+                run.display()
+            ),
+        }),
     }
 }
 

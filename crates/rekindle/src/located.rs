@@ -51,17 +51,25 @@ fn find(path: &Path, observer: &dyn Observer) -> Result<PathBuf, Error> {
     if !path.is_dir() {
         return Ok(find_model(&path.to_string_lossy(), &hub, observer)?.dir);
     }
-    let last = path.join("final");
-    if path.join("config.toml").is_file() && !last.is_dir() {
-        return Err(Error::ModelDir {
-            path: path.to_owned(),
-            reason: "the run is not finished: it has no final/ yet".into(),
-            hint: format!("continue it: rekindle finetune --resume {}", path.display()),
-        });
+    match path.join("config.toml").is_file() || path.join("final").is_dir() {
+        true => end_of_run(path),
+        false => gguf::unpacked(&hub, path),
     }
+}
+
+/// What a run ended with.
+///
+/// # Errors
+/// Where it is not finished.
+pub(crate) fn end_of_run(run: &Path) -> Result<PathBuf, Error> {
+    let last = run.join("final");
     match last.is_dir() {
         true => Ok(last),
-        false => gguf::unpacked(&hub, path),
+        false => Err(Error::ModelDir {
+            path: run.to_owned(),
+            reason: "the run is not finished: it has no final/ yet".into(),
+            hint: format!("continue it: rekindle finetune --resume {}", run.display()),
+        }),
     }
 }
 

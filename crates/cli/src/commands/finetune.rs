@@ -1,6 +1,6 @@
 //! `rekindle finetune`
 
-use super::{Columns, configuration};
+use super::{Columns, configuration, sets_task, told_task};
 use crate::{
     output,
     printer::{Printer, finished},
@@ -139,23 +139,18 @@ impl Finetune {
     /// By run file and arguments. Where neither names the task, the examples tell it.
     fn configured(&self, printer: &Printer) -> anyhow::Result<RunConfig> {
         let mut flags = self.flags();
-        let says_task = |text: &String| text.trim_start().starts_with("task");
-        let named = self.config.is_some() || self.task.is_some() || self.set.iter().any(says_task);
-        if let Some(examples) = self.examples().filter(|_| !named) {
-            // How the file is written stands among the settings; what is wrong with these is said below.
-            let said = configuration(None, flags.clone(), &self.set).unwrap_or_default();
-            // What cannot be read is said by the run.
-            if let Ok(task) = rekindle::fitting_task(Path::new(examples), &said)
-                && task != said.task
-            {
-                // Of a folder of pictures it goes without saying.
-                if !Path::new(examples).is_dir() {
-                    printer.say(&format!(
-                        "{examples}: learning {task}; --task names another"
-                    ));
-                }
-                flags.push(Override::flag(examples, "task", task.name()));
+        let named = self.config.is_some() || self.task.is_some() || sets_task(&self.set);
+        if let Some(examples) = self.examples().filter(|_| !named)
+            && let Some(task) = told_task(Path::new(examples), &flags, &self.set)
+            && task != RunConfig::default().task
+        {
+            // Of a folder of pictures it goes without saying.
+            if !Path::new(examples).is_dir() {
+                printer.say(&format!(
+                    "{examples}: learning {task}; --task names another"
+                ));
             }
+            flags.push(Override::flag(examples, "task", task.name()));
         }
         Ok(configuration(self.config.as_ref(), flags, &self.set)?)
     }

@@ -1,6 +1,6 @@
 //! `rekindle init`
 
-use super::{Columns, configuration, finetune::RUN_FILE};
+use super::{Columns, configuration, finetune::RUN_FILE, sets_task, told_task};
 use crate::output;
 use clap::Args;
 use rekindle::config::Override;
@@ -35,16 +35,11 @@ impl Init {
         let mut flags = self.columns.overrides();
         let train = self.data.to_string_lossy();
         flags.push(Override::flag("DATA", "data.train", &train));
-        let said = self
-            .set
-            .iter()
-            .any(|set| set.trim_start().starts_with("task"));
         match &self.task {
             Some(task) => flags.push(Override::flag("--task", "task", task)),
-            None if said => {}
+            None if sets_task(&self.set) => {}
             None => {
-                let so_far = configuration(None, flags.clone(), &self.set).unwrap_or_default();
-                if let Ok(task) = rekindle::fitting_task(&self.data, &so_far) {
+                if let Some(task) = told_task(&self.data, &flags, &self.set) {
                     flags.push(Override::flag("DATA", "task", task.name()));
                 }
             }

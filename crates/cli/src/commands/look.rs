@@ -1,6 +1,6 @@
 //! `rekindle look`
 
-use super::{Columns, configuration};
+use super::{Columns, configuration, sets_task};
 use crate::{output::Output, printer::Printer};
 use clap::Args;
 use rekindle::{RunConfig, Task, config::Override};
@@ -81,9 +81,7 @@ impl Look {
             .map(|(flag, key, value)| Override::flag(flag, key, value))
             .collect();
         flags.extend(self.columns.overrides());
-        let says_task = |set: &String| set.trim_start().starts_with("task");
-        let says_task =
-            self.config.is_some() || self.task.is_some() || self.set.iter().any(says_task);
+        let says_task = self.config.is_some() || self.task.is_some() || sets_task(&self.set);
         if let (false, Some(model)) = (says_task, &self.model) {
             let task = rekindle::task_of_model(model, printer)?;
             // Of language models it is the rows that tell.

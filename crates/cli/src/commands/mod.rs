@@ -15,10 +15,14 @@ mod predict;
 use crate::signals;
 use clap::{Args, Parser, Subcommand};
 use rekindle::{
-    Error, RunConfig,
+    Error, RunConfig, Task,
     config::{Device, Override},
 };
-use std::{fmt, io::BufRead, path::PathBuf};
+use std::{
+    fmt,
+    io::BufRead,
+    path::{Path, PathBuf},
+};
 
 /// Fine-tune pretrained models. One command, any GPU, no Python.
 #[derive(Parser)]
@@ -114,6 +118,18 @@ fn configuration(
 ) -> Result<RunConfig, Error> {
     let overrides = overrides(flags, set);
     Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
+}
+
+/// Whether a `--set` names the task.
+fn sets_task(set: &[String]) -> bool {
+    set.iter().any(|text| text.trim_start().starts_with("task"))
+}
+
+/// The task that the examples tell, by what the settings so far say of how they are written. What is wrong with these
+/// settings is said where they are used, what cannot be read by who reads it.
+fn told_task(examples: &Path, flags: &[Override], set: &[String]) -> Option<Task> {
+    let so_far = configuration(None, flags.to_vec(), set).unwrap_or_default();
+    rekindle::fitting_task(examples, &so_far).ok()
 }
 
 /// The named flags, and `--set` over them.
