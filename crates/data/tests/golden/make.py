@@ -246,7 +246,8 @@ def main():
     cases = []
     texts = hard()
     ids = {}
-    for folder in sorted(path for path in HERE.iterdir() if path.is_dir()):
+    # `chat` is another script's.
+    for folder in sorted(path for path in HERE.iterdir() if path.is_dir() and path.name != "chat"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         inputs = [(text, None) for text in SINGLES] + PAIRS
         for text, pair in inputs:
