@@ -19,7 +19,9 @@ use rekindle::{RunConfig, config::Override};
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeSet,
-    env, fs, iter,
+    env,
+    ffi::OsStr,
+    fs, iter,
     path::{Path, PathBuf},
 };
 use support::Dir;
@@ -261,23 +263,19 @@ fn counted(line: &str) -> Vec<String> {
 
 /// A small picture with a grain of its own; those of a folder have one tint.
 fn draw(path: &Path) {
-    let sum = |text: &str| {
-        text.bytes()
-            .fold(7u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte))
+    let folder = path.parent().unwrap();
+    let hash = |name: Option<&OsStr>| {
+        let bytes = name.unwrap().as_encoded_bytes().iter();
+        bytes.fold(7u32, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(u32::from(*byte))
+        })
     };
-    let class = sum(path
-        .parent()
-        .unwrap()
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap());
-    let own = sum(path.file_stem().unwrap().to_str().unwrap()) % 101;
+    let (class, own) = (hash(folder.file_name()), hash(path.file_stem()) % 101);
     let tint = [0u32, 8, 16].map(|shift| ((class >> shift) % 180) as u8);
     let picture = image::RgbImage::from_fn(28, 24, |x, y| {
         image::Rgb(tint.map(|channel| channel + ((x * 7 + y * 13 + own * 29) % 60) as u8))
     });
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::create_dir_all(folder).unwrap();
     picture.save(path).unwrap();
 }
 

@@ -30,7 +30,7 @@
 //! | [`rekindle_train`] | a model with its batches | a trained model, checkpoints, events |
 //! | [`rekindle_base`] | | random numbers, near misses, files written whole |
 //!
-//! [`RunConfig`] has all settings, [`finetune`] makes a run of them, [`Predictor`] and [`Generator`] use what it saved:
+//! [`RunConfig`] has all settings, [`finetune()`] makes a run of them, [`Predictor`] and [`Generator`] use what it saved:
 //!
 //! ```no_run
 //! use rekindle::{RunConfig, Silent};
