@@ -1,7 +1,7 @@
 //! What every crate needs and nothing more: counter-based random numbers ([`rng`]), "did you mean" ([`near`]), counted words
 //! ([`words`]), commands quoted for a shell ([`shell_words`]), files written whole or not at all ([`write_atomically`]), and a tensor on the host ([`HostTensor`]).
 //!
-//! This crate knows no sibling and no tensor library.
+//! This crate knows no sibling and no tensor library. All others stand on it; [`rekindle`](../rekindle/index.html) has a picture.
 
 mod files;
 mod host;

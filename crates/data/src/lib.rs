@@ -14,7 +14,9 @@
 //! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
-//! The crate knows no network, no model and no tensor library. Everything that looks random is a pure function of
+//! The crate knows no network, no model and no tensor library. Its neighbours: [`rekindle_hub`](../rekindle_hub/index.html) finds its
+//! files, [`rekindle_train`](../rekindle_train/index.html) learns from its batches, which [`rekindle`](../rekindle/index.html) brings
+//! there. Everything that looks random is a pure function of
 //! its arguments through [`rekindle_base::rng`], so an epoch can be entered at any batch.
 //!
 //! ```

@@ -10,6 +10,9 @@
 //! A download is complete or absent, and hashes are checked wherever a card or the hub gives them. A revision that is in
 //! the cache is used as it is: `main` is not asked for news, so that a start needs no network.
 //!
+//! What is in the files is no matter of this crate: [`rekindle_models`](../rekindle_models/index.html) reads those of a model,
+//! [`rekindle_data`](../rekindle_data/index.html) those of a dataset.
+//!
 //! ```no_run
 //! use rekindle_hub::{Hub, NoProgress};
 //!

@@ -5,6 +5,8 @@
 //! same metric, and two accumulators that saw different shards merge into the one that saw everything. An update is all
 //! or nothing: one that returns an error has changed nothing.
 //!
+//! [`rekindle_train`](../rekindle_train/index.html) asks for figures during training, [`rekindle`](../rekindle/index.html) at its end.
+//!
 //! ```
 //! use rekindle_metrics::Classification;
 //!

@@ -4,7 +4,9 @@
 //! [`Pretrained::open`] looks into a directory and decides which family it is of; [`Model::from_pretrained`] loads it.
 //! A [`Model`] is a [`Backbone`] with a [`Head`].
 //!
-//! This crate never sees a file of examples.
+//! This crate never sees a file of examples. It stands on [`rekindle_weights`], which reads the files, and [`rekindle_nn`], which has the
+//! layers; [`rekindle_peft`](../rekindle_peft/index.html) changes what of a model trains, [`rekindle_train`](../rekindle_train/index.html)
+//! trains it.
 #![recursion_limit = "256"]
 
 mod config;

@@ -1,7 +1,8 @@
 //! Parameter-efficient fine-tuning: which parameters of a model train, and adapters put into its layers, saved and loaded
 //! in the format of Hugging Face PEFT, and merged.
 //!
-//! This crate names no model: it finds layers by path, through [`rekindle_nn::layers::AdapterSlots`].
+//! This crate names no model: it finds layers by path, through [`rekindle_nn::layers::AdapterSlots`]. Adapters are read and written by
+//! [`rekindle_weights`]; [`rekindle_models`](../rekindle_models/index.html) has models to put them into, but one of your own will do.
 //!
 //! ```
 //! use burn::{backend::{Autodiff, Flex}, module::Module, tensor::{Tensor, backend::Backend}};

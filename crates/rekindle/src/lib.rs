@@ -1,6 +1,37 @@
 //! Recipes: fine-tune a pretrained model from one configuration, then evaluate it, predict with it, look into it.
 //! The only crate that knows all the others.
 //!
+//! ```text
+//!  rekindle-cli                                               arguments, printing, exit codes
+//!       |
+//!   rekindle                                                  a run, from its settings to its report
+//!       |
+//!   +---+----+---------+--------+--------+--------+
+//!  hub     data     models    peft    train    metrics        each a part of a run, by itself
+//!                      |        |        |        |
+//!                      |        |        +--------+           the loop asks for figures
+//!                      +--------+--------+
+//!                               |
+//!                        +------+------+
+//!                     weights          nn                     files of tensors; operations and layers
+//!
+//!  base                                                       under all of them
+//! ```
+//!
+//! | crate | takes | gives |
+//! |---|---|---|
+//! | [`rekindle_hub`] | the name of a model or dataset | a directory of verified files |
+//! | [`rekindle_data`] | files | examples, encoded, in batches |
+//! | [`rekindle_weights`] | files of weights | named tensors |
+//! | [`rekindle_nn`] | tensors | operations that train, layers with slots for adapters |
+//! | [`rekindle_models`] | a model directory | a Burn module with a head |
+//! | [`rekindle_peft`] | a model | the same with adapters, or with parts frozen |
+//! | [`rekindle_metrics`] | predictions and targets | figures |
+//! | [`rekindle_train`] | a model with its batches | a trained model, checkpoints, events |
+//! | [`rekindle_base`] | | random numbers, near misses, files written whole |
+//!
+//! [`RunConfig`] has all settings, [`finetune()`] makes a run of them, [`Predictor`] and [`Generator`] use what it saved:
+//!
 //! ```no_run
 //! use rekindle::{RunConfig, Silent};
 //!

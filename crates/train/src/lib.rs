@@ -1,7 +1,8 @@
 //! The training loop: schedules, AdamW with decay groups, gradient accumulation with the right mean, clipping by the
 //! global norm, evaluation, checkpoints that a run resumes from to the bit, and events for whoever shows them.
 //!
-//! This crate knows no model, no task and no file of data: a [`Job`] brings them.
+//! This crate knows no model, no task and no file of data: a [`Job`] brings them, as [`rekindle`](../rekindle/index.html) does for its
+//! tasks. Parameters are handled by [`rekindle_nn::params`], written by [`rekindle_weights`] and judged by [`rekindle_metrics`].
 #![recursion_limit = "256"]
 
 mod average;

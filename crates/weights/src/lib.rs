@@ -4,7 +4,8 @@
 //!
 //! A GGUF file is presented as the Hugging Face model directory that it was made from: its tensors under that directory's
 //! names and in its layouts, and its other files by [`side_files`]. [`write_gguf`] goes the other way. But for the tables of
-//! names that this takes (`gguf/names.rs`), this crate knows no parameter names, no model and no tensor library.
+//! names that this takes (`gguf/names.rs`), this crate knows no parameter names, no model and no tensor library:
+//! [`rekindle_models`](../rekindle_models/index.html) knows them.
 //!
 //! ```
 //! use rekindle_base::HostTensor;
