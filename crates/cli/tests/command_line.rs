@@ -79,7 +79,8 @@ fn verbose_says_what_was_found_and_how_long_it_took() {
         (
             "finetune --model model --train train.csv --epochs 1 -o fresh -v",
             &[
-                "model model: ",
+                "model /",
+                "(local files)",
                 "examples of ",
                 "load model: ",
                 "save model: ",
@@ -354,7 +355,7 @@ fn settings_are_listed_and_explained() {
     assert!(one.contains("per_device_train_batch_size"), "{one}");
     assert!(one.contains("8 for text-preference"), "{one}");
     assert!(
-        one.contains("set it      --set train.batch_size=VALUE"),
+        one.contains("set it       --set train.batch_size=VALUE"),
         "{one}"
     );
     for (wrong, near) in [
@@ -469,7 +470,7 @@ fn runs_are_compared() {
     for expected in [
         "A  a\nB  b\n",
         "train.epochs         ",
-        "train.learning_rate  0.001  0.002",
+        "train.learning_rate   0.001  0.002",
         "accuracy ",
         " to ",
         "\nvalidation accuracy, * where runs meet\n",

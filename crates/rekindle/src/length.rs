@@ -78,6 +78,8 @@ pub(crate) fn before(dir: &Path, was: RunConfig, now: &RunConfig) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

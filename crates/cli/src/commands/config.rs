@@ -67,6 +67,7 @@ fn listed(settings: &[Description]) -> String {
         let _ = writeln!(out, "  {} = {default}  ({})", setting.name, setting.accepts);
         let _ = writeln!(out, "      {}", setting.first_sentence());
     }
+    let mut out = out.trim_start_matches('\n').to_owned();
     out += "\nrekindle config NAME explains one, such as train.learning_rate\n";
     out
 }
@@ -76,7 +77,7 @@ fn explained(setting: &Description) -> String {
     let mut out = format!("{}\n\n{}\n\n", setting.path, setting.docs);
     let mut row = |name: &str, value: &str| {
         // Writing to a string does not fail.
-        let _ = writeln!(out, "{name:<12}{value}");
+        let _ = writeln!(out, "{name:<13}{value}");
     };
     row("accepts", &setting.accepts);
     row("default", setting.default.as_deref().unwrap_or("unset"));
@@ -87,7 +88,7 @@ fn explained(setting: &Description) -> String {
         row("example", &format!("{} = {example}", setting.name));
     }
     if !setting.other_names.is_empty() {
-        row("elsewhere", &setting.other_names.join(", "));
+        row("other names", &setting.other_names.join(", "));
     }
     row("tasks", &setting.tasks.join(", "));
     row("set it", &format!("--set {}=VALUE", setting.path));

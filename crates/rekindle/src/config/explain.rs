@@ -67,9 +67,8 @@ impl Description {
     /// What it does, in a sentence.
     #[must_use]
     pub fn first_sentence(&self) -> &str {
-        self.docs
-            .split_once(". ")
-            .map_or(&self.docs, |(first, _)| first)
+        let first = self.docs.split(". ").next().unwrap_or_default();
+        first.trim_end_matches('.')
     }
 }
 

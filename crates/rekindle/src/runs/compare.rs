@@ -200,6 +200,8 @@ fn curve(dir: &Path, key: &str) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
