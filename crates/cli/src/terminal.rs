@@ -127,13 +127,13 @@ pub fn asked_colours(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
         .map(|argument| argument.to_string_lossy().into_owned())
         .take_while(|argument| argument != "--")
         .collect();
-    let named = arguments.iter().enumerate().filter_map(|(i, argument)| {
+    let mut named = arguments.iter().enumerate().filter_map(|(i, argument)| {
         match argument.strip_prefix("--color")? {
             "" => arguments.get(i + 1).map(String::as_str),
             rest => rest.strip_prefix('='),
         }
     });
-    match named.last() {
+    match named.next_back() {
         Some("always") => ColorChoice::Always,
         Some("never") => ColorChoice::Never,
         _ => ColorChoice::Auto,

@@ -54,14 +54,15 @@ pub struct DeviceInfo {
 /// Every device of this build, whether it is there or not.
 #[must_use]
 pub fn devices() -> Vec<DeviceInfo> {
-    let mut devices = Vec::new();
-    #[cfg(feature = "cpu")]
-    devices.push(cpu::info());
-    #[cfg(feature = "wgpu")]
-    devices.push(wgpu::info());
-    #[cfg(feature = "cuda")]
-    devices.extend(cuda::infos());
-    devices
+    let found: &[Vec<DeviceInfo>] = &[
+        #[cfg(feature = "cpu")]
+        vec![cpu::info()],
+        #[cfg(feature = "wgpu")]
+        vec![wgpu::info()],
+        #[cfg(feature = "cuda")]
+        cuda::infos(),
+    ];
+    found.concat()
 }
 
 /// What is said of a device that cannot be used.

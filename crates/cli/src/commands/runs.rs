@@ -100,12 +100,21 @@ fn row(run: &RunSummary) -> Vec<String> {
         }
         _ => String::new(),
     };
+    // In a row there is no room for a whole path, nor for all settings of a method.
+    let model = run.model.as_deref().map(|model| match Path::new(model) {
+        path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy(),
+        _ => model.into(),
+    });
+    let method = run
+        .method
+        .as_deref()
+        .and_then(|method| method.split(',').next());
     vec![
         run.name.clone(),
         words(&run.task),
-        words(&run.model),
+        model.unwrap_or_default().into_owned(),
         words(&run.data),
-        words(&run.method),
+        method.unwrap_or_default().to_owned(),
         run.began.map(minute).unwrap_or_default(),
         run.state.to_string(),
         figure,
