@@ -62,7 +62,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates from outside that only some packages may name, because of what the others promise not to know.
-const ONLY_IN: [(&str, &[&str]); 13] = [
+const ONLY_IN: [(&str, &[&str]); 15] = [
     // A tensor library.
     (
         "burn",
@@ -83,6 +83,8 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     ("ureq", &["rekindle-hub"]),
     // A terminal.
     ("clap", &["rekindle-cli"]),
+    ("clap_complete", &["rekindle-cli"]),
+    ("clap_mangen", &["rekindle-cli"]),
     ("indicatif", &["rekindle-cli"]),
     ("ctrlc", &["rekindle-cli"]),
     // Errors without a type: libraries have an enum each.

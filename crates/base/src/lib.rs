@@ -14,4 +14,4 @@ pub use files::{discard_unfinished, write_atomically, write_atomically_with};
 pub use host::{HostTensor, first_not_finite};
 pub use near::near_misses;
 pub use shell::{shell_word, shell_words};
-pub use words::{counted, thousands};
+pub use words::{NAMED, counted, first_of, thousands};

@@ -21,6 +21,19 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{} {noun}", thousands(count as u64))
 }
 
+/// Things that a message names; of more it gives the number.
+pub const NAMED: usize = 10;
+
+/// Names one after the other, at most [`NAMED`] of them: `a, b and 5 more`.
+#[must_use]
+pub fn first_of(names: &[String]) -> String {
+    let (named, others) = names.split_at(names.len().min(NAMED));
+    match others.len() {
+        0 => named.join(", "),
+        more => format!("{} and {} more", named.join(", "), thousands(more as u64)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +44,13 @@ mod tests {
             assert_eq!(counted(count, "row", "rows"), expected);
         }
         assert_eq!(thousands(1_000_000), "1,000,000");
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let names = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
+        assert_eq!(first_of(&names(NAMED)), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
+        assert!(first_of(&names(2010)).ends_with("9 and 2,000 more"));
+        assert_eq!(first_of(&[]), "");
     }
 }

@@ -11,15 +11,25 @@ mod memory;
 mod output;
 mod printer;
 mod signals;
+mod table;
+mod terminal;
+mod version;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use output::OutputError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     memory::keep_pages();
     report_panics();
-    let arguments = match commands::Arguments::try_parse() {
+    let mut command = commands::Arguments::command()
+        .color(terminal::asked_colours(std::env::args_os()))
+        .styles(terminal::STYLES);
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|found| commands::Arguments::from_arg_matches(&found))
+        .map_err(|error| error.format(&mut command));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(said) => {
             // Help and the version are no mistakes, and go to standard output.

@@ -1,6 +1,8 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
+use crate::terminal::{self, painted};
 use anyhow::Context;
+use serde::Serialize;
 use std::{
     borrow::Cow,
     fmt,
@@ -120,9 +122,26 @@ impl Output {
     }
 }
 
-/// Prints text as it is.
+/// Prints text, its warnings and hints in colour on a terminal.
 pub fn print(text: impl fmt::Display) -> Result<(), OutputError> {
     let mut output = Output::new();
+    let text = text.to_string();
+    let text = painted(&text, terminal::get().colours_out);
     write!(output.to, "{text}")?;
     output.flush()
+}
+
+/// Prints bytes as they are.
+pub fn raw(bytes: &[u8]) -> Result<(), OutputError> {
+    let mut output = Output::new();
+    output.to.write_all(bytes)?;
+    output.flush()
+}
+
+/// Prints a value as JSON over several lines.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut output = Output::new();
+    output.line(text)?;
+    Ok(output.flush()?)
 }

@@ -1,6 +1,9 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
-use crate::signals;
+use crate::{
+    signals,
+    terminal::{self, Progress as Shown, Terminal, Verbosity, painted},
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
     Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
@@ -25,20 +28,27 @@ pub struct Printer {
     watched: Mutex<Vec<Watched>>,
     /// The figure that makes a checkpoint the best.
     best_by: Mutex<String>,
+    /// The plan, once it is known.
+    plan: Mutex<Option<Plan>>,
     downloads: Mutex<HashMap<String, ProgressBar>>,
-    terminal: bool,
+    terminal: &'static Terminal,
     stop: Arc<AtomicBool>,
 }
 
 impl Printer {
     pub fn new() -> Self {
+        let terminal = terminal::get();
         Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            bars: MultiProgress::with_draw_target(match terminal.progress {
+                Shown::Bars => ProgressDrawTarget::stderr(),
+                Shown::Lines | Shown::Hidden => ProgressDrawTarget::hidden(),
+            }),
             training: Mutex::new(None),
             watched: Mutex::default(),
             best_by: Mutex::default(),
+            plan: Mutex::default(),
             downloads: Mutex::new(HashMap::new()),
-            terminal: std::io::stderr().is_terminal(),
+            terminal,
             stop: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -47,12 +57,14 @@ impl Printer {
     /// left, a second signal is not somebody's wish but part of the first: a shell that closes sends SIGHUP twice.
     pub fn stop_on_signals(&self) -> anyhow::Result<()> {
         let stop = Arc::clone(&self.stop);
+        let quiet = self.terminal.verbosity == Verbosity::Quiet;
         signals::on_stop(move || {
             let asked_before = stop.swap(true, Ordering::SeqCst);
             let terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
             match (asked_before, terminal) {
                 (true, true) => std::process::exit(130),
                 (true, false) => {}
+                (false, _) if quiet => {}
                 (false, true) => to_stderr(
                     "\nfinishing this step, then saving; press Ctrl-C again to stop at once",
                 ),
@@ -62,14 +74,28 @@ impl Printer {
         Ok(())
     }
 
-    /// A line above any bar.
+    /// A line above any bar; not where only the result is asked for.
     pub fn say(&self, line: &str) {
-        if self.terminal {
-            // A terminal that is gone is no reason to stop.
-            let _ = self.bars.println(line);
-        } else {
-            to_stderr(line);
+        if self.terminal.verbosity == Verbosity::Quiet {
+            return;
         }
+        match self.terminal.progress {
+            // A terminal that is gone is no reason to stop.
+            Shown::Bars => drop(self.bars.println(painted(line, self.terminal.colours_err))),
+            Shown::Lines | Shown::Hidden => to_stderr(line),
+        }
+    }
+
+    /// A line for who asked for more.
+    pub fn detail(&self, line: &str) {
+        if self.terminal.verbosity == Verbosity::Verbose {
+            self.say(line);
+        }
+    }
+
+    /// The plan of the run, once it is known.
+    pub fn known_plan(&self) -> Option<Plan> {
+        lock(&self.plan).clone()
     }
 
     /// Counts what is answered, where there is much of it and the answers go elsewhere.
@@ -117,7 +143,12 @@ impl Observer for Printer {
         self.say(line);
     }
 
+    fn detail(&self, line: &str) {
+        Printer::detail(self, line);
+    }
+
     fn plan(&self, plan: &Plan) {
+        *lock(&self.plan) = Some(plan.clone());
         *lock(&self.watched) = plan.watched.clone();
         *lock(&self.best_by) = plan.best_by.clone();
         self.say(plan.to_string().trim_end());
@@ -152,7 +183,8 @@ impl Observer for Printer {
                 let figures =
                     format!("epoch {epoch:.2} loss {loss:.4} lr {rate} {speed:.0} {counted}");
                 if let Some(bar) = &*self.training() {
-                    if !self.terminal && (*step == 1 || step.is_multiple_of(20)) {
+                    let lines = self.terminal.progress == Shown::Lines;
+                    if lines && (*step == 1 || step.is_multiple_of(20)) {
                         let steps = bar.length().unwrap_or(0);
                         to_stderr(&format!("step {step}/{steps} {figures}"));
                     }
@@ -209,7 +241,7 @@ impl Progress for Printer {
         if let Some(old) = self.downloading().insert(what.to_owned(), bar) {
             old.finish_and_clear();
         }
-        if !self.terminal {
+        if self.terminal.progress == Shown::Lines {
             to_stderr(&format!("fetching {what}"));
         }
     }
@@ -247,6 +279,7 @@ fn style_of(template: &str) -> ProgressStyle {
 
 /// A line on standard error. That it is gone, as after a SIGHUP, is no reason to stop before the run is saved.
 pub fn to_stderr(line: &str) {
+    let line = painted(line, terminal::get().colours_err);
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

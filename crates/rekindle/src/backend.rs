@@ -27,6 +27,56 @@ pub fn compiled_devices() -> Vec<&'static str> {
     .collect()
 }
 
+/// The sets of instructions of this machine's CPU that the CPU backend has kernels for and uses.
+#[must_use]
+pub fn cpu_kernels() -> Vec<&'static str> {
+    #[cfg(feature = "cpu")]
+    return rekindle_nn::ops::cpu_kernels();
+    #[cfg(not(feature = "cpu"))]
+    Vec::new()
+}
+
+/// A device that this build can compute on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name for `--device`.
+    pub device: String,
+    /// What the maker calls it, where that is known.
+    pub name: Option<String>,
+    /// Its memory in bytes, where that is known.
+    pub memory: Option<u64>,
+    /// The sets of instructions that are used of it.
+    pub features: Vec<&'static str>,
+    /// Why it cannot be used, with a remedy; `None` where it can.
+    pub missing: Option<String>,
+}
+
+/// Every device of this build, whether it is there or not.
+#[must_use]
+pub fn devices() -> Vec<DeviceInfo> {
+    let found: &[Vec<DeviceInfo>] = &[
+        #[cfg(feature = "cpu")]
+        vec![cpu::info()],
+        #[cfg(feature = "wgpu")]
+        vec![wgpu::info()],
+        #[cfg(feature = "cuda")]
+        cuda::infos(),
+    ];
+    found.concat()
+}
+
+/// What is said of a device that cannot be used.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn absent(device: &str, error: &Error) -> DeviceInfo {
+    DeviceInfo {
+        device: device.to_owned(),
+        name: None,
+        memory: None,
+        features: Vec::new(),
+        missing: Some(error.to_string()),
+    }
+}
+
 /// Runs a job on a device.
 ///
 /// # Errors
@@ -87,24 +137,72 @@ fn brief(reason: &str) -> &str {
     reason[..end.unwrap_or(reason.len())].trim_end_matches('.')
 }
 
+#[cfg(feature = "cpu")]
+mod cpu {
+    use super::{DeviceInfo, cpu_kernels};
+    use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+    pub(super) fn info() -> DeviceInfo {
+        let wanted = RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing())
+            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(wanted);
+        let brand = system
+            .cpus()
+            .first()
+            .map(|cpu| cpu.brand().trim().to_owned());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let name = brand.filter(|brand| !brand.is_empty());
+        let name = name.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        DeviceInfo {
+            device: "cpu".into(),
+            name: Some(format!("{name}, {threads} threads")),
+            memory: Some(system.total_memory()).filter(|&bytes| bytes > 0),
+            features: cpu_kernels(),
+            missing: None,
+        }
+    }
+}
+
 #[cfg(feature = "wgpu")]
 mod wgpu {
+    use super::DeviceInfo;
     use crate::Error;
     use burn::backend::wgpu::{RuntimeOptions, WgpuDevice, graphics::AutoGraphicsApi, init_setup};
     use std::sync::OnceLock;
 
+    pub(super) fn info() -> DeviceInfo {
+        match set_up() {
+            Ok(name) => DeviceInfo {
+                device: "wgpu".into(),
+                name: Some(name),
+                memory: None,
+                features: Vec::new(),
+                missing: None,
+            },
+            Err(error) => super::absent("wgpu", &error),
+        }
+    }
+
     /// Sets up the default adapter, once.
     pub(super) fn adapter() -> Result<WgpuDevice, Error> {
-        static SET_UP: OnceLock<Result<(), String>> = OnceLock::new();
+        set_up().map(|_| WgpuDevice::DefaultDevice)
+    }
+
+    /// Sets up the default adapter, once, and returns its name.
+    fn set_up() -> Result<String, Error> {
+        static SET_UP: OnceLock<Result<String, String>> = OnceLock::new();
         let ready = SET_UP.get_or_init(|| {
             super::quietly(|| {
-                init_setup::<AutoGraphicsApi>(
+                let set_up = init_setup::<AutoGraphicsApi>(
                     &WgpuDevice::DefaultDevice,
                     RuntimeOptions::default(),
                 );
+                let adapter = set_up.adapter.get_info();
+                format!("{}, by {:?}", adapter.name, adapter.backend)
             })
         });
-        ready.clone().map(|()| WgpuDevice::DefaultDevice).map_err(|reason| Error::Device {
+        ready.clone().map_err(|reason| Error::Device {
             device: "wgpu".into(),
             reason: format!("no graphics adapter can be used ({reason})"),
             hint: "install a driver for Vulkan, Metal or DirectX 12 (in software on Debian: the package mesa-vulkan-drivers, with XDG_RUNTIME_DIR naming a folder), or use --device cpu".into(),
@@ -114,9 +212,37 @@ mod wgpu {
 
 #[cfg(feature = "cuda")]
 mod cuda {
+    use super::DeviceInfo;
     use crate::Error;
     use burn::backend::cuda::CudaDevice;
     use std::path::Path;
+
+    /// Every GPU that the driver knows; one that is absent where it knows none.
+    pub(super) fn infos() -> Vec<DeviceInfo> {
+        let there = |index| driver(index).is_ok().then(|| info(index));
+        let mut infos: Vec<DeviceInfo> = (0..).map_while(there).collect();
+        if infos.is_empty()
+            && let Err(error) = driver(0)
+        {
+            infos.push(super::absent("cuda:0", &error));
+        }
+        infos
+    }
+
+    fn info(index: usize) -> DeviceInfo {
+        let asked = super::quietly(|| {
+            let context = cudarc::driver::CudaContext::new(index).ok()?;
+            Some((context.name().ok()?, context.total_mem().ok()? as u64))
+        });
+        let known = asked.ok().flatten();
+        DeviceInfo {
+            device: format!("cuda:{index}"),
+            memory: known.as_ref().map(|(_, memory)| *memory),
+            name: known.map(|(name, _)| name),
+            features: Vec::new(),
+            missing: None,
+        }
+    }
 
     /// Looks for the driver and for the toolkit's headers, which kernels are compiled with, before the runtime does.
     pub(super) fn driver(index: usize) -> Result<CudaDevice, Error> {

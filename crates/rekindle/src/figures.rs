@@ -4,6 +4,7 @@
 use crate::{guess::Guess, report::text::percent};
 use rekindle_metrics::{
     AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
+    wilson_95,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -180,6 +181,25 @@ impl Figures {
         }
         self.guess = base.as_ref().map(|base| Guess::of_answers(&report, base));
         self.sections.push(Section::Answers { report, base });
+    }
+
+    /// The 95 % intervals of those figures that are shares of the examples, by key.
+    pub(crate) fn intervals(&self) -> Map<String, Value> {
+        let known = self.sections.iter().filter_map(|section| match section {
+            Section::Classes { report, .. } => {
+                let rows = report.confusion.iter().enumerate();
+                let right = rows.filter_map(|(class, row)| row.get(class)).sum();
+                Some(("accuracy", wilson_95(right, report.n)))
+            }
+            Section::Answers { report, .. } => {
+                let right = (report.exact_match * report.n as f64).round() as u64;
+                Some(("exact_match", wilson_95(right, report.n)))
+            }
+            Section::Labels { .. } | Section::Numbers { .. } => None,
+        });
+        known
+            .map(|(key, (low, high))| (key.to_owned(), json!([low, high])))
+            .collect()
     }
 
     /// The figures of the base model's answers by key; none where it was not asked.

@@ -4,18 +4,20 @@ use crate::{
     Error, Observer, Plan, RunConfig,
     answers::{self, AnswerLog, Set},
     backend::{OnBackend, on_device},
-    config,
+    config::{self, DataSource, Override},
     figures::{Figures, Watched},
     fingerprint::Fingerprint,
     gguf,
     inputs::{self, Prepared},
+    length::{self, Longer},
     located::{end_of_run, find_on_hub},
-    log::{Log, Sampled, Sinks},
+    log::{self, Log, Sampled, Sinks},
     memory,
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
+    runs,
     saved::{KeptSettings, Saved, SavedModel},
     task::{Modality, Task},
     tasks,
@@ -30,7 +32,8 @@ use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
     BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig,
-    Outcome, RunDir, Schedule, Stopped, TrainConfig, Warmup, read_metrics, truncate_metrics,
+    Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup, read_metrics,
+    truncate_metrics,
 };
 use serde_json::json;
 use std::{
@@ -41,9 +44,11 @@ use std::{
 /// Steps of a run of which metrics.jsonl and the report have every one.
 const ALL_STEPS: u64 = 200;
 /// The final figures, for programs.
-const RESULTS: &str = "results.json";
+pub(crate) const RESULTS: &str = "results.json";
 /// The report's page.
 const REPORT: &str = "report.html";
+/// What happened, for people.
+pub(crate) const LOG: &str = "log.txt";
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -81,7 +86,28 @@ pub struct FinishedRun {
 /// # Errors
 /// Any mistake in configuration, data or model, each with its place; [`Error::Interrupted`] after an orderly stop.
 pub fn finetune(config: &RunConfig, observer: &dyn Observer) -> Result<FinishedRun, Error> {
-    start(config, Mode::New, observer)?
+    finetune_into(config, Occupied::Refuse, observer)
+}
+
+/// What to do where the run directory holds a run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupied {
+    /// Nothing: the new run is refused.
+    Refuse,
+    /// A run of ours that was never finished is removed, once data and model of the new one are read and its plan is made.
+    ReplaceUnfinished,
+}
+
+/// As [`finetune`], in a directory that may hold a run already.
+///
+/// # Errors
+/// As [`finetune`]; and for a directory that holds a finished run, or what is not of a run.
+pub fn finetune_into(
+    config: &RunConfig,
+    occupied: Occupied,
+    observer: &dyn Observer,
+) -> Result<FinishedRun, Error> {
+    start(config, Mode::New(occupied), observer)?
         .ok_or_else(|| Error::Internal("a run without a result".into()))
 }
 
@@ -105,6 +131,7 @@ fn start(
         config,
         dir,
         mode,
+        before: Vec::new(),
         observer,
     };
     on_device(config.device, run)
@@ -116,6 +143,20 @@ fn start(
 /// # Errors
 /// As [`finetune`]; and when all checkpoints are broken, or data or model are not what they were.
 pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<Option<FinishedRun>, Error> {
+    resume_longer(dir, &[], observer)
+}
+
+/// As [`resume`], with another number of epochs or steps: `longer` sets `train.epochs` or `train.max_steps`, and nothing
+/// else. A finished run is trained on from its last checkpoint then. From there on the learning rate follows the schedule of the
+/// new length.
+///
+/// # Errors
+/// As [`resume`]; and for other settings, or a length that the run has behind it.
+pub fn resume_longer(
+    dir: &Path,
+    longer: &[Override],
+    observer: &dyn Observer,
+) -> Result<Option<FinishedRun>, Error> {
     let path = dir.join("config.toml");
     if !path.is_file() {
         return Err(Error::ModelDir {
@@ -124,25 +165,34 @@ pub fn resume(dir: &Path, observer: &dyn Observer) -> Result<Option<FinishedRun>
             hint: "name the directory that `rekindle finetune` printed, runs/<name>".into(),
         });
     }
-    if is_finished(dir) {
+    let nothing_to_do = || {
         observer.note(&format!(
-            "{} is already finished: its figures are in {RESULTS} and {REPORT}, its model in final/; to train further, start a new run",
+            "{} is already finished: its figures are in {RESULTS} and {REPORT}, its model in final/; to train it further, add --epochs N",
             dir.display()
         ));
-        return Ok(None);
+        Ok(None)
+    };
+    // Whatever settings it has: an older version may have written them.
+    if longer.is_empty() && is_finished(dir) {
+        return nothing_to_do();
     }
-    let config = &RunConfig::load(Some(&path), &[])?;
+    let was = RunConfig::load(Some(&path), &[])?;
+    let config = &length::changed(&was, longer)?;
+    if *config == was && is_finished(dir) {
+        return nothing_to_do();
+    }
     let run = Run {
         config,
         dir,
         mode: Mode::Resumed,
+        before: length::before(dir, was, config)?,
         observer,
     };
     on_device(config.device, run)
 }
 
 /// Whether everything that a run leaves is there. The report is written last.
-fn is_finished(dir: &Path) -> bool {
+pub(crate) fn is_finished(dir: &Path) -> bool {
     dir.join("final").is_dir() && dir.join(RESULTS).is_file() && dir.join(REPORT).is_file()
 }
 
@@ -178,7 +228,7 @@ fn with_the_day(mut config: RunConfig) -> RunConfig {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    New,
+    New(Occupied),
     PlanOnly,
     Resumed,
 }
@@ -187,6 +237,8 @@ struct Run<'a> {
     config: &'a RunConfig,
     dir: &'a Path,
     mode: Mode,
+    /// What a run that was made longer may have been before, the likeliest first: its checkpoint is of one of these.
+    before: Vec<RunConfig>,
     observer: &'a dyn Observer,
 }
 
@@ -194,6 +246,8 @@ struct Run<'a> {
 struct Planned<'a> {
     plan: &'a Plan,
     run: &'a RunDir,
+    /// What is said of a run that is made longer.
+    longer: Option<Longer>,
     started: Instant,
 }
 
@@ -215,8 +269,8 @@ pub(crate) struct Opened<B: TuneAutodiff> {
     parameters: (usize, usize),
     /// Phases so far, in seconds.
     timings: Vec<(String, f64)>,
-    /// See [`rekindle_train::TrainState::fingerprint`].
-    fingerprint: String,
+    /// Of examples and model: see [`rekindle_train::TrainState::fingerprint`].
+    fingerprint: Fingerprint,
     /// Peak memory, estimated.
     memory: Memory,
 }
@@ -233,7 +287,8 @@ impl OnBackend for Run<'_> {
         let held = self.look_at_directory()?;
         let (opened, model) = open::<B>(self.config, self.observer, device)?;
         let examples = opened.prepared.train.len();
-        let train_config = train_config(self.config, examples, &opened.fingerprint);
+        let fingerprint = opened.fingerprint.of(self.config);
+        let train_config = train_config(self.config, examples, &fingerprint);
         let mut plan = make_plan(self.config, self.dir, &opened, &train_config);
         if self.mode == Mode::PlanOnly {
             let Opened {
@@ -250,19 +305,30 @@ impl OnBackend for Run<'_> {
             return Ok(None);
         }
         self.observer.plan(&plan);
-        let (run, checkpoint) = match held {
-            Some(held) => held,
-            None => (RunDir::create(self.dir)?, None),
+        let (run, checkpoint) = match (held, self.mode) {
+            (Some(held), _) => held,
+            (None, Mode::New(Occupied::ReplaceUnfinished)) => (self.replace()?, None),
+            (None, _) => (RunDir::create(self.dir)?, None),
         };
-        self.begin(&run, checkpoint.as_ref(), &plan, &train_config)?;
+        let (checkpoint, longer) = match checkpoint {
+            Some(checkpoint) => self.taken_up(checkpoint, &opened, &train_config)?,
+            None => (None, None),
+        };
+        self.begin(&run, checkpoint.as_ref(), longer.as_ref(), &plan)?;
         let planned = Planned {
             plan: &plan,
             run: &run,
+            longer,
             started,
         };
         let checkpoint = checkpoint.as_ref();
-        self.drive(opened, model, planned, &train_config, checkpoint, device)
-            .map(Some)
+        let done = self.drive(opened, model, planned, &train_config, checkpoint, device);
+        if let Err(error) = done.as_ref()
+            && !matches!(error, Error::Interrupted { .. })
+        {
+            log::note_failure(&self.dir.join(LOG), error);
+        }
+        done.map(Some)
     }
 }
 
@@ -276,7 +342,21 @@ impl Run<'_> {
                 }
                 Ok(None)
             }
-            Mode::New => Ok(RunDir::check_vacant(self.dir).map(|()| None)?),
+            Mode::New(occupied) => {
+                match RunDir::check_vacant(self.dir) {
+                    Err(TrainError::Exists { .. }) if occupied == Occupied::ReplaceUnfinished => {
+                        RunDir::check_replaceable(self.dir)?;
+                        match RunDir::is_held(self.dir) {
+                            true => Err(TrainError::InUse {
+                                path: self.dir.to_owned(),
+                            }),
+                            false => Ok(()),
+                        }
+                    }
+                    other => other,
+                }?;
+                Ok(None)
+            }
             Mode::Resumed => {
                 let run = RunDir::open(self.dir)?;
                 let checkpoint = Checkpoint::find(&run)?;
@@ -285,17 +365,68 @@ impl Run<'_> {
         }
     }
 
+    /// A new directory, in the place of a run that was never finished if there is one.
+    fn replace(&self) -> Result<RunDir, Error> {
+        if RunDir::check_vacant(self.dir).is_ok() {
+            return Ok(RunDir::create(self.dir)?);
+        }
+        let state = runs::state_of(self.dir);
+        self.observer.note(&format!(
+            "replacing the run in {}, which is not finished ({state})",
+            self.dir.display()
+        ));
+        Ok(RunDir::replace(self.dir)?)
+    }
+
+    /// The checkpoint as one of this run. If it is of the run before this was made longer, it gets the new length.
+    fn taken_up<B: TuneAutodiff>(
+        &self,
+        checkpoint: Checkpoint,
+        opened: &Opened<B>,
+        now: &TrainConfig,
+    ) -> Result<(Option<Checkpoint>, Option<Longer>), Error> {
+        let examples = opened.prepared.train.len();
+        for was in &self.before {
+            let fingerprint = opened.fingerprint.of(was);
+            if fingerprint == now.fingerprint || checkpoint.state.fingerprint != fingerprint {
+                continue;
+            }
+            let longer = Longer {
+                was: was.clone(),
+                steps: checkpoint.state.total_steps,
+                done: checkpoint.state.step,
+            };
+            let was = train_config(was, examples, &fingerprint);
+            let batches = |epoch| opened.recipe.batches(epoch);
+            let checkpoint = checkpoint.with_length(&was, now, batches)?;
+            return Ok((Some(checkpoint), Some(longer)));
+        }
+        checkpoint.belongs_to(now)?;
+        Ok((Some(checkpoint), None))
+    }
+
     /// Writes what a new run begins with, or takes back what a resumed one will do again.
     fn begin(
         &self,
         run: &RunDir,
         checkpoint: Option<&Checkpoint>,
+        longer: Option<&Longer>,
         plan: &Plan,
-        train_config: &TrainConfig,
     ) -> Result<(), Error> {
         let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
+        // The checkpoint is that of the run before: what that was is written first, so that none is without its settings.
+        if let Some(longer) = longer {
+            write_text(&self.dir.join(length::BEFORE), &longer.was.to_toml())?;
+        }
+        if !self.before.is_empty() {
+            // Without them the run is no longer finished.
+            [REPORT, RESULTS]
+                .iter()
+                .try_for_each(|name| remove_file(&self.dir.join(name)))?;
+            write_text(&run.config(), &self.config.to_toml())?;
+            write_json(&self.dir.join("plan.json"), plan)?;
+        }
         if let Some(checkpoint) = checkpoint {
-            checkpoint.belongs_to(train_config)?;
             for broken in &checkpoint.passed_over {
                 let passed_over = format!("passed over a broken checkpoint: {broken}");
                 self.observer.note(&passed_over);
@@ -321,18 +452,24 @@ impl Run<'_> {
         &self,
         mut opened: Opened<B>,
         model: Model<B>,
-        Planned { plan, run, started }: Planned<'_>,
+        planned: Planned<'_>,
         train_config: &TrainConfig,
         checkpoint: Option<&Checkpoint>,
         device: &B::Device,
     ) -> Result<FinishedRun, Error> {
         let (config, observer) = (self.config, self.observer);
+        let Planned {
+            plan,
+            run,
+            longer,
+            started,
+        } = planned;
         let clock = Instant::now();
         let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
         let mut timings = std::mem::take(&mut opened.timings);
         let mut log = self.answers_of_base(&opened.recipe, &model, done)?;
         if log.is_some() {
-            timings.push(("answers of the base model".into(), seconds(clock)));
+            timed(&mut timings, observer, "answers of the base model", clock);
         }
 
         // A checkpoint is taken up later: a resumed run compares with the same model.
@@ -344,15 +481,15 @@ impl Run<'_> {
                 "asking the model before training about {compared} {noun}s"
             ));
             opened.recipe.take_reference(&model.valid())?;
-            let phase = "log-probabilities before training".to_owned();
-            timings.push((phase, seconds(clock)));
+            let phase = "log-probabilities before training";
+            timed(&mut timings, observer, phase, clock);
         }
         let every = config.train.log_every_steps as u64;
         // A short run is drawn step by step.
         let drawn = if plan.steps <= ALL_STEPS { 1 } else { every };
         let mut sinks = Sinks {
             metrics: Metrics::open(&run.metrics(), drawn)?,
-            log: Log::open(&self.dir.join("log.txt"), every, &plan.best_by)?,
+            log: Log::open(&self.dir.join(LOG), every, &plan.best_by)?,
             observer: Watching(observer),
             answers: match (&mut log, opened.recipe.answering()) {
                 (Some(log), Some(answering)) => Some(Sampled {
@@ -364,6 +501,11 @@ impl Run<'_> {
             },
         };
         sinks.log.line(&format!("{plan}"));
+        if let Some(longer) = longer {
+            sinks.event(&Event::Warning {
+                message: longer.words(plan.steps),
+            });
+        }
         let clock = Instant::now();
         let outcome = rekindle_train::train(
             &opened.recipe,
@@ -378,7 +520,7 @@ impl Run<'_> {
         if outcome.stopped == Stopped::Interrupted {
             return Err(self.interrupted(outcome.state.step));
         }
-        timings.push(("train, with evaluations".into(), seconds(clock)));
+        timed(&mut timings, observer, "train, with evaluations", clock);
 
         let clock = Instant::now();
         let (steps, stopped) = (outcome.state.step, outcome.stopped);
@@ -410,21 +552,31 @@ impl Run<'_> {
                 gguf::WEIGHTS
             ));
         }
-        timings.push((format!("evaluate on {split}"), seconds(clock)));
+        timed(
+            &mut timings,
+            observer,
+            format!("evaluate on {split}"),
+            clock,
+        );
 
         let clock = Instant::now();
         let mut shown = ShownAnswers::default();
         if let Some(log) = &mut log {
             let step = best_step.unwrap_or(steps);
             shown = self.answers_of_tuned(&opened.recipe, &model, step, log, &mut figures)?;
-            timings.push((format!("answer prompts of {split}"), seconds(clock)));
+            timed(
+                &mut timings,
+                observer,
+                format!("answer prompts of {split}"),
+                clock,
+            );
         }
 
         remarks.iter().for_each(|remark| observer.note(remark));
         let clock = Instant::now();
         let final_dir = run.final_dir();
         self.save(&opened, &model, &final_dir)?;
-        timings.push(("save model".into(), seconds(clock)));
+        timed(&mut timings, observer, "save model", clock);
 
         let learned = figures.guess.as_ref().is_none_or(|guess| guess.beaten);
         let advice = (!learned).then(|| advice(config, steps, train_config.epochs));
@@ -588,8 +740,16 @@ struct ShownAnswers {
     worst: Vec<Answered>,
 }
 
-fn seconds(clock: Instant) -> f64 {
-    clock.elapsed().as_secs_f64()
+/// Notes how long a phase took, for the report and for who asks.
+fn timed(
+    timings: &mut Vec<(String, f64)>,
+    observer: &dyn Observer,
+    phase: impl Into<String>,
+    clock: Instant,
+) {
+    let (phase, seconds) = (phase.into(), clock.elapsed().as_secs_f64());
+    observer.detail(&format!("{phase}: {seconds:.2} s"));
+    timings.push((phase, seconds));
 }
 
 /// The model that is evaluated and saved: of the best checkpoint, or as it is after the last step.
@@ -633,19 +793,23 @@ pub(crate) fn open<B: TuneAutodiff>(
         }
         false => pretrained,
     };
-    timings.push(("find model".to_owned(), seconds(clock)));
+    timed(&mut timings, observer, "find model", clock);
 
     let clock = Instant::now();
+    observer.detail(&match config.data_source() {
+        DataSource::Dataset(name) => format!("examples of the dataset {name}"),
+        DataSource::Files { train, .. } => format!("examples of {}", train.display()),
+    });
     let prepared = inputs::prepare(config, &pretrained, &hub, observer)?;
-    timings.push(("read and encode data".to_owned(), seconds(clock)));
+    timed(&mut timings, observer, "read and encode data", clock);
 
     let clock = Instant::now();
     let encoder = prepared.encoder.clone();
     let objective = tasks::train::<B>(config, encoder, prepared.train.targets());
     let tuned = tuning::load::<B>(config, &base, &pretrained, objective.as_ref(), device)?;
-    timings.push(("load model".to_owned(), seconds(clock)));
+    timed(&mut timings, observer, "load model", clock);
 
-    let mut fingerprint = Fingerprint::of(config);
+    let mut fingerprint = Fingerprint::new();
     let sets = [
         Some(&prepared.train),
         prepared.validation.as_ref(),
@@ -684,7 +848,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     );
     let opened = Opened {
         memory,
-        fingerprint: fingerprint.text(),
+        fingerprint,
         recipe,
         prepared,
         pretrained,
@@ -720,6 +884,11 @@ pub(crate) fn find_model(
         found.dir = of_run(&found.dir)?;
     }
     found.dir = gguf::unpacked(hub, &found.dir)?;
+    observer.detail(&format!(
+        "model {name}: {} ({})",
+        found.dir.display(),
+        found.source
+    ));
     Ok(found)
 }
 
@@ -926,6 +1095,14 @@ fn of_run(run: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// Removes a file, if it is there.
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a folder, if it is there.
 pub(crate) fn clear(folder: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(folder) {
@@ -974,7 +1151,10 @@ fn history(run: &RunDir) -> Result<History, Error> {
                 split: "validation".into(),
                 figures: evaluation.metrics,
             }),
-            Event::Warning { message } => history.warnings.push(message),
+            // A run that was stopped twice may say a thing twice.
+            Event::Warning { message } if !history.warnings.contains(&message) => {
+                history.warnings.push(message);
+            }
             Event::Resumed { step } => history.resumed_at.push(step),
             _ => {}
         }
@@ -1030,7 +1210,6 @@ fn make_report(
     })
 }
 
-/// `results.json`: the final figures, for programs.
 /// What to change where a run learned nothing.
 fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
     /// Steps in which a small set is learned.
@@ -1059,6 +1238,7 @@ fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
     "see whether the examples say what the labels ask: are text and label the right columns, are labels mixed up? Then try another model or method".into()
 }
 
+/// `results.json`: the final figures, for programs.
 fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
     let scalars = run.figures.scalars.iter();
     let scalars: serde_json::Map<_, _> = scalars
@@ -1070,6 +1250,7 @@ fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
         "examples": run.figures.n,
         "headline": run.figures.headline,
         "figures": scalars,
+        "intervals": run.figures.intervals(),
         "base": run.figures.base_scalars(),
         "guess": run.figures.guess,
         "advice": run.advice,

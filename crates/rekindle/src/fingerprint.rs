@@ -11,16 +11,12 @@ use std::{
     path::Path,
 };
 
-/// The digest (FNV-1a) as it grows.
+/// The digest (FNV-1a) of examples and model as it grows.
 pub(crate) struct Fingerprint(u64);
 
 impl Fingerprint {
-    pub(crate) fn of(config: &RunConfig) -> Self {
-        let mut settings = config.clone();
-        settings.output_dir = None;
-        let mut digest = Self(0xcbf2_9ce4_8422_2325);
-        digest.add(settings.to_toml().as_bytes());
-        digest
+    pub(crate) fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
     }
 
     pub(crate) fn add(&mut self, bytes: &[u8]) {
@@ -56,8 +52,13 @@ impl Fingerprint {
         Ok(())
     }
 
-    pub(crate) fn text(&self) -> String {
-        format!("{:016x}", self.0)
+    /// The whole digest, of a run with this configuration.
+    pub(crate) fn of(&self, config: &RunConfig) -> String {
+        let mut settings = config.clone();
+        settings.output_dir = None;
+        let mut whole = Self(self.0);
+        whole.add(settings.to_toml().as_bytes());
+        format!("{:016x}", whole.0)
     }
 }
 

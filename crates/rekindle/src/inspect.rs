@@ -1,18 +1,62 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
 use crate::{Error, RunConfig, saved::Saved};
-use rekindle_base::thousands;
+use rekindle_base::{first_of, thousands};
 use rekindle_models::Pretrained;
 use rekindle_train::{Checkpoint as TrainCheckpoint, Evaluation, Event, read_metrics};
 use rekindle_weights::WeightFiles;
-use std::{fmt::Write, fs, path::Path};
+use serde_json::{Map, Value, json};
+use std::{fmt, fs, path::Path};
+
+/// What a directory or file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspected {
+    /// What is said of it: names and values.
+    pub lines: Vec<(String, String)>,
+    /// Its tensors by name, with type and shape, where all were asked for.
+    pub tensors: Vec<(String, String, Vec<usize>)>,
+}
+
+impl Inspected {
+    /// Everything as a JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let lines = self.lines.iter();
+        let mut object: Map<String, Value> = lines
+            .filter(|(name, _)| name != TENSORS || self.tensors.is_empty())
+            .map(|(name, value)| (name.replace(' ', "_"), value.as_str().into()))
+            .collect();
+        if !self.tensors.is_empty() {
+            let tensor = |(name, dtype, shape): &(String, String, Vec<usize>)| json!({"name": name, "dtype": dtype, "shape": shape});
+            object.insert(TENSORS.into(), self.tensors.iter().map(tensor).collect());
+        }
+        Value::Object(object)
+    }
+}
+
+impl fmt::Display for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.lines {
+            writeln!(f, "{name:<16} {value}")?;
+            if name == TENSORS {
+                for (name, dtype, shape) in &self.tensors {
+                    writeln!(f, "  {name}  {dtype} {shape:?}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The line that counts the tensors.
+const TENSORS: &str = "tensors";
 
 /// Describes a run directory, a model or adapter directory, a checkpoint, or a file of weights. With `all`, every tensor.
 ///
 /// # Errors
 /// When it is none of them, or broken.
-pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
-    let mut out = String::new();
+pub fn inspect(path: &Path, all: bool) -> Result<Inspected, Error> {
+    let mut out = Inspected::default();
     if path.is_file() && is_settings(path) {
         return Err(Error::ModelDir {
             path: path.to_owned(),
@@ -39,10 +83,9 @@ pub fn inspect(path: &Path, all: bool) -> Result<String, Error> {
                     .filter_map(|e| e.ok()?.file_name().into_string().ok())
                     .collect();
                 names.sort();
-                if names.is_empty() {
-                    "an empty directory".to_owned()
-                } else {
-                    names.join(", ")
+                match names.is_empty() {
+                    true => "an empty directory".to_owned(),
+                    false => first_of(&names),
                 }
             }
             Err(source) => {
@@ -68,41 +111,34 @@ fn is_settings(path: &Path) -> bool {
     settings.iter().any(|end| name.ends_with(end)) && !name.ends_with(".index.json")
 }
 
-fn line(out: &mut String, name: &str, value: &str) {
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "{name:<16} {value}");
+fn line(out: &mut Inspected, name: &str, value: &str) {
+    out.lines.push((name.to_owned(), value.to_owned()));
 }
 
-fn tensors(out: &mut String, files: &WeightFiles, all: bool) {
+fn tensors(out: &mut Inspected, files: &WeightFiles, all: bool) {
     let values = |name: &str| {
         files
             .shape(name)
             .map_or(0, |shape| shape.iter().product::<usize>())
     };
     let total: usize = files.names().map(values).sum();
-    line(
-        out,
-        "tensors",
-        &format!(
-            "{}, {} values",
-            files.names().count(),
-            thousands(total as u64)
-        ),
+    let count = format!(
+        "{}, {} values",
+        files.names().count(),
+        thousands(total as u64)
     );
+    line(out, TENSORS, &count);
     if all {
-        for name in files.names() {
-            let shape = files.shape(name).unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "  {name}  {} {shape:?}",
-                files.dtype(name).map(|d| d.to_string()).unwrap_or_default()
-            );
-        }
+        out.tensors.extend(files.names().map(|name| {
+            let dtype = files.dtype(name).map(|dtype| dtype.to_string());
+            let shape = files.shape(name).unwrap_or_default().to_vec();
+            (name.to_owned(), dtype.unwrap_or_default(), shape)
+        }));
     }
 }
 
 /// A model directory: what it says of itself and what its weights show.
-fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+fn model(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
     let pretrained = Pretrained::open(path)?;
     let config = pretrained.config();
     let architectures = match config.architectures.is_empty() {
@@ -133,7 +169,7 @@ fn model(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     saved(out, path)
 }
 
-fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
+fn saved(out: &mut Inspected, path: &Path) -> Result<(), Error> {
     if let Some(saved) = Saved::read(path)? {
         let length = match saved.max_length {
             0 => String::new(),
@@ -150,7 +186,7 @@ fn saved(out: &mut String, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn adapter(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+fn adapter(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
     let config = rekindle_peft::read_config(path)?;
     line(
         out,
@@ -174,7 +210,7 @@ fn adapter(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
     saved(out, path)
 }
 
-fn checkpoint(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+fn checkpoint(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
     let state = TrainCheckpoint::read(path)?.state;
     line(
         out,
@@ -211,7 +247,7 @@ fn figures_of(evaluation: &Evaluation) -> String {
     figures.join(", ")
 }
 
-fn run(out: &mut String, path: &Path, all: bool) -> Result<(), Error> {
+fn run(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
     line(out, "run", &path.display().to_string());
     let events = read_metrics(&path.join("metrics.jsonl"))?;
     // A run file that an older version wrote may not be readable: the figure then stays unnamed.

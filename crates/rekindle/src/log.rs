@@ -121,3 +121,23 @@ impl Sink for Log {
         }
     }
 }
+
+/// How the line begins that says why a run ended without a result.
+const FAILED: &str = "failed: ";
+
+/// Writes down why a run ended without a result.
+pub(crate) fn note_failure(log: &Path, error: &Error) {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    if let Ok(mut log) = Log::open(log, 1, "") {
+        log.line(&format!("{FAILED}{first}"));
+    }
+}
+
+/// Why a run ended without a result, where that is the last that its log says.
+pub(crate) fn failure(log: &Path) -> Option<String> {
+    let text = std::fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
+    last.strip_prefix(FAILED).map(str::to_owned)
+}

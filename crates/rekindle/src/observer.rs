@@ -8,6 +8,8 @@ use rekindle_train::{Event, Sink};
 pub trait Observer: Sync {
     /// A stage of the work, or something worth knowing, in a line.
     fn note(&self, _line: &str) {}
+    /// What is worth knowing only to who asks: what was found where, what was read, how long it took.
+    fn detail(&self, _line: &str) {}
     /// The plan, before the first step.
     fn plan(&self, _plan: &Plan) {}
     /// An event of the training loop.

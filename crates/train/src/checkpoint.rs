@@ -134,6 +134,36 @@ impl Checkpoint {
         })
     }
 
+    /// The checkpoint of a run that is to be longer, or shorter, than it `was`: everything but the number of steps is the same.
+    /// A run that had ended early for want of improvement gets its patience back.
+    ///
+    /// # Errors
+    /// When it is not of the run that was, or has that many steps behind it already; `batches` as for the state.
+    pub fn with_length(
+        mut self,
+        was: &TrainConfig,
+        now: &TrainConfig,
+        batches: impl Fn(u64) -> usize,
+    ) -> Result<Self, TrainError> {
+        self.belongs_to(was)?;
+        self.check_state(was, &batches)?;
+        let (done, total) = (self.state.step, now.total_steps(batches(0)));
+        if total <= done {
+            return Err(TrainError::Checkpoint {
+                path: self.path,
+                reason: format!("{done} steps are done, expected fewer than the {total} asked for"),
+                hint: "ask for more epochs, or more steps (train.max_steps), than the run has behind it",
+            });
+        }
+        self.state.total_steps = total;
+        self.state.fingerprint = now.fingerprint.clone();
+        let patience = was.early_stopping.map(|early| early.patience.max(1));
+        if patience.is_some_and(|patience| self.state.without_improvement >= patience) {
+            self.state.without_improvement = 0;
+        }
+        Ok(self)
+    }
+
     /// Checks that the state is one that the run can be in; `batches` is the number of micro-batches in an epoch.
     pub(crate) fn check_state(
         &self,

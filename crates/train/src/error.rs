@@ -45,10 +45,20 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The run directory holds another run already.
-    #[error("{}: this directory holds a run already\nhint: continue it with `rekindle finetune --resume {}`, or name another directory with --set output_dir=...", path.display(), path.display())]
+    #[error("{}: this directory holds a run already\nhint: continue it with `rekindle finetune --resume {}`, or name another directory with --set output_dir=...; --force replaces a run that was never finished", path.display(), path.display())]
     Exists {
         /// The run directory.
         path: PathBuf,
+    },
+    /// A directory that `--force` does not replace.
+    #[error("{}: this directory is not replaced: {reason}\nhint: {hint}", path.display())]
+    NotReplaced {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
     },
     /// A job whose epoch has no micro-batches, or fewer than it said.
     #[error("epoch {epoch}: {}\nhint: give it training examples; a batch that cannot be made is an error in its place, not the end of the stream",

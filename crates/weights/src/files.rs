@@ -5,7 +5,7 @@ use crate::{
     pickle::PickleFile,
     safetensors::{Safetensors, shards},
 };
-use rekindle_base::HostTensor;
+use rekindle_base::{HostTensor, first_of};
 use std::path::{Path, PathBuf};
 
 /// What the weights of a model directory are called, by preference.
@@ -101,7 +101,7 @@ impl WeightFiles {
         let found = if found.is_empty() {
             "an empty directory".into()
         } else {
-            found.join(", ")
+            first_of(&found)
         };
         Err(WeightError::NoWeights {
             path: dir.to_owned(),

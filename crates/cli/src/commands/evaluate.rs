@@ -65,8 +65,7 @@ impl Evaluate {
         };
         printer.clear();
         if self.json {
-            let json = serde_json::to_string_pretty(&evaluated.figures.to_json())?;
-            output::print(format_args!("{json}\n"))?;
+            output::json(&evaluated.figures.to_json())?;
         } else {
             let (figures, mistakes) = (evaluated.figures.text(), mistakes(&evaluated.mistakes));
             let answers = worst_answers(&evaluated.worst_answers);

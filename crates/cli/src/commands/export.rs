@@ -3,6 +3,7 @@
 use crate::{output, printer::Printer, signals};
 use clap::{Args, ValueEnum};
 use rekindle::EXPORT_TYPES;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Write a language model as a GGUF file, for llama.cpp and Ollama.
@@ -27,6 +28,9 @@ pub struct Export {
     /// Replace what is there
     #[arg(long)]
     force: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is written.
@@ -44,6 +48,15 @@ impl Export {
         let output = self.output.as_deref();
         let exported = rekindle::export(&self.model, &self.dtype, output, self.force, &printer)?;
         printer.clear();
+        if self.json {
+            return output::json(&json!({
+                "file": exported.file,
+                "bytes": exported.bytes,
+                "dtype": self.dtype,
+                "modelfile": exported.modelfile,
+                "stop": exported.stop,
+            }));
+        }
         Ok(output::print(format_args!(
             "wrote {} ({:.1} MB)\n      {}\nanswers end at {}\n",
             exported.file.display(),

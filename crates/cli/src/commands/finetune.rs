@@ -1,12 +1,12 @@
 //! `rekindle finetune`
 
-use super::{Columns, configuration, sets_task, told_task};
+use super::{Columns, configuration, overrides, sets_task, told_task};
 use crate::{
     output,
     printer::{Printer, finished},
 };
 use clap::Args;
-use rekindle::{Error, RunConfig, Task, config::Override};
+use rekindle::{Error, Occupied, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
 /// Tune a model on your examples; without any, MiniLM on the intents dataset.
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// is ./rekindle.toml, if it is there.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle finetune tickets.csv\n  rekindle finetune chats.jsonl --model smollm2 --epochs 2\n  rekindle finetune photos --method head"
+    after_help = "Examples:\n  rekindle finetune tickets.csv\n  rekindle finetune chats.jsonl --model smollm2 --epochs 2\n  rekindle finetune photos --method head\n  rekindle finetune --resume runs/minilm-tickets --epochs 10"
 )]
 pub struct Finetune {
     /// File of training examples (CSV, TSV, JSONL, Parquet: texts with labels, conversations, preferences), or a folder of
@@ -68,12 +68,19 @@ pub struct Finetune {
     /// Any setting, as section.key=value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Continue a run from its newest checkpoint
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "config", "task", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "epochs", "lr", "batch_size", "seed", "output", "device", "set", "dry_run"])]
+    /// Continue a run from its newest checkpoint; with --epochs (or --set train.epochs=N, train.max_steps=N) train it longer
+    /// than it was meant to be, also if it is finished
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "config", "task", "model", "dataset", "train", "validation", "test", "text", "text_pair", "label", "method", "lr", "batch_size", "seed", "output", "device", "dry_run", "force"])]
     resume: Option<PathBuf>,
     /// Print the plan and stop
     #[arg(long)]
     dry_run: bool,
+    /// Replace a run in the output directory that was never finished
+    #[arg(long)]
+    force: bool,
+    /// Print the run's directory and figures as JSON at the end; with --dry-run, the plan
+    #[arg(long)]
+    json: bool,
 }
 
 /// The run file that `init` writes, and that is used where nothing else is said.
@@ -95,8 +102,9 @@ impl Finetune {
             self.config = Some(usual.to_owned());
         }
         let run = match &self.resume {
-            Some(dir) => match rekindle::resume(dir, &printer)? {
+            Some(dir) => match rekindle::resume_longer(dir, &self.longer(), &printer)? {
                 Some(run) => run,
+                None if self.json => return output::json(&rekindle::results(dir)?),
                 None => return Ok(()),
             },
             None => {
@@ -107,13 +115,30 @@ impl Finetune {
                 if self.dry_run {
                     rekindle::plan(&config, &printer)?;
                     printer.say("dry run: nothing was written");
-                    return Ok(());
+                    return match printer.known_plan().filter(|_| self.json) {
+                        Some(plan) => output::json(&plan),
+                        None => Ok(()),
+                    };
                 }
-                rekindle::finetune(&config, &printer)?
+                let occupied = match self.force {
+                    true => Occupied::ReplaceUnfinished,
+                    false => Occupied::Refuse,
+                };
+                rekindle::finetune_into(&config, occupied, &printer)?
             }
         };
         printer.clear();
+        if self.json {
+            return output::json(&rekindle::results(&run.dir)?);
+        }
         Ok(output::print(finished(&run))?)
+    }
+
+    /// What a resumed run is to be longer by.
+    fn longer(&self) -> Vec<Override> {
+        let epochs = self.epochs.iter();
+        let epochs = epochs.map(|epochs| Override::flag("--epochs", "train.epochs", epochs));
+        overrides(epochs.collect(), &self.set)
     }
 
     /// Whether a run file or an argument says what to tune on, or what for.

@@ -3,7 +3,8 @@
 use super::{Columns, configuration, finetune::RUN_FILE, sets_task, told_task};
 use crate::output;
 use clap::Args;
-use rekindle::config::Override;
+use rekindle::config::{Override, decided};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Write a commented run file for your data.
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// Looks at a file of examples (labelled texts, conversations, preferences) or a folder of pictures by label, and says why it
 /// chose each setting.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle init tickets.csv\n  rekindle init chats.jsonl --output chats.toml --set train.epochs=2"
+)]
 pub struct Init {
     /// File of labelled texts, conversations or preferences (CSV, TSV, JSONL, Parquet), or a folder of pictures or of texts
     data: PathBuf,
@@ -28,6 +32,9 @@ pub struct Init {
     /// Any setting to write down, as section.key=value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Print what was decided as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Init {
@@ -46,10 +53,22 @@ impl Init {
         }
         let config = configuration(None, flags, &self.set)?;
         let text = rekindle::run_file_for(&self.data, &config)?;
-        if self.output.as_os_str() == "-" {
+        let to_output = self.output.as_os_str() == "-";
+        if !to_output {
+            rekindle::write_run_file(&self.output, &text, &self.data, self.force)?;
+        }
+        if self.json {
+            return output::json(&json!({
+                "written": (!to_output).then_some(&self.output),
+                "task": config.task.name(),
+                "about": opening(&text),
+                "settings": decided(&text)?,
+                "run_file": text,
+            }));
+        }
+        if to_output {
             return Ok(output::print(text)?);
         }
-        rekindle::write_run_file(&self.output, &text, &self.data, self.force)?;
         let written = self.output.display();
         let config = match self.output == Path::new(RUN_FILE) {
             true => String::new(),
@@ -59,4 +78,10 @@ impl Init {
             "wrote {written}; look at it, then run:\n  rekindle finetune{config}\n"
         ))?)
     }
+}
+
+/// What the run file says of the data before its first setting.
+fn opening(run_file: &str) -> Vec<&str> {
+    let lines = run_file.lines();
+    lines.map_while(|line| line.strip_prefix("# ")).collect()
 }

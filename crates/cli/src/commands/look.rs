@@ -1,13 +1,15 @@
 //! `rekindle look`
 
 use super::{Columns, configuration, sets_task};
-use crate::{output::Output, printer::Printer};
-use clap::Args;
-use rekindle::{RunConfig, Task, config::Override};
-use std::{
-    io::{self, IsTerminal},
-    path::{Path, PathBuf},
+use crate::{
+    output::{self, Output},
+    printer::Printer,
+    terminal,
 };
+use clap::Args;
+use rekindle::{Looked, RunConfig, Task, config::Override};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// Show the first examples of a file as a model will see them: their tokens, which of them are learned, and what is cut.
 ///
@@ -37,6 +39,9 @@ pub struct Look {
     /// Any setting, as section.key=value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Print the examples and what is said of the whole file as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Look {
@@ -45,7 +50,10 @@ impl Look {
         let config = self.configuration(&printer)?;
         let looked = rekindle::look(&config, self.rows, &printer)?;
         printer.clear();
-        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        if self.json {
+            return output::json(&as_json(&looked));
+        }
+        let colours = terminal::get().colours_out;
         let mut out = Output::new();
         for example in &looked.examples {
             out.line(format_args!("{}  ({})", example.place, example.size))?;
@@ -102,6 +110,23 @@ impl Look {
         });
         Ok(configuration(run.as_ref(), flags, &self.set)?)
     }
+}
+
+/// Everything that is shown, for programs.
+fn as_json(looked: &Looked) -> Value {
+    let token = |(text, learned): &(String, bool)| json!({"text": text, "learned": learned});
+    let examples = looked.examples.iter().map(|example| {
+        json!({
+            "place": example.place,
+            "size": example.size,
+            "tokens": example.tokens.iter().map(token).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "examples": examples.collect::<Vec<_>>(),
+        "summary": looked.summary,
+        "notes": looked.notes,
+    })
 }
 
 /// Tokens one after the other. Where no token is learned they are separated by bars.

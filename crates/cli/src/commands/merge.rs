@@ -3,12 +3,16 @@
 use super::device;
 use crate::{output, printer::Printer};
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Merge an adapter into its base model.
 ///
 /// Prints the largest difference that merging makes to a logit, or to a language model's loss of an example.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle merge runs/minilm-tickets --to tickets-model\n  rekindle merge runs/minilm-tickets --to tickets-model --inputs test.csv --json"
+)]
 pub struct Merge {
     /// Run directory or adapter directory
     adapter: PathBuf,
@@ -21,6 +25,9 @@ pub struct Merge {
     /// cpu, wgpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Merge {
@@ -35,6 +42,15 @@ impl Merge {
             &printer,
         )?;
         printer.clear();
+        if self.json {
+            return output::json(&json!({
+                "dir": merged.dir,
+                "measured": merged.measured,
+                "largest_difference": merged.largest_difference,
+                "texts": merged.texts,
+                "source": merged.source,
+            }));
+        }
         Ok(output::print(format_args!(
             "merged into {}\nlargest difference of {}: {:.2e}, on {} texts ({})\n",
             merged.dir.display(),

@@ -1,6 +1,10 @@
 //! One file a verb.
 
 mod chat;
+mod completions;
+mod config;
+mod datasets;
+mod devices;
 mod evaluate;
 mod export;
 mod fetch;
@@ -9,10 +13,13 @@ mod generate;
 mod init;
 mod inspect;
 mod look;
+mod man;
 mod merge;
+mod models;
 mod predict;
+mod runs;
 
-use crate::signals;
+use crate::{printer::Printer, signals, terminal, version};
 use clap::{Args, Parser, Subcommand};
 use rekindle::{
     Error, RunConfig, Task,
@@ -22,14 +29,17 @@ use std::{
     fmt,
     io::BufRead,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// Fine-tune pretrained models. One command, any GPU, no Python.
 #[derive(Parser)]
-#[command(name = "rekindle", version, after_help = after_help())]
+#[command(name = "rekindle", version = version::short(), long_version = version::long(), after_help = after_help())]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    global: terminal::GlobalArgs,
 }
 
 /// What each verb does is said once, at its arguments: the first line stands in the list of verbs, the rest in its own help.
@@ -44,8 +54,15 @@ enum Verb {
     Inspect(inspect::Inspect),
     Merge(merge::Merge),
     Export(export::Export),
+    Runs(runs::Runs),
     Fetch(fetch::Fetch),
     Init(init::Init),
+    Models(models::Models),
+    Datasets(datasets::Datasets),
+    Devices(devices::Devices),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 fn after_help() -> String {
@@ -57,6 +74,20 @@ fn after_help() -> String {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    terminal::set(&arguments.global);
+    let clock = Instant::now();
+    let printer = Printer::new();
+    printer.detail(&format!(
+        "rekindle {}, with {}",
+        version::short(),
+        rekindle::compiled_devices().join(", ")
+    ));
+    let done = run_verb(arguments);
+    printer.detail(&format!("{:.2} s in all", clock.elapsed().as_secs_f64()));
+    done
+}
+
+fn run_verb(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.verb {
         Verb::Finetune(verb) => verb.run(),
         Verb::Evaluate(verb) => verb.run(),
@@ -67,8 +98,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Inspect(verb) => verb.run(),
         Verb::Merge(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
+        Verb::Runs(verb) => verb.run(),
         Verb::Fetch(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
+        Verb::Models(verb) => verb.run(),
+        Verb::Datasets(verb) => verb.run(),
+        Verb::Devices(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
     }
 }
 
@@ -117,6 +155,9 @@ fn configuration(
     set: &[String],
 ) -> Result<RunConfig, Error> {
     let overrides = overrides(flags, set);
+    if let Some(file) = file {
+        Printer::new().detail(&format!("settings from {}", file.display()));
+    }
     Ok(RunConfig::load(file.map(PathBuf::as_path), &overrides)?)
 }
 

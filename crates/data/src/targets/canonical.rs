@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_base::words::counted;
+use rekindle_base::words::{counted, first_of};
 use unicode_normalization::UnicodeNormalization;
 
 use super::classes::whole_number;
@@ -66,7 +66,7 @@ pub(crate) fn look_alikes(counts: &BTreeMap<String, usize>) -> Option<String> {
             let names = names
                 .iter()
                 .map(|(name, rows)| format!("`{name}` ({})", counted(*rows, "row", "rows")));
-            names.collect::<Vec<_>>().join(", ")
+            first_of(&names.collect::<Vec<_>>())
         })
         .collect();
     let more = match groups.len().saturating_sub(NAMED) {

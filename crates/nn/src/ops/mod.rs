@@ -33,6 +33,8 @@ pub use batch_norm::{BatchNormConfig, BatchNormGrads, Rectify};
 pub use conv2d::Window;
 pub use cross_entropy::CrossEntropy;
 pub use dropout::{Dropout, Pass};
+#[cfg(feature = "cpu")]
+pub use flex::cpu_kernels;
 pub use gated::Gate;
 pub use gelu::GeluKind;
 pub use grouped::{Grouped, Groups};

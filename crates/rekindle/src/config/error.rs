@@ -1,5 +1,6 @@
 //! The mistakes of a configuration: where, what, and what to do about it.
 
+use rekindle_base::{NAMED, thousands};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -17,10 +18,13 @@ impl fmt::Display for ConfigErrors {
         let count = self.mistakes.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{count} mistake{plural} in the configuration:")?;
-        for (index, mistake) in self.mistakes.iter().enumerate() {
+        for (index, mistake) in self.mistakes.iter().take(NAMED).enumerate() {
             write!(f, "\n{:>3}. {mistake}", index + 1)?;
         }
-        Ok(())
+        match count.saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, "\n     and {} more", thousands(more as u64)),
+        }
     }
 }
 

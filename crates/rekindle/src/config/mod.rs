@@ -23,6 +23,7 @@
 
 mod checks;
 mod error;
+mod explain;
 mod read;
 mod schema;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
+pub use explain::{Description, decided, describe, descriptions, settings_page};
 pub use read::Override;
 pub use schema::{
     CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig,

@@ -549,6 +549,12 @@ fn sections_are() -> String {
     format!("the sections are {}", names.join(", "))
 }
 
+/// The advice for a setting that does not exist.
+pub(super) fn near_path(path: &str) -> String {
+    let (section, name) = path.split_once('.').unwrap_or(("", path));
+    near_key(section, name)
+}
+
 /// The advice for an unknown key: the name it has here, a name like it, or the names there are.
 fn near_key(section: &str, name: &str) -> String {
     if let Some((_, note)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&name)) {

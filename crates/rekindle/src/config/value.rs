@@ -510,7 +510,13 @@ impl Date {
     #[must_use]
     pub fn today() -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let today = since.map_or(0, |since| since.as_secs() / 86_400);
+        Self::of(since.map_or(0, |since| since.as_secs()))
+    }
+
+    /// The day of a time in seconds after 1970, as UTC has it.
+    #[must_use]
+    pub fn of(seconds: u64) -> Self {
+        let today = seconds / 86_400;
         let mut date = Self {
             year: 1970,
             month: 1,

@@ -1,6 +1,6 @@
 //! From a [`RunConfig`] to a run file, and from the settings to their reference.
 
-use super::schema::{Key, RunConfig, SECTIONS};
+use super::schema::{Applies, Key, RunConfig, SECTIONS};
 use super::value::toml_text;
 
 /// The widest comment line, in characters.
@@ -25,7 +25,7 @@ pub fn commented(config: &RunConfig, notes: &[(&str, &str)]) -> String {
     })
 }
 
-/// All settings as Markdown tables, a section each.
+/// All settings as Markdown tables, a section each. What is for some tasks only says so.
 pub fn reference() -> String {
     let default = RunConfig::default();
     let mut text = String::new();
@@ -41,8 +41,12 @@ pub fn reference() -> String {
             let value = key.write(&default).map_or("unset".to_owned(), |value| {
                 format!("`{}`", toml_text(&value))
             });
+            let tasks = match key.applies {
+                Applies::All => String::new(),
+                some => format!(" *For {}.*", some.words()),
+            };
             text += &format!(
-                "| `{}` | {} | {} | {} |\n",
+                "| `{}` | {} | {} | {}{tasks} |\n",
                 key.name,
                 value.replace('|', "\\|"),
                 key.expected().replace('|', "\\|"),
@@ -55,7 +59,7 @@ pub fn reference() -> String {
     text + "\n"
 }
 
-fn joined(lines: &[&str]) -> String {
+pub(super) fn joined(lines: &[&str]) -> String {
     let lines: Vec<_> = lines.iter().map(|line| line.trim()).collect();
     lines.join(" ")
 }

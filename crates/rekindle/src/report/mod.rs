@@ -6,6 +6,7 @@
 mod answers;
 mod chart;
 mod classes;
+mod compare;
 mod confusion;
 mod labels;
 mod mistakes;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{Figures, Section, Tile, Watched};
+pub(crate) use compare::html as comparison;
 use text::{count, duration, escape, percent, short_count};
 
 /// Everything the page shows.
@@ -149,7 +151,6 @@ pub struct Said {
 
 /// The report as a whole HTML document.
 pub fn render(report: &Report) -> String {
-    let title = escape(&report.title);
     let mut sections = vec![("Training", training::html(report))];
     if report.figures.n > 0 {
         sections.extend(report.figures.sections.iter().flat_map(section));
@@ -167,16 +168,21 @@ pub fn render(report: &Report) -> String {
         .filter(|(_, body)| !body.is_empty())
         .map(|(heading, body)| format!("<section><h2>{heading}</h2>\n{body}</section>\n"))
         .collect();
+    page(&report.title, &format!("{}{sections}", header(report)))
+}
+
+/// A whole HTML document of this title.
+fn page(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title} · Rekindle</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{header}{sections}\
+         <title>{title} · Rekindle</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\
          <footer>Rekindle {version}. This page is one file: it runs no script and loads nothing.</footer>\n\
          </main>\n</body>\n</html>\n",
         style = include_str!("style.css"),
-        header = header(report),
+        title = escape(title),
         version = env!("CARGO_PKG_VERSION"),
     )
 }

@@ -39,6 +39,12 @@ use super::{
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
 
+/// The sets of instructions of this machine's CPU that the kernels use.
+#[must_use]
+pub fn cpu_kernels() -> Vec<&'static str> {
+    tile::vectors().into_iter().chain(pairs::used()).collect()
+}
+
 impl TuneBackend for Flex {
     fn tune_is_fast(precision: Precision) -> bool {
         pairs::is_fast(precision)

@@ -39,6 +39,17 @@ pub(super) fn tiled<T: Tiled>(work: T) -> T::Output {
     pulp::Arch::new().dispatch(Op(work))
 }
 
+/// What the vectors of this CPU are called.
+pub(super) fn vectors() -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = pulp::x86::V4::try_new().map(|_| "AVX-512");
+        avx512.or_else(|| pulp::x86::V3::try_new().map(|_| "AVX2 and FMA"))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    cfg!(target_arch = "aarch64").then_some("NEON")
+}
+
 /// Lanes of a vector and rows of a tile on this CPU.
 pub(super) fn shape() -> (usize, usize) {
     struct Shape;

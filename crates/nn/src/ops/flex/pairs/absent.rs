@@ -8,6 +8,10 @@ pub(super) fn is_fast(precision: Precision) -> bool {
     precision == Precision::F32
 }
 
+pub(super) fn used() -> Vec<&'static str> {
+    Vec::new()
+}
+
 pub(super) fn product(
     _: (Factor<'_>, Factor<'_>),
     _: [usize; 3],

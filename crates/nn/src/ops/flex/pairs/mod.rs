@@ -66,6 +66,16 @@ pub(super) fn is_fast(precision: Precision) -> bool {
     precision == Precision::F32 || amx::available() || dot::is_fast()
 }
 
+/// What is used of this CPU for pairs of bf16.
+pub(super) fn used() -> Vec<&'static str> {
+    let known = [
+        (amx::available(), "AMX in bf16"),
+        (dot::is_fast(), "AVX-512 in bf16"),
+    ];
+    let used = known.into_iter().filter(|(is_used, _)| *is_used);
+    used.map(|(_, name)| name).collect()
+}
+
 /// The product `[m, n]` over the inner dimension k, plus `bias [n]`; `None` where this CPU has no kernel that is faster than
 /// a product in f32.
 ///
