@@ -11,6 +11,7 @@ mod inspect;
 mod look;
 mod merge;
 mod predict;
+mod push;
 
 use crate::signals;
 use clap::{Args, Parser, Subcommand};
@@ -45,6 +46,7 @@ enum Verb {
     Merge(merge::Merge),
     Export(export::Export),
     Fetch(fetch::Fetch),
+    Push(push::Push),
     Init(init::Init),
 }
 
@@ -68,6 +70,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Merge(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
         Verb::Fetch(verb) => verb.run(),
+        Verb::Push(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
     }
 }
