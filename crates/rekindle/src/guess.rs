@@ -112,9 +112,10 @@ impl Guess {
     /// whose figure is not defined.
     #[must_use]
     pub fn gain(&self) -> f64 {
-        let gain = (self.found - self.value) / (1.0 - self.value);
-        // `max` of a NaN is the other operand.
-        gain.max(0.0).min(1.0)
+        match (self.found - self.value) / (1.0 - self.value) {
+            gain if gain.is_nan() => 0.0,
+            gain => gain.clamp(0.0, 1.0),
+        }
     }
 
     /// What a user must know, where the model is no better.

@@ -11,7 +11,7 @@ use crate::{
 };
 use rekindle_base::{shell_word, thousands};
 use rekindle_hub::{Resolved, Source};
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 /// The file's name.
 pub(crate) const FILE: &str = "README.md";
@@ -71,7 +71,7 @@ impl Card<'_> {
             "---\n{}---\n\n# {}\n\n{tuned} {} for the task {}, by {} with [Rekindle]({}) {}.\n\n{}{}{}{}",
             self.header(&name),
             plain(&name),
-            code(&self.plan.model),
+            code(&self.base_name()),
             code(self.config.task.name()),
             plain(&self.plan.method),
             env!("CARGO_PKG_REPOSITORY"),
@@ -90,6 +90,15 @@ impl Card<'_> {
             || "model".to_owned(),
             |name| name.to_string_lossy().into_owned(),
         )
+    }
+
+    /// The base model's name; of a folder of this machine, not where it lies.
+    fn base_name(&self) -> String {
+        let folder = Path::new(&self.plan.model).file_name();
+        match (&self.base.source, folder) {
+            (Source::Path, Some(folder)) => folder.to_string_lossy().into_owned(),
+            _ => self.plan.model.clone(),
+        }
     }
 
     fn library(&self) -> &'static str {
@@ -124,7 +133,7 @@ impl Card<'_> {
             };
             line("base_model_relation", relation);
         }
-        line("tags", "");
+        out += "tags:\n";
         let method = match self.config.peft.method {
             Method::Lora => "lora",
             Method::Full => "full-fine-tuning",
@@ -199,7 +208,7 @@ impl Card<'_> {
                 "\nTo compare with: {} {} is what {} gives.",
                 guess.figure,
                 figure(guess.value),
-                plain(&guess.how)
+                with_code(&guess.how)
             );
         }
         for warning in self.figures.all_warnings() {
@@ -244,7 +253,11 @@ impl Card<'_> {
         let mut rows = vec![
             (
                 "base model",
-                format!("{}, {}", code(&plan.model), self.provenance.model.short()),
+                format!(
+                    "{}, {}",
+                    code(&self.base_name()),
+                    self.provenance.model.short()
+                ),
             ),
             ("method", plain(&plan.method)),
             (
@@ -467,6 +480,16 @@ fn plain(text: &str) -> String {
     out
 }
 
+/// Text in Markdown that stands for itself, but for what is between its first and its last backtick, which is code.
+fn with_code(text: &str) -> String {
+    let parts = text.split_once('`');
+    let parts = parts.and_then(|(before, rest)| Some((before, rest.rsplit_once('`')?)));
+    match parts {
+        None => plain(text),
+        Some((before, (inner, after))) => plain(before) + &code(inner) + &plain(after),
+    }
+}
+
 /// Text in Markdown as code, also in a table.
 fn code(text: &str) -> String {
     let text: String = text
@@ -504,6 +527,8 @@ mod tests {
     fn names_do_not_become_markdown() {
         assert_eq!(code("a`b|c\nd"), "`a'b¦c d`");
         assert_eq!(code(" "), "(empty)");
+        assert_eq!(with_code("saying `a_`b`"), "saying `a_'b`");
+        assert_eq!(with_code("at_random"), "at\\_random");
         assert_eq!(plain("<b>*x*_y_|"), "&lt;b>\\*x\\*\\_y\\_\\|");
     }
 }

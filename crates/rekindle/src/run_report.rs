@@ -104,7 +104,7 @@ impl Finished<'_> {
             method: plan.method.clone(),
             dataset: plan.dataset.clone(),
             facts: self.facts(),
-            command: shell_words(std::env::args()),
+            command: command(),
             seconds: run.seconds,
             warnings: history.warnings,
             notes: plan.notes.clone(),
@@ -199,6 +199,17 @@ impl Finished<'_> {
         }
         causes
     }
+}
+
+/// The command line, the program by its name alone.
+fn command() -> String {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(program) = words.first_mut()
+        && let Some(name) = Path::new(program.as_str()).file_name()
+    {
+        *program = name.to_string_lossy().into_owned();
+    }
+    shell_words(words)
 }
 
 /// Whether anything is dropped out in training.

@@ -18,10 +18,14 @@ pub fn html(data: &DataSummary) -> String {
     let sizes: Vec<String> = (data.splits.iter())
         .map(|split| format!("{} {}", count(split.examples), escape(&split.name)))
         .collect();
+    // Lengths have a chart, which says more.
+    let each = match &data.lengths {
+        Some(_) => String::new(),
+        None => format!("; {}", escape(&data.sizes)),
+    };
     let mut out = format!(
-        "<p class=\"lede\">{} {noun}s; {}.{}</p>",
+        "<p class=\"lede\">{} {noun}s{each}.{}</p>",
         sizes.join(", "),
-        escape(&data.sizes),
         cut(data)
     );
     let parts = [labels(data), lengths(data.lengths.as_ref())].concat();

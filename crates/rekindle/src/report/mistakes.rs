@@ -129,7 +129,7 @@ fn top(mistake: &Mistake) -> String {
         format!(
             "<tr{}><th scope=\"row\"><bdi>{}</bdi>{}</th><td class=\"wide\"><i class=\"bar\" style=\"width:{:.1}%\"></i></td><td class=\"number\">{}</td></tr>",
             if right { " class=\"truth\"" } else { "" },
-            escape(label),
+            escape(label).replace('_', "_<wbr>"),
             if right { " ✓" } else { "" },
             probability.max(0.0) * 100.0,
             percent(*probability)

@@ -545,6 +545,7 @@ fn the_headline_is_held_against_guessing() {
                 &format!("verdict-on {class}\""),
                 words,
                 "always answering `yes` gives 0.4000",
+                "Accuracy ",
                 "class=\"guess\" style=\"left:40.0%\"",
                 &format!("class=\"model\" style=\"left:{:.1}%\"", found * 100.0),
             ],
@@ -672,7 +673,7 @@ fn the_data_are_summed_up() {
         &html,
         &[
             "<h2>Data</h2>",
-            "1,500 train, 500 test texts; 31.5 tokens each. 20 (1.0\u{a0}%) lost their end: they are cut to 128 tokens.",
+            "1,500 train, 500 test texts. 20 (1.0\u{a0}%) lost their end: they are cut to 128 tokens.",
             "topic_<wbr>29</bdi></th><td class=\"wide\"><i class=\"bar quiet\" style=\"width:100.0%\"></i></td><td class=\"number\">87</td><td class=\"number\">29</td>",
             "10 more labels",
             "4 to 7 tokens: 12",
@@ -700,7 +701,7 @@ fn mistakes_show_what_the_model_considered() {
     assert_contains(
         &html,
         &[
-            "<tr><th scope=\"row\"><bdi>order_status</bdi></th><td class=\"wide\"><i class=\"bar\" style=\"width:93.0%\">",
+            "<tr><th scope=\"row\"><bdi>order_<wbr>status</bdi></th><td class=\"wide\"><i class=\"bar\" style=\"width:93.0%\">",
             "<tr class=\"truth\"><th scope=\"row\"><bdi>refund</bdi> ✓</th>",
             "5.0\u{a0}%",
         ],

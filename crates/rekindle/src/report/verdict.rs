@@ -36,19 +36,30 @@ pub fn html(guess: Option<&Guess>) -> String {
     } = found;
     let gained = match class {
         "poor" => String::new(),
-        _ => format!(", {} of what was left to gain", percent(found.gain())),
+        _ => format!(": {} of what was left to gain", percent(found.gain())),
     };
-    // `max` of a NaN is the other operand.
-    let at = |value: f64| value.max(0.0).min(1.0) * 100.0;
+    let at = |value: f64| match value.is_nan() {
+        true => 0.0,
+        false => value.clamp(0.0, 1.0) * 100.0,
+    };
     let (low, high) = (at(value.min(*of_model)), at(value.max(*of_model)));
     let found = match of_model.is_finite() {
         true => figure(*of_model),
         false => "not defined, all answers being alike".to_owned(),
     };
+    // Names with capitals of their own, such as mAP, stay as they are.
+    let capital = match name.chars().any(char::is_uppercase) {
+        true => escape(name),
+        false => {
+            let mut letters = name.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+            escape(&first.into_iter().chain(letters).collect::<String>())
+        }
+    };
     let name = escape(name);
     format!(
         "<div class=\"verdict-on {class}\"><p><b><span class=\"sign\" aria-hidden=\"true\">{sign}</span> {words}</b> \
-         {name} {found}; {} gives {}{gained}.</p>\
+         {capital} {found}, where {} gives {}{gained}.</p>\
          <div class=\"scale\" role=\"img\" aria-label=\"{name} from 0 to 1: guess {}, model {found}\">\
          <i class=\"gain\" style=\"left:{low:.1}%;width:{:.1}%\"></i>\
          <i class=\"guess\" style=\"left:{:.1}%\"></i><i class=\"model\" style=\"left:{:.1}%\"></i></div>\
