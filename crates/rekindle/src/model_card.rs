@@ -168,6 +168,7 @@ impl Card<'_> {
             quoted(self.split),
         );
         for (kind, name, value) in metrics {
+            let value = decimal(value);
             let _ = writeln!(
                 out,
                 "    - type: {kind}\n      name: {}\n      value: {value}",
@@ -393,7 +394,10 @@ impl Card<'_> {
             let _ = write!(options, ", gguf_file={}", quoted(weights));
         }
         if !writes {
-            let _ = write!(options, ", num_labels={}", self.plan.labels.len());
+            let labels = self.plan.labels.len();
+            options += &format!(", num_labels={labels}");
+            // The base may have a head of its own, of another size; the adapter brings the right one.
+            options += ", ignore_mismatched_sizes=True";
         }
         let resize = match self.config.model.add_tokens.is_empty() {
             true => "",
@@ -433,6 +437,15 @@ fn asked(kind: Kind) -> &'static str {
             "labels = json.load(open(f\"{folder}/rekindle.json\", encoding=\"utf-8\"))[\"labels\"]\n\
              print(labels[int(logits.argmax())], float(logits.softmax(0).max()))\n"
         }
+    }
+}
+
+/// A number with a point and without an exponent: YAML reads others as whole numbers, or as text.
+fn decimal(value: f64) -> String {
+    let text = value.to_string();
+    match text.contains('.') {
+        true => text,
+        false => text + ".0",
     }
 }
 
@@ -520,6 +533,18 @@ mod tests {
             ("\u{feff}\u{2028}😀", "\"\\ufeff\\u2028\\U0001f600\""),
         ] {
             assert_eq!(quoted(text), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_yaml() {
+        for (value, expected) in [
+            (1.0, "1.0"),
+            (0.25, "0.25"),
+            (1e-7, "0.0000001"),
+            (2e5, "200000.0"),
+        ] {
+            assert_eq!(decimal(value), expected);
         }
     }
 
