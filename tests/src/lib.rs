@@ -23,6 +23,8 @@ pub enum Need {
     Shared,
     /// Python with pip and a package index.
     Python,
+    /// Python with the libraries that read what we write.
+    Libraries,
     /// A graphics adapter, which may be a software one.
     Wgpu,
     /// An NVIDIA GPU with its driver.
@@ -32,12 +34,13 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
         Self::SmolLm2,
         Self::Shared,
         Self::Python,
+        Self::Libraries,
         Self::Wgpu,
         Self::Cuda,
         Self::Cpu,
@@ -52,6 +55,7 @@ impl Need {
             Self::SmolLm2 => "smollm2",
             Self::Shared => "shared",
             Self::Python => "python",
+            Self::Libraries => "libraries",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
             Self::Cpu => "cpu",
@@ -66,6 +70,9 @@ impl Need {
             Self::SmolLm2 => "cargo xtask run fetch smollm2",
             Self::Shared => "put the directory `shared` beside the repository",
             Self::Python => "set REKINDLE_TEST_PIP=1 where pip reaches a package index",
+            Self::Libraries => {
+                "set REKINDLE_TEST_PYTHON to a Python that has huggingface_hub, peft, pillow, tensorboard, timm, torch and transformers"
+            }
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
             Self::Cuda => "set REKINDLE_TEST_CUDA=1 where there is an NVIDIA GPU",
             Self::Cpu => "run on another CPU",

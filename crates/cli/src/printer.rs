@@ -100,7 +100,8 @@ impl Printer {
 
     /// Counts what is answered, where there is much of it and the answers go elsewhere.
     pub fn counter(&self, total: usize, few: usize) -> ProgressBar {
-        if !self.terminal || total <= few || std::io::stdout().is_terminal() {
+        if self.terminal.progress != Shown::Bars || total <= few || std::io::stdout().is_terminal()
+        {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(total as u64);

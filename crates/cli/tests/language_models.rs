@@ -3,6 +3,8 @@
 
 #[path = "language_models/constrained.rs"]
 mod constrained;
+#[path = "language_models/for_programs.rs"]
+mod for_programs;
 #[path = "language_models/init_and_look.rs"]
 mod init_and_look;
 #[path = "language_models/new_tokens.rs"]

@@ -23,8 +23,17 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// sha256 of bytes, as lower-case hexadecimal.
+#[must_use]
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes))
+}
+
 /// sha256 of a file, as lower-case hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String, HubError> {
+///
+/// # Errors
+/// [`HubError::Io`] when it cannot be read.
+pub fn sha256(path: &Path) -> Result<String, HubError> {
     hash(path, Sha256::new())
 }
 

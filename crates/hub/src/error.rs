@@ -119,6 +119,17 @@ pub enum HubError {
         token_sent: bool,
     },
 
+    /// A folder that cannot be pushed.
+    #[error("{} is not pushed: {reason}\nhint: {hint}", path.display())]
+    NotPushed {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+
     /// Any other status than success.
     #[error("{url} answered {status}\nhint: {}", if *status == 404 { "check the spelling of the repository, the revision and the file" } else { "try again later" })]
     Status {

@@ -32,6 +32,7 @@ mod index;
 mod name;
 mod package;
 mod progress;
+mod push;
 mod recipes;
 mod remote;
 mod snapshot;
@@ -48,11 +49,12 @@ pub use cards::{
     PackageRef, model_cards,
 };
 pub use dataset::ResolvedDataset;
-pub use disk::is_safe_relative;
+pub use disk::{is_safe_relative, sha256, sha256_of_bytes};
 pub use error::{Attempt, HubError};
 use name::ModelName;
 use package::{Content, Wanted};
 pub use progress::{NoProgress, Progress};
+pub use push::{Push, Pushed};
 pub use recipes::Recipe;
 use remote::Remote;
 

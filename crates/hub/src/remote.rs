@@ -4,6 +4,8 @@
 //! Redirects are followed here and not by the client, because the token may go to the endpoint alone: the hub sends
 //! large files from another host.
 
+mod upload;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -402,22 +404,7 @@ impl Remote {
                 return Ok((response, first_headers));
             }
             if !status.is_redirection() {
-                let status = status.as_u16();
-                let error = match status {
-                    401 | 403 => HubError::Denied {
-                        url: url.clone(),
-                        status,
-                        token_sent: token.is_some(),
-                    },
-                    _ => HubError::Status {
-                        url: url.clone(),
-                        status,
-                    },
-                };
-                return Err(Failure {
-                    error: Box::new(error),
-                    again: status >= 500 || status == 429 || status == 408,
-                });
+                return Err(refused(&url, status.as_u16(), token.is_some()));
             }
             let location = text(&headers, "location")
                 .ok_or_else(|| protocol(format!("status {status} without a Location")))?;
@@ -456,6 +443,23 @@ impl Remote {
 
     fn wait(&self, failures: u32) {
         std::thread::sleep(self.backoff * 2u32.pow(failures.min(TRIES) - 1));
+    }
+}
+
+/// A status that is no success.
+fn refused(url: &str, status: u16, token_sent: bool) -> Failure {
+    let url = url.to_string();
+    let error = match status {
+        401 | 403 => HubError::Denied {
+            url,
+            status,
+            token_sent,
+        },
+        _ => HubError::Status { url, status },
+    };
+    Failure {
+        error: Box::new(error),
+        again: status >= 500 || status == 429 || status == 408,
     }
 }
 

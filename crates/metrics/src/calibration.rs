@@ -16,7 +16,7 @@ pub struct Calibration {
 }
 
 /// The figures; 0 with no examples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationReport {
     /// k.
     pub k: usize,
@@ -25,6 +25,23 @@ pub struct CalibrationReport {
     /// Expected calibration error: the mean difference between confidence and accuracy over 15 equal bins of confidence,
     /// weighted by their examples.
     pub ece: f64,
+    /// The bins that have examples, by rising confidence.
+    pub bins: Vec<CalibrationBin>,
+}
+
+/// Predictions of like confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Confidences above this.
+    pub from: f64,
+    /// Confidences up to this.
+    pub to: f64,
+    /// How many.
+    pub examples: u64,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// Share of them that is right.
+    pub accuracy: f64,
 }
 
 impl Calibration {
@@ -70,7 +87,23 @@ impl Calibration {
             k: self.k,
             top_k_accuracy: self.among_first as f64 / n,
             ece: self.bins.iter().map(off).sum::<f64>() / n,
+            bins: self.filled(),
         }
+    }
+
+    /// The bins that have examples.
+    fn filled(&self) -> Vec<CalibrationBin> {
+        let edge = |bin: usize| bin as f64 / BINS as f64;
+        let bins = self.bins.iter().enumerate();
+        bins.filter(|(_, (examples, ..))| *examples > 0)
+            .map(|(bin, &(examples, right, sum))| CalibrationBin {
+                from: edge(bin),
+                to: edge(bin + 1),
+                examples,
+                confidence: sum / examples as f64,
+                accuracy: right as f64 / examples as f64,
+            })
+            .collect()
     }
 }
 
@@ -89,6 +122,18 @@ mod tests {
         // By hand: |1 - 1.8| in one bin, |0 - 0.5| and |0 - 0.4| in two others, over 4.
         assert!((report.ece - 1.7 / 4.0).abs() < 1e-12, "{}", report.ece);
         assert_eq!(report.top_k_accuracy, 0.75);
+        let bins: Vec<(u64, f64)> = report
+            .bins
+            .iter()
+            .map(|b| (b.examples, b.accuracy))
+            .collect();
+        assert_eq!(bins, [(1, 0.0), (1, 0.0), (2, 0.5)]);
+        assert_eq!(
+            (report.bins[2].from, report.bins[2].to),
+            (13.0 / 15.0, 14.0 / 15.0)
+        );
+        assert!((report.bins[2].confidence - 0.9).abs() < 1e-12);
+        assert!(Calibration::new(5).report().bins.is_empty());
         assert_eq!(Calibration::new(5).report().ece, 0.0);
     }
 }

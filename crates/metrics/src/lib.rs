@@ -34,7 +34,7 @@ pub use answers::{
     Answers, AnswersReport, Bleu, JsonAnswers, JsonReport, PerField, exact_match, normalized_match,
     rouge_l,
 };
-pub use calibration::{Calibration, CalibrationReport};
+pub use calibration::{Calibration, CalibrationBin, CalibrationReport};
 pub use classification::{Classification, ClassificationReport, PerClass};
 pub use confusion::ConfusionMatrix;
 pub use error::MetricsError;

@@ -4,7 +4,7 @@ use crate::{
     Error,
     inputs::{HostBatch, Inputs},
     report::Mistake,
-    tasks::Objective,
+    tasks::{Objective, Wrong},
 };
 use burn::tensor::Tensor;
 use rekindle_data::{Sampler, Targets, prefetch};
@@ -71,8 +71,12 @@ impl Scored {
         targets: &Targets,
         most: usize,
     ) -> Vec<Mistake> {
-        let worst = objective.worst(&self.logits, targets, most);
-        let mistake = |wrong: crate::tasks::Wrong| {
+        self.shown(set, objective.worst(&self.logits, targets, most))
+    }
+
+    /// Answers as the report shows them.
+    pub(crate) fn shown(&self, set: &dyn Inputs, answers: Vec<Wrong>) -> Vec<Mistake> {
+        let mistake = |wrong: Wrong| {
             let example = self.examples[wrong.row];
             let shown = set.show(example);
             Mistake {
@@ -83,10 +87,11 @@ impl Scored {
                 predicted: wrong.said,
                 probability: wrong.probability,
                 loss: wrong.loss,
+                top: wrong.top,
                 picture: shown.picture,
             }
         };
-        worst.into_iter().map(mistake).collect()
+        answers.into_iter().map(mistake).collect()
     }
 }
 

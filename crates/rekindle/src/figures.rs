@@ -3,8 +3,8 @@
 
 use crate::{guess::Guess, report::text::percent};
 use rekindle_metrics::{
-    AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, RegressionReport,
-    wilson_95,
+    AnswersReport, CalibrationReport, ClassificationReport, MultiLabelReport, RegressionFigures,
+    RegressionReport, wilson_95,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -103,6 +103,8 @@ pub enum Section {
         report: ClassificationReport,
         /// Class names by id.
         labels: Vec<String>,
+        /// How confidence and what came true agree.
+        calibration: CalibrationReport,
     },
     /// Precision, recall, F1 and threshold of each label.
     Labels {
@@ -233,10 +235,15 @@ impl Figures {
         }
         for section in &self.sections {
             match section {
-                Section::Classes { report, labels } => {
+                Section::Classes {
+                    report,
+                    labels,
+                    calibration,
+                } => {
                     object.insert("labels".into(), json!(labels));
                     object.insert("per_class".into(), json!(report.per_class));
                     object.insert("confusion".into(), json!(report.confusion));
+                    object.insert("calibration".into(), json!(calibration));
                 }
                 Section::Labels { report, labels } => {
                     object.insert("labels".into(), json!(labels));
@@ -302,7 +309,7 @@ impl Section {
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::Classes { report, labels } => classes(report, labels),
+            Self::Classes { report, labels, .. } => classes(report, labels),
             Self::Labels { report, labels } => labels_of(report, labels),
             Self::Numbers { report, names } => numbers(report, names),
             Self::Answers { report, base } => answers(report, base.as_ref()),

@@ -13,29 +13,32 @@ use crate::{
     located::{end_of_run, find_on_hub},
     log::{self, Log, Sampled, Sinks},
     memory,
+    model_card::{self, Card},
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
+    provenance::Provenance,
     recipe::{FinalEvaluation, Recipe},
-    report::{self, Answered, EvalPoint, Mistake, Report, TrainPoint},
+    report::{self, Answered},
+    results::Results,
+    run_report::{Finished, History},
     runs,
     saved::{KeptSettings, Saved, SavedModel},
     task::{Modality, Task},
     tasks,
+    tensorboard::EventFile,
     trial::{Cost, Evaluations},
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
-use rekindle_base::{shell_words, write_atomically};
+use rekindle_base::write_atomically;
 use rekindle_hub::{Hub, Resolved, Source};
-use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem};
+use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem, Reads};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
     BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig,
-    Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup, read_metrics,
-    truncate_metrics,
+    Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup, truncate_metrics,
 };
-use serde_json::json;
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -484,6 +487,15 @@ impl Run<'_> {
             let phase = "log-probabilities before training";
             timed(&mut timings, observer, phase, clock);
         }
+        let clock = Instant::now();
+        let provenance = Provenance::of(
+            config,
+            &opened.base,
+            &opened.pretrained,
+            &plan.model,
+            observer,
+        )?;
+        timed(&mut timings, observer, "hash model and data", clock);
         let every = config.train.log_every_steps as u64;
         // A short run is drawn step by step.
         let drawn = if plan.steps <= ALL_STEPS { 1 } else { every };
@@ -498,6 +510,10 @@ impl Run<'_> {
                     take: &|| opened.recipe.take_sampled(),
                 }),
                 _ => None,
+            },
+            tensorboard: match config.report.tensorboard {
+                true => Some(EventFile::make(self.dir, &run.metrics())?),
+                false => None,
             },
         };
         sinks.log.line(&format!("{plan}"));
@@ -521,6 +537,7 @@ impl Run<'_> {
             return Err(self.interrupted(outcome.state.step));
         }
         timed(&mut timings, observer, "train, with evaluations", clock);
+        let mut events = sinks.tensorboard.take();
 
         let clock = Instant::now();
         let (steps, stopped) = (outcome.state.step, outcome.stopped);
@@ -537,6 +554,7 @@ impl Run<'_> {
             split,
             mut figures,
             mistakes,
+            doubtful,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
         let mut remarks = opened.recipe.remarks(opened.units);
         if unjudged {
@@ -574,8 +592,19 @@ impl Run<'_> {
 
         remarks.iter().for_each(|remark| observer.note(remark));
         let clock = Instant::now();
+        if let Some(events) = &mut events {
+            events.figures(best_step.unwrap_or(steps), &figures);
+        }
         let final_dir = run.final_dir();
-        self.save(&opened, &model, &final_dir)?;
+        let ended = Ended {
+            plan,
+            provenance: &provenance,
+            figures: &figures,
+            split,
+            steps,
+            best_step,
+        };
+        self.save(&opened, &model, &ended, &final_dir)?;
         timed(&mut timings, observer, "save model", clock);
 
         let learned = figures.guess.as_ref().is_none_or(|guess| guess.beaten);
@@ -595,12 +624,33 @@ impl Run<'_> {
             seconds: started.elapsed().as_secs_f64(),
             peak_memory: memory::peak(),
         };
-        write_results(&self.dir.join(RESULTS), &finished)?;
-        let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
-        (page.samples, page.worst_answers) = (shown.samples, shown.worst);
-        page.notes.extend(remarks);
-        page.notes.extend(finished.advice.clone());
-        write_text(&finished.report_html, &report::render(&page))?;
+        let history = History::of(run)?;
+        let results = Results {
+            run: &finished,
+            config,
+            plan,
+            provenance: &provenance,
+            validation: best_step.and_then(|step| history.evaluation(step)),
+            timings: &timings,
+        };
+        write_json(&self.dir.join(RESULTS), &results.to_json())?;
+        let page = Finished {
+            run: &finished,
+            config,
+            train_config,
+            plan,
+            provenance: &provenance,
+            prepared: &opened.prepared,
+            pretrained: &opened.pretrained,
+            mistakes,
+            doubtful,
+            samples: shown.samples,
+            worst_answers: shown.worst,
+            remarks,
+            timings,
+        };
+        let page = report::render(&page.report(history));
+        write_text(&finished.report_html, &page)?;
         Ok(finished)
     }
 
@@ -674,6 +724,35 @@ impl Run<'_> {
         })
     }
 
+    /// The card of the model that lies in `folder`.
+    fn card<B: TuneAutodiff>(
+        &self,
+        opened: &Opened<B>,
+        ended: &Ended<'_>,
+        mean_pooling: bool,
+        folder: &Path,
+    ) -> String {
+        let base = opened.adapter.as_ref().map(|(lora, _)| lora);
+        let tokenizer = std::fs::read_to_string(folder.join("tokenizer_config.json"));
+        let card = Card {
+            config: self.config,
+            plan: ended.plan,
+            provenance: ended.provenance,
+            base: &opened.base,
+            base_of_adapter: base.and_then(|lora| lora.base_model_name_or_path.as_deref()),
+            gguf: gguf::is_unpacked(&opened.base.dir).then_some(gguf::WEIGHTS),
+            mean_pooling,
+            chat_template: folder.join("chat_template.jinja").is_file()
+                || tokenizer.is_ok_and(|text| text.contains("\"chat_template\"")),
+            max_length: opened.prepared.max_length,
+            figures: ended.figures,
+            split: ended.split,
+            steps: ended.steps,
+            best_step: ended.best_step,
+        };
+        card.text()
+    }
+
     fn interrupted(&self, step: u64) -> Error {
         Error::Interrupted {
             dir: self.dir.to_owned(),
@@ -686,6 +765,7 @@ impl Run<'_> {
         &self,
         opened: &Opened<B>,
         model: &Model<B::InnerBackend>,
+        ended: &Ended<'_>,
         final_dir: &Path,
     ) -> Result<(), Error> {
         let aside = self.dir.join(".final");
@@ -722,6 +802,13 @@ impl Run<'_> {
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
             .and_then(|()| what.write(model, &aside))
             .and_then(|()| saved.write(&aside))
+            .and_then(|()| {
+                let mean_pooling = self.config.task.modality() == Modality::Text
+                    && self.config.task.kind().problem() != Problem::NextToken
+                    && saved.pooling != crate::saved::pooling_name(Reads::First);
+                let card = self.card(opened, ended, mean_pooling, &aside);
+                write_text(&aside.join(model_card::FILE), &card)
+            })
             .and_then(|()| clear(final_dir))
             .and_then(|()| std::fs::rename(&aside, final_dir).map_err(Error::io(final_dir)));
         if written.is_err() {
@@ -729,6 +816,16 @@ impl Run<'_> {
         }
         written
     }
+}
+
+/// What a run ended with, for the card of its model.
+struct Ended<'a> {
+    plan: &'a Plan,
+    provenance: &'a Provenance,
+    figures: &'a Figures,
+    split: &'a str,
+    steps: u64,
+    best_step: Option<u64>,
 }
 
 /// Answers that the report shows.
@@ -990,6 +1087,7 @@ fn make_plan<B: TuneAutodiff>(
         model_files,
         RESULTS,
         REPORT,
+        "tensorboard/",
     ];
     let epochs = match train.max_steps {
         Some(_) => steps as f64 / batches.max(1) as f64,
@@ -1037,7 +1135,11 @@ fn make_plan<B: TuneAutodiff>(
         output_dir: dir.to_owned(),
         writes: writes
             .into_iter()
-            .filter(|&name| name != answers::FILE || recipe.answering().is_some())
+            .filter(|&name| match name {
+                answers::FILE => recipe.answering().is_some(),
+                "tensorboard/" => config.report.tensorboard,
+                _ => true,
+            })
             .map(str::to_owned)
             .collect(),
         best_by: best_by(config, &objective.watched()),
@@ -1111,105 +1213,6 @@ pub(crate) fn clear(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// The history of a run as the report charts it.
-#[derive(Default)]
-struct History {
-    train: Vec<TrainPoint>,
-    evaluations: Vec<EvalPoint>,
-    warnings: Vec<String>,
-    resumed_at: Vec<u64>,
-}
-
-fn history(run: &RunDir) -> Result<History, Error> {
-    let mut history = History::default();
-    for event in read_metrics(&run.metrics())? {
-        match event {
-            Event::Step {
-                step,
-                epoch,
-                loss,
-                learning_rate,
-                grad_norm,
-                examples,
-                seconds,
-            } => history.train.push(TrainPoint {
-                step,
-                epoch,
-                loss,
-                learning_rate,
-                grad_norm: Some(grad_norm),
-                examples_per_second: examples as f64 / seconds.max(1e-9),
-            }),
-            Event::Evaluated {
-                step,
-                epoch,
-                evaluation,
-                ..
-            } => history.evaluations.push(EvalPoint {
-                step,
-                epoch,
-                split: "validation".into(),
-                figures: evaluation.metrics,
-            }),
-            // A run that was stopped twice may say a thing twice.
-            Event::Warning { message } if !history.warnings.contains(&message) => {
-                history.warnings.push(message);
-            }
-            Event::Resumed { step } => history.resumed_at.push(step),
-            _ => {}
-        }
-    }
-    history.resumed_at.dedup();
-    Ok(history)
-}
-
-fn make_report(
-    config: &RunConfig,
-    plan: &Plan,
-    run: &RunDir,
-    finished: &FinishedRun,
-    mistakes: Vec<Mistake>,
-    timings: Vec<(String, f64)>,
-) -> Result<Report, Error> {
-    let history = history(run)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
-    let mut environment = vec![
-        ("rekindle".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("device".into(), config.device.to_string()),
-        ("threads".into(), threads.to_string()),
-        ("memory, estimated".into(), megabytes(plan.memory)),
-    ];
-    if let Some(bytes) = finished.peak_memory {
-        environment.push(("memory, peak".into(), megabytes(bytes)));
-    }
-    Ok(Report {
-        title: format!("{} on {}", plan.model, plan.dataset),
-        task: config.task.name().to_owned(),
-        model: plan.model.clone(),
-        method: plan.method.clone(),
-        dataset: plan.dataset.clone(),
-        command: shell_words(std::env::args()),
-        seconds: finished.seconds,
-        warnings: history.warnings,
-        notes: plan.notes.clone(),
-        train: history.train,
-        evaluations: history.evaluations,
-        best_step: finished.best_step,
-        resumed_at: history.resumed_at,
-        watched: plan.watched.clone(),
-        final_split: finished.split.clone(),
-        figures: finished.figures.clone(),
-        mistakes,
-        samples: Vec::new(),
-        worst_answers: Vec::new(),
-        config_toml: config.to_toml(),
-        timings,
-        parameters: (plan.parameters as u64, plan.trainable as u64),
-        environment,
-    })
-}
-
 /// What to change where a run learned nothing.
 fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
     /// Steps in which a small set is learned.
@@ -1236,32 +1239,6 @@ fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
         return format!("the learning rate {rate:e} is high: try {usual:e} (train.learning_rate)");
     }
     "see whether the examples say what the labels ask: are text and label the right columns, are labels mixed up? Then try another model or method".into()
-}
-
-/// `results.json`: the final figures, for programs.
-fn write_results(path: &Path, run: &FinishedRun) -> Result<(), Error> {
-    let scalars = run.figures.scalars.iter();
-    let scalars: serde_json::Map<_, _> = scalars
-        .map(|scalar| (scalar.key.clone(), json!(scalar.value)))
-        .collect();
-    let results = json!({
-        "task": run.task.name(),
-        "split": run.split,
-        "examples": run.figures.n,
-        "headline": run.figures.headline,
-        "figures": scalars,
-        "intervals": run.figures.intervals(),
-        "base": run.figures.base_scalars(),
-        "guess": run.figures.guess,
-        "advice": run.advice,
-        "best_step": run.best_step,
-        "lost_best_step": run.lost_best,
-        "steps": run.steps,
-        "stopped_early": run.stopped_early,
-        "seconds": run.seconds,
-        "peak_memory_bytes": run.peak_memory,
-    });
-    write_json(path, &results)
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use crate::{
     generation::Answer,
     observer::Watching,
     report::text::scientific,
+    tensorboard::EventFile,
 };
 use rekindle_train::{Event, Metrics, Sink};
 use std::{
@@ -20,6 +21,8 @@ pub(crate) struct Sinks<'a> {
     pub log: Log,
     pub observer: Watching<'a>,
     pub answers: Option<Sampled<'a>>,
+    /// What `metrics.jsonl` gets, for TensorBoard.
+    pub tensorboard: Option<EventFile>,
 }
 
 /// Keeps what a language model answers at each evaluation.
@@ -43,6 +46,11 @@ impl Sink for Sampled<'_> {
 impl Sink for Sinks<'_> {
     fn event(&mut self, event: &Event) {
         self.metrics.event(event);
+        if let Some(events) = &mut self.tensorboard
+            && self.metrics.keeps(event)
+        {
+            events.event(event);
+        }
         self.log.event(event);
         self.observer.event(event);
         if let Some(answers) = &mut self.answers {

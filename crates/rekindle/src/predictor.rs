@@ -10,6 +10,7 @@ use crate::{
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     loaded::{Loaded, load},
     located::{locate, own_settings},
+    predictions,
     report::{Answered, Mistake, Said},
     saved::KeptSettings,
     task::{Kind, Modality, Task},
@@ -21,6 +22,7 @@ use rekindle_data::{
     image::{ImageSet, Preprocess},
 };
 use rekindle_models::TextLimits;
+use serde_json::{Map, Value};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -49,6 +51,8 @@ pub struct Evaluated {
     pub mistakes: Vec<Mistake>,
     /// Answers in words that are furthest from the right ones, the furthest first.
     pub worst_answers: Vec<Answered>,
+    /// An object for each example, of [`Predictor::evaluate_each`].
+    pub predictions: Vec<Map<String, Value>>,
     /// Rows left out and the like.
     pub notes: Vec<String>,
 }
@@ -169,7 +173,8 @@ impl Predictor {
         for over in overrides {
             let key = over.key();
             let section = key.split_once('.').map_or("", |(section, _)| section);
-            let holds = READS.contains(&key) || ["eval", "report"].contains(&section);
+            let holds = READS.contains(&key)
+                || ["eval", "report"].contains(&section) && key != "report.tensorboard";
             if key == "device" {
                 return Err(Error::Setting {
                     reason: "the model is on its device already".into(),
@@ -286,7 +291,7 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
-        self.evaluate_after(path, None, config, observer)
+        self.evaluate_after(path, None, false, config, observer)
     }
 
     /// As [`evaluate`](Self::evaluate), a language model, with examples before each conversation: what a model without tuning makes of a
@@ -301,13 +306,29 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
-        self.evaluate_after(path, Some(shots), config, observer)
+        self.evaluate_after(path, Some(shots), false, config, observer)
+    }
+
+    /// As [`evaluate`](Self::evaluate), or with shots as [`evaluate_few_shot`](Self::evaluate_few_shot), and
+    /// [`Evaluated::predictions`] tells of each example what is right, what was answered, and the loss.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn evaluate_each(
+        &self,
+        path: &Path,
+        shots: Option<&Shots>,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Evaluated, Error> {
+        self.evaluate_after(path, shots, true, config, observer)
     }
 
     fn evaluate_after(
         &self,
         path: &Path,
         shots: Option<&Shots>,
+        each: bool,
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Evaluated, Error> {
@@ -380,14 +401,21 @@ impl Predictor {
         let targets = scored.targets(set.as_ref());
         let most = config.report.mistakes;
         let mut figures = objective.figures(&scored.logits, &targets);
+        let mut predictions = match each {
+            true => predictions::lines(&scored, set.as_ref(), objective, &targets),
+            false => Vec::new(),
+        };
         let worst_answers = match answering {
-            Some(answering) => self.answer_prompts(&answering, &mut figures, most, observer)?,
+            Some(answering) => {
+                self.answer_prompts(&answering, &mut figures, &mut predictions, most, observer)?
+            }
             None => Vec::new(),
         };
         Ok(Evaluated {
             figures,
             mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
             worst_answers,
+            predictions,
             notes,
         })
     }
@@ -397,6 +425,7 @@ impl Predictor {
         &self,
         answering: &Answering,
         figures: &mut Figures,
+        predictions: &mut [Map<String, Value>],
         most: usize,
         observer: &dyn Observer,
     ) -> Result<Vec<Answered>, Error> {
@@ -405,6 +434,7 @@ impl Predictor {
         let answers = answering.answer(&begin, &answering.last, &|| false)?;
         let answers = answers.unwrap_or_default();
         answering.add_to(figures, &answers, None);
+        predictions::add_answers(predictions, &answering.last, &answers);
         let said: Vec<Vec<Said>> = answers
             .into_iter()
             .map(|answer| {

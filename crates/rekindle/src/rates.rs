@@ -4,6 +4,7 @@ use crate::{
     Error, Observer, RunConfig,
     backend::{OnBackend, on_device},
     finetune::{open, train_config},
+    runs::curves::draw,
     trial::Trial,
 };
 use burn::tensor::backend::BackendTypes;
@@ -188,6 +189,20 @@ fn longest_fall(values: &[f64]) -> Option<(usize, usize)> {
 /// A rate as people write it.
 fn two_digits(rate: f64) -> f64 {
     format!("{rate:.1e}").parse().unwrap_or(rate)
+}
+
+impl Rates {
+    /// The curve in characters.
+    #[must_use]
+    pub fn chart(&self) -> String {
+        let points = self.points.iter();
+        let curve = points
+            .map(|point| (point.rate.log10(), point.loss))
+            .collect();
+        draw(&[curve], |exponent| {
+            format!("rate {:.0e}", 10f64.powf(exponent))
+        })
+    }
 }
 
 /// Writes the curve as a page of its own: no script, no external resource.

@@ -99,10 +99,15 @@ pub(crate) struct FinalEvaluation {
     pub split: &'static str,
     pub figures: Figures,
     pub mistakes: Vec<Mistake>,
+    /// Where there are no mistakes: the right answers that it was least sure of.
+    pub doubtful: Vec<Mistake>,
 }
 
 /// Examples that are evaluated where there are none but those that were trained on.
 const MOST_TRAINED_ON: usize = 128;
+
+/// Right answers that are shown where there are no mistakes.
+const MOST_DOUBTFUL: usize = 12;
 
 /// How an epoch is cut into batches.
 pub(crate) fn sampler(config: &RunConfig, of_unequal_lengths: bool) -> Sampler {
@@ -513,10 +518,16 @@ impl<B: TuneAutodiff> Recipe<B> {
         let targets = scored.targets(set.as_ref());
         let objective: &dyn Objective = self.objective.as_ref();
         let most = self.config.report.mistakes;
+        let mistakes = scored.mistakes(set.as_ref(), objective, &targets, most);
+        let doubtful = match mistakes.is_empty() {
+            true => objective.doubtful(&scored.logits, &targets, most.min(MOST_DOUBTFUL)),
+            false => Vec::new(),
+        };
         Ok(FinalEvaluation {
             split,
             figures: objective.figures(&scored.logits, &targets),
-            mistakes: scored.mistakes(set.as_ref(), objective, &targets, most),
+            doubtful: scored.shown(set.as_ref(), doubtful),
+            mistakes,
         })
     }
 

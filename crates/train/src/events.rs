@@ -120,6 +120,18 @@ impl Metrics {
             total_steps: 0,
         })
     }
+
+    /// Whether the file gets a line of this event.
+    #[must_use]
+    pub fn keeps(&self, event: &Event) -> bool {
+        match event {
+            Event::Step { step, .. } => {
+                *step == 1 || *step == self.total_steps || step.is_multiple_of(self.every)
+            }
+            Event::Evaluated { .. } | Event::Resumed { .. } | Event::Warning { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl Sink for Metrics {
@@ -127,14 +139,9 @@ impl Sink for Metrics {
         if let Event::Started { total_steps, .. } = event {
             self.total_steps = *total_steps;
         }
-        let keep = match event {
-            Event::Step { step, .. } => {
-                *step == 1 || *step == self.total_steps || step.is_multiple_of(self.every)
-            }
-            Event::Evaluated { .. } | Event::Resumed { .. } | Event::Warning { .. } => true,
-            _ => false,
-        };
-        if keep && let Ok(mut line) = serde_json::to_string(event) {
+        if self.keeps(event)
+            && let Ok(mut line) = serde_json::to_string(event)
+        {
             line.push('\n');
             // A full disk must not end a run that can still train; the checkpoint will say so.
             let _ = self.file.write_all(line.as_bytes());

@@ -26,15 +26,14 @@ pub struct BatchFind {
 }
 
 impl BatchFind {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
         let budget = self.memory.as_deref().map(bytes).transpose()?;
         let config = self.run.configuration(&printer)?;
         let found = rekindle::find_batch(&config, budget, &printer)?;
         printer.clear();
         if self.json {
-            let json = serde_json::to_string_pretty(&found)?;
-            return Ok(output::print(format_args!("{json}\n"))?);
+            return output::json(&found);
         }
         if found.batch_size == 0 {
             bail!(
@@ -51,14 +50,23 @@ fn shown(found: &BatchFound) -> String {
     let mut out = String::new();
     for tried in &found.tried {
         // Writing to a string does not fail.
-        let _ = writeln!(out, "  {:>6}  {:>9}", tried.batch_size, megabytes(tried.bytes));
+        let _ = writeln!(
+            out,
+            "  {:>6}  {:>9}",
+            tried.batch_size,
+            megabytes(tried.bytes)
+        );
     }
     let _ = writeln!(
         out,
         "largest     --batch-size {} within {}{}",
         found.batch_size,
         megabytes(found.budget),
-        if found.all_examples { ", all examples there are" } else { "" }
+        if found.all_examples {
+            ", all examples there are"
+        } else {
+            ""
+        }
     );
     let _ = writeln!(out, "configured  {}", found.configured);
     if found.batch_size < found.configured {
@@ -79,7 +87,9 @@ fn megabytes(bytes: u64) -> String {
 /// A size with its unit, in bytes.
 fn bytes(text: &str) -> anyhow::Result<u64> {
     let trimmed = text.trim().to_ascii_uppercase();
-    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let scale = match unit.trim() {
         "GB" | "G" => 1e9,
@@ -103,7 +113,11 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, expected) in [("4GB", 4_000_000_000), ("800 mb", 800_000_000), ("1.5GiB", 1_610_612_736)] {
+        for (text, expected) in [
+            ("4GB", 4_000_000_000),
+            ("800 mb", 800_000_000),
+            ("1.5GiB", 1_610_612_736),
+        ] {
             assert_eq!(bytes(text).unwrap(), expected, "{text}");
         }
         for text in ["4", "GB", "4TBB", "-1GB", ""] {
@@ -117,10 +131,16 @@ mod tests {
             batch_size: 12,
             all_examples: false,
             budget: 1_000_000_000,
-            tried: vec![BatchPoint { batch_size: 12, bytes: 900_000_000 }],
+            tried: vec![BatchPoint {
+                batch_size: 12,
+                bytes: 900_000_000,
+            }],
             configured: 32,
         };
         let said = shown(&found);
-        assert!(said.contains("--batch-size 11 --set train.gradient_accumulation_steps=3"), "{said}");
+        assert!(
+            said.contains("--batch-size 11 --set train.gradient_accumulation_steps=3"),
+            "{said}"
+        );
     }
 }

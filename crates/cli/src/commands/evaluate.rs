@@ -6,8 +6,12 @@ use crate::{
     printer::{Printer, mistakes, worst_answers},
 };
 use clap::Args;
-use rekindle::{Predictor, Shots, config::Override};
-use std::path::PathBuf;
+use rekindle::{Error, Observer, Predictor, Shots, config::Override};
+use serde_json::{Map, Value};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// Score a tuned model on a labelled file, or an image model on a folder.
 ///
@@ -15,7 +19,7 @@ use std::path::PathBuf;
 /// A language model also answers prompts of the file (eval.answers of them) and is told how near that is to the right answers.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle evaluate runs/minilm-tickets test.csv\n  rekindle evaluate runs/smollm2-chats test.jsonl --set eval.answers=all\n  rekindle evaluate smollm2 test.jsonl --shots 5 --shots-from train.jsonl"
+    after_help = "Examples:\n  rekindle evaluate runs/minilm-tickets test.csv\n  rekindle evaluate runs/minilm-tickets test.csv --predictions predictions.jsonl\n  rekindle evaluate runs/smollm2-chats test.jsonl --set eval.answers=all\n  rekindle evaluate smollm2 test.jsonl --shots 5 --shots-from train.jsonl"
 )]
 pub struct Evaluate {
     /// Run directory, model or adapter directory, or Hugging Face name
@@ -30,6 +34,9 @@ pub struct Evaluate {
     /// Show so many of the worst mistakes
     #[arg(long, default_value_t = 5, value_name = "N")]
     mistakes: usize,
+    /// Write a line of JSON for each example: its text or file, label, prediction, probabilities and loss
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
     /// Print all figures as JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +54,9 @@ pub struct Evaluate {
 impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
+        if let Some(file) = &self.predictions {
+            check_writable(file, &[&self.data, &self.model])?;
+        }
         let device = device(self.device.as_ref())?;
         let mut predictor = Predictor::open(&self.model, device, &printer)?;
         let mut flags = self.columns.overrides();
@@ -56,14 +66,23 @@ impl Evaluate {
             &self.mistakes.to_string(),
         ));
         let config = predictor.configure(&overrides(flags, &self.set))?;
-        let evaluated = match (self.shots, self.shots_from) {
-            (Some(count), Some(from)) => {
-                let shots = Shots { count, from };
-                predictor.evaluate_few_shot(&self.data, &shots, &config, &printer)?
+        let shots = self.shots.zip(self.shots_from);
+        let shots = shots.map(|(count, from)| Shots { count, from });
+        let evaluated = match (&self.predictions, &shots) {
+            (Some(_), shots) => {
+                predictor.evaluate_each(&self.data, shots.as_ref(), &config, &printer)?
             }
-            _ => predictor.evaluate(&self.data, &config, &printer)?,
+            (None, Some(shots)) => {
+                predictor.evaluate_few_shot(&self.data, shots, &config, &printer)?
+            }
+            (None, None) => predictor.evaluate(&self.data, &config, &printer)?,
         };
         printer.clear();
+        if let Some(file) = &self.predictions {
+            write_lines(file, &evaluated.predictions)?;
+            let examples = evaluated.predictions.len();
+            printer.note(&format!("wrote {examples} lines to {}", file.display()));
+        }
         if self.json {
             output::json(&evaluated.figures.to_json())?;
         } else {
@@ -73,4 +92,41 @@ impl Evaluate {
         }
         Ok(())
     }
+}
+
+/// Refuses a file that could not be written, or that would replace one of `kept`, before any work is done.
+fn check_writable(file: &Path, kept: &[&PathBuf]) -> Result<(), Error> {
+    let refused = |reason: &str| Error::ModelDir {
+        path: file.to_owned(),
+        reason: reason.into(),
+        hint: "name a new file in a folder that is there".into(),
+    };
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(refused("there is no folder to write it in"));
+    }
+    if file.exists() && !file.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    let place = file.canonicalize().ok();
+    let is_kept = |kept: &&&PathBuf| place.is_some() && kept.canonicalize().ok() == place;
+    match kept.iter().any(|kept| is_kept(&kept)) {
+        true => Err(refused("it is what is evaluated, which stays as it is")),
+        false => Ok(()),
+    }
+}
+
+/// A line of JSON for each object, the file whole or absent.
+fn write_lines(file: &Path, objects: &[Map<String, Value>]) -> Result<(), Error> {
+    let written = rekindle::write_atomically_with(file, |out| {
+        for object in objects {
+            serde_json::to_writer(&mut *out, object)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    });
+    written.map_err(|source| Error::Io {
+        path: file.to_owned(),
+        source,
+    })
 }

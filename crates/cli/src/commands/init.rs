@@ -1,6 +1,6 @@
 //! `rekindle init`
 
-use super::{Columns, configuration, finetune::RUN_FILE, sets_task, told_task};
+use super::{Columns, configuration, run_args::RUN_FILE, sets_task, told_task};
 use crate::output;
 use clap::Args;
 use rekindle::config::{Override, decided};

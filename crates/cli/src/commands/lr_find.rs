@@ -1,11 +1,7 @@
 //! `rekindle lr-find`
 
 use super::run_args::RunArgs;
-use crate::{
-    chart::{Curve, chart},
-    output,
-    printer::Printer,
-};
+use crate::{output, printer::Printer};
 use clap::Args;
 use rekindle::Rates;
 use std::{fmt::Write as _, path::PathBuf};
@@ -32,7 +28,7 @@ pub struct LrFind {
 }
 
 impl LrFind {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
         let config = self.run.configuration(&printer)?;
         let rates = rekindle::find_rate(&config, self.steps, &printer)?;
@@ -41,21 +37,15 @@ impl LrFind {
             rekindle::write_rates_page(&rates, path)?;
         }
         if self.json {
-            let json = serde_json::to_string_pretty(&rates)?;
-            return Ok(output::print(format_args!("{json}\n"))?);
+            return output::json(&rates);
         }
         Ok(output::print(shown(&rates))?)
     }
 }
 
-/// The curve over the logarithm of the rate, and what follows from it.
+/// The curve, and what follows from it.
 fn shown(rates: &Rates) -> String {
-    let points = rates.points.iter();
-    let curve = Curve {
-        name: "loss".into(),
-        points: points.map(|point| (point.rate.log10(), point.loss)).collect(),
-    };
-    let mut out = chart(&[curve], &|x| format!("1e{x:.0}"));
+    let mut out = rates.chart();
     // Writing to a string does not fail.
     let _ = match rates.suggested {
         Some(rate) => writeln!(out, "suggested   --lr {rate:e}"),
@@ -66,7 +56,10 @@ fn shown(rates: &Rates) -> String {
     };
     let _ = writeln!(out, "configured  {:e}", rates.configured);
     if let Some(astray) = rates.astray {
-        let _ = writeln!(out, "astray      from {astray:.1e} on the loss rises past three times its least");
+        let _ = writeln!(
+            out,
+            "astray      from {astray:.1e} on the loss rises past three times its least"
+        );
     }
     out
 }

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+mod batch_find;
 mod chat;
 mod completions;
 mod config;
@@ -13,10 +14,13 @@ mod generate;
 mod init;
 mod inspect;
 mod look;
+mod lr_find;
 mod man;
 mod merge;
 mod models;
 mod predict;
+mod push;
+mod run_args;
 mod runs;
 
 use crate::{printer::Printer, signals, terminal, version};
@@ -50,12 +54,15 @@ enum Verb {
     Predict(predict::Predict),
     Generate(generate::Generate),
     Chat(chat::Chat),
+    LrFind(lr_find::LrFind),
+    BatchFind(batch_find::BatchFind),
     Look(look::Look),
     Inspect(inspect::Inspect),
     Merge(merge::Merge),
     Export(export::Export),
     Runs(runs::Runs),
     Fetch(fetch::Fetch),
+    Push(push::Push),
     Init(init::Init),
     Models(models::Models),
     Datasets(datasets::Datasets),
@@ -94,12 +101,15 @@ fn run_verb(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Predict(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
+        Verb::LrFind(verb) => verb.run(),
+        Verb::BatchFind(verb) => verb.run(),
         Verb::Look(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Merge(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
         Verb::Runs(verb) => verb.run(),
         Verb::Fetch(verb) => verb.run(),
+        Verb::Push(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Models(verb) => verb.run(),
         Verb::Datasets(verb) => verb.run(),

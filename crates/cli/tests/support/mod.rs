@@ -321,3 +321,46 @@ fn write_tensors(tensors: &[Tensor]) -> Vec<u8> {
     ]
     .concat()
 }
+
+/// Runs a Python program in a folder of a test, which must succeed, and returns what it printed.
+pub type Python = Box<dyn Fn(&Dir, &str, &str) -> String>;
+
+/// The Python that `REKINDLE_TEST_PYTHON` names; `None` after saying that the test is skipped.
+pub fn python() -> Option<Python> {
+    let named = std::env::var("REKINDLE_TEST_PYTHON");
+    let found = named.map_err(|_| "REKINDLE_TEST_PYTHON is not set");
+    let python = rekindle_tests::need(rekindle_tests::Need::Libraries, found)?;
+    Some(Box::new(move |dir, folder, program| {
+        let output = dir
+            .command(&python)
+            .current_dir(dir.path(folder))
+            .args(["-c", program])
+            .output()
+            .unwrap();
+        let said = dir.plain(&output.stderr);
+        assert!(output.status.success(), "{program}\n{said}");
+        dir.plain(&output.stdout)
+    }))
+}
+
+/// What the hub's own library reads of the card of a run's model: its header, and each result under `results`.
+pub fn card_header(python: &Python, dir: &Dir, run: &str) -> Map<String, Value> {
+    const READ: &str = r#"
+import json, sys
+from huggingface_hub import ModelCard
+card = ModelCard.load("README.md")
+header = card.data.to_dict()
+header["results"] = [{"type": r.metric_type, "value": r.metric_value, "split": r.dataset_split} for r in card.data.eval_results or []]
+json.dump(header, sys.stdout)
+"#;
+    let text = python(dir, &format!("{run}/final"), READ);
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Runs the Python program that stands on a card, as it stands there, in the folder of the model.
+pub fn run_card(python: &Python, dir: &Dir, run: &str) -> String {
+    let card = fs::read_to_string(dir.path(run).join("final/README.md")).unwrap();
+    let (_, program) = card.split_once("```python\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    python(dir, &format!("{run}/final"), program)
+}

@@ -5,6 +5,7 @@ mod built;
 mod datasets;
 mod models;
 mod packages;
+mod push;
 mod real;
 #[cfg(unix)]
 mod recipes;

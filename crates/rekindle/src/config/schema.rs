@@ -524,6 +524,8 @@ settings! {
 
     /// How many of the worst mistakes, with their text.
     mistakes: usize = 50, range Range::at_least(0), aka ["worst", "top_losses"];
+    /// Whether the run also gets `tensorboard/`, an event file of TensorBoard with every figure that metrics.jsonl has.
+    tensorboard: bool = false, aka ["event_files", "tensorboard_logs"];
 }
 
 /// A section of the run file: its name, its documentation and its keys.

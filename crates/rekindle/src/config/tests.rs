@@ -141,7 +141,10 @@ fn nothing_default() -> RunConfig {
             every_steps: Some(25),
             keep: 1,
         },
-        report: ReportConfig { mistakes: 0 },
+        report: ReportConfig {
+            mistakes: 0,
+            tensorboard: true,
+        },
     }
 }
 

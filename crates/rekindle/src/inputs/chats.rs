@@ -79,6 +79,14 @@ impl Inputs for Chats {
         self.row(example).place.to_string()
     }
 
+    fn line(&self, example: usize) -> Option<u64> {
+        Some(self.row(example).place.line)
+    }
+
+    fn cut(&self) -> usize {
+        self.set.cut()
+    }
+
     fn show(&self, example: usize) -> ShownExample {
         let row = self.row(example);
         ShownExample {

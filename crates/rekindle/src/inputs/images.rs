@@ -17,6 +17,7 @@ use rekindle_data::{
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, image::Pictures as ModelPictures};
+use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Batches made ahead of the loop: a batch of pictures is large.
@@ -110,6 +111,11 @@ impl Inputs for Pictures {
             // A picture that the model saw can be shown; if it has vanished meanwhile, its name must do.
             picture: thumbnail(&path, THUMBNAIL).ok(),
         }
+    }
+
+    fn described(&self, example: usize) -> Map<String, Value> {
+        let file = self.full_place(example);
+        std::iter::once(("file".into(), file.into())).collect()
     }
 
     fn left_out(&self) -> Vec<String> {

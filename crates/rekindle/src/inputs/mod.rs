@@ -31,6 +31,7 @@ use rekindle_data::{
 use rekindle_hub::Hub;
 use rekindle_models::{Input, NextTokens, Pretrained, TextInput};
 use rekindle_nn::Sequences;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// What is random about a training batch.
@@ -77,8 +78,25 @@ pub(crate) trait Inputs: Send + Sync {
     fn full_place(&self, example: usize) -> String {
         self.place(example)
     }
+    /// Its line in its file, where files have lines.
+    fn line(&self, _example: usize) -> Option<u64> {
+        None
+    }
+    /// How many examples lost tokens to the longest length.
+    fn cut(&self) -> usize {
+        0
+    }
     /// An example as the report shows it.
     fn show(&self, example: usize) -> ShownExample;
+    /// What a file of predictions calls an example: its texts, or its file.
+    fn described(&self, example: usize) -> Map<String, Value> {
+        let shown = self.show(example);
+        let pair = shown
+            .text_pair
+            .map(|pair| ("text_pair".into(), pair.into()));
+        let text = ("text".into(), shown.text.into());
+        std::iter::once(text).chain(pair).collect()
+    }
     /// What was left out while reading, a line each.
     fn left_out(&self) -> Vec<String> {
         Vec::new()

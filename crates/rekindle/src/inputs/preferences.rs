@@ -296,6 +296,12 @@ impl Inputs for Preferences {
         self.row(first).place.to_string()
     }
 
+    fn cut(&self) -> usize {
+        let items = &self.answers.set.items;
+        let cut = |example: &&[usize; 2]| example.iter().any(|&item| items[item].cut);
+        self.answers.examples.iter().filter(cut).count()
+    }
+
     fn show(&self, example: usize) -> ShownExample {
         let sequences = self.answers.examples[example];
         let [first, second] = sequences.map(|item| self.row(item));

@@ -82,6 +82,14 @@ impl Inputs for Texts {
         self.examples[example].place.to_string()
     }
 
+    fn line(&self, example: usize) -> Option<u64> {
+        Some(self.examples[example].place.line)
+    }
+
+    fn cut(&self) -> usize {
+        self.set.truncated()
+    }
+
     fn show(&self, example: usize) -> ShownExample {
         let example = &self.examples[example];
         ShownExample {

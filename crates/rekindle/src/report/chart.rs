@@ -32,6 +32,8 @@ pub struct Chart<'a> {
     pub from_zero: bool,
     /// The axis shows no value above this.
     pub ceiling: Option<f64>,
+    /// A sentence below; may be empty.
+    pub note: String,
 }
 
 /// A curve; points that are not finite break it.
@@ -346,10 +348,13 @@ impl Chart<'_> {
                 plural(lost, "value is", "values are")
             ));
         }
-        let remark = match remarks.is_empty() {
+        let mut remark = match remarks.is_empty() {
             true => String::new(),
             false => format!("<p class=\"remark\">{}.</p>", remarks.join("; ")),
         };
+        if !self.note.is_empty() {
+            let _ = write!(remark, "<p class=\"remark\">{}</p>", escape(&self.note));
+        }
         format!(
             "<figure class=\"chart {size}\"><figcaption><b>{title}</b> <span class=\"unit\">{unit}</span>\
              <span class=\"legend\">{legend}</span></figcaption>\

@@ -26,6 +26,7 @@ pub fn html(runs: &Comparison) -> String {
         format: figure,
         from_zero: false,
         ceiling: None,
+        note: String::new(),
     };
     let figures = runs.figures.iter().map(|(name, values)| {
         let shown = values

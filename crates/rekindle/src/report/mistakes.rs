@@ -9,39 +9,55 @@ use super::{
 
 /// Mistakes shown before the rest is folded away.
 const SHOWN: usize = 10;
+/// Pictures shown before the rest is folded away.
+const SHOWN_PICTURES: usize = 12;
 /// Characters of a text shown before the rest is folded away.
 const EXCERPT: usize = 280;
 /// Characters of a text kept at all; a report must not carry whole books.
 const KEPT: usize = 10_000;
 
-/// The list of mistakes, worst first.
+/// What the list is called.
+pub fn heading(report: &Report) -> &'static str {
+    match report.mistakes.is_empty() && !report.doubtful.is_empty() {
+        true => "Least sure",
+        false => "Worst mistakes",
+    }
+}
+
+/// The list of mistakes, worst first; where there are none, the right answers that were least sure.
 pub fn html(report: &Report) -> String {
     if report.figures.n == 0 {
         return String::new();
     }
-    if report.mistakes.is_empty() {
-        return format!(
-            "<p class=\"empty\">No mistake on the {} split.</p>\n",
-            escape(&report.final_split)
-        );
-    }
     let items = |mistakes: &[Mistake]| -> String {
+        let pictures = mistakes.iter().all(|mistake| mistake.picture.is_some());
         format!(
-            "<ol class=\"mistakes\">{}</ol>",
+            "<ol class=\"mistakes{}\">{}</ol>",
+            if pictures { " grid" } else { "" },
             mistakes.iter().map(item).collect::<String>()
         )
     };
+    let split = escape(&report.final_split);
+    if report.mistakes.is_empty() && report.doubtful.is_empty() {
+        return format!("<p class=\"empty\">No mistake on the {split} split.</p>\n");
+    }
+    if report.mistakes.is_empty() {
+        let lede = format!("No mistake on the {split} split. Right, but with the least certainty:");
+        return in_parts(&lede, &report.doubtful, SHOWN_PICTURES, items);
+    }
     let labelled =
         |section: &Section| matches!(section, Section::Classes { .. } | Section::Labels { .. });
     let advice = match report.figures.sections.iter().any(labelled) {
         true => " A confident mistake is often a wrong label.",
         false => "",
     };
-    let lede = format!(
-        "The {} split, highest loss first.{advice}",
-        escape(&report.final_split)
-    );
-    in_parts(&lede, &report.mistakes, SHOWN, items)
+    let lede = format!("The {split} split, highest loss first.{advice}");
+    let pictures = report
+        .mistakes
+        .iter()
+        .all(|mistake| mistake.picture.is_some());
+    let shown = if pictures { SHOWN_PICTURES } else { SHOWN };
+    in_parts(&lede, &report.mistakes, shown, items)
 }
 
 /// A list under a sentence: the first so many items, and the rest folded away.
@@ -85,16 +101,47 @@ fn item(mistake: &Mistake) -> String {
             escape(&mistake.label)
         ),
     };
+    let said = match mistake.predicted == mistake.label {
+        true => "truth",
+        false => "said",
+    };
+    let right = match mistake.predicted == mistake.label {
+        true => String::new(),
+        false => right,
+    };
     format!(
-        "<li>{}{}{pair}<p class=\"verdict\"><span class=\"said\"><bdi>{}</bdi>{}</span>\
-         {right}<span class=\"where\">loss {} · <bdi>{}</bdi></span></p></li>",
+        "<li>{}{}{pair}<p class=\"verdict\"><span class=\"{said}\"><bdi>{}</bdi>{}</span>\
+         {right}<span class=\"where\">loss {} · <bdi>{}</bdi></span></p>{}</li>",
         picture.unwrap_or_default(),
         excerpt(&mistake.text),
         escape(&mistake.predicted),
         probability,
         figure(mistake.loss),
         escape(&mistake.place),
+        top(mistake),
     )
+}
+
+/// The most probable labels as bars, the right one marked.
+fn top(mistake: &Mistake) -> String {
+    let row = |(label, probability): &(String, f64)| {
+        let right = *label == mistake.label;
+        format!(
+            "<tr{}><th scope=\"row\"><bdi>{}</bdi>{}</th><td class=\"wide\"><i class=\"bar\" style=\"width:{:.1}%\"></i></td><td class=\"number\">{}</td></tr>",
+            if right { " class=\"truth\"" } else { "" },
+            escape(label).replace('_', "_<wbr>"),
+            if right { " ✓" } else { "" },
+            probability.max(0.0) * 100.0,
+            percent(*probability)
+        )
+    };
+    match mistake.top.is_empty() {
+        true => String::new(),
+        false => {
+            let rows: String = mistake.top.iter().map(row).collect();
+            format!("<table class=\"top\"><tbody>{rows}</tbody></table>")
+        }
+    }
 }
 
 /// A text in its own direction, long ones folded.

@@ -4,15 +4,18 @@
 //! carries a content security policy that forbids scripts and requests.
 
 mod answers;
+mod calibration;
 mod chart;
 mod classes;
 mod compare;
 mod confusion;
+mod data;
 mod labels;
 mod mistakes;
 mod numbers;
 pub(crate) mod text;
 mod training;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +38,8 @@ pub struct Report {
     pub method: String,
     /// The dataset.
     pub dataset: String,
+    /// What tells the run from others: date, seed, sizes of the splits. Name and value.
+    pub facts: Vec<(String, String)>,
     /// The command that made the run.
     pub command: String,
     /// Wall time of the whole run in seconds.
@@ -45,6 +50,10 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The training history, by step; empty for a run that only evaluated.
     pub train: Vec<TrainPoint>,
+    /// The learning rate by step, as the schedule has it: every step, or enough of them to draw it.
+    pub schedule: Vec<(u64, f64)>,
+    /// What makes the training loss greater than that of the same model in evaluation: `dropout`, `label smoothing 0.1`.
+    pub lifted_by: Vec<String>,
     /// Evaluations, by step.
     pub evaluations: Vec<EvalPoint>,
     /// The step whose checkpoint was kept as the best.
@@ -57,8 +66,12 @@ pub struct Report {
     pub final_split: String,
     /// The figures of the kept model.
     pub figures: Figures,
+    /// The examples themselves.
+    pub data: Option<DataSummary>,
     /// The examples of `final_split` that the model got most wrong, worst first.
     pub mistakes: Vec<Mistake>,
+    /// Where there is no mistake: the right answers that it was least sure of.
+    pub doubtful: Vec<Mistake>,
     /// What a language model answered to fixed prompts, before training and at each evaluation.
     pub samples: Vec<Answered>,
     /// Its final answers that are furthest from the right ones, the furthest first.
@@ -71,6 +84,69 @@ pub struct Report {
     pub parameters: (u64, u64),
     /// Versions, device, threads: name and value.
     pub environment: Vec<(String, String)>,
+}
+
+/// The examples of a run in a few numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// The splits, the training examples first.
+    pub splits: Vec<SplitSize>,
+    /// One example in words: `text`, `picture`.
+    pub noun: String,
+    /// Their size in words: `35.7 tokens each`.
+    pub sizes: String,
+    /// How many examples have each label; empty where there are no labels.
+    pub labels: Vec<LabelCounts>,
+    /// The numbers that are learned; empty where there are none.
+    pub numbers: Vec<NumberSpread>,
+    /// Lengths of the training examples in tokens; `None` where all are alike.
+    pub lengths: Option<Lengths>,
+    /// Longer examples are cut to this many tokens; 0 where nothing is cut.
+    pub max_length: u64,
+    /// Split, file, and its sha256, which may be empty.
+    pub files: Vec<(String, String, String)>,
+}
+
+/// How many examples a split has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitSize {
+    /// `train`, `validation` or `test`.
+    pub name: String,
+    /// Its examples.
+    pub examples: u64,
+    /// Those that lost tokens to the longest length.
+    pub cut: u64,
+}
+
+/// How many examples of each split have a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelCounts {
+    /// The label.
+    pub name: String,
+    /// Examples, by split.
+    pub counts: Vec<u64>,
+}
+
+/// The values of a number that is learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NumberSpread {
+    /// Its name.
+    pub name: String,
+    /// Least, mean and greatest value, by split.
+    pub spreads: Vec<[f64; 3]>,
+}
+
+/// A histogram of lengths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// Lengths in a bar: the first has those from 0 to one less.
+    pub width: u64,
+    /// Examples in each bar.
+    pub bars: Vec<u64>,
+    /// Half of the examples are no longer.
+    pub median: u64,
+    /// The longest.
+    pub longest: u64,
 }
 
 /// One logged optimizer step.
@@ -122,6 +198,9 @@ pub struct Mistake {
     /// Loss of the example; `null` in JSON where not finite.
     #[serde(with = "rekindle_metrics::nan_as_null")]
     pub loss: f64,
+    /// The most probable labels, the most probable first; empty where the model gives no probabilities.
+    #[serde(default)]
+    pub top: Vec<(String, f64)>,
     /// The picture as a JPEG file, where the example is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<Vec<u8>>,
@@ -152,13 +231,16 @@ pub struct Said {
 /// The report as a whole HTML document.
 pub fn render(report: &Report) -> String {
     let mut sections = vec![("Training", training::html(report))];
+    if let Some(data) = &report.data {
+        sections.push(("Data", data::html(data)));
+    }
     if report.figures.n > 0 {
         sections.extend(report.figures.sections.iter().flat_map(section));
     }
     sections.extend([
         ("Fixed prompts", answers::samples(report)),
         ("Worst answers", answers::worst(report)),
-        ("Worst mistakes", mistakes::html(report)),
+        (mistakes::heading(report), mistakes::html(report)),
         ("Time", timings(report)),
         ("Configuration", configuration(report)),
         ("Environment", pairs("pairs", &report.environment)),
@@ -168,7 +250,8 @@ pub fn render(report: &Report) -> String {
         .filter(|(_, body)| !body.is_empty())
         .map(|(heading, body)| format!("<section><h2>{heading}</h2>\n{body}</section>\n"))
         .collect();
-    page(&report.title, &format!("{}{sections}", header(report)))
+    let title = format!("{}{}", report.title, date(report));
+    page(&title, &format!("{}{sections}", header(report)))
 }
 
 /// A whole HTML document of this title.
@@ -187,12 +270,23 @@ fn page(title: &str, body: &str) -> String {
     )
 }
 
+/// The day of the run behind its name.
+fn date(report: &Report) -> String {
+    let date = report.facts.iter().find(|(name, _)| name == "date");
+    date.map_or_else(String::new, |(_, date)| format!(" · {date}"))
+}
+
 /// A part of the figures, under one heading or several.
 fn section(section: &Section) -> Vec<(&'static str, String)> {
     match section {
-        Section::Classes { report, labels } => vec![
+        Section::Classes {
+            report,
+            labels,
+            calibration,
+        } => vec![
             ("Classes", classes::html(report, labels)),
             ("Confusion", confusion::html(report, labels)),
+            ("Confidence", calibration::html(calibration)),
         ],
         Section::Labels { report, labels } => vec![("Labels", labels::html(report, labels))],
         Section::Numbers { report, names } => {
@@ -216,10 +310,7 @@ fn header(report: &Report) -> String {
         ),
     };
     let mut tiles = String::new();
-    let lead = match &figures.guess {
-        Some(guess) if !guess.beaten => "lead poor",
-        _ => "lead",
-    };
+    let lead = format!("lead {}", verdict::class(figures.guess.as_ref()));
     if figures.n > 0 {
         for (index, shown) in figures.tiles.iter().enumerate() {
             let Tile {
@@ -228,7 +319,7 @@ fn header(report: &Report) -> String {
                 detail,
             } = shown;
             let (class, name) = match index {
-                0 => (lead, format!("{} {name}", report.final_split)),
+                0 => (lead.as_str(), format!("{} {name}", report.final_split)),
                 _ => ("", name.clone()),
             };
             tiles += &tile(class, &escape(&name), &escape(value), &escape(detail));
@@ -249,7 +340,7 @@ fn header(report: &Report) -> String {
         .map(|part| format!("<span>{}</span>", escape(part)))
         .collect();
     let mut warnings = report.warnings.clone();
-    warnings.extend(figures.all_warnings());
+    warnings.extend(figures.warnings.clone());
     let broken: Vec<u64> = report
         .train
         .iter()
@@ -266,11 +357,13 @@ fn header(report: &Report) -> String {
     }
     let warnings = list("warnings", &warnings);
     format!(
-        "<header>\n<h1>{}</h1>\n<p class=\"origin\">{}</p>\n<dl class=\"tiles\">{tiles}</dl>\n{warnings}{notes}\
+        "<header>\n<h1>{}</h1>\n<p class=\"origin\">{}</p>\n{facts}<dl class=\"tiles\">{tiles}</dl>\n{verdict}{warnings}{notes}\
          <pre class=\"command\" tabindex=\"0\">{}</pre>\n</header>\n",
         escape(&report.title),
         origin.join(""),
         escape(&report.command),
+        facts = pairs("facts", &report.facts),
+        verdict = verdict::html(figures.guess.as_ref()),
         notes = list("notes", &report.notes),
     )
 }

@@ -23,6 +23,11 @@ fn report(classes: u32, steps: u64) -> Report {
         model: "minilm".into(),
         method: "LoRA r 8".into(),
         dataset: "intents".into(),
+        facts: vec![
+            ("date".into(), "2026-11-26".into()),
+            ("seed".into(), "42".into()),
+            ("model revision".into(), "8b3219a92973".into()),
+        ],
         command: "rekindle finetune".into(),
         seconds: 192.0,
         warnings: vec![],
@@ -37,6 +42,8 @@ fn report(classes: u32, steps: u64) -> Report {
                 examples_per_second: 100.0,
             })
             .collect(),
+        schedule: vec![],
+        lifted_by: vec![],
         evaluations: (1..=steps / 50)
             .map(|epoch| EvalPoint {
                 step: epoch * 50,
@@ -56,7 +63,9 @@ fn report(classes: u32, steps: u64) -> Report {
         ],
         final_split: "test".into(),
         figures: figures(&metrics, classes),
+        data: None,
         mistakes: vec![mistake("where is my refund")],
+        doubtful: vec![],
         samples: vec![],
         worst_answers: vec![],
         config_toml: "[train]\nlearning_rate = 3e-4\n".into(),
@@ -81,6 +90,7 @@ fn figures(metrics: &Classification, classes: u32) -> Figures {
         sections: vec![Section::Classes {
             report,
             labels: (0..classes).map(|class| format!("label_{class}")).collect(),
+            calibration: rekindle_metrics::Calibration::new(5).report(),
         }],
     }
 }
@@ -102,6 +112,7 @@ fn mistake(text: &str) -> Mistake {
         predicted: "order_status".into(),
         probability: Some(0.93),
         loss: 3.1,
+        top: vec![],
         picture: None,
     }
 }
@@ -181,6 +192,32 @@ fn user_data_cannot_leave_its_place() {
     report.environment = vec![(attack(), attack())];
     report.timings = vec![(attack(), 1.0)];
     report.warnings = vec![attack()];
+    report.facts = vec![("date".into(), attack()), (attack(), attack())];
+    report.lifted_by = vec![attack()];
+    report.evaluations.iter_mut().for_each(|point| {
+        point.figures.insert("loss".into(), -1.0);
+    });
+    report.data = Some(DataSummary {
+        splits: vec![SplitSize {
+            name: attack(),
+            examples: 3,
+            cut: 1,
+        }],
+        noun: attack(),
+        sizes: attack(),
+        labels: vec![LabelCounts {
+            name: attack(),
+            counts: vec![3],
+        }],
+        numbers: vec![NumberSpread {
+            name: attack(),
+            spreads: vec![[0.0, 1.0, 2.0]],
+        }],
+        lengths: None,
+        max_length: 9,
+        files: vec![(attack(), attack(), attack())],
+    });
+    report.figures.guess = Some(guess(0.5, 0.9, &attack()));
     report.notes = vec![attack()];
     *labels(&mut report) = vec![attack(); 3];
     report
@@ -193,6 +230,7 @@ fn user_data_cannot_leave_its_place() {
         place: attack(),
         label: attack(),
         predicted: attack(),
+        top: vec![(attack(), 0.5)],
         ..mistake(ATTACK)
     }];
     let mut answers = Answers::new();
@@ -473,4 +511,234 @@ fn a_label_without_examples_has_no_average_precision() {
     assert!(!html.contains("not finite"));
     let text = report.figures.text();
     assert!(text.contains("none") && !text.contains("NaN"), "{text}");
+}
+
+/// A guess at accuracy, and what the model found.
+fn guess(value: f64, found: f64, how: &str) -> crate::Guess {
+    crate::Guess {
+        how: how.into(),
+        figure: "accuracy".into(),
+        value,
+        found,
+        beaten: found > value,
+    }
+}
+
+#[test]
+fn the_headline_is_held_against_guessing() {
+    let page = |found: f64| {
+        let mut report = report(3, 60);
+        report.figures.guess = Some(guess(0.4, found, "always answering `yes`"));
+        render(&report)
+    };
+    for (found, class, words) in [
+        (0.4, "poor", "No better than guessing."),
+        (0.55, "some", "Better than guessing."),
+        (0.94, "good", "Far better than guessing."),
+    ] {
+        let html = page(found);
+        assert_balanced(&html);
+        assert_contains(
+            &html,
+            &[
+                &format!("tile lead {class}\""),
+                &format!("verdict-on {class}\""),
+                words,
+                "always answering `yes` gives 0.4000",
+                "Accuracy ",
+                "class=\"guess\" style=\"left:40.0%\"",
+                &format!("class=\"model\" style=\"left:{:.1}%\"", found * 100.0),
+            ],
+        );
+    }
+    assert_contains(&page(0.94), &["90.0\u{a0}% of what was left to gain"]);
+    let undefined = page(f64::NAN);
+    assert_contains(&undefined, &["not defined, all answers being alike"]);
+    let body = undefined.split("</style>").nth(1).unwrap();
+    assert!(!body.contains("NaN"));
+    assert!(!render(&report(3, 60)).contains("class=\"verdict-on"));
+}
+
+#[test]
+fn a_run_is_told_from_others() {
+    assert_contains(
+        &render(&report(3, 60)),
+        &[
+            "<title>first-run · 2026-11-26 · Rekindle</title>",
+            "<dt>seed</dt><dd>42</dd>",
+            "<dt>model revision</dt><dd>8b3219a92973</dd>",
+        ],
+    );
+}
+
+#[test]
+fn the_learning_rate_is_the_schedules_own() {
+    let mut report = report(3, 60);
+    // The logged points miss the peak.
+    report.train.retain(|point| point.step.is_multiple_of(20));
+    report.schedule = (1..=60)
+        .map(|step| (step, if step == 7 { 3e-4 } else { 1e-4 }))
+        .collect();
+    let html = render(&report);
+    assert_contains(
+        &html,
+        &["Learning rate over optimizer steps, from 1e-4 to 3e-4"],
+    );
+    report.schedule.clear();
+    assert_contains(&render(&report), &["from 1e-3 to 1e-3"]);
+}
+
+#[test]
+fn a_training_loss_above_that_of_validation_is_explained() {
+    let words = "measured with label smoothing 0.1 and dropout, the validation loss without";
+    let mut report = report(3, 60);
+    report.lifted_by = vec!["label smoothing 0.1".into(), "dropout".into()];
+    report.evaluations[0].figures.insert("loss".into(), 0.01);
+    assert_contains(&render(&report), &[words]);
+    // Below it, or without a cause, there is nothing to explain.
+    report.evaluations[0].figures.insert("loss".into(), 0.5);
+    assert!(!render(&report).contains(words));
+    report.evaluations[0].figures.insert("loss".into(), 0.01);
+    report.lifted_by.clear();
+    assert!(!render(&report).contains("validation loss without"));
+}
+
+#[test]
+fn confidence_is_held_against_what_came_true() {
+    let mut calibration = rekindle_metrics::Calibration::new(5);
+    // 95 % sure and half right; 35 % sure and right.
+    for right in [true, false, true, false] {
+        calibration.update(&[0.95, 0.05], usize::from(!right));
+    }
+    calibration.update(&[0.35, 0.33, 0.32], 0);
+    let mut report = report(3, 60);
+    let Section::Classes {
+        calibration: of, ..
+    } = &mut report.figures.sections[0]
+    else {
+        panic!("no classes");
+    };
+    *of = calibration.report();
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &[
+            "<h2>Confidence</h2>",
+            "surer than it is right: 83.0\u{a0}% sure, 60.0\u{a0}% right",
+            "4 examples: 95.0\u{a0}% sure, 50.0\u{a0}% right",
+            "1 example: 35.0\u{a0}% sure, 100.0\u{a0}% right",
+            "49.0\u{a0}% (ECE)",
+            // The bar of the fourteenth bin reaches half of the height.
+            "V500h59V1000z",
+        ],
+    );
+    assert!(!render(&self::report(3, 60)).contains("<h2>Confidence"));
+}
+
+#[test]
+fn the_data_are_summed_up() {
+    let mut report = report(3, 60);
+    let split = |name: &str, examples, cut| SplitSize {
+        name: name.into(),
+        examples,
+        cut,
+    };
+    report.data = Some(DataSummary {
+        splits: vec![split("train", 1500, 12), split("test", 500, 8)],
+        noun: "text".into(),
+        sizes: "31.5 tokens each".into(),
+        labels: (0..30)
+            .map(|label| LabelCounts {
+                name: format!("topic_{label}"),
+                counts: vec![label * 3, label],
+            })
+            .collect(),
+        numbers: vec![NumberSpread {
+            name: "price".into(),
+            spreads: vec![[1.0, 2.5, 40.0], [0.5, 2.25, 12.0]],
+        }],
+        lengths: Some(Lengths {
+            width: 4,
+            bars: vec![3, 12, 6],
+            median: 6,
+            longest: 11,
+        }),
+        max_length: 128,
+        files: vec![("train".into(), "tickets.csv".into(), "ab".repeat(32))],
+    });
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &[
+            "<h2>Data</h2>",
+            "1,500 train, 500 test texts. 20 (1.0\u{a0}%) lost their end: they are cut to 128 tokens.",
+            "topic_<wbr>29</bdi></th><td class=\"wide\"><i class=\"bar quiet\" style=\"width:100.0%\"></i></td><td class=\"number\">87</td><td class=\"number\">29</td>",
+            "10 more labels",
+            "4 to 7 tokens: 12",
+            "height:25.0%",
+            "Half have at most 6 tokens, the longest 11.",
+            "price</bdi></th><td>test</td><td class=\"number\">0.5000</td>",
+            "tickets.csv</bdi> <span class=\"times\">sha256 abababababab</span>",
+        ],
+    );
+    let data = report.data.as_mut().unwrap();
+    data.splits.iter_mut().for_each(|split| split.cut = 0);
+    assert_contains(&render(&report), &["None is longer than 128 tokens."]);
+}
+
+#[test]
+fn mistakes_show_what_the_model_considered() {
+    let mut report = report(3, 60);
+    report.mistakes[0].top = vec![
+        ("order_status".into(), 0.93),
+        ("refund".into(), 0.05),
+        ("greeting".into(), 0.01),
+    ];
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &[
+            "<tr><th scope=\"row\"><bdi>order_<wbr>status</bdi></th><td class=\"wide\"><i class=\"bar\" style=\"width:93.0%\">",
+            "<tr class=\"truth\"><th scope=\"row\"><bdi>refund</bdi> ✓</th>",
+            "5.0\u{a0}%",
+        ],
+    );
+    assert!(!html.contains("<ol class=\"mistakes grid\">"));
+    report.mistakes[0].picture = Some(vec![0xff, 0xd8]);
+    assert_contains(
+        &render(&report),
+        &["<ol class=\"mistakes grid\"><li><img alt=\"\" src=\"data:image/jpeg;base64,/9g=\">"],
+    );
+}
+
+#[test]
+fn without_mistakes_the_least_sure_answers_are_shown() {
+    let mut report = report(3, 60);
+    report.mistakes.clear();
+    report.doubtful = vec![Mistake {
+        predicted: "refund".into(),
+        probability: Some(0.41),
+        ..mistake("money back maybe")
+    }];
+    let html = render(&report);
+    assert_balanced(&html);
+    assert_contains(
+        &html,
+        &[
+            "<h2>Least sure</h2>",
+            "No mistake on the test split.",
+            "money back maybe",
+            "<span class=\"truth\"><bdi>refund</bdi> 41.0\u{a0}%</span>",
+        ],
+    );
+    assert!(!html.contains("<h2>Worst mistakes"));
+    assert!(!html.contains("right: <bdi>refund"));
+    report.doubtful.clear();
+    assert_contains(
+        &render(&report),
+        &["<h2>Worst mistakes", "No mistake on the test"],
+    );
 }

@@ -30,11 +30,13 @@ pub fn html(report: &Report) -> String {
         charts += &watched(report);
     }
     if !report.train.is_empty() {
-        let rate = Line::new(
-            "",
-            "first",
-            trained(report, |point| Some(point.learning_rate)),
-        );
+        let rates = match report.schedule.is_empty() {
+            true => trained(report, |point| Some(point.learning_rate)),
+            false => (report.schedule.iter())
+                .map(|&(step, rate)| (step as f64, rate))
+                .collect(),
+        };
+        let rate = Line::new("", "first", rates);
         charts += &small("Learning rate", "", vec![rate], |rate| scientific(rate, 2)).html();
         let norms = trained(report, |point| point.grad_norm);
         if !norms.is_empty() {
@@ -94,8 +96,30 @@ fn loss(report: &Report) -> String {
         format: figure,
         from_zero: false,
         ceiling: None,
+        note: lifted(report),
     }
     .html()
+}
+
+/// Why the training loss lies above that of validation, where it does and the run says why it might.
+fn lifted(report: &Report) -> String {
+    /// The part of the run whose training loss is compared.
+    const END: usize = 10;
+    let last = report.evaluations.last();
+    let Some(validation) = last.and_then(|point| point.figures.get("loss").copied()) else {
+        return String::new();
+    };
+    let end = report.train.len() - report.train.len().div_ceil(END);
+    let losses: Vec<f64> = report.train[end..].iter().map(|point| point.loss).collect();
+    let training = losses.iter().sum::<f64>() / losses.len() as f64;
+    match report.lifted_by.as_slice() {
+        [] => String::new(),
+        causes if training > validation => format!(
+            "The training loss is measured with {}, the validation loss without: that lifts it above.",
+            causes.join(" and ")
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The watched figures behind the loss: shares in one chart, each other one in a chart of its own.
@@ -171,6 +195,7 @@ fn small<'a>(title: &'a str, unit: &'a str, lines: Vec<Line>, format: Format) ->
         format,
         from_zero: true,
         ceiling: None,
+        note: String::new(),
     }
 }
 

@@ -103,7 +103,7 @@ impl Comparison {
     /// The curves over each other, in characters.
     #[must_use]
     pub fn chart(&self) -> String {
-        curves::draw(&self.curves)
+        curves::draw(&self.curves, |step| format!("step {step}"))
     }
 
     /// Everything as one HTML page.

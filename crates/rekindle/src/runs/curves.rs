@@ -13,8 +13,9 @@ pub(super) fn letter(run: usize) -> char {
     char::from(b'A' + (run % 26) as u8)
 }
 
-/// Draws curves of steps and values, which are finite; nothing where there are none.
-pub(super) fn draw(curves: &[Vec<(f64, f64)>]) -> String {
+/// Draws curves of places and values, which are finite; nothing where there are none. `end` tells what stands below the first and the
+/// last place.
+pub(crate) fn draw(curves: &[Vec<(f64, f64)>], end: impl Fn(f64) -> String) -> String {
     let points = || curves.iter().flatten();
     let bounds = |of: fn(&(f64, f64)) -> f64| {
         let least = points().map(of).fold(f64::INFINITY, f64::min);
@@ -49,7 +50,7 @@ pub(super) fn draw(curves: &[Vec<(f64, f64)>]) -> String {
         let _ = writeln!(out, "{label:>10} |{}", line.trim_end());
     }
     let _ = writeln!(out, "{:>10} +{}", "", "-".repeat(WIDTH));
-    let (left, right) = (format!("step {left}"), right.to_string());
+    let (left, right) = (end(left), end(right));
     let _ = writeln!(out, "{:>12}{left}{right:>1$}", "", WIDTH - left.len());
     out
 }
@@ -84,19 +85,21 @@ mod tests {
 
     #[test]
     fn curves_lie_over_each_other() {
-        let drawn = draw(&[
+        let step = |x: f64| format!("step {x}");
+        let curves = [
             vec![(10.0, 0.0), (20.0, 1.0)],
             vec![(10.0, 0.0), (20.0, 0.5)],
             vec![],
-        ]);
+        ];
+        let drawn = draw(&curves, step);
         let lines: Vec<&str> = drawn.lines().collect();
         assert_eq!(lines.len(), HEIGHT + 2);
         assert!(lines[0].starts_with("     1.000 |") && lines[0].ends_with('A'));
         assert!(lines[HEIGHT - 1].starts_with("         0 |*"), "{drawn}");
-        assert!(lines[HEIGHT + 1].contains("step 10") && lines[HEIGHT + 1].ends_with(" 20"));
+        assert!(lines[HEIGHT + 1].contains("step 10") && lines[HEIGHT + 1].ends_with(" step 20"));
         assert!(drawn.contains('B'));
-        assert_eq!(draw(&[vec![], vec![]]), "");
+        assert_eq!(draw(&[vec![], vec![]], step), "");
         // One evaluation is a point.
-        assert_eq!(draw(&[vec![(5.0, 0.25)]]).matches('A').count(), 1);
+        assert_eq!(draw(&[vec![(5.0, 0.25)]], step).matches('A').count(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //! whole: a directory that cannot be read is told of as itself.
 
 mod compare;
-mod curves;
+pub(crate) mod curves;
 
 use crate::{
     Error,

@@ -1,6 +1,6 @@
 //! Classification: one of several classes, by softmax and cross-entropy.
 
-use super::{Loss, Objective, Prediction, Wrong};
+use super::{Loss, Objective, Prediction, Wrong, most_probable};
 use crate::{
     RunConfig, balance,
     evaluation::{Logits, argmax},
@@ -15,6 +15,7 @@ use rekindle_nn::{
     TuneBackend,
     ops::{self, CrossEntropy},
 };
+use serde_json::{Map, Value, json};
 
 /// The right class counts as found if it is among so many.
 const TOP: usize = 5;
@@ -40,6 +41,22 @@ impl Classification {
         Self {
             encoder,
             loss: CrossEntropy::default(),
+        }
+    }
+}
+
+impl Classification {
+    /// An answer as the report shows it.
+    fn described(&self, logits: &Logits, row: usize, class: usize, loss: f64) -> Wrong {
+        let (names, said) = (self.encoder.names(), argmax(logits.row(row)));
+        let probabilities = probabilities(logits.row(row));
+        Wrong {
+            row,
+            right: names[class].clone(),
+            said: names[said].clone(),
+            probability: Some(probabilities[said]),
+            loss,
+            top: most_probable(names, &probabilities),
         }
     }
 }
@@ -146,7 +163,11 @@ impl Objective for Classification {
             tiles,
             warnings,
             guess: Guess::of_classes(&report, &labels),
-            sections: vec![Section::Classes { report, labels }],
+            sections: vec![Section::Classes {
+                report,
+                labels,
+                calibration,
+            }],
         }
     }
 
@@ -158,18 +179,37 @@ impl Objective for Classification {
             .collect();
         wrong.sort_by(|a, b| b.1.total_cmp(&a.1));
         wrong.truncate(most);
-        let names = self.encoder.names();
-        let described = wrong.into_iter().map(|(row, loss)| {
-            let said = argmax(logits.row(row));
-            Wrong {
-                row,
-                right: names[classes[row] as usize].clone(),
-                said: names[said].clone(),
-                probability: Some(probabilities(logits.row(row))[said]),
-                loss,
-            }
-        });
+        let described = wrong
+            .into_iter()
+            .map(|(row, loss)| self.described(logits, row, classes[row] as usize, loss));
         described.collect()
+    }
+
+    fn doubtful(&self, logits: &Logits, targets: &Targets, most: usize) -> Vec<Wrong> {
+        let classes = targets.class_ids();
+        let mut right: Vec<(usize, f64)> = (0..logits.len())
+            .filter(|&row| argmax(logits.row(row)) == classes[row] as usize)
+            .map(|row| (row, cross_entropy(logits.row(row), classes[row] as usize)))
+            .collect();
+        right.sort_by(|a, b| b.1.total_cmp(&a.1));
+        right.truncate(most);
+        let described = right.into_iter();
+        described
+            .map(|(row, loss)| self.described(logits, row, classes[row] as usize, loss))
+            .collect()
+    }
+
+    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+        let (logits, class) = (logits.row(row), targets.class_ids()[row] as usize);
+        let said = self.answer(logits).to_json();
+        let mut line = Map::new();
+        line.insert("label".into(), json!(self.encoder.names()[class]));
+        line.insert("predicted".into(), said["label"].clone());
+        line.insert("probability".into(), said["probability"].clone());
+        line.insert("probabilities".into(), said["probabilities"].clone());
+        line.insert("loss".into(), json!(cross_entropy(logits, class)));
+        line.insert("correct".into(), json!(argmax(logits) == class));
+        line
     }
 
     fn answer(&self, logits: &[f32]) -> Prediction {

@@ -10,6 +10,7 @@ use crate::{
 use burn::tensor::Tensor;
 use rekindle_data::{TargetEncoder, TargetRow, Targets};
 use rekindle_nn::TuneBackend;
+use serde_json::{Map, Value, json};
 
 pub(super) struct Generation {
     encoder: TargetEncoder,
@@ -115,8 +116,19 @@ impl Objective for Generation {
             ),
             probability: None,
             loss,
+            top: Vec::new(),
         });
         described.collect()
+    }
+
+    fn scored(&self, outputs: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+        let (learned, right) = (tokens(targets, row), f64::from(outputs.row(row)[1]));
+        let loss = f64::from(outputs.row(row)[0]) / learned.max(1.0);
+        let mut line = Map::new();
+        line.insert("tokens".into(), json!(learned as u64));
+        line.insert("tokens_right".into(), json!(right as u64));
+        line.insert("loss".into(), json!(loss));
+        line
     }
 
     fn answer(&self, outputs: &[f32]) -> Prediction {

@@ -19,6 +19,7 @@ use crate::{
 use burn::tensor::Tensor;
 use rekindle_data::{TargetEncoder, TargetKind, Targets};
 use rekindle_nn::TuneBackend;
+use serde_json::{Map, Value};
 
 use classification::Classification;
 use generation::Generation;
@@ -38,6 +39,14 @@ pub(crate) trait Objective: Send + Sync {
     fn figures(&self, logits: &Logits, targets: &Targets) -> Figures;
     /// The worst answers, the worst first.
     fn worst(&self, logits: &Logits, targets: &Targets, most: usize) -> Vec<Wrong>;
+    /// The right answers that it was least sure of, the least sure first; none where it gives no probabilities.
+    fn doubtful(&self, _logits: &Logits, _targets: &Targets, _most: usize) -> Vec<Wrong> {
+        Vec::new()
+    }
+    /// Row `row` for a file of predictions: what is right, what was answered, the loss.
+    fn scored(&self, logits: &Logits, _targets: &Targets, row: usize) -> Map<String, Value> {
+        self.answer(logits.row(row)).to_json()
+    }
     /// The answer of one example's logits `[C]`.
     fn answer(&self, logits: &[f32]) -> Prediction;
     /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
@@ -91,6 +100,22 @@ pub(crate) struct Wrong {
     pub probability: Option<f64>,
     /// Loss of the example.
     pub loss: f64,
+    /// The most probable labels with their probabilities, the most probable first; empty where there are none.
+    pub top: Vec<(String, f64)>,
+}
+
+/// The labels shown beside a mistake.
+const SHOWN_LABELS: usize = 3;
+
+/// The most probable labels, the most probable first.
+fn most_probable(names: &[String], probabilities: &[f64]) -> Vec<(String, f64)> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    order.truncate(SHOWN_LABELS);
+    let named = order.into_iter();
+    named
+        .map(|at| (names[at].clone(), probabilities[at]))
+        .collect()
 }
 
 /// The targets that a kind of task learns.

@@ -3,7 +3,7 @@
 //! During training a label counts as given from a probability of 0.5 on. After training each label gets the threshold that
 //! is best on the validation examples; `rekindle.json` keeps them.
 
-use super::{Loss, Objective, Prediction, Wrong};
+use super::{Loss, Objective, Prediction, Wrong, most_probable};
 use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, TensorData, activation};
 use rekindle_data::{TargetEncoder, TargetRow, Targets};
 use rekindle_metrics::MultiLabel as Metrics;
 use rekindle_nn::TuneBackend;
+use serde_json::{Map, Value, json};
 
 /// The threshold of a label for which nothing better is known.
 const EVEN: f64 = 0.5;
@@ -197,9 +198,24 @@ impl Objective for MultiLabel {
                 said: listed(&self.named(self.given(&probabilities))),
                 probability: None,
                 loss,
+                top: most_probable(self.encoder.names(), &probabilities),
             }
         });
         described.collect()
+    }
+
+    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+        let (logits, truth) = (logits.row(row), truth_of(targets, row));
+        let said = self.answer(logits).to_json();
+        let right = json!(self.named(truth.iter().copied()));
+        let mut line = Map::new();
+        let correct = right == said["labels"];
+        line.insert("labels".into(), right);
+        line.insert("predicted".into(), said["labels"].clone());
+        line.insert("probabilities".into(), said["probabilities"].clone());
+        line.insert("loss".into(), json!(cross_entropy(logits, truth)));
+        line.insert("correct".into(), json!(correct));
+        line
     }
 
     fn answer(&self, logits: &[f32]) -> Prediction {

@@ -353,6 +353,7 @@ impl Objective for Preference {
             },
             probability: None,
             loss: example.loss,
+            top: Vec::new(),
         });
         described.collect()
     }

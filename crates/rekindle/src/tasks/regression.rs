@@ -15,6 +15,7 @@ use burn::tensor::{Tensor, TensorData};
 use rekindle_data::{TargetEncoder, TargetRow, Targets};
 use rekindle_metrics::Regression as Metrics;
 use rekindle_nn::TuneBackend;
+use serde_json::{Map, Value, json};
 
 pub(super) struct Regression {
     encoder: TargetEncoder,
@@ -221,8 +222,26 @@ impl Objective for Regression {
             said: shown(names, &self.numbers(logits.row(row))),
             probability: None,
             loss,
+            top: Vec::new(),
         });
         described.collect()
+    }
+
+    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+        let (predicted, right) = (self.numbers(logits.row(row)), row_of(targets, row));
+        let named = |numbers: &[f64]| -> Map<String, Value> {
+            let names = self.encoder.names().iter().cloned();
+            names
+                .zip(numbers.iter().map(|number| json!(number)))
+                .collect()
+        };
+        let errors: Vec<f64> = predicted.iter().zip(&right).map(|(p, r)| p - r).collect();
+        let mut line = Map::new();
+        line.insert("label".into(), named(&right).into());
+        line.insert("predicted".into(), named(&predicted).into());
+        line.insert("error".into(), named(&errors).into());
+        line.insert("loss".into(), json!(self.loss(&predicted, &right)));
+        line
     }
 
     fn answer(&self, logits: &[f32]) -> Prediction {

@@ -1,0 +1,124 @@
+//! The Python program on a card: it loads the model with transformers, PEFT or timm, and asks it.
+
+use super::{Card, quoted};
+use crate::task::{Kind, Modality};
+use rekindle_hub::Source;
+use std::fmt::Write;
+
+impl Card<'_> {
+    /// A program that loads the model and asks it.
+    pub(super) fn python(&self) -> String {
+        match (self.config.task.kind(), self.config.task.modality()) {
+            (Kind::Generation | Kind::Preference, _) => self.python_that_writes(),
+            (kind, Modality::Images) => format!(
+                "import json\n\nimport timm\nimport torch\nfrom PIL import Image\n\nfolder = \".\"\n\
+                 model = timm.create_model(f\"local-dir:{{folder}}\", pretrained=True).eval()\n\
+                 settings = timm.data.resolve_model_data_config(model)\n\
+                 transform = timm.data.create_transform(**settings, is_training=False)\n\
+                 picture = Image.open(\"picture.jpg\").convert(\"RGB\")\n\
+                 with torch.inference_mode():\n    logits = model(transform(picture).unsqueeze(0))[0]\n{}",
+                asked(kind)
+            ),
+            (kind, Modality::Text) => {
+                let pair = match self.config.data.text_pair {
+                    Some(_) => "\"a text\", \"its second text\"",
+                    None => "\"a text\"",
+                };
+                format!(
+                    "import json\n\nimport torch\n{}\n\nfolder = \".\"\n\
+                     tokenizer = AutoTokenizer.from_pretrained(folder)\n{}\
+                     inputs = tokenizer({pair}, truncation=True, max_length={}, return_tensors=\"pt\")\n\
+                     with torch.inference_mode():\n    logits = model(**inputs).logits[0]\n{}",
+                    self.imports("AutoModelForSequenceClassification"),
+                    self.load("AutoModelForSequenceClassification"),
+                    self.max_length,
+                    asked(kind)
+                )
+            }
+        }
+    }
+
+    fn python_that_writes(&self) -> String {
+        let prompt = match self.chat_template {
+            true => {
+                "messages = [{\"role\": \"user\", \"content\": \"Hello\"}]\n\
+                 inputs = tokenizer.apply_chat_template(\n    messages, add_generation_prompt=True, return_dict=True, return_tensors=\"pt\"\n)\n"
+            }
+            false => "inputs = tokenizer(\"Hello\", return_tensors=\"pt\")\n",
+        };
+        format!(
+            "import torch\n{}\n\nfolder = \".\"\ntokenizer = AutoTokenizer.from_pretrained(folder)\n{}{prompt}\
+             with torch.inference_mode():\n    output = model.generate(**inputs, max_new_tokens=64, do_sample=False)\n\
+             print(tokenizer.decode(output[0, inputs[\"input_ids\"].shape[1] :], skip_special_tokens=True))\n",
+            self.imports("AutoModelForCausalLM"),
+            self.load("AutoModelForCausalLM"),
+        )
+    }
+
+    fn imports(&self, class: &str) -> String {
+        let peft = match self.base_of_adapter {
+            Some(_) => "from peft import PeftModel\n",
+            None => "",
+        };
+        format!("{peft}from transformers import {class}, AutoTokenizer")
+    }
+
+    /// Lines that make `model`.
+    fn load(&self, class: &str) -> String {
+        let Some(base) = self.base_of_adapter else {
+            return format!("model = {class}.from_pretrained(folder).eval()\n");
+        };
+        let writes = self.config.task.kind().problem() == Kind::Generation.problem();
+        let mut options = String::new();
+        if let Some(revision) = self.base.revision.as_ref().filter(|_| self.is_of_hub()) {
+            let _ = write!(options, ", revision={}", quoted(revision));
+        }
+        if let Some(weights) = self.gguf {
+            let _ = write!(options, ", gguf_file={}", quoted(weights));
+        }
+        if !writes {
+            let labels = self.plan.labels.len();
+            options += &format!(", num_labels={labels}");
+            // The base may have a head of its own, of another size; the adapter brings the right one.
+            options += ", ignore_mismatched_sizes=True";
+        }
+        let resize = match self.config.model.add_tokens.is_empty() {
+            true => "",
+            false => {
+                "rows = base.get_input_embeddings().num_embeddings\n\
+                 base.resize_token_embeddings(max(rows, len(tokenizer)))\n"
+            }
+        };
+        format!(
+            "base = {class}.from_pretrained({}{options})\n{resize}model = PeftModel.from_pretrained(base, folder).eval()\n",
+            quoted(base)
+        )
+    }
+
+    /// Whether the hub knows the base by its revision.
+    fn is_of_hub(&self) -> bool {
+        matches!(
+            self.base.source,
+            Source::Hub { .. } | Source::HfCache { .. }
+        ) && self.gguf.is_none()
+    }
+}
+
+/// Lines that print what `logits` say.
+fn asked(kind: Kind) -> &'static str {
+    match kind {
+        Kind::MultiLabel => {
+            "saved = json.load(open(f\"{folder}/rekindle.json\", encoding=\"utf-8\"))\n\
+             given = zip(saved[\"labels\"], logits.sigmoid().tolist(), saved[\"thresholds\"])\n\
+             print([label for label, probability, threshold in given if probability >= threshold])\n"
+        }
+        Kind::Regression => {
+            "names = json.load(open(f\"{folder}/rekindle.json\", encoding=\"utf-8\"))[\"labels\"]\n\
+             print(dict(zip(names, logits.tolist())))\n"
+        }
+        _ => {
+            "labels = json.load(open(f\"{folder}/rekindle.json\", encoding=\"utf-8\"))[\"labels\"]\n\
+             print(labels[int(logits.argmax())], float(logits.softmax(0).max()))\n"
+        }
+    }
+}
