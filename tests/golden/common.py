@@ -89,3 +89,12 @@ def write_json(path: Path, value, rows: str | None = None) -> None:
         text = json.dumps(head, ensure_ascii=True, indent=1)[:-2] + f',\n "{rows}": [\n{lines}\n ]\n}}'
     path.write_text(text + "\n", encoding="utf-8")
     print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
+
+
+def linear_schedule(optimizer, warmup: int, steps: int):
+    """`get_linear_schedule_with_warmup`, but that the first step of the warmup has a rate too: (i + 1) / (warmup + 1)."""
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import AutoTokenizer, PreTrainedModel
 
-from common import versions, write_json
+from common import linear_schedule, versions, write_json
 
 LABELS = {0: "complaint", 1: "praise", 2: "question"}
 TAGS = {0: "O", 1: "B-place", 2: "I-place", 3: "B-time", 4: "I-time"}
@@ -116,7 +116,7 @@ def train(model: PreTrainedModel, cases: list[dict], targets: torch.Tensor, batc
     groups = [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings["weight_decay"]},
               {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=BETAS, eps=EPSILON)
-    schedule = get_linear_schedule_with_warmup(optimizer, settings["warmup_steps"], settings["steps"])
+    schedule = linear_schedule(optimizer, settings["warmup_steps"], settings["steps"])
     optimizer.zero_grad()  # of what was computed before
     steps = []
     for step, batch in enumerate(batches):

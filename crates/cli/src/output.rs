@@ -1,11 +1,14 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
 use crate::terminal::{self, painted};
+use anyhow::Context;
 use serde::Serialize;
 use std::{
     borrow::Cow,
     fmt,
-    io::{self, BufWriter, IsTerminal, StdoutLock, Write},
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
 };
 
 /// Why standard output took nothing more.
@@ -40,8 +43,17 @@ impl From<io::Error> for OutputError {
     }
 }
 
-/// Standard output, held until the last line is out.
-pub struct Output(BufWriter<StdoutLock<'static>>);
+/// Where results go: standard output, or a file.
+pub struct Output {
+    to: BufWriter<Box<dyn Write>>,
+    file: Option<OutputFile>,
+}
+
+/// A file that is whole or not there: until then it is called otherwise.
+struct OutputFile {
+    path: PathBuf,
+    part: PathBuf,
+}
 
 /// A text of somebody else, which does nothing to a terminal: there, control characters are spelt out.
 pub fn harmless(text: &str) -> Cow<'_, str> {
@@ -61,23 +73,52 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
 
 impl Output {
     pub fn new() -> Self {
-        Self(BufWriter::new(io::stdout().lock()))
+        Self {
+            to: BufWriter::new(Box::new(io::stdout().lock())),
+            file: None,
+        }
+    }
+
+    /// A file, which is called `.part` behind its name until it is finished.
+    pub fn to_file(path: &Path) -> anyhow::Result<Self> {
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = File::create(&part).with_context(|| {
+            format!("cannot write {}\nhint: name a file in a folder that is there and can be written to", part.display())
+        })?;
+        Ok(Self {
+            to: BufWriter::new(Box::new(file)),
+            file: Some(OutputFile {
+                path: path.to_owned(),
+                part,
+            }),
+        })
+    }
+
+    /// Sends out what is held back; a file gets its name.
+    pub fn finish(&mut self) -> Result<(), OutputError> {
+        self.flush()?;
+        match &self.file {
+            Some(file) => Ok(fs::rename(&file.part, &file.path)?),
+            None => Ok(()),
+        }
     }
 
     /// Text and the end of its line.
     pub fn line(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
-        Ok(writeln!(self.0, "{text}")?)
+        Ok(writeln!(self.to, "{text}")?)
     }
 
     /// Text as it is, sent out at once: a piece of an answer that is still being made.
     pub fn piece(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
-        write!(self.0, "{text}")?;
+        write!(self.to, "{text}")?;
         self.flush()
     }
 
     /// Sends out what is held back.
     pub fn flush(&mut self) -> Result<(), OutputError> {
-        Ok(self.0.flush()?)
+        Ok(self.to.flush()?)
     }
 }
 
@@ -86,14 +127,14 @@ pub fn print(text: impl fmt::Display) -> Result<(), OutputError> {
     let mut output = Output::new();
     let text = text.to_string();
     let text = painted(&text, terminal::get().colours_out);
-    write!(output.0, "{text}")?;
+    write!(output.to, "{text}")?;
     output.flush()
 }
 
 /// Prints bytes as they are.
 pub fn raw(bytes: &[u8]) -> Result<(), OutputError> {
     let mut output = Output::new();
-    output.0.write_all(bytes)?;
+    output.to.write_all(bytes)?;
     output.flush()
 }
 

@@ -98,6 +98,17 @@ impl Printer {
         lock(&self.plan).clone()
     }
 
+    /// Counts what is answered, where there is much of it and the answers go elsewhere.
+    pub fn counter(&self, total: usize, few: usize) -> ProgressBar {
+        if self.terminal.progress != Shown::Bars || total <= few || std::io::stdout().is_terminal()
+        {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total as u64);
+        self.bars
+            .add(bar.with_style(style_of("{bar:24} {pos}/{len} {per_sec} {elapsed} < {eta}")))
+    }
+
     /// Takes all bars off the screen.
     pub fn clear(&self) {
         let _ = self.bars.clear();

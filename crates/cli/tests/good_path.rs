@@ -132,7 +132,7 @@ fn resuming_a_finished_run_changes_nothing() {
     assert!(said.contains("best accuracy so far"), "{said}");
     assert!(said.contains("best checkpoint: step "), "{said}");
     assert!(
-        said.contains(" lr 0 "),
+        said.contains("lr 5.0e-4"),
         "the first step of a warmup: {said}"
     );
     let kept = || {

@@ -433,7 +433,7 @@ pub enum DataError {
         delimiter: u8,
     },
     /// A row that cannot be used.
-    #[error("{place}: {reason}\nhint: {}; or set on_bad_example = \"skip\"", reason.hint())]
+    #[error("{place}: {reason}\nhint: {}; or leave such rows out: --set data.on_bad_example=skip", reason.hint())]
     BadExample {
         /// Where the row stands.
         place: Place,
@@ -762,7 +762,7 @@ pub enum DataError {
         message: String,
     },
     /// A file that is no picture, or not a whole one.
-    #[error("{}: {reason}\nhint: replace or remove the file; a training run leaves it out with data.on_bad_example = \"skip\"", path.display())]
+    #[error("{}: {reason}\nhint: replace or remove the file; a training run leaves it out with --set data.on_bad_example=skip", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
@@ -770,7 +770,7 @@ pub enum DataError {
         reason: String,
     },
     /// Files of a set that are no pictures.
-    #[error("{}: {count} of {of} pictures cannot be used:\n  {named}\nhint: replace or remove them; or set data.on_bad_example = \"skip\" to leave them out", path.display())]
+    #[error("{}: {count} of {of} pictures cannot be used:\n  {named}\nhint: replace or remove them; or leave them out: --set data.on_bad_example=skip", path.display())]
     BadPictures {
         /// The folder or table.
         path: PathBuf,

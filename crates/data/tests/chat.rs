@@ -422,7 +422,7 @@ fn a_long_conversation_is_cut_and_says_so() {
         error,
         format!(
             "chats.jsonl:7: none of its {} tokens counts once it is cut to max_length = {first}\n\
-             hint: raise max_length, or shorten the turns before the first answer; or set on_bad_example = \"skip\"",
+             hint: raise max_length, or shorten the turns before the first answer; or leave such rows out: --set data.on_bad_example=skip",
             whole.ids.len()
         )
     );
@@ -896,7 +896,7 @@ fn two_questions_in_a_row_are_refused_where_the_template_forbids_them() {
         "chats.jsonl:7: the chat template refuses the conversation: \
          Conversation roles must alternate user/assistant/user/assistant/...\n\
          hint: change the turns as the template asks: most want user and assistant by turns; \
-         or set on_bad_example = \"skip\""
+         or leave such rows out: --set data.on_bad_example=skip"
     );
     let error = encoder.prompt(&row.messages[..2], None).unwrap_err();
     assert!(matches!(error, DataError::Prompt { .. }), "{error}");
@@ -1101,7 +1101,7 @@ fn bad_rows_give_place_key_and_remedy() {
             r#"{"mesages": [], "id": 1}"#.to_owned(),
             "a.jsonl:2: no conversation: found the keys `mesages` and `id`, expected `messages`, `conversations`, `prompt`, \
              `completion`, `instruction`, `input`, `output` and `text`\nhint: did you mean `messages` where the row has \
-             `mesages`?; or set on_bad_example = \"skip\"",
+             `mesages`?; or leave such rows out: --set data.on_bad_example=skip",
         ),
         (
             r#"{"prompt": "Hi", "completon": "Hello"}"#.to_owned(),

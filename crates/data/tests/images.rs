@@ -172,7 +172,7 @@ fn a_table_can_give_sets_of_labels_and_a_folder_cannot() {
     };
     let read = read_images(&table, &options).unwrap();
     assert_eq!(read.label_names, ["big", "red"]);
-    assert_eq!(read.columns[0].name, "tags");
+    assert_eq!(read.columns.unwrap().labels[0].name, "tags");
     let encoder = read
         .set
         .encoder(TargetKind::Classes, &read.label_names)
@@ -241,7 +241,7 @@ fn what_is_no_picture_is_named_with_the_remedy_or_left_out() {
         "b/page.jpg: expected JPEG, PNG, WebP, GIF or BMP, found markup",
         "b/scan.tiff: expected JPEG, PNG, WebP, GIF or BMP, found TIFF",
         "b/imageNotFound.gif: by its name it stands for a picture that could not be had",
-        "data.on_bad_example = \"skip\"",
+        "--set data.on_bad_example=skip",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }

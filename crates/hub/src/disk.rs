@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path};
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::error::HubError;
@@ -24,8 +25,28 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
 
 /// sha256 of a file, as lower-case hexadecimal.
 pub(crate) fn sha256(path: &Path) -> Result<String, HubError> {
+    hash(path, Sha256::new())
+}
+
+/// The name that git gives a file's content, as lower-case hexadecimal: the hub's hash of small files.
+pub(crate) fn git_sha1(path: &Path) -> Result<String, HubError> {
+    let size = fs::metadata(path)
+        .map_err(HubError::io("read", path))?
+        .len();
+    hash(path, Sha1::new().chain_update(format!("blob {size}\0")))
+}
+
+/// A hash that the hub may give, by its length: sha256, or git's name of the content. `None` for another mark.
+pub(crate) fn hash_like(path: &Path, like: &str) -> Result<Option<String>, HubError> {
+    match (is_hex(like, 64), is_hex(like, 40)) {
+        (true, _) => sha256(path).map(Some),
+        (_, true) => git_sha1(path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn hash(path: &Path, mut hasher: impl Digest) -> Result<String, HubError> {
     let mut file = File::open(path).map_err(HubError::io("read", path))?;
-    let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let read = match file.read(&mut buffer) {
@@ -101,6 +122,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    /// As `printf 'hello\\n' | git hash-object --stdin` and `sha256sum` say.
+    #[test]
+    fn hashes_are_gits_and_sha256() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hello");
+        fs::write(&path, "hello\n").unwrap();
+        let git = "ce013625030ba8dba906f756967f9e9ca394464a";
+        assert_eq!(hash_like(&path, git).unwrap().unwrap(), git);
+        let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        assert_eq!(hash_like(&path, sha256).unwrap().unwrap(), sha256);
+        assert_eq!(hash_like(&path, "a mark of the server").unwrap(), None);
+    }
 
     #[test]
     fn relative_paths_that_leave_their_folder_are_unsafe() {

@@ -166,7 +166,10 @@ pub enum HubError {
     },
 
     /// A file whose contents are not the expected ones.
-    #[error("sha256 of {file} is {found}, expected {expected}\nhint: {hint}")]
+    #[error(
+        "{} of {file} is {found}, expected {expected}\nhint: {hint}",
+        name_of_hash(expected)
+    )]
     Checksum {
         /// The file, as a path or a name inside the source.
         file: String,
@@ -401,5 +404,13 @@ impl fmt::Display for Attempt {
         let message = self.error.to_string();
         let cause = message.split("\nhint:").next().unwrap_or_default();
         write!(f, "{}: {cause}", self.source)
+    }
+}
+
+/// What a hash of so many digits is called.
+fn name_of_hash(hash: &str) -> &'static str {
+    match hash.len() {
+        40 => "git's sha1",
+        _ => "sha256",
     }
 }

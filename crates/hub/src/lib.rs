@@ -142,49 +142,59 @@ impl fmt::Display for Source {
 }
 
 impl Hub {
-    /// Settings from the environment, as Python reads them: `HF_ENDPOINT`; `HF_TOKEN`, else the token that
-    /// `hf auth login` stored; `HF_HUB_OFFLINE`; `HF_HUB_CACHE`, else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`. Ours:
-    /// `REKINDLE_CACHE`, else `~/.cache/rekindle`; `REKINDLE_PYTHON`, else `python3`. Proxies are taken from
-    /// `HTTPS_PROXY` and its kin, certificates from `SSL_CERT_FILE` where set.
+    /// Settings from the environment, as `huggingface_hub` reads them, with `~` and `$NAME` in paths: `HF_ENDPOINT`; `HF_TOKEN`
+    /// (else `HUGGING_FACE_HUB_TOKEN`, else the token that `hf auth login` stored, in `HF_TOKEN_PATH` or `$HF_HOME/token`; none of them
+    /// with `HF_HUB_DISABLE_IMPLICIT_TOKEN`); `HF_HUB_OFFLINE`, else `TRANSFORMERS_OFFLINE`; `HF_HUB_CACHE`, else
+    /// `HUGGINGFACE_HUB_CACHE`, else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`. Ours: `REKINDLE_CACHE`, else
+    /// `~/.cache/rekindle`; `REKINDLE_PYTHON`, else `python3`. Proxies are taken from `HTTPS_PROXY` and its kin, certificates
+    /// from `SSL_CERT_FILE` where set.
     pub fn from_env() -> Self {
-        let set = |name: &str| {
-            env::var(name)
-                .ok()
-                .map(|value| value.trim().to_string())
-                .filter(|value| !value.is_empty())
+        Self::from_settings(
+            &|name| env::var(name).ok(),
+            env::home_dir().unwrap_or_default(),
+        )
+    }
+
+    fn from_settings(variable: &dyn Fn(&str) -> Option<String>, home: PathBuf) -> Self {
+        let set = |names: &[&str]| {
+            let values = names.iter().filter_map(|name| variable(name));
+            let mut values = values.map(|value| value.trim().to_string());
+            values.find(|value| !value.is_empty())
         };
-        let user_cache = set("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".cache"));
-        let hf_home = set("HF_HOME")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| user_cache.join("huggingface"));
+        let path = |names: &[&str]| set(names).map(|value| expanded(&value, &home, variable));
+        let user_cache = path(&["XDG_CACHE_HOME"]).unwrap_or_else(|| home.join(".cache"));
+        let hf_home = path(&["HF_HOME"]).unwrap_or_else(|| user_cache.join("huggingface"));
         let stored_token = || {
-            let path = set("HF_TOKEN_PATH")
-                .map(PathBuf::from)
-                .unwrap_or_else(|| hf_home.join("token"));
+            let path = path(&["HF_TOKEN_PATH"]).unwrap_or_else(|| hf_home.join("token"));
             fs::read_to_string(path)
                 .ok()
                 .map(|token| token.trim().to_string())
                 .filter(|token| !token.is_empty())
         };
-        let is_true = |value: String| {
-            matches!(
-                value.to_ascii_uppercase().as_str(),
-                "1" | "ON" | "YES" | "TRUE"
-            )
+        let is_true = |names: &[&str]| {
+            set(names).is_some_and(|value| {
+                matches!(
+                    value.to_ascii_uppercase().as_str(),
+                    "1" | "ON" | "YES" | "TRUE"
+                )
+            })
         };
+        let token = match is_true(&["HF_HUB_DISABLE_IMPLICIT_TOKEN"]) {
+            true => None,
+            false => set(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]).or_else(stored_token),
+        };
+        let endpoint = set(&["HF_ENDPOINT"]);
         Self {
-            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_string()),
-            token: set("HF_TOKEN").or_else(stored_token),
-            offline: set("HF_HUB_OFFLINE").is_some_and(is_true),
-            hf_cache: set("HF_HUB_CACHE")
-                .map(PathBuf::from)
+            endpoint: endpoint.map_or_else(
+                || DEFAULT_ENDPOINT.to_string(),
+                |endpoint| endpoint.trim_end_matches('/').to_string(),
+            ),
+            token,
+            offline: is_true(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]),
+            hf_cache: path(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"])
                 .unwrap_or_else(|| hf_home.join("hub")),
-            cache: set("REKINDLE_CACHE")
-                .map(PathBuf::from)
-                .unwrap_or_else(|| user_cache.join("rekindle")),
-            python: set("REKINDLE_PYTHON")
+            cache: path(&["REKINDLE_CACHE"]).unwrap_or_else(|| user_cache.join("rekindle")),
+            python: set(&["REKINDLE_PYTHON"])
                 .unwrap_or_else(|| if cfg!(windows) { "python" } else { "python3" }.to_string()),
             dataset_dirs: vec![PathBuf::from("datasets")],
             model_cards: model_cards().to_vec(),
@@ -534,5 +544,83 @@ fn unavailable(
         attempts,
         near,
         remedy: hints.join("; "),
+    }
+}
+
+/// A path as Python's `expandvars(expanduser(...))` has it: `~` is the home directory, `$NAME` and `${NAME}` are variables; a
+/// variable that is not set stays as it is.
+fn expanded(path: &str, home: &Path, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let path = match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{}{rest}", home.display())
+        }
+        _ => path.to_string(),
+    };
+    let mut out = String::new();
+    let mut rest = path.as_str();
+    while let Some((before, after)) = rest.split_once('$') {
+        out += before;
+        let braced = after
+            .strip_prefix('{')
+            .and_then(|after| after.split_once('}'));
+        let (name, behind) = braced.unwrap_or_else(|| {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+        });
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(value) => out += &value,
+            None => out += &rest[before.len()..rest.len() - behind.len()],
+        }
+        rest = behind;
+    }
+    PathBuf::from(out + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(variables: &[(&str, &str)]) -> Hub {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_string())
+        };
+        Hub::from_settings(&variable, PathBuf::from("/home/me"))
+    }
+
+    /// What `huggingface_hub.constants` has under the same variables.
+    #[test]
+    fn variables_are_read_as_python_reads_them() {
+        for (variables, cache) in [
+            (&[][..], "/home/me/.cache/huggingface/hub"),
+            (&[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (&[("HF_HOME", "~/hf")], "/home/me/hf/hub"),
+            (&[("HF_HOME", "$DISK/hf"), ("DISK", "/d")], "/d/hf/hub"),
+            (&[("HF_HOME", "${NOWHERE}/hf")], "${NOWHERE}/hf/hub"),
+            (&[("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
+            (
+                &[
+                    ("HUGGINGFACE_HUB_CACHE", "/old"),
+                    ("HF_HUB_CACHE", "/${D}e"),
+                    ("D", "n"),
+                ],
+                "/ne",
+            ),
+            (&[("HF_HUB_CACHE", "/a$")], "/a$"),
+        ] {
+            assert_eq!(hub(variables).hf_cache, Path::new(cache), "{variables:?}");
+        }
+        assert!(hub(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
+        assert!(!hub(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+        let token = |variables| hub(variables).token;
+        assert_eq!(
+            token(&[("HUGGING_FACE_HUB_TOKEN", "b")]).as_deref(),
+            Some("b")
+        );
+        let both = [("HF_TOKEN", " a\n"), ("HUGGING_FACE_HUB_TOKEN", "b")];
+        assert_eq!(token(&both).as_deref(), Some("a"));
+        let silent = [("HF_TOKEN", "a"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "yes")];
+        assert_eq!(token(&silent), None);
+        assert_eq!(hub(&[("HF_ENDPOINT", "http://m/")]).endpoint, "http://m");
     }
 }

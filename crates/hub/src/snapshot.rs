@@ -153,7 +153,14 @@ fn fetch_blob(
         return Err(mismatch(expected, found.clone()));
     }
     let blob = repo.blob(&meta.etag);
-    let is_there = || fs::metadata(&blob).is_ok_and(|found| found.len() == meta.size);
+    let expected = file.sha256.as_ref().unwrap_or(&meta.etag);
+    // What is there is looked at too: a disk can be full or fail, and others write to this cache.
+    let is_there = || {
+        let is_whole = fs::metadata(&blob).is_ok_and(|found| found.len() == meta.size);
+        is_whole
+            && disk::hash_like(&blob, expected)
+                .is_ok_and(|found| found.is_none_or(|found| found.eq_ignore_ascii_case(expected)))
+    };
     if is_there() {
         return Ok(meta.etag);
     }
@@ -162,11 +169,12 @@ fn fetch_blob(
         return Ok(meta.etag);
     }
     let incomplete = repo.incomplete(&meta.etag);
-    let expected = file.sha256.as_ref().or(etag_sha256.as_ref());
     loop {
         let resumed = remote.download(url, what, &incomplete, Some(meta.size), progress)?;
-        let Some(expected) = expected else { break };
-        let found = disk::sha256(&incomplete)?;
+        // A server that gives no hash gives another mark.
+        let Some(found) = disk::hash_like(&incomplete, expected)? else {
+            break;
+        };
         if found.eq_ignore_ascii_case(expected) {
             break;
         }

@@ -8,7 +8,7 @@ use crate::{
 };
 use rekindle_data::{
     Column, DataError, Example, Examples, Format, Fractions, Input, Limit, OnBad, ReadOptions,
-    ResolvedColumn, Skipped, TargetEncoder, TargetHint, TargetKind,
+    ResolvedColumns, Skipped, TargetEncoder, TargetHint, TargetKind, UsualColumns,
     chat::{
         ChatOptions, Conversation, Preference, PromptColumns, read_conversations, read_preferences,
     },
@@ -27,6 +27,8 @@ pub(crate) struct Splits<S> {
     pub name: String,
     /// Labels as written to targets, by the training file.
     pub encoder: TargetEncoder,
+    /// The columns that the training file was read by.
+    pub used: UsualColumns,
     /// What was left out or guessed, a line each.
     pub notes: Vec<String>,
 }
@@ -36,8 +38,8 @@ pub(crate) struct Read<S> {
     pub set: S,
     pub hint: TargetHint,
     pub label_names: Vec<String>,
-    /// The label columns of a table.
-    pub columns: Vec<ResolvedColumn>,
+    /// The columns of a table; none of folders and conversations.
+    pub columns: Option<ResolvedColumns>,
     pub notes: Vec<String>,
 }
 
@@ -51,7 +53,7 @@ impl<S: Examples> Read<S> {
             },
             hint: TargetHint::default(),
             label_names: Vec::new(),
-            columns: Vec::new(),
+            columns: None,
             notes: left_out("rows", skipped),
         }
     }
@@ -78,7 +80,7 @@ impl Source for Vec<Example> {
             set: outcome.examples,
             hint: outcome.hint,
             label_names: outcome.label_names,
-            columns: outcome.columns.labels,
+            columns: Some(outcome.columns),
             notes,
         })
     }
@@ -97,7 +99,7 @@ impl Source for Vec<Conversation> {
     const INPUT: Input = Input::Text;
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
-        let columns = match (&options.text, options.labels.as_slice()) {
+        let columns = |text: &Option<Column>, labels: &[Column]| match (text, labels) {
             (Some(Column::Name(prompt)), [Column::Name(completion)]) => Some(PromptColumns {
                 prompt: prompt.clone(),
                 completion: completion.clone(),
@@ -107,7 +109,8 @@ impl Source for Vec<Conversation> {
         let read = read_conversations(
             path,
             &ChatOptions {
-                columns,
+                columns: columns(&options.text, &options.labels),
+                usual: columns(&options.usual.text, &options.usual.label),
                 on_bad_example: options.on_bad_example,
                 prompts: false,
             },
@@ -287,8 +290,20 @@ pub(crate) fn read_splits<S: Source>(
     let test = optional(given(&files.test, data.test_limit))?;
 
     let kind = tasks::targets_of(config.task.kind());
-    let columns = &train.columns;
-    train.hint.check(kind, &files.train, columns, S::INPUT)?;
+    let labels = train
+        .columns
+        .as_ref()
+        .map_or(&[][..], |columns| &columns.labels);
+    train.hint.check(kind, &files.train, labels, S::INPUT)?;
+    let named = read_options(config, &files.columns, None);
+    let used = match &train.columns {
+        Some(columns) => UsualColumns::of(columns),
+        None => UsualColumns {
+            text: named.text,
+            text_pair: None,
+            label: named.labels,
+        },
+    };
     let encoder = S::encoder(&train, kind).map_err(|error| match error {
         // The list of labels is the file's.
         Error::Data(DataError::EmptyLabels) => Error::Data(DataError::NoLabels {
@@ -319,6 +334,7 @@ pub(crate) fn read_splits<S: Source>(
         test: test.or_else(|| split_off(of_test, data.test_limit)),
         name: files.name,
         encoder,
+        used,
         notes,
     })
 }
@@ -337,16 +353,26 @@ pub(crate) fn read_train<S: Source>(
     S::read(&files.train, &options)
 }
 
-/// Reads one file or folder for an evaluation (`labelled`) or for predictions of a model that puts out `known`.
+/// Reads one file or folder for an evaluation of a model that puts out `known`, and was tuned on the columns `usual`.
 pub(crate) fn read_set<S: Source>(
     path: &Path,
     config: &RunConfig,
-    labelled: bool,
+    usual: &UsualColumns,
     known: &[String],
 ) -> Result<Read<S>, Error> {
     let options = ReadOptions {
-        require_label: labelled,
+        usual: usual.clone(),
         known_labels: known.to_vec(),
+        ..read_options(config, &Columns::default(), None)
+    };
+    S::read(path, &options)
+}
+
+/// Reads one file, whose labels are of no interest.
+pub(crate) fn read_inputs<S: Source>(path: &Path, config: &RunConfig) -> Result<Read<S>, Error> {
+    let options = ReadOptions {
+        require_label: false,
+        without_labels: true,
         ..read_options(config, &Columns::default(), None)
     };
     S::read(path, &options)
@@ -394,6 +420,7 @@ pub(crate) fn read_options(
             Modality::Text => Input::Text,
             Modality::Images => Input::Image,
         },
+        usual: UsualColumns::default(),
         known_labels: Vec::new(),
         separator: data.label_separator,
         header: data.header,
@@ -403,6 +430,7 @@ pub(crate) fn read_options(
         on_bad_example: on_bad(config),
         limit: limit.map(|n| limit_of(config, n)),
         require_label: true,
+        without_labels: false,
         max_unpacked: data.max_unpacked.map(|bytes| bytes as u64),
         max_picture: config.images.max_bytes.map(|bytes| bytes as u64),
     }

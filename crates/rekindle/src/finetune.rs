@@ -12,6 +12,7 @@ use crate::{
     length::{self, Longer},
     located::{end_of_run, find_on_hub},
     log::{self, Log, Sampled, Sinks},
+    memory,
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
     recipe::{FinalEvaluation, Recipe},
@@ -20,6 +21,7 @@ use crate::{
     saved::{KeptSettings, Saved, SavedModel},
     task::{Modality, Task},
     tasks,
+    trial::{Cost, Evaluations},
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
@@ -250,9 +252,9 @@ struct Planned<'a> {
 }
 
 /// A run but for its model: what trains it, and what the plan, the report and the saved model say of it.
-struct Opened<B: TuneAutodiff> {
-    recipe: Recipe<B>,
-    prepared: Prepared,
+pub(crate) struct Opened<B: TuneAutodiff> {
+    pub recipe: Recipe<B>,
+    pub prepared: Prepared,
     pretrained: Pretrained,
     base: Resolved,
     /// What became of every tensor.
@@ -287,11 +289,22 @@ impl OnBackend for Run<'_> {
         let examples = opened.prepared.train.len();
         let fingerprint = opened.fingerprint.of(self.config);
         let train_config = train_config(self.config, examples, &fingerprint);
-        let plan = make_plan(self.config, self.dir, &opened, &train_config);
-        self.observer.plan(&plan);
+        let mut plan = make_plan(self.config, self.dir, &opened, &train_config);
         if self.mode == Mode::PlanOnly {
+            let Opened {
+                recipe, prepared, ..
+            } = &opened;
+            let evaluations = Evaluations {
+                validation: prepared.validation.as_ref(),
+                test: prepared.test.as_ref(),
+                every: train_config.evaluate,
+            };
+            let cost = Cost::measure(recipe, &train_config, model, &prepared.train, &evaluations)?;
+            plan.cost = Some(cost);
+            self.observer.plan(&plan);
             return Ok(None);
         }
+        self.observer.plan(&plan);
         let (run, checkpoint) = match (held, self.mode) {
             (Some(held), _) => held,
             (None, Mode::New(Occupied::ReplaceUnfinished)) => (self.replace()?, None),
@@ -580,7 +593,7 @@ impl Run<'_> {
             stopped_early: stopped == Stopped::Early,
             advice,
             seconds: started.elapsed().as_secs_f64(),
-            peak_memory: peak_memory(),
+            peak_memory: memory::peak(),
         };
         write_results(&self.dir.join(RESULTS), &finished)?;
         let mut page = make_report(config, plan, run, &finished, mistakes, timings)?;
@@ -703,7 +716,7 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
-            kept: KeptSettings::of(self.config),
+            kept: KeptSettings::of(self.config, opened.prepared.columns.clone()),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
@@ -756,7 +769,7 @@ fn best_model<B: TuneAutodiff>(
 }
 
 /// Finds and reads everything, and loads the model.
-fn open<B: TuneAutodiff>(
+pub(crate) fn open<B: TuneAutodiff>(
     config: &RunConfig,
     observer: &dyn Observer,
     device: &B::Device,
@@ -900,7 +913,7 @@ fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
     }
 }
 
-fn train_config(config: &RunConfig, examples: usize, fingerprint: &str) -> TrainConfig {
+pub(crate) fn train_config(config: &RunConfig, examples: usize, fingerprint: &str) -> TrainConfig {
     let train = &config.train;
     TrainConfig {
         epochs: config.epochs(examples),
@@ -1015,6 +1028,7 @@ fn make_plan<B: TuneAutodiff>(
             config.train.schedule.name()
         ),
         memory: opened.memory.bytes,
+        cost: None,
         gradient_checkpointing: opened.memory.gradient_checkpointing,
         device: match config.train.precision {
             config::Precision::F32 => config.device.to_string(),
@@ -1047,16 +1061,13 @@ fn new_tokens_note(config: &RunConfig, steps: u64) -> Option<String> {
     })
 }
 
-/// A warning where the whole run is warmup. As in transformers, the rate of the first step of a warmup is 0.
+/// A word where less is warmup than was asked for.
 fn warmup_note(train: &TrainConfig, steps: u64) -> Option<String> {
-    let warmup = train.warmup.steps(steps);
-    let what = match steps {
-        1 => "the only step is warmup, whose first rate is 0: nothing is learned",
-        _ => "all steps are warmup, so that the learning rate never reaches its peak",
-    };
-    (warmup > 0 && warmup >= steps).then(|| {
+    let (wanted, warmup) = (train.warmup.wanted(steps), train.warmup.steps(steps));
+    // Of a run of a step or two that is nobody's wish.
+    (warmup < wanted && wanted > 1).then(|| {
         format!(
-            "warning: {what}; train.warmup_steps = 0 trains at the full rate from the first step on"
+            "{wanted} steps of warmup were asked for; of {steps} steps {warmup} are, half the run"
         )
     })
 }
@@ -1260,12 +1271,4 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
 
 fn write_text(path: &Path, text: &str) -> Result<(), Error> {
     write_atomically(path, text.as_bytes()).map_err(Error::io(path))
-}
-
-/// The process's peak resident memory in bytes, on Linux.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib = line.split_whitespace().nth(1)?.parse::<u64>().ok()?;
-    Some(kib * 1024)
 }

@@ -176,6 +176,7 @@ fn for_conversations(path: &Path, config: &RunConfig) -> Result<String, Error> {
         _ => None,
     };
     let options = ChatOptions {
+        usual: None,
         columns,
         on_bad_example: OnBad::Skip,
         prompts: false,

@@ -5,7 +5,7 @@ use crate::{
     backend::{OnBackend, on_device},
     config::Device,
     evaluation::score_with,
-    examples::read_set,
+    examples::read_inputs,
     finetune::clear,
     inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
     located::{Located, locate},
@@ -95,7 +95,7 @@ pub fn merge(
             let encoder = saved_encoder(&own, &located.tokenizer, limits)?;
             let (mut rows, source) = match given {
                 Some(file) => {
-                    let read = read_set::<Vec<Conversation>>(&file, &config, false, &[])?;
+                    let read = read_inputs::<Vec<Conversation>>(&file, &config)?;
                     read.notes.iter().for_each(|note| observer.note(note));
                     (read.set, file.display().to_string())
                 }
@@ -111,7 +111,7 @@ pub fn merge(
         }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
-            let mut read = read_set::<Vec<Example>>(&file, &config, false, &[])?;
+            let mut read = read_inputs::<Vec<Example>>(&file, &config)?;
             read.notes.iter().for_each(|note| observer.note(note));
             read.set.truncate(MOST);
             let texts = Texts::encode(read.set, &encoder, None)?;

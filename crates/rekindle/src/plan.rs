@@ -1,6 +1,6 @@
 //! The plan of a run, before its first step.
 
-use crate::figures::Watched;
+use crate::{figures::Watched, trial::Cost};
 use rekindle_base::thousands;
 use rekindle_models::{TextLimits, image::MapSizes};
 use serde::Serialize;
@@ -46,6 +46,9 @@ pub struct Plan {
     pub learning_rate: String,
     /// Peak memory, estimated, in bytes.
     pub memory: u64,
+    /// What it takes, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Whether the backward pass computes activations again, to need less memory.
     pub gradient_checkpointing: bool,
     /// What it computes on.
@@ -120,6 +123,9 @@ impl fmt::Display for Plan {
                 continue;
             }
             writeln!(f, "  {name:<14} {value}")?;
+            if let ("memory", Some(cost)) = (name, &self.cost) {
+                writeln!(f, "  {:<14} {cost}", "time")?;
+            }
         }
         for note in &self.notes {
             writeln!(f, "  note           {note}")?;

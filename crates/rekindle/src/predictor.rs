@@ -4,9 +4,8 @@
 use crate::{
     Error, Observer, Prediction, RunConfig,
     answers::{self, Answering},
-    config::{self, Column, Device, ImagesConfig, Override},
-    evaluation::Logits,
-    examples::{on_bad, read_options, read_set},
+    config::{self, Column, DataConfig, Device, ImagesConfig, Override},
+    examples::{on_bad, read_set},
     figures::Figures,
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     loaded::{Loaded, load},
@@ -17,11 +16,10 @@ use crate::{
     tasks::{self, Objective},
 };
 use rekindle_data::{
-    Example, OnBad, ReadOptions, TargetEncoder, TargetKind, Targets, TextEncoder,
+    Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
-    image::{ImageSet, Preprocess, pictures_of_table},
+    image::{ImageSet, Preprocess},
 };
-use rekindle_hub::Columns;
 use rekindle_models::TextLimits;
 use std::{
     path::{Path, PathBuf},
@@ -38,6 +36,9 @@ fn column_name(column: &Column) -> String {
 
 /// Examples predicted together.
 const BATCH: usize = 64;
+
+/// An example of a set, and the answer or why there is none.
+pub(crate) type AnswerTo = (usize, Result<Prediction, String>);
 
 /// An evaluation on a labelled file or folder.
 #[derive(Debug, Clone)]
@@ -67,6 +68,8 @@ pub struct Predictor {
     task: Task,
     objective: Box<dyn Objective>,
     input: Input,
+    /// The settings that texts are read by.
+    read_by: DataConfig,
     /// How texts were cut in training.
     max_length: usize,
     kept: KeptSettings,
@@ -129,8 +132,9 @@ impl Predictor {
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
         let located = locate(path, observer)?.keeping_blocks(device);
         let config = located.pretrained.config();
+        let settings = located.settings(&[])?;
         let input = match (&config.text, &config.pictures) {
-            (Some(limits), _) => of_texts(&located.settings(&[])?, &located.tokenizer, limits)?,
+            (Some(limits), _) => of_texts(&settings, &located.tokenizer, limits)?,
             (None, Some(pictures)) => {
                 Input::Pictures(preprocess(pictures, &ImagesConfig::default()))
             }
@@ -146,6 +150,7 @@ impl Predictor {
             task: located.task,
             objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
             input,
+            read_by: settings.data,
             max_length: located.max_length,
             kept: located.kept,
             tokenizer: located.tokenizer,
@@ -182,8 +187,10 @@ impl Predictor {
             }
         }
         let config = own_settings(self.task, self.max_length, &self.kept, overrides)?;
-        if let Some(limits) = &self.limits {
+        // Reading a tokenizer takes longer than most answers.
+        if let Some(limits) = self.limits.as_ref().filter(|_| config.data != self.read_by) {
             self.input = of_texts(&config, &self.tokenizer, limits)?;
+            self.read_by = config.data.clone();
         }
         Ok(config)
     }
@@ -206,6 +213,15 @@ impl Predictor {
         self.objective.encoder().names()
     }
 
+    /// [`Prediction::brief`] where there is no answer: the tabs alone.
+    #[must_use]
+    pub fn brief_without_answer(&self) -> String {
+        match self.objective.encoder().kind() {
+            TargetKind::Real => "\t".repeat(self.labels().len().saturating_sub(1)),
+            _ => "\t".to_owned(),
+        }
+    }
+
     /// Whether it predicts: a language model does not.
     ///
     /// # Errors
@@ -222,64 +238,41 @@ impl Predictor {
     /// # Errors
     /// When a text cannot be encoded, and when the model is for pictures.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
-        self.answers(Arc::new(Texts::of(texts, self.text_encoder()?)?))
+        let texts = Arc::new(Texts::of(texts, self.text_encoder()?)?);
+        let answers = self.answers(texts)?.into_iter().map(|(_, answer)| answer);
+        answers
+            .map(|answer| {
+                answer.map_err(|reason| Error::Setting {
+                    reason,
+                    hint: "look at its weights: rekindle inspect MODEL --tensors".into(),
+                })
+            })
+            .collect()
     }
 
-    /// Answers about a file's examples, by the columns that the configuration's `[data]` names. Returns the examples too,
-    /// in the same order.
-    ///
-    /// # Errors
-    /// When the file cannot be read, and when the model is for pictures.
-    pub fn predict_file(
-        &self,
-        path: &Path,
-        config: &RunConfig,
-        observer: &dyn Observer,
-    ) -> Result<(Vec<Example>, Vec<Prediction>), Error> {
-        let encoder = self.text_encoder()?;
-        let read = read_set::<Vec<Example>>(path, &self.with_task(config), false, &[])?;
-        read.notes.iter().for_each(|note| observer.note(note));
-        let texts = Arc::new(Texts::encode(read.set, encoder, None)?);
-        let answers = self.answers(texts.clone())?;
-        Ok((texts.examples().to_vec(), answers))
-    }
-
-    /// Answers about the pictures that a table names, by the columns that the configuration's `[data]` names. Returns their
-    /// files too, in the same order.
-    ///
-    /// # Errors
-    /// When the table cannot be read or a file is no picture, and when the model is for texts.
-    pub fn predict_picture_table(
-        &self,
-        path: &Path,
-        config: &RunConfig,
-    ) -> Result<(Vec<PathBuf>, Vec<Prediction>), Error> {
-        let options = ReadOptions {
-            require_label: false,
-            ..read_options(&self.with_task(config), &Columns::default(), None)
+    /// Answers about a set, each with its example, or why there is none; examples that could not be read are missing.
+    pub(crate) fn answers(&self, set: Arc<dyn Inputs>) -> Result<Vec<AnswerTo>, Error> {
+        let scored = self.model.score(&set, self.batch_size)?;
+        let rows = scored.examples.iter().enumerate();
+        let answer = |(row, &example): (usize, &usize)| {
+            let logits = scored.logits.row(row);
+            match logits.iter().all(|logit| logit.is_finite()) {
+                true => (example, Ok(self.objective.answer(logits))),
+                false => (
+                    example,
+                    Err(
+                        "the model puts out something that is no number: its weights are damaged"
+                            .to_owned(),
+                    ),
+                ),
+            }
         };
-        let files = pictures_of_table(path, &options)?;
-        let answers = self.predict_pictures(&files)?;
-        Ok((files, answers))
+        Ok(rows.map(answer).collect())
     }
 
-    /// Answers about pictures, by their files.
-    ///
-    /// # Errors
-    /// When a file is no picture, and when the model is for texts.
-    pub fn predict_pictures(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>, Error> {
-        let preprocess = self.preprocess()?;
-        let set = ImageSet::of_files(paths)?;
-        let pictures = Pictures::to_evaluate(set, Targets::None, preprocess, OnBad::Error);
-        self.answers(Arc::new(pictures))
-    }
-
-    fn answers(&self, set: Arc<dyn Inputs>) -> Result<Vec<Prediction>, Error> {
-        let logits: Logits = self.model.score(&set, self.batch_size)?.logits;
-        let rows = 0..logits.len();
-        Ok(rows
-            .map(|row| self.objective.answer(logits.row(row)))
-            .collect())
+    /// Columns that the model was tuned on.
+    pub(crate) fn usual_columns(&self) -> &UsualColumns {
+        &self.kept.columns
     }
 
     /// Evaluates on a labelled file, or on a folder or table of pictures, by the columns that the configuration's `[data]`
@@ -334,7 +327,7 @@ impl Predictor {
         }
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
             Input::Texts(encoder) => {
-                let read = read_set::<Vec<Example>>(path, config, true, known)?;
+                let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known)?;
                 let targets = Some(objective.encoder());
                 (
                     Arc::new(Texts::encode(read.set, encoder, targets)?),
@@ -342,12 +335,17 @@ impl Predictor {
                 )
             }
             Input::Chats { encoder, positions } => {
-                let read = read_set::<Vec<Conversation>>(path, config, true, &[])?;
+                let read = read_set::<Vec<Conversation>>(path, config, &self.kept.columns, &[])?;
                 let mut encoder = encoder.as_ref().clone();
                 let mut rows = read.set;
                 let mut notes = read.notes;
                 if let Some(shots) = shots {
-                    let from = read_set::<Vec<Conversation>>(&shots.from, config, true, &[])?;
+                    let from = read_set::<Vec<Conversation>>(
+                        &shots.from,
+                        config,
+                        &self.kept.columns,
+                        &[],
+                    )?;
                     notes.extend(from.notes);
                     rows = answers::after_examples(rows, &from.set, shots, config.seed)?;
                     encoder = encoder.with_options(EncodeOptions {
@@ -363,7 +361,7 @@ impl Predictor {
                 (Arc::new(chats), notes)
             }
             Input::Pictures(preprocess) => {
-                let read = read_set::<ImageSet>(path, config, true, known)?;
+                let read = read_set::<ImageSet>(path, config, &self.kept.columns, known)?;
                 // A model that does not name its classes has them in the order of their names, as image folders do.
                 let names = read.set.classes();
                 if self.nameless && names.len() == self.labels().len() {
@@ -383,7 +381,7 @@ impl Predictor {
         let most = config.report.mistakes;
         let mut figures = objective.figures(&scored.logits, &targets);
         let worst_answers = match answering {
-            Some(answering) => self.answer(&answering, &mut figures, most, observer)?,
+            Some(answering) => self.answer_prompts(&answering, &mut figures, most, observer)?,
             None => Vec::new(),
         };
         Ok(Evaluated {
@@ -395,7 +393,7 @@ impl Predictor {
     }
 
     /// Answers prompts and adds what that is worth to the figures; the worst answers.
-    fn answer(
+    fn answer_prompts(
         &self,
         answering: &Answering,
         figures: &mut Figures,
@@ -458,14 +456,14 @@ impl Predictor {
     }
 
     /// The configuration with the model's own task.
-    fn with_task(&self, config: &RunConfig) -> RunConfig {
+    pub(crate) fn with_task(&self, config: &RunConfig) -> RunConfig {
         RunConfig {
             task: self.task,
             ..config.clone()
         }
     }
 
-    fn text_encoder(&self) -> Result<&TextEncoder, Error> {
+    pub(crate) fn text_encoder(&self) -> Result<&TextEncoder, Error> {
         match &self.input {
             Input::Texts(encoder) => Ok(encoder),
             Input::Chats { .. } => Err(Error::Setting {
@@ -479,7 +477,7 @@ impl Predictor {
         }
     }
 
-    fn preprocess(&self) -> Result<&Preprocess, Error> {
+    pub(crate) fn preprocess(&self) -> Result<&Preprocess, Error> {
         match &self.input {
             Input::Pictures(preprocess) => Ok(preprocess),
             Input::Texts(_) | Input::Chats { .. } => Err(Error::Setting {

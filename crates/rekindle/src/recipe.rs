@@ -401,6 +401,30 @@ impl<B: TuneAutodiff> Recipe<B> {
         })
     }
 
+    /// Whether what the frozen beginning makes of a training example is kept.
+    pub(crate) fn keeps_features(&self) -> bool {
+        self.cache.keeps_training && self.frozen.borrow().units > 0
+    }
+
+    /// Evaluates so many examples of a set, evenly spread; how many these were.
+    pub(crate) fn try_evaluation(
+        &self,
+        model: &Model<Inner<B>>,
+        set: &Arc<dyn Inputs>,
+        most: usize,
+    ) -> Result<usize, Error> {
+        let (batch_size, outputs) = (self.config.eval.batch_size, model.outputs());
+        let scored = score(
+            set,
+            batch_size,
+            outputs,
+            Some(most),
+            |_| true,
+            |batch| Ok(model.forward(self.input(batch)?, Pass::evaluation())),
+        )?;
+        Ok(scored.examples.len())
+    }
+
     /// How many examples the loss compares with what the model before training says of them.
     pub(crate) fn compared(&self) -> usize {
         let Sets {
@@ -564,8 +588,9 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let batches = order.len();
         let view = self.view(epoch);
         let set = Arc::clone(&self.sets.train);
-        let keeps = self.cache.keeps_training && self.frozen.borrow().units > 0;
-        let cache = keeps.then(|| Arc::clone(&self.cache.training));
+        let cache = self
+            .keeps_features()
+            .then(|| Arc::clone(&self.cache.training));
         let ahead = set.ahead();
         let make = move |i: usize| {
             let (examples, batch) = (&order[i], i as u64);

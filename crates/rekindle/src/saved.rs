@@ -7,7 +7,7 @@ use crate::{
     task::{Kind, Task},
 };
 use rekindle_base::write_atomically;
-use rekindle_data::chat::write_added_tokens;
+use rekindle_data::{UsualColumns, chat::write_added_tokens};
 use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_peft::LoraConfig;
@@ -55,11 +55,14 @@ pub(crate) struct KeptSettings {
     /// What was done with rows that cannot be used, where that is not to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_bad_example: Option<String>,
+    /// The columns of its training file.
+    #[serde(default, skip_serializing_if = "UsualColumns::is_empty")]
+    pub columns: UsualColumns,
 }
 
 impl KeptSettings {
     /// Those of a run.
-    pub(crate) fn of(config: &RunConfig) -> Self {
+    pub(crate) fn of(config: &RunConfig, columns: UsualColumns) -> Self {
         let data = &config.data;
         let skips = data.on_bad_example != config::OnBadExample::Error;
         Self {
@@ -68,6 +71,7 @@ impl KeptSettings {
             overlap: Some(data.overlap).filter(|&overlap| overlap > 0),
             date: data.date.map(|date| date.to_string()),
             on_bad_example: skips.then(|| data.on_bad_example.name().to_owned()),
+            columns,
         }
     }
 

@@ -15,6 +15,7 @@ mod optimizer;
 mod run_dir;
 mod schedule;
 mod state;
+mod step;
 mod trainer;
 
 pub use average::Average;
@@ -26,6 +27,7 @@ pub use optimizer::{Gradients, Optimizer, OptimizerConfig, scalar};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};
 pub use state::{Best, TrainState};
+pub use step::{Stepped, step};
 pub use trainer::{
     BestMetric, BestModel, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
 };

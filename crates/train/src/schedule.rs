@@ -1,4 +1,5 @@
-//! Learning-rate schedules, as transformers defines them (`get_linear_schedule_with_warmup` and its siblings).
+//! Learning-rate schedules: as transformers defines them (`get_linear_schedule_with_warmup` and its siblings), but for the
+//! warmup, whose first step has a rate above 0, and which is never longer than half the run.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ pub enum Schedule {
     Constant,
 }
 
-/// How long the rate rises from 0.
+/// How long the rate rises.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Warmup {
@@ -25,9 +26,15 @@ pub enum Warmup {
 }
 
 impl Warmup {
-    /// In steps.
+    /// In steps, of which at most half the run are.
     #[must_use]
     pub fn steps(self, total: u64) -> u64 {
+        self.wanted(total).min(total / 2)
+    }
+
+    /// In steps, as they are asked for.
+    #[must_use]
+    pub fn wanted(self, total: u64) -> u64 {
         match self {
             Self::Ratio(ratio) => (ratio * total as f64).ceil() as u64,
             Self::Steps(steps) => steps,
@@ -40,7 +47,7 @@ impl Schedule {
     #[must_use]
     pub fn factor(self, done: u64, warmup: u64, total: u64) -> f64 {
         if done < warmup {
-            return done as f64 / warmup.max(1) as f64;
+            return (done + 1) as f64 / (warmup + 1) as f64;
         }
         let progress = (done - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
         match self {
@@ -55,18 +62,20 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::Schedule;
+    use super::{Schedule, Warmup};
 
     #[test]
-    fn factors_are_those_of_transformers() {
-        // get_{linear,cosine,constant}_schedule_with_warmup(num_warmup_steps = 2, num_training_steps = 10)
+    fn factors_after_the_warmup_are_those_of_transformers() {
+        // get_{linear,cosine,constant}_schedule_with_warmup(num_warmup_steps = 2, num_training_steps = 10), whose first two
+        // factors are 0 and 1/2.
+        let (first, second) = (1.0 / 3.0, 2.0 / 3.0);
         for (schedule, expected) in [
-            (Schedule::Linear, [0.0, 0.5, 1.0, 0.875, 0.5, 0.125]),
+            (Schedule::Linear, [first, second, 1.0, 0.875, 0.5, 0.125]),
             (
                 Schedule::Cosine,
-                [0.0, 0.5, 1.0, 0.961_939_766, 0.5, 0.038_060_233],
+                [first, second, 1.0, 0.961_939_766, 0.5, 0.038_060_233],
             ),
-            (Schedule::Constant, [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]),
+            (Schedule::Constant, [first, second, 1.0, 1.0, 1.0, 1.0]),
         ] {
             for (step, expected) in [0, 1, 2, 3, 6, 9].into_iter().zip(expected) {
                 let factor = schedule.factor(step, 2, 10);
@@ -74,6 +83,27 @@ mod tests {
                     (factor - expected).abs() < 1e-8,
                     "{schedule:?} at {step}: {factor}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_rounded_up_as_transformers_does() {
+        let steps = |total| Warmup::Ratio(0.06).steps(total);
+        assert_eq!((steps(250), steps(251)), (15, 16));
+    }
+
+    #[test]
+    fn a_warmup_never_spans_the_run_and_every_step_of_it_moves() {
+        for warmup in [Warmup::Ratio(0.06), Warmup::Ratio(1.0), Warmup::Steps(100)] {
+            for total in 1..50 {
+                let steps = warmup.steps(total);
+                assert!(2 * steps <= total, "{warmup:?} of {total}: {steps}");
+                let factors: Vec<f64> = (0..total)
+                    .map(|done| Schedule::Linear.factor(done, steps, total))
+                    .collect();
+                assert!(factors.iter().all(|&factor| factor > 0.0), "{factors:?}");
+                assert!(factors.contains(&1.0), "{factors:?}");
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The loop.
 
 use crate::{
-    Average, BatchStream, Best, Checkpoint, Event, Gradients, Job, Optimizer, OptimizerConfig,
-    RunDir, Schedule, Sink, TrainError, TrainState, Warmup,
+    Average, BatchStream, Best, Checkpoint, Event, Job, Optimizer, OptimizerConfig, RunDir,
+    Schedule, Sink, TrainError, TrainState, Warmup,
     checkpoint::{self, AVERAGE, OPTIMIZER, TRAINABLE},
+    step::step,
 };
 use burn::module::AutodiffModule;
-use rekindle_nn::{Pass, TuneAutodiff};
+use rekindle_nn::TuneAutodiff;
 use std::{path::PathBuf, time::Instant};
 
 /// When to evaluate.
@@ -79,10 +80,16 @@ impl TrainConfig {
     /// Optimizer steps in all, for epochs of so many micro-batches.
     #[must_use]
     pub fn total_steps(&self, batches: usize) -> u64 {
-        let per_epoch = batches.div_ceil(self.gradient_accumulation_steps.max(1)) as f64;
+        let per_epoch = self.steps_an_epoch(batches);
         self.max_steps
             .unwrap_or((self.epochs * per_epoch).ceil() as u64)
             .max(1)
+    }
+
+    /// Optimizer steps in an epoch of so many micro-batches.
+    #[must_use]
+    pub fn steps_an_epoch(&self, batches: usize) -> f64 {
+        batches.div_ceil(self.gradient_accumulation_steps.max(1)) as f64
     }
 }
 
@@ -314,19 +321,20 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         let (job, config, started) = (self.job, self.config, Instant::now());
         let window = self.window(batches)?;
         let learning_rate = self.learning_rate();
-        let (grads, loss, examples) = self.gradients(&model, &window)?;
-        let grad_norm = grads.norm()?;
-        if !grad_norm.is_finite() {
-            return Err(self.not_finite("gradient norm", grad_norm, &window));
+        let passes = self.state.passes;
+        let optimizer = &mut self.optimizer;
+        let (model, stepped) = step(
+            job,
+            model,
+            &window,
+            config,
+            optimizer,
+            learning_rate,
+            passes,
+        )?;
+        if let Some((what, value)) = stepped.fault() {
+            return Err(self.not_finite(what, value, &window));
         }
-        let clip = match config.max_grad_norm > 0.0 {
-            true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
-            false => 1.0,
-        };
-        let rate = |name: &str| job.rate(name);
-        let model = self
-            .optimizer
-            .step(model, grads, learning_rate, clip, &rate, job.names());
         self.advance(window.len());
         if let Some(average) = &mut self.average {
             average.update(&model, self.state.step, job.names());
@@ -334,34 +342,13 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         self.sink.event(&Event::Step {
             step: self.state.step,
             epoch: self.epochs_done(),
-            loss,
+            loss: stepped.loss,
             learning_rate,
-            grad_norm,
-            examples,
+            grad_norm: stepped.grad_norm,
+            examples: stepped.examples,
             seconds: started.elapsed().as_secs_f64(),
         });
         Ok(model)
-    }
-
-    /// Gradients of the mean loss over all examples of a window, whatever the sizes of its micro-batches; that loss; and
-    /// the number of examples.
-    fn gradients(
-        &self,
-        model: &J::Model,
-        window: &[J::Batch],
-    ) -> Result<(Gradients<B>, f64, usize), TrainError> {
-        let job = self.job;
-        let examples: usize = window.iter().map(|batch| job.count(batch)).sum();
-        let mut grads = Gradients::<B>::default();
-        let mut loss = 0.0;
-        for (batch, forward) in window.iter().zip(self.state.passes..) {
-            let pass = Pass::training(self.config.seed, forward);
-            loss += job.backward(model, batch, pass, examples.max(1), &mut grads)?;
-            if !loss.is_finite() {
-                return Err(self.not_finite("loss", loss, window));
-            }
-        }
-        Ok((grads, loss, examples))
     }
 
     /// The rate of the next step.

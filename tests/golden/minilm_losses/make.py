@@ -2,7 +2,7 @@
 
 160 sentences of two labels in file order, 20 batches of 8, no shuffling, max length 64 (two sentences are cut), padded to
 the longest of the batch. Train mode with every dropout 0. AdamW (betas 0.9 and 0.999, eps 1e-8), weight decay 0.01 on all
-but biases and LayerNorm weights, linear schedule with 2 warmup steps of 20 (so step 1 has learning rate 0), global-norm
+but biases and LayerNorm weights, linear schedule with 2 warmup steps of 20 (the first has a third of the rate), global-norm
 clipping at 1.0. A step records the loss before its update, the rate of its update and the norm before clipping.
 LoRA: r 8, alpha 16, dropout 0, on query and value; the classifier is trained whole (task type SEQ_CLS), the pooler is frozen.
 Both runs start from the classifier in initial.safetensors; LoRA also from adapter_initial/ (B zero).
@@ -21,12 +21,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from common import MINILM, SEED, classifier_model, minilm_directory, versions, write_json
+from common import MINILM, SEED, classifier_model, linear_schedule, minilm_directory, versions, write_json
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoTokenizer
 
 BATCH, MAX_LENGTH, STEPS, WARMUP, WEIGHT_DECAY, MAX_NORM = 8, 64, 20, 2, 0.01, 1.0
 # A wide head: with 0.02 the losses stay at ln 2 for 20 steps, no gradient is ever clipped, and a wrong scale would not show.
@@ -51,7 +51,7 @@ def decay_groups(model):
 def train(model, tokenizer, rows, learning_rate):
     groups, exempt = decay_groups(model)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
-    schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
+    schedule = linear_schedule(optimizer, WARMUP, STEPS)
     parameters = [p for group in groups for p in group["params"]]
     steps = []
     model.train()

@@ -24,15 +24,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from common import fix_numerics, versions, write_json
+from common import fix_numerics, linear_schedule, versions, write_json
 
 import json
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import save_file
-from transformers import (AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast,
-                          get_linear_schedule_with_warmup)
+from transformers import (AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast)
 
 WORDS = ("the a an is was are to of and in on it i you my not no very too how what why can do please card order "
          "refund cancel lost late early good bad great broken money back help want where number phone account "
@@ -88,7 +87,7 @@ def train(model, tokenizer):
     optimizer = torch.optim.AdamW([{"params": [p for n, p in trained if n not in exempt], "weight_decay": TRAINING["weight_decay"]},
                                    {"params": [p for n, p in trained if n in exempt], "weight_decay": 0.0}],
                                   lr=TRAINING["learning_rate"], betas=(0.9, 0.999), eps=1e-8)
-    schedule = get_linear_schedule_with_warmup(optimizer, TRAINING["warmup_steps"], TRAINING["steps"])
+    schedule = linear_schedule(optimizer, TRAINING["warmup_steps"], TRAINING["steps"])
     steps = []
     model.eval()
     for step in range(TRAINING["steps"]):

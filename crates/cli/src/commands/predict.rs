@@ -1,28 +1,36 @@
 //! `rekindle predict`
 
-use super::{Columns, device, overrides, read_line, read_lines};
+use super::{Columns, device, overrides};
 use crate::{
-    output::{Output, OutputError},
+    output::{Output, OutputError, harmless},
     printer::Printer,
 };
+use anyhow::bail;
 use clap::Args;
-use rekindle::{Error, Prediction, Predictor, RunConfig};
+use rekindle::{
+    Prediction, Predictor, Query, RunConfig, config::OnBadExample, find_pictures, text_of_line,
+};
 use serde_json::{Map, Value};
 use std::{
-    io::{self, IsTerminal},
+    io::{self, BufRead, IsTerminal},
     path::{Path, PathBuf},
+    sync::mpsc,
 };
 
-/// Label texts or pictures from arguments, a file or standard input.
+/// Label texts or pictures: those named, those of a file, or those that come in.
 ///
-/// Prints a JSON object a line: the text (or file) and the answer with its probabilities.
+/// In a terminal the most probable answers with bars, elsewhere a JSON object a line: where it stands, the text (or the picture's file) and the answer with its probabilities.
+/// What cannot be labelled, such as an empty field or a damaged picture, gets a line with `error`; the others are labelled, and the exit code is 1, or 0 with --set data.on_bad_example=skip.
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rekindle predict runs/minilm-tickets \"my parcel never came\"\n  rekindle predict runs/minilm-tickets --file new.csv --output answers.jsonl\n  tail -f chat.log | rekindle predict runs/minilm-tickets --brief\n  rekindle predict runs/resnet50-flowers holiday/ --top 3"
+)]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
     /// Texts, or for an image model files and folders of pictures; without any and without --file, lines of standard input
     texts: Vec<String>,
-    /// File of texts: CSV, TSV, JSONL or Parquet by its columns, anything else a text a line
+    /// File of texts: CSV, TSV, JSONL or Parquet by its columns (those of the training file, where it has them), anything else a text a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -30,160 +38,366 @@ pub struct Predict {
     /// cpu, wgpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
+    /// Only the N most probable labels of each
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Write the answers to this file, a JSON object a line
+    #[arg(long, value_name = "FILE", conflicts_with = "brief")]
+    output: Option<PathBuf>,
     /// Only the answer, its probability and the text, separated by tabs; several labels, and their probabilities, by commas
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "top"])]
     brief: bool,
+    /// A JSON object a line, in a terminal too
+    #[arg(long)]
+    json: bool,
     /// A setting of how data is read, as section.key=value
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Texts of standard input that are labelled together.
+/// What is labelled together at most.
 const CHUNK: usize = 256;
+/// Labels shown in a terminal.
+const SHOWN: usize = 3;
 
 impl Predict {
     pub fn run(self) -> anyhow::Result<()> {
+        if self.top == Some(0) {
+            bail!("--top is 0, expected how many labels are wanted, 1 or more");
+        }
         let device = device(self.device.as_ref())?;
         let printer = Printer::new();
         let mut predictor = Predictor::open(&self.model, device, &printer)?;
         printer.clear();
         predictor.check_predicts()?;
         let config = predictor.configure(&overrides(self.columns.overrides(), &self.set))?;
-        let mut out = Output::new();
-        if predictor.takes_pictures() {
-            return self.pictures(&predictor, &config, &mut out);
-        }
-        if !self.texts.is_empty() {
-            return self.lines(&predictor, &self.texts, &mut out);
-        }
-        match &self.file {
-            Some(path) if is_table(path) => {
-                let (examples, predictions) = predictor.predict_file(path, &config, &printer)?;
-                for (example, prediction) in examples.iter().zip(&predictions) {
-                    self.write(
-                        &mut out,
-                        "text",
-                        &example.text,
-                        example.text_pair.as_deref(),
-                        prediction,
-                    )?;
+        let mut answers = Answers {
+            predictor: &predictor,
+            out: match &self.output {
+                Some(path) => Output::to_file(path)?,
+                None => Output::new(),
+            },
+            style: self.style(),
+            name: self.file.clone(),
+            asked: 0,
+            failed: Vec::new(),
+        };
+        match self.named(&predictor, &config, &printer)? {
+            Some(queries) => {
+                let mut left = queries.as_slice();
+                let progress = printer.counter(queries.len(), CHUNK);
+                while !left.is_empty() {
+                    let (chunk, rest) = left.split_at(CHUNK.min(left.len()));
+                    answers.label(chunk)?;
+                    progress.inc(chunk.len() as u64);
+                    left = rest;
                 }
-                Ok(out.flush()?)
-            }
-            Some(path) => {
-                let text = read_text(path)?;
-                self.lines(&predictor, &text.lines().collect::<Vec<_>>(), &mut out)
+                progress.finish_and_clear();
             }
             None => {
-                let stdin = io::stdin();
-                if stdin.is_terminal() {
-                    printer.say("reading texts from the terminal, one a line; end with Ctrl-D");
+                if io::stdin().is_terminal() {
+                    let kind = match predictor.takes_pictures() {
+                        true => "files of pictures",
+                        false => "texts",
+                    };
+                    printer.say(&format!(
+                        "reading {kind} from the terminal, one a line; end with Ctrl-D"
+                    ));
                 }
-                let mut input = stdin.lock();
-                let together = if stdin.is_terminal() { 1 } else { CHUNK };
-                loop {
-                    let lines = std::iter::from_fn(|| read_line(&mut input).transpose());
-                    let chunk: Vec<String> = lines.take(together).collect::<Result<_, _>>()?;
-                    if chunk.is_empty() {
-                        return Ok(());
-                    }
-                    self.lines(&predictor, &chunk, &mut out)?;
+                let lines = lines_of_stdin();
+                while let Some(queries) = ready(&lines, predictor.takes_pictures())? {
+                    answers.label(&queries)?;
                 }
             }
         }
+        answers.out.finish()?;
+        answers.say_failed(&config)
     }
 
-    /// Labels the pictures that the arguments, the table, or the lines of the file or of standard input, name.
-    fn pictures(
+    /// What the arguments and the file ask for; `None` for standard input.
+    fn named(
         &self,
         predictor: &Predictor,
         config: &RunConfig,
-        out: &mut Output,
-    ) -> anyhow::Result<()> {
-        if let Some(path) = self.file.as_ref().filter(|path| is_table(path)) {
-            let (files, predictions) = predictor.predict_picture_table(path, config)?;
-            for (file, prediction) in files.iter().zip(&predictions) {
-                self.write(out, "file", &file.to_string_lossy(), None, prediction)?;
-            }
-            return Ok(out.flush()?);
-        }
-        let mut names = self.texts.clone();
+        printer: &Printer,
+    ) -> anyhow::Result<Option<Vec<Query>>> {
         if let Some(path) = &self.file {
-            names.extend(read_text(path)?.lines().map(str::to_owned));
-        } else if names.is_empty() {
-            names = read_lines(&mut io::stdin().lock())?;
+            return Ok(Some(predictor.read_queries(path, config, printer)?));
         }
-        let mut paths = Vec::new();
-        for name in names.iter().filter(|name| !name.trim().is_empty()) {
-            paths.extend(rekindle::find_pictures(name.trim().as_ref())?);
+        if self.texts.is_empty() {
+            return Ok(None);
         }
-        for chunk in paths.chunks(CHUNK) {
-            for (path, prediction) in chunk.iter().zip(predictor.predict_pictures(chunk)?) {
-                self.write(out, "file", &path.to_string_lossy(), None, &prediction)?;
+        if predictor.takes_pictures() {
+            let mut queries = Vec::new();
+            for name in &self.texts {
+                let files = find_pictures(name.as_ref())?;
+                queries.extend(
+                    files
+                        .iter()
+                        .map(|file| Query::new(None, file.to_string_lossy())),
+                );
+            }
+            return Ok(Some(queries));
+        }
+        let is_file = |text: &&String| Path::new(text.as_str()).is_file();
+        match self.texts.as_slice() {
+            [only] if is_file(&only) => {
+                printer.say(&format!(
+                    "`{only}` is a file: its rows are labelled, as with --file"
+                ));
+                return Ok(Some(predictor.read_queries(
+                    only.as_ref(),
+                    config,
+                    printer,
+                )?));
+            }
+            several => {
+                for file in several.iter().filter(is_file) {
+                    printer.say(&format!(
+                        "warning: `{file}` is a file, and labelled as a text\nhint: --file {file} labels its rows"
+                    ));
+                }
             }
         }
-        Ok(out.flush()?)
+        Ok(Some(
+            self.texts
+                .iter()
+                .map(|text| Query::new(None, text))
+                .collect(),
+        ))
     }
 
-    fn lines<S: AsRef<str>>(
-        &self,
-        predictor: &Predictor,
-        texts: &[S],
-        out: &mut Output,
-    ) -> anyhow::Result<()> {
-        for chunk in texts.chunks(CHUNK) {
-            for (text, prediction) in chunk.iter().zip(predictor.predict(chunk)?) {
-                self.write(out, "text", text.as_ref(), None, &prediction)?;
-            }
+    fn style(&self) -> Style {
+        let is_shown = self.output.is_none() && !self.json && io::stdout().is_terminal();
+        match (self.brief, is_shown) {
+            (true, _) => Style::Brief,
+            (false, true) => Style::Bars(self.top.unwrap_or(SHOWN)),
+            (false, false) => Style::Json(self.top),
         }
-        Ok(out.flush()?)
+    }
+}
+
+/// How answers are written.
+enum Style {
+    /// With the most probable labels, where not all are wanted.
+    Json(Option<usize>),
+    Brief,
+    /// So many labels.
+    Bars(usize),
+}
+
+/// Answers on their way out.
+struct Answers<'a> {
+    predictor: &'a Predictor,
+    out: Output,
+    style: Style,
+    /// The file that is labelled.
+    name: Option<PathBuf>,
+    asked: usize,
+    /// What was not labelled: its place and why.
+    failed: Vec<String>,
+}
+
+impl Answers<'_> {
+    /// Labels what is asked, and sends the answers out.
+    fn label(&mut self, queries: &[Query]) -> anyhow::Result<()> {
+        let answers = self.predictor.answer(queries)?;
+        for (query, answer) in queries.iter().zip(answers) {
+            self.asked += 1;
+            if let Err(problem) = &answer {
+                self.failed.push(self.failure(query, problem));
+            }
+            self.write(query, answer)?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    fn failure(&self, query: &Query, problem: &str) -> String {
+        // What is wrong with a picture names it.
+        let names_itself = !query.text.is_empty() && problem.contains(&query.text);
+        match (&self.name, query.line) {
+            _ if names_itself => problem.to_owned(),
+            (Some(path), Some(line)) => format!("{}:{line}: {problem}", path.display()),
+            (None, Some(line)) => format!("line {line}: {problem}"),
+            (_, None) => problem.to_owned(),
+        }
     }
 
     fn write(
-        &self,
-        out: &mut Output,
-        kind: &str,
-        text: &str,
-        pair: Option<&str>,
-        prediction: &Prediction,
+        &mut self,
+        query: &Query,
+        answer: Result<Prediction, String>,
     ) -> Result<(), OutputError> {
-        if self.brief {
-            // A text of several lines must not look like several answers.
-            let text = match text.contains(['\n', '\r']) {
-                true => Value::from(text).to_string(),
-                false => text.to_owned(),
-            };
-            return out.line(format_args!("{}\t{text}", prediction.brief()));
+        match &self.style {
+            Style::Json(top) => {
+                let mut object = Map::new();
+                if let Some(line) = query.line {
+                    object.insert("line".into(), line.into());
+                }
+                let kind = match self.predictor.takes_pictures() {
+                    true => "file",
+                    false => "text",
+                };
+                if !query.text.is_empty() || query.problem.is_none() {
+                    object.insert(kind.into(), query.text.as_str().into());
+                }
+                if let Some(pair) = &query.text_pair {
+                    object.insert("text_pair".into(), pair.as_str().into());
+                }
+                match answer {
+                    Ok(answer) => object.extend(answer.most_probable(*top).to_json()),
+                    Err(problem) => {
+                        object.insert("error".into(), problem.into());
+                    }
+                }
+                self.out.line(Value::Object(object))
+            }
+            Style::Brief => {
+                // A text of several lines must not look like several answers.
+                let text = match query.text.contains(['\n', '\r']) {
+                    true => Value::from(query.text.as_str()).to_string(),
+                    false => query.text.clone(),
+                };
+                let answer = answer.map_or_else(
+                    |_| self.predictor.brief_without_answer(),
+                    |answer| answer.brief(),
+                );
+                self.out.line(format_args!("{answer}\t{text}"))
+            }
+            Style::Bars(top) => {
+                let texts = [Some(&query.text), query.text_pair.as_ref()];
+                for text in texts.into_iter().flatten() {
+                    self.out.line(harmless(text))?;
+                }
+                match answer {
+                    Ok(answer) => self
+                        .out
+                        .line(harmless(&bars(&answer.most_probable(Some(*top))))),
+                    Err(problem) => self
+                        .out
+                        .line(format_args!("  not labelled: {}", harmless(&problem))),
+                }
+            }
         }
-        let mut object = Map::new();
-        object.insert(kind.into(), text.into());
-        if let Some(pair) = pair {
-            object.insert("text_pair".into(), pair.into());
+    }
+
+    /// What was not labelled, at the end.
+    fn say_failed(self, config: &RunConfig) -> anyhow::Result<()> {
+        const NAMED: usize = 10;
+        if self.failed.is_empty() {
+            return Ok(());
         }
-        object.extend(prediction.to_json());
-        out.line(Value::Object(object))
+        let named: Vec<&str> = self.failed.iter().take(NAMED).map(String::as_str).collect();
+        let more = match self.failed.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("\n  and {more} more"),
+        };
+        let text = format!(
+            "{} of {} not labelled:\n  {}{more}",
+            self.failed.len(),
+            self.asked,
+            named.join("\n  ")
+        );
+        if config.data.on_bad_example == OnBadExample::Skip {
+            crate::printer::to_stderr(&format!("warning: {text}"));
+            return Ok(());
+        }
+        bail!(
+            "{text}\nhint: the others are; mend these, or let them be with --set data.on_bad_example=skip"
+        )
     }
 }
 
-/// The text of a file.
-fn read_text(path: &Path) -> anyhow::Result<String> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        anyhow::anyhow!(
-            "{}:{line}: not UTF-8 text\nhint: convert the file, for example with `iconv -f latin1 -t utf-8`",
-            path.display()
-        )
-    })
+/// An answer as a terminal shows it: a bar for each label, the given ones marked.
+fn bars(answer: &Prediction) -> String {
+    const WIDTH: f64 = 24.0;
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let (rows, given): (&[(String, f64)], &[String]) = match answer {
+        Prediction::Class { probabilities, .. } => (probabilities, &[]),
+        Prediction::Labels {
+            probabilities,
+            labels,
+        } => (probabilities, labels),
+        Prediction::Numbers { values } => {
+            let lines = values
+                .iter()
+                .map(|(name, value)| format!("  {name}  {value:.4}\n"));
+            return lines.collect();
+        }
+        _ => return format!("  {}\n", answer.brief()),
+    };
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let row = |(name, p): &(String, f64)| {
+        let eighths = (p.clamp(0.0, 1.0) * WIDTH * 8.0).round() as usize;
+        let bar = "█".repeat(eighths / 8) + EIGHTHS[eighths % 8];
+        let mark = if given.contains(name) { "✓" } else { " " };
+        format!("{mark} {name:width$}  {bar:24}  {:5.1} %\n", 100.0 * p)
+    };
+    rows.iter().map(row).collect()
 }
 
-fn is_table(path: &Path) -> bool {
-    const TABLES: [&str; 7] = ["csv", "tsv", "tab", "jsonl", "ndjson", "parquet", "pq"];
-    path.extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| TABLES.contains(&e.to_lowercase().as_str()))
+/// Lines of standard input as they come in, each with its number: read by a thread, so that what has come can be answered
+/// while nothing more comes.
+fn lines_of_stdin() -> mpsc::Receiver<io::Result<(u64, Result<String, String>)>> {
+    let (sender, lines) = mpsc::sync_channel(4 * CHUNK);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        for number in 1.. {
+            let mut bytes = Vec::new();
+            let line = match input.read_until(b'\n', &mut bytes) {
+                Ok(0) => return,
+                Ok(_) => Ok((number, text_of_line(&bytes))),
+                Err(error) => Err(error),
+            };
+            let is_last = line.is_err();
+            if sender.send(line).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// What has come in, at least a line, waiting for it; `None` at the end.
+fn ready(
+    lines: &mpsc::Receiver<io::Result<(u64, Result<String, String>)>>,
+    are_pictures: bool,
+) -> anyhow::Result<Option<Vec<Query>>> {
+    let Ok(first) = lines.recv() else {
+        return Ok(None);
+    };
+    let mut queries = Vec::new();
+    for line in std::iter::once(first).chain(lines.try_iter()).take(CHUNK) {
+        let (number, text) = line?;
+        queries.extend(Query::of_line(number, text, are_pictures));
+    }
+    Ok(Some(queries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_probabilities() {
+        let answer = Prediction::Labels {
+            labels: vec!["late".into()],
+            probabilities: vec![
+                ("late".into(), 1.0),
+                ("broken".into(), 0.0),
+                ("ü".into(), 0.26),
+            ],
+        };
+        let lines: Vec<String> = bars(&answer).lines().map(str::to_owned).collect();
+        assert_eq!(lines[0], format!("✓ late    {}  100.0 %", "█".repeat(24)));
+        assert_eq!(lines[1], format!("  broken  {}    0.0 %", " ".repeat(24)));
+        assert_eq!(
+            lines[2],
+            format!("  ü       {}{}   26.0 %", "██████▎", " ".repeat(17))
+        );
+    }
 }

@@ -111,24 +111,16 @@ fn methods_that_train_nothing_name_those_that_do() {
 }
 
 #[test]
-fn the_plan_tells_of_a_rate_that_stays_0_and_of_layers_that_train() {
+fn the_plan_tells_of_a_warmup_that_is_cut_and_of_layers_that_train() {
     let dir = dir();
     let plan = |set: &str| dir.output(&format!("{TUNE} -o no --dry-run {set}"));
-    let said = plan("--set train.max_steps=1");
-    assert!(
-        said.contains("nothing is learned") && said.contains("train.warmup_steps = 0"),
-        "{said}"
-    );
     let said = plan("--set train.max_steps=4 --set train.warmup_ratio=0.99");
     assert!(
-        said.contains("the learning rate never reaches its peak"),
+        said.contains("4 steps of warmup were asked for; of 4 steps 2 are, half the run"),
         "{said}"
     );
-    for set in [
-        "--set train.max_steps=1 --set train.warmup_steps=0",
-        "--set train.max_steps=2",
-    ] {
-        assert!(!plan(set).contains("warmup_steps = 0"), "{set}");
+    for set in ["--set train.max_steps=1", "--set train.max_steps=2"] {
+        assert!(!plan(set).contains("asked for"), "{set}");
     }
     let said = plan("--set peft.train_last=1");
     let method = said.lines().find(|line| line.contains("  method")).unwrap();

@@ -57,6 +57,8 @@ pub struct PromptColumns {
 pub struct ChatOptions {
     /// Read these two columns, whatever else a row holds.
     pub columns: Option<PromptColumns>,
+    /// Read these two columns of rows that have both.
+    pub usual: Option<PromptColumns>,
     /// What to do with bad rows.
     pub on_bad_example: OnBad,
     /// Rows are questions: they need not hold an answer, and a `prompt` or an `instruction` alone will do.
@@ -258,7 +260,13 @@ fn conversation(
     // A table has all columns in every row: null is none.
     row.retain(|_, value| !value.is_null());
     let tools = tools(&mut row)?;
-    let (messages, kind) = if let Some(columns) = &options.columns {
+    let usual = options.usual.as_ref();
+    let usual = usual.filter(|columns| {
+        [&columns.prompt, &columns.completion]
+            .into_iter()
+            .all(|column| row.contains_key(column))
+    });
+    let (messages, kind) = if let Some(columns) = options.columns.as_ref().or(usual) {
         let (prompt, completion) = (columns.prompt.as_str(), columns.completion.as_str());
         for column in [prompt, completion] {
             if !row.contains_key(column) {

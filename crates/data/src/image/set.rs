@@ -13,7 +13,7 @@ use super::decode::{MOST_BYTES, Picture, check_picture, read_within};
 use crate::targets::canonical::{count_labels, look_alikes};
 use crate::{
     Column, DataError, Examples, Input, LabelMap, OnBad, Place, RawTarget, ReadOptions,
-    ReadOutcome, ResolvedColumn, TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
+    ReadOutcome, ResolvedColumns, TargetEncoder, TargetHint, TargetKind, Targets, read_examples,
 };
 
 /// Extensions of pictures; other files of a folder are no examples.
@@ -63,8 +63,8 @@ pub struct ImageRead {
     pub hint: TargetHint,
     /// Names of what is learned, for [`ImageSet::encoder`]; empty for classes.
     pub label_names: Vec<String>,
-    /// Label columns of a table; empty for folders.
-    pub columns: Vec<ResolvedColumn>,
+    /// The columns of a table; none for folders.
+    pub columns: Option<ResolvedColumns>,
 }
 
 /// Reads a folder in which each folder is a class, or a table with a column of paths (relative to the table) and one of
@@ -329,7 +329,7 @@ fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
         skipped: Vec::new(),
         notes,
         label_names: Vec::new(),
-        columns: Vec::new(),
+        columns: None,
     })
 }
 
@@ -349,14 +349,17 @@ pub(crate) fn is_picture_name(text: &str) -> bool {
     has_extension(path, &EXTENSIONS) || has_extension(path, &OTHER)
 }
 
-/// The pictures that a table names, in the order of its rows; paths are relative to the table.
+/// The rows of a table of pictures, their files as the texts; paths in the table are relative to it.
 ///
 /// # Errors
 /// As [`read_examples`].
-pub fn pictures_of_table(path: &Path, options: &ReadOptions) -> Result<Vec<PathBuf>, DataError> {
+pub fn pictures_of_table(path: &Path, options: &ReadOptions) -> Result<ReadOutcome, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let rows = table_rows(path, options)?.examples.into_iter();
-    Ok(rows.map(|row| folder.join(row.text.trim())).collect())
+    let mut read = table_rows(path, options)?;
+    for row in &mut read.examples {
+        row.text = folder.join(row.text.trim()).to_string_lossy().into_owned();
+    }
+    Ok(read)
 }
 
 /// The rows of a table of pictures, with the paths as their texts.
@@ -364,11 +367,11 @@ fn table_rows(path: &Path, options: &ReadOptions) -> Result<ReadOutcome, DataErr
     let mut last = None;
     let tries: Vec<Option<Column>> = match &options.text {
         Some(column) => vec![Some(column.clone())],
-        None => PATH_COLUMNS
-            .iter()
-            .map(|name| Some(Column::Name((*name).into())))
-            .chain([None])
-            .collect(),
+        None => {
+            let usual = options.usual.text.iter().cloned();
+            let known = PATH_COLUMNS.iter().map(|name| Column::Name((*name).into()));
+            usual.chain(known).map(Some).chain([None]).collect()
+        }
     };
     for text in tries {
         let options = ReadOptions {
@@ -432,7 +435,7 @@ fn read_table(path: &Path, options: &ReadOptions) -> Result<ImageRead, DataError
         notes: read.notes,
         hint: read.hint,
         label_names: read.label_names,
-        columns: read.columns.labels,
+        columns: Some(read.columns),
     })
 }
 

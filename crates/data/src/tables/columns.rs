@@ -9,9 +9,11 @@ use crate::image::{PATH_COLUMNS, is_picture_name};
 use crate::targets::canonical::{flag, number};
 use crate::{DataError, Input, TargetKind};
 use rekindle_base::near::near_misses;
+use serde::{Deserialize, Serialize};
 
 /// A column, by name or by its number counted from 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Column {
     /// The name in the header (or the field of the JSON objects), exactly.
     Name(String),
@@ -104,6 +106,88 @@ impl ResolvedColumns {
             .iter()
             .map(|column| column.name.clone())
             .collect()
+    }
+}
+
+/// Columns by which a file was read before, for files of the same kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsualColumns {
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Column>,
+    /// The second text of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<Column>,
+    /// The label columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label: Vec<Column>,
+}
+
+impl UsualColumns {
+    /// The columns that a file was read by.
+    #[must_use]
+    pub fn of(columns: &ResolvedColumns) -> Self {
+        let column = |column: &ResolvedColumn| match columns.header {
+            true => Column::Name(column.name.clone()),
+            false => Column::Index(column.index),
+        };
+        Self {
+            text: Some(column(&columns.text)),
+            text_pair: columns.text_pair.as_ref().map(column),
+            label: columns.labels.iter().map(column).collect(),
+        }
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Of these, what `options` leave open and a table has: the texts together or not at all, so the labels. Of a table
+    /// without header all must be there, since an unlabelled one may count its columns otherwise.
+    fn in_table(&self, table: &dyn Table, options: &ReadOptions) -> Self {
+        let named: Vec<&Column> = [&options.text, &options.text_pair]
+            .into_iter()
+            .flatten()
+            .chain(&options.labels)
+            .collect();
+        let is_there = |column: &Column| {
+            let of_table = match column {
+                Column::Name(name) => {
+                    table
+                        .columns()
+                        .iter()
+                        .filter(|found| *found == name)
+                        .count()
+                        == 1
+                }
+                Column::Index(index) => !table.has_header() && *index < table.columns().len(),
+            };
+            of_table && !named.contains(&column)
+        };
+        let texts: Vec<&Column> = [&self.text, &self.text_pair]
+            .into_iter()
+            .flatten()
+            .collect();
+        let texts_are = texts.iter().all(|column| is_there(column));
+        let labels_are = self.label.iter().all(is_there);
+        if !table.has_header() && !(texts_are && labels_are) {
+            return Self::default();
+        }
+        let open = options.text.is_none() && options.text_pair.is_none();
+        let (text, text_pair) = match texts_are && open {
+            true => (self.text.clone(), self.text_pair.clone()),
+            false => (None, None),
+        };
+        Self {
+            text,
+            text_pair,
+            label: match labels_are && options.labels.is_empty() {
+                true => self.label.clone(),
+                false => Vec::new(),
+            },
+        }
     }
 }
 
@@ -252,10 +336,13 @@ pub(crate) fn resolve(
         table,
         names: table.columns(),
     };
-    let mut text = chooser.named(Role::Text, options.text.as_ref())?;
-    let mut text_pair = chooser.named(Role::TextPair, options.text_pair.as_ref())?;
+    let usual = options.usual.in_table(table, options);
+    let or_usual = |named: &Option<Column>, usual: &Option<Column>| named.clone().or(usual.clone());
+    let mut text = chooser.named(Role::Text, or_usual(&options.text, &usual.text).as_ref())?;
+    let pair = or_usual(&options.text_pair, &usual.text_pair);
+    let mut text_pair = chooser.named(Role::TextPair, pair.as_ref())?;
     let mut labels = Vec::with_capacity(options.labels.len());
-    for label in &options.labels {
+    for label in options.labels.iter().chain(&usual.label) {
         labels.extend(chooser.named(Role::Label, Some(label))?);
     }
     if labels.is_empty() && table.has_header() && all_there(options, chooser.names) {

@@ -27,9 +27,10 @@ use crate::{
 pub(crate) use jsonl::kind as kind_of;
 pub(crate) use objects::each_object;
 use source::Source;
-pub(crate) use source::{no_such_file, read_text};
+pub(crate) use source::no_such_file;
+pub use source::read_text;
 
-pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role};
+pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
 pub use sniff::{Sniffed, sniff};
 
 /// The formats that can be read.
@@ -95,6 +96,8 @@ pub struct ReadOptions {
     pub text_pair: Option<Column>,
     /// Columns of the label: one, or several numbers or labels. Empty: guessed from well-known names.
     pub labels: Vec<Column>,
+    /// Columns that a model was tuned on: taken before any guess, where the file has them.
+    pub usual: UsualColumns,
     /// What is learned from the labels: decides which columns are guessed, and which labels are good.
     pub target: TargetKind,
     /// What the text column holds: texts, or paths of pictures.
@@ -119,6 +122,8 @@ pub struct ReadOptions {
     pub limit: Option<Limit>,
     /// A file without label column, or a row without label, is an error.
     pub require_label: bool,
+    /// Labels that are there are not read: the file is to be labelled.
+    pub without_labels: bool,
     /// Bytes that a file may take once it is unpacked, or that come through a pipe. Default: 4 GiB.
     pub max_unpacked: Option<u64>,
     /// Bytes that a picture may take while it is decoded. Default: 1 GiB.
@@ -173,7 +178,10 @@ fn read_source(
     options: &ReadOptions,
 ) -> Result<ReadOutcome, DataError> {
     let table = source.table(path, options)?;
-    let columns = columns::resolve(path, table.as_ref(), options)?;
+    let mut columns = columns::resolve(path, table.as_ref(), options)?;
+    if options.without_labels {
+        columns.labels.clear();
+    }
     let shared: Arc<Path> = path.into();
     let names = columns.label_names();
     let first_rows = options.limit.filter(|limit| !limit.stratify);

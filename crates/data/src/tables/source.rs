@@ -232,7 +232,7 @@ fn decoded(
 ///
 /// # Errors
 /// [`DataError::Io`], and those of a table's bytes.
-pub(crate) fn read_text(path: &Path) -> Result<Vec<u8>, DataError> {
+pub fn read_text(path: &Path) -> Result<Vec<u8>, DataError> {
     let file = fs::File::open(path).map_err(|source| DataError::Io {
         path: path.to_owned(),
         source,

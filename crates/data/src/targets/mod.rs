@@ -540,7 +540,7 @@ mod tests {
             (
                 &numbers,
                 RawTarget(vec![RawValue::Real(1.0), RawValue::Real(f64::INFINITY)]),
-                "a.csv:3: expected a finite number in `q`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or set on_bad_example = \"skip\"",
+                "a.csv:3: expected a finite number in `q`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or leave such rows out: --set data.on_bad_example=skip",
             ),
         ] {
             assert_eq!(encode(encoder, &[raw]).unwrap_err(), expect);

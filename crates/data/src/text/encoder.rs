@@ -74,7 +74,7 @@ pub struct TextEncoder {
     path: PathBuf,
     /// Special tokens added to a text, and to a pair.
     added: [usize; 2],
-    /// Whether the model knows token types.
+    /// Whether the model is given token types.
     has_types: bool,
 }
 
@@ -114,7 +114,7 @@ impl TextEncoder {
             model_max_length: files.model_max_length,
             path: files.path,
             added,
-            has_types: true,
+            has_types: files.gives_types,
         };
         // A post-processor that does not fit its own vocabulary shows on nothing at all.
         encoder.special_tokens()?;
@@ -196,7 +196,7 @@ impl TextEncoder {
                 }
             }
         }
-        self.has_types = type_vocab_size > 1;
+        self.has_types &= type_vocab_size > 1;
         if !self.has_types {
             return Ok(());
         }

@@ -8,6 +8,8 @@
 //!   (or their defaults), whatever `tokenizer.json` says;
 //! - RoBERTa's and XLM-RoBERTa's take their pre-tokenizer and post-processor from the class, RoBERTa's with
 //!   `add_prefix_space` of `tokenizer_config.json`;
+//! - token types are given where `model_input_names` of `tokenizer_config.json` has them; without it BERT's and DeBERTa's
+//!   classes give them, others (a generic `PreTrainedTokenizerFast` too) do not;
 //! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`, RoBERTa's from `vocab.json` and `merges.txt`,
 //!   XLM-RoBERTa's from `sentencepiece.bpe.model`.
 //!
@@ -80,6 +82,8 @@ pub(crate) struct TokenizerFiles {
     pub path: PathBuf,
     pub model_max_length: Option<usize>,
     pub truncation_side: TruncationDirection,
+    /// Whether models are given token types; elsewhere every token is of type 0.
+    pub gives_types: bool,
 }
 
 /// What is known of a directory besides its vocabulary.
@@ -101,6 +105,7 @@ pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
         class: class(dir, &config)?,
         config,
     };
+    let gives_types = settings.gives_types();
     let (path, mut tokenizer) = build(dir, &settings)?;
     let failed = |error: tokenizers::Error| DataError::Tokenizer {
         path: path.clone(),
@@ -136,6 +141,7 @@ pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
         path,
         model_max_length,
         truncation_side,
+        gives_types,
     })
 }
 
@@ -311,6 +317,21 @@ impl Settings {
             .named(role)
             .and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
         content.unwrap_or(default).to_owned()
+    }
+
+    fn gives_types(&self) -> bool {
+        if let Some(names) = self
+            .config
+            .get("model_input_names")
+            .and_then(Value::as_array)
+        {
+            return names.iter().any(|name| name == "token_type_ids");
+        }
+        match named_class(&self.config) {
+            Some("DistilBert") => false,
+            Some("Deberta" | "DebertaV2") => true,
+            _ => self.class == Class::Bert,
+        }
     }
 
     fn flag(&self, name: &str) -> Option<bool> {
@@ -562,8 +583,7 @@ fn class(dir: &Path, config: &Map<String, Value>) -> Result<Class, DataError> {
         let found = classes.into_iter().find(|(names, _)| names.contains(&name));
         found.map_or(Class::Other, |(_, class)| class)
     };
-    if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str) {
-        let class = class.trim_end_matches("Fast").trim_end_matches("Tokenizer");
+    if let Some(class) = named_class(config) {
         return Ok(of(
             class,
             BERT_CLASSES,
@@ -582,6 +602,12 @@ fn class(dir: &Path, config: &Map<String, Value>) -> Result<Class, DataError> {
         ROBERTA_MODEL_TYPES,
         XLM_ROBERTA_MODEL_TYPES,
     ))
+}
+
+/// The tokenizer class that a configuration names, less `Tokenizer` and `Fast`.
+fn named_class(config: &Map<String, Value>) -> Option<&str> {
+    let class = config.get("tokenizer_class")?.as_str()?;
+    Some(class.trim_end_matches("Fast").trim_end_matches("Tokenizer"))
 }
 
 /// The tokenizer that BERT's class makes of a `vocab.txt`.

@@ -180,7 +180,8 @@ def folders():
     write(HERE / "bert-vocab-only", "vocab.txt", vocab)
     write(HERE / "bert-vocab-only", "config.json", {"model_type": "bert"})
     write(HERE / "bert-vocab-cased", "vocab.txt", vocab)
-    write(HERE / "bert-vocab-cased", "tokenizer_config.json", bert_class | {"do_lower_case": False, "strip_accents": True})
+    write(HERE / "bert-vocab-cased", "tokenizer_config.json", bert_class | {"do_lower_case": False, "strip_accents": True,
+                        "model_input_names": ["input_ids", "attention_mask"]})
 
     toy = wordpiece(lowercase=True)
     toy.enable_truncation(9, direction="left")
@@ -245,17 +246,20 @@ def main():
     cases = []
     texts = hard()
     ids = {}
-    for folder in sorted(path for path in HERE.iterdir() if path.is_dir()):
+    # `chat` is another script's.
+    for folder in sorted(path for path in HERE.iterdir() if path.is_dir() and path.name != "chat"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         inputs = [(text, None) for text in SINGLES] + PAIRS
         for text, pair in inputs:
             for max_length in [None, 5, 6, 7, 8, 11, 16, 64] if folder.name in FIRST else [None, 5, 9]:
-                encoded = tokenizer([text], None if pair is None else [pair], truncation=True, max_length=max_length,
-                                    return_token_type_ids=True)
+                encoded = tokenizer([text], None if pair is None else [pair], truncation=True, max_length=max_length)
+                ids_of_case = encoded["input_ids"][0]
+                # A tokenizer that gives no token types leaves them all 0.
+                types = encoded.get("token_type_ids", [[0] * len(ids_of_case)])[0]
                 full = tokenizer([text], None if pair is None else [pair], verbose=False)
                 cases.append({
                     "tokenizer": folder.name, "text": text, "pair": pair, "max_length": max_length,
-                    "ids": encoded["input_ids"][0], "type_ids": encoded["token_type_ids"][0],
+                    "ids": ids_of_case, "type_ids": types,
                     "full": len(full["input_ids"][0]),
                 })
         ids[folder.name] = tokenizer(texts)["input_ids"]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rekindle_hub::{Hub, HubError, NoProgress, Source};
 
-use crate::server::{Behaviour, COMMIT, Server, model_files, sha256};
+use crate::server::{Behaviour, COMMIT, Server, git_sha1, model_files, sha256};
 use crate::{Recorder, hub, nobody, tree};
 
 const NAME: &str = "org/tiny-bert";
@@ -97,7 +97,7 @@ fn a_download_has_the_layout_of_pythons_cache() {
     let name_of = |name: &str| {
         let sha256 = sha256(&files[name]);
         if name.ends_with("config.json") {
-            sha256[..40].to_string()
+            git_sha1(&files[name])
         } else {
             sha256
         }
@@ -412,6 +412,35 @@ fn a_file_with_a_wrong_hash_never_gets_its_name() {
         left.iter()
             .all(|file| !file.contains(&"a".repeat(64)) && !file.starts_with("snapshots")),
         "{left:?}"
+    );
+}
+
+/// A damaged file of the right length was taken as it was, and a small one in any case.
+#[test]
+fn files_that_are_there_are_checked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::with_model();
+    let found = fetch(dir.path(), &server).unwrap().dir;
+    for name in ["config.json", "model.safetensors"] {
+        let path = found.join(name).canonicalize().unwrap();
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, vec![b'x'; good.len()]).unwrap();
+        // An incomplete snapshot is asked for again.
+        fs::remove_file(found.join("tokenizer.json")).unwrap();
+        fetch(dir.path(), &server).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), good, "{name}");
+    }
+    let small = |bytes: &[u8]| {
+        let mut behaviour = server.behaviour.lock().unwrap();
+        behaviour.files.insert("config.json".into(), bytes.to_vec());
+        behaviour.false_git_sha1 = Some("b".repeat(40));
+    };
+    small(b"{}");
+    let fresh = tempfile::tempdir().unwrap();
+    let message = fetch(fresh.path(), &server).unwrap_err().to_string();
+    assert!(
+        message.contains("git's sha1 of config.json is "),
+        "{message}"
     );
 }
 

@@ -186,14 +186,6 @@ impl RunConfig {
         self.eval.metric.or(usual).unwrap_or(Metric::Loss)
     }
 
-    /// The steps of `total_steps` in which the learning rate rises, a broken step counting as one.
-    pub fn warmup_steps(&self, total_steps: usize) -> usize {
-        self.train.warmup_steps.unwrap_or_else(|| {
-            let ratio = self.train.warmup_ratio.unwrap_or(DEFAULT_WARMUP_RATIO);
-            (ratio * total_steps as f64).ceil() as usize
-        })
-    }
-
     /// Where the examples come from.
     pub fn data_source(&self) -> DataSource<'_> {
         match &self.data.train {

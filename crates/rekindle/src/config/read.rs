@@ -1,6 +1,7 @@
 //! From a run file and overrides to a [`RunConfig`], gathering every mistake on the way.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -83,7 +84,7 @@ fn rank(place: &Place) -> (u8, usize, usize) {
 pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunConfig, ConfigErrors> {
     let mut reader = Reader::for_task(task("", overrides));
     if let Some(path) = path {
-        match std::fs::read(path) {
+        match run_file(path) {
             Ok(bytes) => {
                 reader = Reader::for_task(task(&String::from_utf8_lossy(&bytes), overrides));
                 reader.bytes(&bytes, path);
@@ -101,6 +102,20 @@ pub(super) fn load(path: Option<&Path>, overrides: &[Override]) -> Result<RunCon
     }
     reader.overrides(overrides);
     reader.finish()
+}
+
+/// The bytes of a run file. What is longer than anybody writes is another file, given by mistake.
+fn run_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    const MOST: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MOST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MOST {
+        false => Ok(bytes),
+        true => Err(std::io::Error::other(
+            "it is longer than 1 MiB, which no run file is",
+        )),
+    }
 }
 
 /// The task that a run file and overrides name, as far as that can be read: defaults depend on it.

@@ -447,9 +447,9 @@ settings! {
     max_grad_norm: f64 = 1.0, range Range::at_least(0), aka ["gradient_clip_val", "grad_clip", "clip_grad_norm"];
     /// How the learning rate goes after warmup: "linear" or "cosine" down to 0, or "constant".
     schedule: Schedule = Schedule::Linear, aka ["lr_scheduler_type", "lr_scheduler", "scheduler"];
-    /// The share of the steps in which the learning rate rises from 0. Unset: 0.06, where `warmup_steps` is unset.
+    /// The share of the steps in which the learning rate rises; never more than half the run. Unset: 0.06, where `warmup_steps` is unset.
     warmup_ratio: Option<f64> = None, range Range::FRACTION, example "0.06", aka ["warmup", "warmup_proportion"];
-    /// The steps in which the learning rate rises from 0; not together with `warmup_ratio`.
+    /// The steps in which the learning rate rises, never more than half the run; not together with `warmup_ratio`.
     warmup_steps: Option<usize> = None, range Range::at_least(0), example "100", aka ["num_warmup_steps"];
     /// The share of the target probability spread over all labels.
     label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"], applies CLASSES;

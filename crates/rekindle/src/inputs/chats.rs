@@ -248,6 +248,7 @@ pub(super) fn prepare(
     let each = |tokens: usize| tokens as f64 / train.len().max(1) as f64;
     Ok(Prepared {
         name: splits.name,
+        columns: splits.used,
         sizes: format!(
             "{:.1} tokens each, {:.1} of them learned{cut}",
             each(tokens.all),

@@ -17,7 +17,7 @@ use rekindle_data::{
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, image::Pictures as ModelPictures};
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Batches made ahead of the loop: a batch of pictures is large.
 const AHEAD: usize = 3;
@@ -46,6 +46,11 @@ impl Pictures {
             mix: Mix::default(),
             seed: 0,
         }
+    }
+
+    /// Files that could not be read so far, with reasons.
+    pub(crate) fn broken(&self) -> BTreeMap<PathBuf, String> {
+        self.loader.broken()
     }
 
     pub(crate) fn path(&self, example: usize) -> PathBuf {
@@ -108,12 +113,11 @@ impl Inputs for Pictures {
     }
 
     fn left_out(&self) -> Vec<String> {
-        let broken = self.loader.broken();
         let line = |(path, reason): (PathBuf, String)| {
             let reason = reason.lines().next().unwrap_or_default().to_owned();
             format!("left out while reading: {} ({reason})", path.display())
         };
-        broken.into_iter().map(line).collect()
+        self.broken().into_iter().map(line).collect()
     }
 
     fn add_to(&self, fingerprint: &mut Fingerprint) {
@@ -179,6 +183,7 @@ pub(super) fn prepare(
     let kept = train.len() + validation.as_ref().map_or(0, |set| set.len());
     Ok(Prepared {
         name: splits.name,
+        columns: splits.used,
         sizes: format!("{size} x {size} pixels each"),
         noun: "picture",
         footprint: Footprint::of_pictures(

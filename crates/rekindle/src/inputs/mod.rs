@@ -24,7 +24,7 @@ use crate::{
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rekindle_base::thousands;
 use rekindle_data::{
-    DataError, TargetEncoder, Targets, TextBatch,
+    DataError, TargetEncoder, Targets, TextBatch, UsualColumns,
     chat::ChatBatch,
     image::{ImageBatch, Mixed},
 };
@@ -182,6 +182,8 @@ impl HostInput {
 pub(crate) struct Prepared {
     /// The dataset's name.
     pub name: String,
+    /// The columns that its training file was read by.
+    pub columns: UsualColumns,
     pub train: Arc<dyn Inputs>,
     pub validation: Option<Arc<dyn Inputs>>,
     pub test: Option<Arc<dyn Inputs>>,

@@ -365,6 +365,7 @@ pub(super) fn prepare(
     let each = |tokens: usize| tokens as f64 / set.len().max(1) as f64;
     Ok(Prepared {
         name: splits.name,
+        columns: splits.used,
         sizes: format!(
             "two answers each, {:.1} tokens with their prompt, {:.1} without{cut}",
             each(all),

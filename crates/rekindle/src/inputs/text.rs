@@ -48,10 +48,6 @@ impl Texts {
         };
         Self::encode((1..).zip(texts).map(example).collect(), encoder, None)
     }
-
-    pub(crate) fn examples(&self) -> &[Example] {
-        &self.examples
-    }
 }
 
 impl Inputs for Texts {
@@ -144,6 +140,7 @@ pub(super) fn prepare(
     let cut = cut(train.set.truncated(), max_length);
     Ok(Prepared {
         name: splits.name,
+        columns: splits.used,
         sizes: format!(
             "{:.1} tokens each{cut}",
             tokens.all as f64 / train.len().max(1) as f64

@@ -39,6 +39,20 @@ impl Prediction {
         }
     }
 
+    /// The answer with so many of the most probable labels, the most probable first; unchanged where that is `None`.
+    #[must_use]
+    pub fn most_probable(mut self, labels: Option<usize>) -> Self {
+        if let (
+            Some(most),
+            Self::Class { probabilities, .. } | Self::Labels { probabilities, .. },
+        ) = (labels, &mut self)
+        {
+            probabilities.sort_by(|a, b| b.1.total_cmp(&a.1));
+            probabilities.truncate(most);
+        }
+        self
+    }
+
     /// The keys and values of a line of JSON.
     #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
