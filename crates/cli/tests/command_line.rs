@@ -282,9 +282,6 @@ fn every_verb_has_two_examples() {
     let dir = Dir::new();
     let verbs: BTreeSet<&str> = VERBS.iter().map(|(verb, _)| *verb).collect();
     for verb in verbs.into_iter().chain(["generate", "chat", "export"]) {
-        if verb == "predict" {
-            continue;
-        }
         let help = dir.ok(&format!("{verb} --help"));
         let (_, examples) = help
             .split_once("Examples:")
