@@ -624,11 +624,6 @@ fn saved_models() {
                 "predict model --file texts.txt",
                 nothing,
             ),
-            Case(
-                "a file of texts that is not UTF-8",
-                "predict model --file texts.txt",
-                |d| d.write("texts.txt", b"good\ngro\xdfer tag\n"),
-            ),
             Case("an adapter for another base", "predict adapter good", |d| {
                 d.adapter();
                 d.tensors(ADAPTER, |t| {
@@ -895,11 +890,6 @@ fn pictures() {
                     d.pictures();
                     d.write("folder/readme.txt", "none");
                 },
-            ),
-            Case(
-                "predictions for a picture that is none",
-                "predict resnet pictures/red/00.png train.csv",
-                Dir::pictures,
             ),
             Case("weights of another width", PICTURES, |d| {
                 d.pictures();

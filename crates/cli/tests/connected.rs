@@ -20,12 +20,13 @@ fn keys(object: &Map<String, Value>) -> BTreeSet<&str> {
 }
 
 /// The keys of every run, whatever its task. Programs read them: none may vanish.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "task",
     "split",
     "examples",
     "headline",
     "figures",
+    "intervals",
     "base",
     "guess",
     "advice",

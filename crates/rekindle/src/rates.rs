@@ -153,7 +153,10 @@ impl Curve {
 
     fn found(self, configured: f64) -> Rates {
         let losses: Vec<f64> = self.points.iter().map(|point| point.loss).collect();
-        let fall = longest_fall(&losses)
+        let range = losses.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b))
+            - losses.iter().fold(f64::INFINITY, |a, &b| a.min(b));
+        // What is no more than noise is no fall.
+        let fall = longest_fall(&losses, 1e-3 * range)
             .filter(|&(from, to)| losses[from] - losses[to] > 0.02 * losses[from].abs());
         // Its middle: steep, and far enough from where it turns.
         let suggested = fall.map(|(from, to)| self.points[(from + to) / 2].rate);
@@ -166,18 +169,15 @@ impl Curve {
     }
 }
 
-/// The ends of the longest subsequence that falls, the first of equals; `None` where nothing falls.
-fn longest_fall(values: &[f64]) -> Option<(usize, usize)> {
+/// The ends of the longest subsequence that falls by more than `noise` from place to place, of equals the one that begins last and
+/// ends first; `None` where nothing falls.
+fn longest_fall(values: &[f64], noise: f64) -> Option<(usize, usize)> {
     // Of each place: how long the longest fall that ends there is, and where it began.
     let mut falls: Vec<(usize, usize)> = Vec::with_capacity(values.len());
     for (i, &value) in values.iter().enumerate() {
-        let before = (0..i).filter(|&j| values[j] > value);
+        let before = (0..i).filter(|&j| values[j] > value + noise);
         let longest = before.map(|j| (falls[j].0 + 1, falls[j].1));
-        falls.push(
-            longest
-                .max_by_key(|fall| (fall.0, std::cmp::Reverse(fall.1)))
-                .unwrap_or((1, i)),
-        );
+        falls.push(longest.max_by_key(|fall| *fall).unwrap_or((1, i)));
     }
     let (end, &(length, begin)) = falls
         .iter()
@@ -282,7 +282,7 @@ mod tests {
             (&[], None),
             (&[1.0, 2.0, 3.0], None),
         ] {
-            assert_eq!(longest_fall(values), expected, "{values:?}");
+            assert_eq!(longest_fall(values, 0.0), expected, "{values:?}");
         }
     }
 
@@ -332,7 +332,9 @@ mod tests {
     #[test]
     fn a_loss_that_never_falls_suggests_nothing() {
         let mut curve = Curve::default();
-        (0..40).for_each(|i| drop(curve.add(10f64.powi(i / 10 - 4), 0.7)));
+        for i in 0..40 {
+            curve.add(10f64.powi(i / 10 - 4), 0.7);
+        }
         assert_eq!(curve.found(1e-3).suggested, None);
     }
 }

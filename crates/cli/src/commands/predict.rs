@@ -302,8 +302,16 @@ impl Answers<'_> {
             crate::printer::to_stderr(&format!("warning: {text}"));
             return Ok(());
         }
+        let convert = match self
+            .failed
+            .iter()
+            .any(|failed| failed.contains("not UTF-8"))
+        {
+            true => "convert the text, for example with `iconv -f latin1 -t utf-8`; ",
+            false => "",
+        };
         bail!(
-            "{text}\nhint: the others are; mend these, or let them be with --set data.on_bad_example=skip"
+            "{text}\nhint: {convert}--set data.on_bad_example=skip lets such inputs be, with exit code 0"
         )
     }
 }

@@ -136,7 +136,7 @@ fn help_says_all_that_a_verb_does() {
         (
             "predict",
             "Label texts or pictures",
-            "Prints a JSON object a line",
+            "elsewhere a JSON object a line",
         ),
         ("chat", "Talk with a language model", "A line is a turn"),
         ("look", "Show the first examples", "in [brackets] elsewhere"),
