@@ -172,7 +172,8 @@ impl UsualColumns {
             .collect();
         let texts_are = texts.iter().all(|column| is_there(column));
         let labels_are = self.label.iter().all(is_there);
-        if !table.has_header() && !(texts_are && labels_are) {
+        let all_are = texts_are && labels_are;
+        if !table.has_header() && !all_are {
             return Self::default();
         }
         let open = options.text.is_none() && options.text_pair.is_none();
