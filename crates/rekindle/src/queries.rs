@@ -167,7 +167,9 @@ impl Predictor {
             let reason = broken
                 .get(file)
                 .map_or("not read", |reason| first_line(reason));
-            Err(reason.to_owned())
+            // The file stands beside it.
+            let own = format!("{}: ", file.display());
+            Err(reason.strip_prefix(&own).unwrap_or(reason).to_owned())
         };
         Ok(files.iter().enumerate().map(answer).collect())
     }

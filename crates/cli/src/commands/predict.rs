@@ -213,13 +213,18 @@ impl Answers<'_> {
     }
 
     fn failure(&self, query: &Query, problem: &str) -> String {
-        // What is wrong with a picture names it.
-        let names_itself = !query.text.is_empty() && problem.contains(&query.text);
+        let picture = match self.predictor.takes_pictures() {
+            true => query.text.as_str(),
+            false => "",
+        };
+        let problem = match picture.is_empty() || problem.contains(picture) {
+            true => problem.to_owned(),
+            false => format!("{picture}: {problem}"),
+        };
         match (&self.name, query.line) {
-            _ if names_itself => problem.to_owned(),
             (Some(path), Some(line)) => format!("{}:{line}: {problem}", path.display()),
             (None, Some(line)) => format!("line {line}: {problem}"),
-            (_, None) => problem.to_owned(),
+            (_, None) => problem,
         }
     }
 
