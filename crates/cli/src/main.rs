@@ -12,6 +12,7 @@ mod output;
 mod printer;
 mod signals;
 mod table;
+mod target;
 mod terminal;
 mod version;
 

@@ -1,12 +1,13 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
-use crate::terminal::{self, painted};
-use anyhow::Context;
+use crate::{
+    target::Part,
+    terminal::{self, painted},
+};
 use serde::Serialize;
 use std::{
     borrow::Cow,
     fmt,
-    fs::{self, File},
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -18,12 +19,24 @@ pub enum OutputError {
     Closed,
     /// The system refused, as on a full disk.
     Failed(io::Error),
+    /// The same of a file.
+    File {
+        /// Its name.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("standard output is closed"),
+            Self::File { path, source } => write!(
+                f,
+                "cannot write {}: {source}\nhint: check that the disk has room and the folder may be written",
+                path.display()
+            ),
             Self::Failed(source) => write!(
                 f,
                 "cannot write to standard output: {source}\nhint: check that the disk has room, or send the output elsewhere"
@@ -46,19 +59,23 @@ impl From<io::Error> for OutputError {
 /// Where results go: standard output, or a file.
 pub struct Output {
     to: BufWriter<Box<dyn Write>>,
-    file: Option<OutputFile>,
-}
-
-/// A file that is whole or not there: until then it is called otherwise.
-struct OutputFile {
-    path: PathBuf,
-    part: PathBuf,
+    /// The file's name.
+    path: Option<PathBuf>,
+    part: Option<Part>,
 }
 
 /// A text of somebody else, which does nothing to a terminal: there, control characters are spelt out.
 pub fn harmless(text: &str) -> Cow<'_, str> {
+    match io::stdout().is_terminal() {
+        true => spelt_out(text),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// A text whose control characters are spelt out, but for the ends of lines.
+pub fn spelt_out(text: &str) -> Cow<'_, str> {
     let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(acts) || !io::stdout().is_terminal() {
+    if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
     let mut out = String::new();
@@ -75,50 +92,57 @@ impl Output {
     pub fn new() -> Self {
         Self {
             to: BufWriter::new(Box::new(io::stdout().lock())),
-            file: None,
+            path: None,
+            part: None,
         }
     }
 
-    /// A file, which is called `.part` behind its name until it is finished.
+    /// A file that is whole when it has been finished.
     pub fn to_file(path: &Path) -> anyhow::Result<Self> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = File::create(&part).with_context(|| {
-            format!("cannot write {}\nhint: name a file in a folder that is there and can be written to", part.display())
-        })?;
+        let (file, part) = Part::create(path)?;
         Ok(Self {
             to: BufWriter::new(Box::new(file)),
-            file: Some(OutputFile {
-                path: path.to_owned(),
-                part,
-            }),
+            path: Some(path.to_owned()),
+            part,
         })
     }
 
     /// Sends out what is held back; a file gets its name.
     pub fn finish(&mut self) -> Result<(), OutputError> {
         self.flush()?;
-        match &self.file {
-            Some(file) => Ok(fs::rename(&file.part, &file.path)?),
-            None => Ok(()),
-        }
+        let named = self.part.as_mut().map_or(Ok(()), Part::finish);
+        named.map_err(|source| self.failed(source))
     }
 
-    /// Text and the end of its line.
+    /// Text and the end of its line; on a terminal, control characters are spelt out.
     pub fn line(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
-        Ok(writeln!(self.to, "{text}")?)
+        let text = text.to_string();
+        let text = match self.path {
+            None => harmless(&text),
+            Some(_) => Cow::Borrowed(text.as_str()),
+        };
+        writeln!(self.to, "{text}").map_err(|source| self.failed(source))
     }
 
-    /// Text as it is, sent out at once: a piece of an answer that is still being made.
+    /// Text as it is, sent out at once: a piece of an answer that is still being made, or what is coloured.
     pub fn piece(&mut self, text: impl fmt::Display) -> Result<(), OutputError> {
-        write!(self.to, "{text}")?;
+        write!(self.to, "{text}").map_err(|source| self.failed(source))?;
         self.flush()
     }
 
     /// Sends out what is held back.
     pub fn flush(&mut self) -> Result<(), OutputError> {
-        Ok(self.to.flush()?)
+        self.to.flush().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> OutputError {
+        match &self.path {
+            None => source.into(),
+            Some(path) => OutputError::File {
+                path: path.clone(),
+                source,
+            },
+        }
     }
 }
 
@@ -126,6 +150,7 @@ impl Output {
 pub fn print(text: impl fmt::Display) -> Result<(), OutputError> {
     let mut output = Output::new();
     let text = text.to_string();
+    let text = harmless(&text);
     let text = painted(&text, terminal::get().colours_out);
     write!(output.to, "{text}")?;
     output.flush()

@@ -1,6 +1,7 @@
 //! What a person sees: notes, the plan, a progress bar, tables, errors.
 
 use crate::{
+    output::spelt_out,
     signals,
     terminal::{self, Progress as Shown, Terminal, Verbosity, painted},
 };
@@ -81,7 +82,10 @@ impl Printer {
         }
         match self.terminal.progress {
             // A terminal that is gone is no reason to stop.
-            Shown::Bars => drop(self.bars.println(painted(line, self.terminal.colours_err))),
+            Shown::Bars => drop(
+                self.bars
+                    .println(painted(&spelt_out(line), self.terminal.colours_err)),
+            ),
             Shown::Lines | Shown::Hidden => to_stderr(line),
         }
     }
@@ -107,6 +111,11 @@ impl Printer {
         let bar = ProgressBar::new(total as u64);
         self.bars
             .add(bar.with_style(style_of("{bar:24} {pos}/{len} {per_sec} {elapsed} < {eta}")))
+    }
+
+    /// Whether only errors and results are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.terminal.verbosity == Verbosity::Quiet
     }
 
     /// Takes all bars off the screen.
@@ -280,7 +289,11 @@ fn style_of(template: &str) -> ProgressStyle {
 
 /// A line on standard error. That it is gone, as after a SIGHUP, is no reason to stop before the run is saved.
 pub fn to_stderr(line: &str) {
-    let line = painted(line, terminal::get().colours_err);
+    let line = match std::io::stderr().is_terminal() {
+        true => spelt_out(line),
+        false => line.into(),
+    };
+    let line = painted(&line, terminal::get().colours_err);
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

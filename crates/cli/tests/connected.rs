@@ -235,8 +235,8 @@ fn every_prediction_has_its_line() {
     // What cannot be written, or must not be replaced, is refused before the work.
     for (file, said) in [
         ("missing/predictions.jsonl", "there is no folder"),
-        ("train.csv", "it is what is evaluated"),
-        ("run", "no regular file"),
+        ("train.csv", "it is read here"),
+        ("run", "it is a folder"),
     ] {
         let refused = dir.refused(&format!("evaluate run train.csv --predictions {file}"));
         assert!(refused.contains(said), "{file}: {refused}");

@@ -612,7 +612,7 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
         refused.contains("looks like a number to predict")
-            && refused.contains("task = \"text-regression\""),
+            && refused.contains("--task text-regression"),
         "{refused}"
     );
     let said = dir.refused("init scores.csv -o scores.csv --force");

@@ -349,7 +349,7 @@ fn labels_need_a_model_with_a_head() {
         format!("text,label\n{}", "lamp on,a\nlamp off,b\n".repeat(20)),
     );
     let said = dir.refused("finetune --model llm --train tickets.csv -o run --dry-run");
-    assert!(said.contains("task = \"text-generation\""), "{said}");
+    assert!(said.contains("--task text-generation"), "{said}");
 }
 
 /// A model of each architecture answers from its GGUF file as from its directory, and so does one with its adapter merged.

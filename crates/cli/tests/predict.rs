@@ -99,10 +99,13 @@ fn files_are_read_as_the_other_verbs_read_them() {
     );
     // Lines: an empty one keeps its place, the end of the last is no line.
     dir.write("t.txt", "good\r\n\nbad\n");
-    let answers = rows(dir.ok("predict model --file t.txt").as_bytes());
+    let output = dir.rekindle("predict model --file t.txt");
+    assert_eq!(output.status.code(), Some(1));
+    let answers = rows(&output.stdout);
+    assert_eq!(answers[1]["error"], "the text is empty");
     let texts: Vec<&str> = answers
         .iter()
-        .map(|row| row["text"].as_str().unwrap())
+        .map(|row| row["text"].as_str().unwrap_or_default())
         .collect();
     assert_eq!(texts, ["good", "", "bad"]);
 }
@@ -310,4 +313,126 @@ fn a_model_that_puts_out_no_numbers_gives_no_labels() {
         answer["error"].as_str().unwrap().contains("no number") && answer.get("label").is_none(),
         "{answer}"
     );
+}
+
+/// `--output` and its kin replaced whatever stood there: the input, a picture, the model.
+#[test]
+#[cfg(unix)]
+fn results_replace_nothing_but_results() {
+    let dir = Dir::new();
+    dir.write("t.txt", "good\nbad\n");
+    dir.write(
+        "notes.jsonl",
+        "{\"text\": \"good\", \"label\": \"praise\"}\n",
+    );
+    dir.write("page.html", "<html>mine</html>");
+    let taken = |name: &str| fs::read(dir.path(name)).unwrap();
+    for (arguments, name) in [
+        ("predict model --file t.txt --output t.txt", "t.txt"),
+        (
+            "predict model --file t.txt --output notes.jsonl",
+            "notes.jsonl",
+        ),
+        (
+            "predict model good --output model/config.json",
+            "model/config.json",
+        ),
+        (
+            "evaluate model train.csv --predictions notes.jsonl",
+            "notes.jsonl",
+        ),
+        (
+            "evaluate model train.csv --predictions train.csv",
+            "train.csv",
+        ),
+        (
+            "lr-find train.csv --model model --html train.csv",
+            "train.csv",
+        ),
+        (
+            "lr-find train.csv --model model --html page.html",
+            "page.html",
+        ),
+    ] {
+        let before = taken(name);
+        dir.refused(arguments);
+        assert_eq!(taken(name), before, "{arguments}");
+    }
+    // Answers replace answers; a link stays one, and so does who may read the file.
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    dir.ok("predict model good --output a.jsonl");
+    fs::set_permissions(dir.path("a.jsonl"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("a.jsonl", dir.path("link.jsonl")).unwrap();
+    dir.ok("predict model --file t.txt --output link.jsonl");
+    assert_eq!(rows(&taken("a.jsonl")).len(), 2);
+    assert!(
+        fs::symlink_metadata(dir.path("link.jsonl"))
+            .unwrap()
+            .is_symlink()
+    );
+    assert_eq!(
+        fs::metadata(dir.path("a.jsonl"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    // What is no file is written into.
+    let output = dir.rekindle("predict model good --output /dev/stdout");
+    assert_eq!(rows(&output.stdout).len(), 1);
+    // Nothing is left of what was not finished.
+    dir.refused("predict model good --output nowhere/a.jsonl");
+    let left = fs::read_dir(dir.path("")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with('.')),
+        "{left:?}"
+    );
+}
+
+/// The names of a run's columns were not known as a header, and a run without header asked for it again.
+#[test]
+fn a_header_of_the_runs_columns_is_one() {
+    let dir = Dir::new();
+    let table = examples().replacen("text,label", "satz,kat", 1);
+    dir.write("t.csv", &table);
+    dir.ok("finetune --model model --train t.csv --text satz --label kat --epochs 1 -o run");
+    dir.write("new.txt.csv", "satz\ngood\n");
+    let answers = rows(dir.ok("predict run --file new.txt.csv").as_bytes());
+    assert_eq!(
+        (answers.len(), answers[0]["text"].as_str()),
+        (1, Some("good"))
+    );
+    // Another column than that of the labels is not taken for them.
+    dir.write("other.csv", "satz,nr\ngood,1\nbad,2\n");
+    assert!(
+        dir.refused("evaluate run other.csv")
+            .contains("no column looks like the label")
+    );
+    let bare: String = examples()
+        .lines()
+        .skip(1)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    dir.write("bare.csv", &bare);
+    dir.ok("finetune --model model --train bare.csv --set data.header=false --epochs 1 -o bare");
+    dir.write("two.csv", "great film,praise\nbad film,refund\n");
+    assert!(dir.ok("evaluate bare two.csv").contains("(2 examples)"));
+}
+
+/// A list of objects on one line has one line for all of them: its order is all there is.
+#[test]
+fn answers_to_a_json_array_are_in_its_order() {
+    let dir = Dir::new();
+    dir.write(
+        "a.json",
+        r#"[{"text": "good"}, {"text": null}, {"text": "bad"}]"#,
+    );
+    let output = dir.rekindle("predict model --file a.json");
+    let answers = rows(&output.stdout);
+    assert_eq!(answers[0]["text"], "good");
+    assert!(answers[1]["error"].is_string());
+    assert_eq!(answers[2]["text"], "bad");
 }

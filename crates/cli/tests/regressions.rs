@@ -260,8 +260,8 @@ fn labels_of_another_task_name_the_task() {
         let row = |i| json!({"text": format!("thanks card {i}"), "label": label(i)});
         (0..40).map(|i| format!("{}\n", row(i))).collect()
     };
-    const SETS: &str = "set task = \"text-multi-label\"";
-    const NUMBERS: &str = "set task = \"text-regression\"";
+    const SETS: &str = "--task text-multi-label";
+    const NUMBERS: &str = "--task text-regression";
     let sets = [
         "late|broken",
         "late",
@@ -359,7 +359,7 @@ fn labels_of_another_task_name_the_task() {
             "names.csv",
             table("text,label", |i| ["praise", "refund"][i % 2].into()),
             " --task text-regression",
-            &["set task = \"text-classification\"", "names.csv:2"],
+            &["--task text-classification", "names.csv:2"],
         ),
         (
             "lists.jsonl",
@@ -460,7 +460,7 @@ fn tables_of_pictures_go_to_image_tasks() {
             &format!("finetune --model model --train {file} --task text-classification"),
             &[
                 "the texts in `image` are names of pictures",
-                "set task = \"image-",
+                "--task image-",
             ],
         );
         let run_file = dir.ok(&format!("init {file} -o -"));

@@ -9,7 +9,10 @@ use thiserror::Error;
 use crate::example::Place;
 use crate::tables::Role;
 use crate::targets::TargetKind;
-use rekindle_base::near::{did_you_mean_or, quoted_list};
+use rekindle_base::{
+    near::{did_you_mean_or, quoted_list},
+    shell_word,
+};
 
 /// How many labels or columns a message names before it says "and N more".
 const LISTED: usize = 20;
@@ -278,7 +281,7 @@ impl BadReason {
                 "save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`"
             }
             Self::UnclosedQuote { .. } | Self::TextAfterQuote { .. } => {
-                "double a quote inside a quoted field (\"\"), or set quoting = false if quotes are ordinary characters"
+                "double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters"
             }
             Self::EmptyText { .. } => "fill in or remove the row",
             Self::MissingLabel { .. } => "label or remove the row",
@@ -385,7 +388,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// Nothing but a header.
-    #[error("{}: there are no rows below the header\nhint: if the first row is data, set header = false", path.display())]
+    #[error("{}: there are no rows below the header\nhint: if the first row is data: --set data.header=false", path.display())]
     HeaderOnly {
         /// The file.
         path: PathBuf,
@@ -499,7 +502,7 @@ pub enum DataError {
         second: Role,
     },
     /// More than one column could be meant.
-    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {role} = \"{}\"", path.display(), quoted_list(candidates, LISTED), candidates.first().map_or("0", String::as_str))]
+    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {} {}", path.display(), quoted_list(candidates, LISTED), role.flag(), shell_word(candidates.first().map_or("0", String::as_str)))]
     AmbiguousColumn {
         /// The file.
         path: PathBuf,
@@ -509,7 +512,7 @@ pub enum DataError {
         candidates: Vec<String>,
     },
     /// No column could be meant.
-    #[error("{}: no column looks like the {role} among {}\nhint: set {role} to the name of the column", path.display(), quoted_list(found, LISTED))]
+    #[error("{}: no column looks like the {role} among {}\nhint: name it with {}", path.display(), quoted_list(found, LISTED), role.flag())]
     NoColumn {
         /// The file.
         path: PathBuf,
@@ -519,7 +522,7 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// The first row could be a header or data.
-    #[error("{}: cannot tell whether the first row is a header: {}\nhint: set header = true or header = false", path.display(), quoted_list(first_row, LISTED))]
+    #[error("{}: cannot tell whether the first row is a header: {}\nhint: say which: --set data.header=true, or false", path.display(), quoted_list(first_row, LISTED))]
     HeaderUnclear {
         /// The file.
         path: PathBuf,

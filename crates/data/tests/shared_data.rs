@@ -80,7 +80,7 @@ fn ratings_are_numbers_and_are_refused_as_classes() {
         "{message}"
     );
     assert!(
-        message.ends_with("hint: set task = \"text-regression\""),
+        message.ends_with("hint: --task text-regression"),
         "{message}"
     );
 }

@@ -29,6 +29,11 @@ impl Logits {
         &self.values[index * self.outputs..][..self.outputs]
     }
 
+    /// Whether all of them are finite.
+    pub(crate) fn are_numbers(&self) -> bool {
+        self.values.iter().all(|value| value.is_finite())
+    }
+
     /// Number of examples.
     pub(crate) fn len(&self) -> usize {
         self.values.len().checked_div(self.outputs).unwrap_or(0)

@@ -240,7 +240,7 @@ fn files(
                         config.task
                     ),
                     hint: match task {
-                        Some(task) => format!("set task = \"{task}\", or name another dataset"),
+                        Some(task) => format!("--task {task}, or name another dataset"),
                         None => "name another dataset".into(),
                     },
                 });

@@ -303,7 +303,12 @@ impl OnBackend for Run<'_> {
                 every: train_config.evaluate,
             };
             let cost = Cost::measure(recipe, &train_config, model, &prepared.train, &evaluations)?;
-            plan.cost = Some(cost);
+            // A whole model is there twice while it is saved.
+            let saved = match opened.adapter {
+                Some(_) => 0,
+                None => opened.parameters.0 as u64,
+            };
+            plan.cost = Some(cost.with_saved(saved));
             self.observer.plan(&plan);
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use crate::{
     saved::{KeptSettings, Saved, SavedModel},
     task::{Kind, Modality, Task},
 };
-use rekindle_base::near::near_misses;
+use rekindle_base::{near::near_misses, shell_word};
 use rekindle_hub::{Hub, HubError, Resolved};
 use rekindle_models::{HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads};
 use rekindle_nn::TuneBackend;
@@ -319,7 +319,10 @@ fn no_head(dir: &Path, tensor: &str) -> Error {
     Error::ModelDir {
         path: dir.to_owned(),
         reason: format!("there is no classification head: tensor `{tensor}` is missing"),
-        hint: "this is a base model; tune it first: rekindle finetune --set model.name=...".into(),
+        hint: format!(
+            "this is a base model; tune it first: rekindle finetune DATA --model {}",
+            shell_word(&dir.to_string_lossy())
+        ),
     }
 }
 

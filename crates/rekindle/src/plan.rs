@@ -108,7 +108,12 @@ impl fmt::Display for Plan {
             ("learning rate", self.learning_rate.clone()),
             (
                 "memory",
-                format!("about {:.0} MB at the peak", self.memory as f64 / 1e6),
+                match self.cost.and_then(|cost| cost.peak_memory) {
+                    Some(peak) => {
+                        format!("about {:.0} MB at the peak, measured", peak as f64 / 1e6)
+                    }
+                    None => format!("about {:.0} MB at the peak", self.memory as f64 / 1e6),
+                },
             ),
             ("device", self.device.clone()),
             (

@@ -39,6 +39,16 @@ fn column_name(column: &Column) -> String {
 /// Examples predicted together.
 const BATCH: usize = 64;
 
+/// What is said of a model that overflows.
+const NO_NUMBERS: &str = "the model puts out something that is no number: its weights are damaged";
+
+fn no_numbers() -> Error {
+    Error::Setting {
+        reason: NO_NUMBERS.into(),
+        hint: "look at its weights: rekindle inspect MODEL --tensors".into(),
+    }
+}
+
 /// An example of a set, and the answer or why there is none.
 pub(crate) type AnswerTo = (usize, Result<Prediction, String>);
 
@@ -246,12 +256,7 @@ impl Predictor {
         let texts = Arc::new(Texts::of(texts, self.text_encoder()?)?);
         let answers = self.answers(texts)?.into_iter().map(|(_, answer)| answer);
         answers
-            .map(|answer| {
-                answer.map_err(|reason| Error::Setting {
-                    reason,
-                    hint: "look at its weights: rekindle inspect MODEL --tensors".into(),
-                })
-            })
+            .map(|answer| answer.map_err(|_| no_numbers()))
             .collect()
     }
 
@@ -263,16 +268,16 @@ impl Predictor {
             let logits = scored.logits.row(row);
             match logits.iter().all(|logit| logit.is_finite()) {
                 true => (example, Ok(self.objective.answer(logits))),
-                false => (
-                    example,
-                    Err(
-                        "the model puts out something that is no number: its weights are damaged"
-                            .to_owned(),
-                    ),
-                ),
+                false => (example, Err(NO_NUMBERS.to_owned())),
             }
         };
         Ok(rows.map(answer).collect())
+    }
+
+    /// Whether it was tuned on pairs of texts.
+    #[must_use]
+    pub fn reads_pairs(&self) -> bool {
+        self.kept.columns.text_pair.is_some()
     }
 
     /// Columns that the model was tuned on.
@@ -398,6 +403,9 @@ impl Predictor {
         };
         notes.iter().for_each(|note| observer.note(note));
         let scored = self.model.score(&set, config.eval.batch_size)?;
+        if !scored.logits.are_numbers() {
+            return Err(no_numbers());
+        }
         let targets = scored.targets(set.as_ref());
         let most = config.report.mistakes;
         let mut figures = objective.figures(&scored.logits, &targets);

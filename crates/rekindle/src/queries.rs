@@ -30,13 +30,18 @@ pub struct Query {
 }
 
 impl Query {
-    /// A text, or a picture by its file.
+    /// A text, or a picture by its file. A blank one cannot be labelled.
     pub fn new(line: Option<u64>, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let problem = text
+            .trim()
+            .is_empty()
+            .then(|| "the text is empty".to_owned());
         Self {
             line,
-            text: text.into(),
+            text,
             text_pair: None,
-            problem: None,
+            problem,
         }
     }
 
@@ -183,9 +188,12 @@ fn rows(read: ReadOutcome) -> Vec<Query> {
     });
     let bad = read.skipped.into_iter();
     let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
-    let mut rows: Vec<Query> = good.chain(bad).collect();
-    rows.sort_by_key(|row| row.line);
-    rows
+    let (mut good, mut bad) = (good, bad);
+    let row = |is_good: bool| match is_good {
+        true => good.next(),
+        false => bad.next(),
+    };
+    read.good.into_iter().filter_map(row).collect()
 }
 
 /// The lines of a text, counted from 1; of one that is no text, why.

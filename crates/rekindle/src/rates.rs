@@ -20,6 +20,10 @@ const RATES: (f64, f64) = (1e-7, 1.0);
 const SMOOTHING: f64 = 0.9;
 /// The loss has gone astray where it is so many times its least.
 const ASTRAY: f64 = 3.0;
+/// The loss has fallen where it is lower by such a share.
+const FALL: f64 = 0.02;
+/// The rate with the least loss is that of a model about to go astray, so many times what trains well.
+const BELOW: f64 = 10.0;
 /// Steps without which no curve can be told from noise.
 const FEWEST: usize = 20;
 
@@ -152,38 +156,16 @@ impl Curve {
     }
 
     fn found(self, configured: f64) -> Rates {
-        let losses: Vec<f64> = self.points.iter().map(|point| point.loss).collect();
-        let range = losses.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b))
-            - losses.iter().fold(f64::INFINITY, |a, &b| a.min(b));
-        // What is no more than noise is no fall.
-        let fall = longest_fall(&losses, 1e-3 * range)
-            .filter(|&(from, to)| losses[from] - losses[to] > 0.02 * losses[from].abs());
-        // Its middle: steep, and far enough from where it turns.
-        let suggested = fall.map(|(from, to)| self.points[(from + to) / 2].rate);
+        let start = self.points.first().map_or(0.0, |point| point.loss);
+        let least = self.points.iter().min_by(|a, b| a.loss.total_cmp(&b.loss));
+        let fell = least.filter(|least| start - least.loss > FALL * start.abs());
         Rates {
-            suggested: suggested.map(two_digits),
+            suggested: fell.map(|least| two_digits(least.rate / BELOW)),
             points: self.points,
             astray: self.astray,
             configured,
         }
     }
-}
-
-/// The ends of the longest subsequence that falls by more than `noise` from place to place, of equals the one that begins last and
-/// ends first; `None` where nothing falls.
-fn longest_fall(values: &[f64], noise: f64) -> Option<(usize, usize)> {
-    // Of each place: how long the longest fall that ends there is, and where it began.
-    let mut falls: Vec<(usize, usize)> = Vec::with_capacity(values.len());
-    for (i, &value) in values.iter().enumerate() {
-        let before = (0..i).filter(|&j| values[j] > value + noise);
-        let longest = before.map(|j| (falls[j].0 + 1, falls[j].1));
-        falls.push(longest.max_by_key(|fall| *fall).unwrap_or((1, i)));
-    }
-    let (end, &(length, begin)) = falls
-        .iter()
-        .enumerate()
-        .max_by_key(|(i, fall)| (fall.0, std::cmp::Reverse(*i)))?;
-    (length > 1).then_some((begin, end))
 }
 
 /// A rate as people write it.
@@ -253,7 +235,7 @@ fn page(rates: &Rates) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>Learning rates</title>\n<style>{STYLE}</style>\n<h1>Loss over the learning rate</h1>\n\
+         <title>Learning rates \u{b7} Rekindle</title>\n<style>{STYLE}</style>\n<h1>Loss over the learning rate</h1>\n\
          <p>Suggested: <b>{suggested}</b>; the run would take {:e}. The loss is smoothed, and goes from {low:.4} to {high:.4}.</p>\n\
          <svg viewBox=\"0 0 1000 500\" role=\"img\" aria-label=\"The smoothed loss over the learning rate\">{marks}<polyline points=\"{}\"/></svg>\n</html>\n",
         rates.configured,
@@ -273,22 +255,9 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;mar
 mod tests {
     use super::*;
 
+    /// Flat, then falling between 1e-4 and 1e-2, then astray.
     #[test]
-    fn the_longest_fall() {
-        for (values, expected) in [
-            (&[3.0, 2.0, 1.0, 5.0, 9.0][..], Some((0, 2))),
-            (&[1.0, 1.0, 1.0], None),
-            (&[1.0, 5.0, 4.0, 4.5, 3.0, 2.0, 7.0], Some((1, 5))),
-            (&[], None),
-            (&[1.0, 2.0, 3.0], None),
-        ] {
-            assert_eq!(longest_fall(values, 0.0), expected, "{values:?}");
-        }
-    }
-
-    /// Flat, then falling between 1e-4 and 1e-2, then astray: the middle of the fall, in the logarithm.
-    #[test]
-    fn the_rate_lies_in_the_middle_of_the_fall() {
+    fn the_rate_lies_below_that_of_the_least_loss() {
         let mut curve = Curve::default();
         for i in 0..=140 {
             let exponent = -7.0 + f64::from(i) / 20.0;
@@ -304,7 +273,7 @@ mod tests {
         }
         let rates = curve.found(1e-3);
         let suggested = rates.suggested.unwrap_or_default();
-        assert!((3e-4..4e-3).contains(&suggested), "{suggested}");
+        assert!((1e-3..2e-2).contains(&suggested), "{suggested}");
         assert!(
             rates.astray.is_some_and(|rate| rate > 0.1),
             "{:?}",

@@ -86,6 +86,14 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// With what it takes to save a model of so many parameters of four bytes, as it is and as a file.
+    pub(crate) fn with_saved(mut self, parameters: u64) -> Self {
+        /// Of the program itself.
+        const BASE: u64 = 120_000_000;
+        self.peak_memory = self.peak_memory.map(|peak| peak.max(BASE + 8 * parameters));
+        self
+    }
+
     /// Tries the first steps of a run, and a part of an evaluation.
     pub(crate) fn measure<B: TuneAutodiff>(
         job: &Recipe<B>,
@@ -174,11 +182,11 @@ impl<'a> Evaluations<'a> {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "about {}", duration(self.seconds))?;
-        write!(f, " ({} a step", short(self.seconds_per_step))?;
-        if let Some(peak) = self.peak_memory {
-            write!(f, ", {:.0} MB at the peak", peak as f64 / 1e6)?;
-        }
-        write!(f, "; measured in {TIMED} steps)")
+        write!(
+            f,
+            " ({} a step, measured in {TIMED})",
+            short(self.seconds_per_step)
+        )
     }
 }
 

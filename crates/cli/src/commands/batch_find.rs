@@ -4,7 +4,7 @@ use super::run_args::RunArgs;
 use crate::{output, printer::Printer};
 use anyhow::{Context, bail};
 use clap::Args;
-use rekindle::BatchFound;
+use rekindle::{BatchFound, Modality};
 use std::fmt::Write as _;
 
 /// Find the largest batch that fits into memory, by real steps on the longest examples.
@@ -36,8 +36,14 @@ impl BatchFind {
             return output::json(&found);
         }
         if found.batch_size == 0 {
+            let less = match config.task.modality() {
+                Modality::Text => {
+                    "a smaller data.max_length, --method lora, or --set train.gradient_checkpointing=true"
+                }
+                Modality::Images => "a smaller images.size, or --method head,",
+            };
             bail!(
-                "a step on one example takes {}, more than {}\nhint: a smaller data.max_length, --method lora, or --set train.gradient_checkpointing=true take less",
+                "a step on one example takes {}, more than {}\nhint: {less} take less",
                 megabytes(found.tried.last().map_or(0, |tried| tried.bytes)),
                 megabytes(found.budget)
             );

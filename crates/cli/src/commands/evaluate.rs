@@ -4,6 +4,7 @@ use super::{Columns, device, overrides};
 use crate::{
     output,
     printer::{Printer, mistakes, worst_answers},
+    target::{self, Kind},
 };
 use clap::Args;
 use rekindle::{Error, Observer, Predictor, Shots, config::Override};
@@ -16,7 +17,7 @@ use std::{
 /// Score a tuned model on a labelled file, or an image model on a folder.
 ///
 /// The settings that the run had of reading and cutting texts hold here too, unless --set says otherwise.
-/// A language model also answers prompts of the file (eval.answers of them) and is told how near that is to the right answers.
+/// A language model also answers prompts of the file (eval.answers of them) and its answers are compared with the right ones.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  rekindle evaluate runs/minilm-tickets test.csv\n  rekindle evaluate runs/minilm-tickets test.csv --predictions predictions.jsonl\n  rekindle evaluate runs/smollm2-chats test.jsonl --set eval.answers=all\n  rekindle evaluate smollm2 test.jsonl --shots 5 --shots-from train.jsonl"
@@ -55,7 +56,7 @@ impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         if let Some(file) = &self.predictions {
-            check_writable(file, &[&self.data, &self.model])?;
+            target::check(file, Kind::Answers, &[&self.data, &self.model])?;
         }
         let device = device(self.device.as_ref())?;
         let mut predictor = Predictor::open(&self.model, device, &printer)?;
@@ -91,28 +92,6 @@ impl Evaluate {
             output::print(format_args!("{figures}{mistakes}{answers}"))?;
         }
         Ok(())
-    }
-}
-
-/// Refuses a file that could not be written, or that would replace one of `kept`, before any work is done.
-fn check_writable(file: &Path, kept: &[&PathBuf]) -> Result<(), Error> {
-    let refused = |reason: &str| Error::ModelDir {
-        path: file.to_owned(),
-        reason: reason.into(),
-        hint: "name a new file in a folder that is there".into(),
-    };
-    let folder = file.parent().filter(|folder| *folder != Path::new(""));
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(refused("there is no folder to write it in"));
-    }
-    if file.exists() && !file.is_file() {
-        return Err(refused("it is no regular file"));
-    }
-    let place = file.canonicalize().ok();
-    let is_kept = |kept: &&&PathBuf| place.is_some() && kept.canonicalize().ok() == place;
-    match kept.iter().any(|kept| is_kept(&kept)) {
-        true => Err(refused("it is what is evaluated, which stays as it is")),
-        false => Ok(()),
     }
 }
 

@@ -50,9 +50,11 @@ impl Finetune {
                 if self.dry_run {
                     rekindle::plan(&config, &printer)?;
                     printer.say("dry run: nothing was written");
-                    return match printer.known_plan().filter(|_| self.json) {
-                        Some(plan) => output::json(&plan),
-                        None => Ok(()),
+                    return match printer.known_plan() {
+                        Some(plan) if self.json => output::json(&plan),
+                        // Who wants nothing but the result gets the plan.
+                        Some(plan) if printer.is_quiet() => Ok(output::print(plan)?),
+                        _ => Ok(()),
                     };
                 }
                 let occupied = match self.force {

@@ -1,6 +1,6 @@
 //! `rekindle look`
 
-use super::{Columns, configuration, sets_task};
+use super::{Columns, configuration, sets_task, told_task};
 use crate::{
     output::{self, Output},
     printer::Printer,
@@ -16,9 +16,12 @@ use std::path::{Path, PathBuf};
 /// Tokens that are learned (of preferences: compared) are green on a terminal, and in [brackets] elsewhere.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle look --model smollm2 --data chats.jsonl --rows 2\n  rekindle look --model smollm2 --data pairs.jsonl --task text-preference\n  rekindle look --config runs/smollm2-chats"
+    after_help = "Examples:\n  rekindle look chats.jsonl --model smollm2 --rows 2\n  rekindle look --model smollm2 --data pairs.jsonl --task text-preference\n  rekindle look --config runs/smollm2-chats"
 )]
 pub struct Look {
+    /// File of examples, folder of pictures, or a dataset's name: the same as --data
+    #[arg(value_name = "DATA", conflicts_with = "data", required_unless_present_any = ["config", "data"])]
+    examples: Option<String>,
     /// Run file or run directory, whose model and training examples are shown
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -29,7 +32,7 @@ pub struct Look {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// File of examples, folder of pictures, or a dataset's name
-    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    #[arg(long, value_name = "PATH")]
     data: Option<String>,
     #[command(flatten)]
     columns: Columns,
@@ -45,7 +48,8 @@ pub struct Look {
 }
 
 impl Look {
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
+        self.data = self.data.or(self.examples.take());
         let printer = Printer::new();
         let config = self.configuration(&printer)?;
         let looked = rekindle::look(&config, self.rows, &printer)?;
@@ -58,7 +62,8 @@ impl Look {
         for example in &looked.examples {
             out.line(format_args!("{}  ({})", example.place, example.size))?;
             if !example.tokens.is_empty() {
-                out.line(shown(&example.tokens, colours))?;
+                // It is coloured, and shows control characters itself.
+                out.piece(format_args!("{}\n", shown(&example.tokens, colours)))?;
             }
             out.line("")?;
         }
@@ -100,7 +105,7 @@ impl Look {
             };
             flags.push(Override::flag("--model", "task", task.name()));
         } else if let (false, Some(data)) = (says_task, &self.data)
-            && let Some(task) = rekindle::language_task(Path::new(data))
+            && let Some(task) = told_task(Path::new(data), &flags, &self.set)
         {
             flags.push(Override::flag("--data", "task", task.name()));
         }

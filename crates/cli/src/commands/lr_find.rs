@@ -1,14 +1,18 @@
 //! `rekindle lr-find`
 
 use super::run_args::RunArgs;
-use crate::{output, printer::Printer};
+use crate::{
+    output,
+    printer::Printer,
+    target::{self, Kind},
+};
 use clap::Args;
 use rekindle::Rates;
 use std::{fmt::Write as _, path::PathBuf};
 
-/// Find a learning rate: it rises from step to step, and the loss tells which rates teach.
+/// Find a learning rate: it rises from step to step, and the loss tells which rates work.
 ///
-/// Takes what `finetune` takes. The model learns on its own examples for so many steps, and nothing of it is kept.
+/// Takes what `finetune` takes. The model learns on its own examples for --steps steps, and nothing of it is kept.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  rekindle lr-find tickets.csv\n  rekindle lr-find photos --method full --html rates.html"
@@ -30,6 +34,9 @@ pub struct LrFind {
 impl LrFind {
     pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
+        if let Some(path) = &self.html {
+            target::check(path, Kind::Page, &[])?;
+        }
         let config = self.run.configuration(&printer)?;
         let rates = rekindle::find_rate(&config, self.steps, &printer)?;
         printer.clear();

@@ -2,8 +2,9 @@
 
 use super::{Columns, device, overrides};
 use crate::{
-    output::{Output, OutputError, harmless},
+    output::{Output, OutputError},
     printer::Printer,
+    target::{self, Kind},
 };
 use anyhow::bail;
 use clap::Args;
@@ -65,6 +66,11 @@ impl Predict {
         if self.top == Some(0) {
             bail!("--top is 0, expected how many labels are wanted, 1 or more");
         }
+        if let Some(path) = &self.output {
+            let inputs = self.file.iter().map(PathBuf::as_path);
+            let inputs: Vec<&Path> = inputs.chain(self.texts.iter().map(Path::new)).collect();
+            target::check(path, Kind::Answers, &inputs)?;
+        }
         let device = device(self.device.as_ref())?;
         let printer = Printer::new();
         let mut predictor = Predictor::open(&self.model, device, &printer)?;
@@ -81,6 +87,7 @@ impl Predict {
             name: self.file.clone(),
             asked: 0,
             failed: Vec::new(),
+            alone: 0,
         };
         match self.named(&predictor, &config, &printer)? {
             Some(queries) => {
@@ -111,6 +118,9 @@ impl Predict {
             }
         }
         answers.out.finish()?;
+        if answers.alone > 0 {
+            printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: a table with both columns, --file and --text-pair give it", answers.alone, answers.asked));
+        }
         answers.say_failed(&config)
     }
 
@@ -141,6 +151,11 @@ impl Predict {
         }
         let is_file = |text: &&String| Path::new(text.as_str()).is_file();
         match self.texts.as_slice() {
+            [only] if !is_file(&only) && is_table_name(only) => {
+                printer.say(&format!(
+                    "warning: there is no file `{only}`: it is labelled as a text"
+                ));
+            }
             [only] if is_file(&only) => {
                 printer.say(&format!(
                     "`{only}` is a file: its rows are labelled, as with --file"
@@ -177,6 +192,12 @@ impl Predict {
     }
 }
 
+/// Whether a text reads like the name of a table.
+fn is_table_name(text: &str) -> bool {
+    const TABLES: [&str; 6] = [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt"];
+    !text.contains(char::is_whitespace) && TABLES.iter().any(|ending| text.ends_with(ending))
+}
+
 /// How answers are written.
 enum Style {
     /// With the most probable labels, where not all are wanted.
@@ -196,14 +217,19 @@ struct Answers<'a> {
     asked: usize,
     /// What was not labelled: its place and why.
     failed: Vec<String>,
+    /// Texts without a second one, of a model of pairs.
+    alone: usize,
 }
 
 impl Answers<'_> {
     /// Labels what is asked, and sends the answers out.
     fn label(&mut self, queries: &[Query]) -> anyhow::Result<()> {
         let answers = self.predictor.answer(queries)?;
+        let pairs = self.predictor.reads_pairs();
         for (query, answer) in queries.iter().zip(answers) {
             self.asked += 1;
+            self.alone +=
+                usize::from(pairs && query.text_pair.is_none() && query.problem.is_none());
             if let Err(problem) = &answer {
                 self.failed.push(self.failure(query, problem));
             }
@@ -272,15 +298,11 @@ impl Answers<'_> {
             Style::Bars(top) => {
                 let texts = [Some(&query.text), query.text_pair.as_ref()];
                 for text in texts.into_iter().flatten() {
-                    self.out.line(harmless(text))?;
+                    self.out.line(text)?;
                 }
                 match answer {
-                    Ok(answer) => self
-                        .out
-                        .line(harmless(&bars(&answer.most_probable(Some(*top))))),
-                    Err(problem) => self
-                        .out
-                        .line(format_args!("  not labelled: {}", harmless(&problem))),
+                    Ok(answer) => self.out.line(bars(&answer.most_probable(Some(*top)))),
+                    Err(problem) => self.out.line(format_args!("  not labelled: {problem}")),
                 }
             }
         }
@@ -315,9 +337,7 @@ impl Answers<'_> {
             true => "convert the text, for example with `iconv -f latin1 -t utf-8`; ",
             false => "",
         };
-        bail!(
-            "{text}\nhint: {convert}--set data.on_bad_example=skip lets such inputs be, with exit code 0"
-        )
+        bail!("{text}\nhint: {convert}--set data.on_bad_example=skip goes on without them")
     }
 }
 

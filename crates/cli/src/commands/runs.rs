@@ -141,6 +141,7 @@ impl Compare {
     fn run(self, json: bool) -> anyhow::Result<()> {
         let compared = compare(&self.runs)?;
         if let Some(path) = &self.html {
+            crate::target::check(path, crate::target::Kind::Page, &[])?;
             let written = std::fs::write(path, compared.html());
             written.map_err(|source| rekindle::Error::Io {
                 path: path.clone(),

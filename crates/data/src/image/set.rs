@@ -154,6 +154,12 @@ pub fn find_pictures(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
+    if !path.is_dir() {
+        return Err(DataError::Picture {
+            path: path.to_owned(),
+            reason: "it is neither a file nor a folder".into(),
+        });
+    }
     let mut walk = Walk::new(path)?;
     walk.folder(path)?;
     let found = walk.found;
@@ -184,6 +190,11 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Whether it is a pipe, a device or the like: reading it may never end.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
 }
 
 fn has_extension(path: &Path, of: &[&str]) -> bool {
@@ -248,6 +259,8 @@ impl Walk {
                 if self.enters(&path)? {
                     self.folder(&path)?;
                 }
+            } else if is_special(&path) {
+                self.others += 1;
             } else if has_extension(&path, &EXTENSIONS) || has_extension(&path, &OTHER) {
                 self.found.push(path);
             } else {

@@ -51,6 +51,18 @@ pub enum Role {
     Label,
 }
 
+impl Role {
+    /// The argument that names its column.
+    #[must_use]
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Text => "--text",
+            Self::TextPair => "--text-pair",
+            Self::Label => "--label",
+        }
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -100,6 +112,24 @@ impl ResolvedColumns {
             .collect()
     }
 
+    /// What to say where the texts are not in the column that is usual, and nobody named another.
+    pub(crate) fn unusual(&self, options: &ReadOptions) -> Option<String> {
+        let Some(Column::Name(usual)) = options
+            .usual
+            .text
+            .as_ref()
+            .filter(|_| options.text.is_none())
+        else {
+            return None;
+        };
+        (*usual != self.text.name).then(|| {
+            format!(
+                "warning: there is no column `{usual}`, on which the model was tuned: `{}` is read as the text",
+                self.text.name
+            )
+        })
+    }
+
     /// Names of the label columns.
     pub(crate) fn label_names(&self) -> Vec<String> {
         self.labels
@@ -142,6 +172,21 @@ impl UsualColumns {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether a first row names the texts, or the labels.
+    pub(super) fn is_header(&self, row: &[String]) -> bool {
+        let is_there = |column: &Column| matches!(column, Column::Name(name) if row.contains(name));
+        let texts: Vec<&Column> = [&self.text, &self.text_pair]
+            .into_iter()
+            .flatten()
+            .collect();
+        !texts.is_empty() && texts.into_iter().all(is_there)
+    }
+
+    /// Whether the file that they are of had no header.
+    pub(super) fn is_numbered(&self) -> bool {
+        matches!(self.text, Some(Column::Index(_)))
     }
 
     /// Of these, what `options` leave open and a table has: the texts together or not at all, so the labels. Of a table
@@ -373,7 +418,9 @@ pub(crate) fn resolve(
             })?;
             labels.extend(guess);
         }
-        if text.is_none() && text_pair.is_none() {
+        // A model of single texts reads no second one.
+        let of_single = options.usual.text.is_some() && options.usual.text_pair.is_none();
+        if text.is_none() && text_pair.is_none() && !of_single {
             (text, text_pair) = chooser.pair(|index| is_label(index, &labels));
         }
         if text.is_none() {
@@ -397,7 +444,8 @@ pub(crate) fn resolve(
                 TargetKind::Classes => chooser.flags_left(is_text)?,
                 _ => Vec::new(),
             };
-            if labels.is_empty() {
+            // A model that was tuned on another column is not evaluated on any that happens to be there.
+            if labels.is_empty() && options.usual.label.is_empty() {
                 labels.extend(chooser.only_one_left(Role::Label, is_text)?);
             }
         }

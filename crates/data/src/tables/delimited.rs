@@ -73,7 +73,11 @@ impl<'a> Delimited<'a> {
         let rows_below = below.clone().filter_map(|record| Some(record.ok()?.all()));
         let header = match options.header {
             Some(header) => header,
-            None => is_header(path, options, &first_row, rows_below)?,
+            None if options.usual.is_header(&first_row) => true,
+            None => match is_header(path, options, &first_row, rows_below) {
+                Err(DataError::HeaderUnclear { .. }) if options.usual.is_numbered() => false,
+                told => told?,
+            },
         };
         let (columns, records) = if header {
             let names = first_row.iter().map(|name| name.trim().to_owned());

@@ -152,6 +152,8 @@ pub struct ReadOutcome {
     pub examples: Vec<Example>,
     /// The bad rows; empty unless [`OnBad::Skip`].
     pub skipped: Vec<Skipped>,
+    /// Of each row that was read, whether it is among the examples, in file order; without a limit.
+    pub good: Vec<bool>,
     /// Which columns were read, and why those.
     pub columns: ResolvedColumns,
     /// What the labels look like, as they are written: of all rows that were read, before a limit was drawn.
@@ -188,7 +190,7 @@ fn read_source(
     let first_rows = first_rows.map_or(usize::MAX, |limit| limit.examples);
 
     let mut examples = Vec::new();
-    let mut skipped = Vec::new();
+    let (mut skipped, mut good_rows) = (Vec::new(), Vec::new());
     let mut looker = Looker::new(names.iter().cloned());
     let mut bad = |place: Place, reason: BadReason| match options.on_bad_example {
         OnBad::Error => Err(DataError::BadExample { place, reason }),
@@ -216,6 +218,7 @@ fn read_source(
                 _ => with_target(example, &names, options, SetForm::Flags),
             }
         });
+        good_rows.push(example.is_ok());
         match example {
             Ok(example) => examples.push(example),
             Err(reason) => {
@@ -295,6 +298,11 @@ fn read_source(
     }
     let mut notes = source.notes.clone();
     notes.extend(
+        columns
+            .unusual(options)
+            .map(|note| format!("{}: {note}", path.display())),
+    );
+    notes.extend(
         table
             .notes()
             .iter()
@@ -308,6 +316,7 @@ fn read_source(
         notes,
         examples: examples.limited(options.limit.as_ref()),
         skipped,
+        good: good_rows,
         columns,
         hint,
         label_names,

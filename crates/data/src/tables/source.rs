@@ -144,7 +144,7 @@ impl Source {
             )),
             (Format::Csv | Format::Tsv, Some(Format::Jsonl)) => Err(wrong(
                 "JSON",
-                "rename it to .jsonl, or set data.format = \"jsonl\"",
+                "rename it to .jsonl, or --set data.format=jsonl",
             )),
             _ => Ok(Self {
                 format,

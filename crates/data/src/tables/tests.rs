@@ -160,7 +160,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"\n\r\n  \n", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
     ("a.csv", b"\xEF\xBB\xBF", &[], "a.csv: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
-    ("a.csv", b"text,label\n", &[], "a.csv: there are no rows below the header\nhint: if the first row is data, set header = false"),
+    ("a.csv", b"text,label\n", &[], "a.csv: there are no rows below the header\nhint: if the first row is data: --set data.header=false"),
     ("a.csv", b"\xFF\xFEt\0x", &[], "a.csv: expected UTF-8, found damaged UTF-16\nhint: save the file as UTF-8"),
     ("a.csv", b"t\0e\0x\0t\0\n\0a\0", &[], "a.csv: expected UTF-8, found UTF-16 without a byte order mark\nhint: save the file as UTF-8"),
     ("a.csv", b"PK\x03\x04....[Content_Types].xml....xl/workbook.xml", &[], "a.csv: expected a table of examples, found an Excel workbook (.xlsx)\nhint: save the sheet as CSV (UTF-8)"),
@@ -169,7 +169,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.csv: expected a table of examples, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
     ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", &[], "a.parquet: expected a Parquet file, found a Git LFS pointer, which stands for the file\nhint: fetch the file itself with `git lfs pull`"),
     ("a.parquet", b"text,label\na,x\n", &[], "a.parquet: expected a Parquet file, found text\nhint: rename it to .csv, .tsv or .jsonl, or set data.format to what it is"),
-    ("a.csv", b"{\"text\": \"a\", \"label\": \"x\"}\n", &[], "a.csv: expected a table of examples, found JSON\nhint: rename it to .jsonl, or set data.format = \"jsonl\""),
+    ("a.csv", b"{\"text\": \"a\", \"label\": \"x\"}\n", &[], "a.csv: expected a table of examples, found JSON\nhint: rename it to .jsonl, or --set data.format=jsonl"),
     ("a.jsonl", b"\x28\xB5\x2F\xFD....", &[], "a.jsonl: expected a table of examples, found a file packed with zstd\nhint: unpack it, or compress it with gzip, which is read"),
     ("a.csv", b"\x1F\x8B\x08\0\0", &[], "a.csv: expected a table of examples, found damaged gzip (unexpected end of file)\nhint: it was probably cut off on its way; copy it again"),
     ("a.csv", b"text,text,label\na,b,x\n", &[], "a.csv: 2 columns are named `text`: columns `0` and `1`, counted from 0\nhint: name the text column by its number, for example text = 0; or rename one"),
@@ -178,17 +178,17 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,label\na,x\n", &[("text", "7")], "a.csv: no column `7` for the text; expected one of `text` and `label`\nhint: name one of them, or count from 0"),
     ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`: columns `1` and `2`, counted from 0\nhint: name the label column by its number, for example label = 1; or rename one"),
     ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label\nhint: name another column for one of them"),
-    ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example text = \"text\""),
-    ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example label = \"intent\""),
-    ("a.csv", b"text\na\n", &[("require_label", "")], "a.csv: no column looks like the label among `text`\nhint: set label to the name of the column"),
-    ("a.csv", b"phrase one,kind of\na b,c\n", &[], "a.csv: cannot tell whether the first row is a header: `phrase one` and `kind of`\nhint: set header = true or header = false"),
-    ("a.csv", b"a,b,1\nc,d,2\n", &[], "a.csv: cannot tell which column is the text: `0`, `1` and `2`\nhint: name it, for example text = \"0\""),
+    ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example --text text"),
+    ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example --label intent"),
+    ("a.csv", b"text\na\n", &[("require_label", "")], "a.csv: no column looks like the label among `text`\nhint: name it with --label"),
+    ("a.csv", b"phrase one,kind of\na b,c\n", &[], "a.csv: cannot tell whether the first row is a header: `phrase one` and `kind of`\nhint: say which: --set data.header=true, or false"),
+    ("a.csv", b"a,b,1\nc,d,2\n", &[], "a.csv: cannot tell which column is the text: `0`, `1` and `2`\nhint: name it, for example --text 0"),
     ("a.csv", b"text,label\na,x\nb,y,z\n", &[], "a.csv:3: expected 2 fields as in the first row, found 3\nhint: put a field that holds the delimiter in quotes, or name the delimiter; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n\"a\nb\",x\nb\n", &[], "a.csv:4: expected 2 fields as in the first row, found 1\nhint: put a field that holds the delimiter in quotes, or name the delimiter; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\nok,x\ncaf\xE9,y\n", &[], "a.csv:3: byte 0xe9 at byte column 4 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n\"ok\nab\xC3(\",x\n", &[], "a.csv:3: byte 0xc3 at byte column 3 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,label\na,x\n b,\"y\nc,z\n", &[], "a.csv:3: the quoted field that opens at byte column 4 is never closed\nhint: double a quote inside a quoted field (\"\"), or set quoting = false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,label\n\"a\nb\" c,x\n", &[], "a.csv:2: expected a delimiter after the quoted field that ends at line 3, byte column 2, found more text\nhint: double a quote inside a quoted field (\"\"), or set quoting = false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,label\na,x\n b,\"y\nc,z\n", &[], "a.csv:3: the quoted field that opens at byte column 4 is never closed\nhint: double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,label\n\"a\nb\" c,x\n", &[], "a.csv:2: expected a delimiter after the quoted field that ends at line 3, byte column 2, found more text\nhint: double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n  ,x\n", &[], "a.csv:2: the text in column `text` is empty\nhint: fill in or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\na, \n", &[("require_label", "")], "a.csv:2: the label in column `label` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n,x\na\n", &[("skip", "")], "a.csv: all 2 rows are bad; the first, line 2: the text in column `text` is empty\nhint: fill in or remove the row"),
@@ -208,7 +208,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,score\na,inf\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a finite number in `score`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,score\na,good\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a number in `score`, found `good`\nhint: check that the column is the right one; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,score\na,\n", &[("target", "real"), ("require_label", "")], "a.csv:2: the label in column `score` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,score,rating\na,1,2\n", &[("target", "real"), ("require_label", "")], "a.csv: cannot tell which column is the label: `score` and `rating`\nhint: name it, for example label = \"score\""),
+    ("a.csv", b"text,score,rating\na,1,2\n", &[("target", "real"), ("require_label", "")], "a.csv: cannot tell which column is the label: `score` and `rating`\nhint: name it, for example --label score"),
     ("a.csv", b"text,x,y\na,1,maybe\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: expected 0 or 1 in `y`, found `maybe`\nhint: write 1 where the label is there and 0 where it is not; or name one column of lists; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,x,y\na,1,\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: the label in column `y` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": \"a\", \"tags\": [\"x\"]}\n{\"text\": \"b\", \"tags\": null}\n", &[("target", "sets"), ("require_label", "")], "a.jsonl:2: the label in column `tags` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
@@ -898,5 +898,67 @@ fn sniffing_says_what_a_file_holds() {
     assert_eq!(
         (found.format, found.names),
         (Format::Jsonl, vec!["text".to_owned(), "n".to_owned()])
+    );
+}
+
+/// What a model was tuned on is taken before what a name promises.
+#[test]
+fn usual_columns_go_before_guesses_where_they_are_there() {
+    let name = |name: &str| Column::Name(name.to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let resolved = |content: &str, usual: UsualColumns, text: Option<Column>| {
+        let path = dir.path().join("a.csv");
+        std::fs::write(&path, content).unwrap();
+        let options = ReadOptions {
+            usual,
+            text,
+            ..ReadOptions::default()
+        };
+        let columns = read_examples(&path, &options).unwrap().columns;
+        let label = columns.labels.first().map(|label| label.name.clone());
+        let pair = columns.text_pair.map(|pair| pair.name);
+        (columns.text.name, pair, label.unwrap_or_default())
+    };
+    let usual = |text: &str, pair: Option<&str>, label: &str| UsualColumns {
+        text: Some(name(text)),
+        text_pair: pair.map(name),
+        label: vec![name(label)],
+    };
+    let says = |text: &str, pair: Option<&str>, label: &str| {
+        (text.to_owned(), pair.map(str::to_owned), label.to_owned())
+    };
+    let table = "text,beschreibung,kat\na,b c,x\nd,e f,y\n";
+    assert_eq!(
+        resolved(table, usual("beschreibung", None, "kat"), None),
+        says("beschreibung", None, "kat")
+    );
+    // What is asked for goes before both.
+    let asked = Some(name("text"));
+    assert_eq!(
+        resolved(table, usual("beschreibung", None, "kat"), asked),
+        says("text", None, "kat")
+    );
+    // A column that is missing: the texts are guessed, the label is as ever.
+    assert_eq!(
+        resolved(table, usual("body", None, "kat"), None),
+        says("text", None, "kat")
+    );
+    // A model of single texts reads no pair, one of pairs reads its own.
+    let pairs = "question1,question2,sentence,label\na,b,c,x\n";
+    assert_eq!(
+        resolved(pairs, usual("sentence", None, "label"), None),
+        says("sentence", None, "label")
+    );
+    assert_eq!(
+        resolved(pairs, usual("body", None, "label"), None),
+        says("sentence", None, "label")
+    );
+    assert_eq!(
+        resolved(pairs, UsualColumns::default(), None),
+        says("question1", Some("question2"), "label")
+    );
+    assert_eq!(
+        resolved(pairs, usual("sentence", Some("question2"), "label"), None),
+        says("sentence", Some("question2"), "label")
     );
 }

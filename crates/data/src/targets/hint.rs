@@ -54,7 +54,7 @@ impl Input {
             (Self::Image, TargetKind::Classes) => "image-multi-label",
             (_, TargetKind::Next) => "text-generation",
         };
-        format!("set task = \"{name}\"")
+        format!("--task {name}")
     }
 }
 
@@ -660,19 +660,19 @@ mod tests {
             (texts(["0.5", "1.5", "0.5", "1.5"]), "accepted"),
             (
                 texts(["0.5", "0.25", "1"]),
-                "a.csv: label looks like a number to predict: 3 different values in 3 rows, such as 0.25\nhint: set task = \"text-regression\"",
+                "a.csv: label looks like a number to predict: 3 different values in 3 rows, such as 0.25\nhint: --task text-regression",
             ),
             (
                 fractions.collect(),
-                "a.csv: label looks like a number to predict: 13 different values in 40 rows, such as 0.125\nhint: set task = \"text-regression\"",
+                "a.csv: label looks like a number to predict: 13 different values in 40 rows, such as 0.125\nhint: --task text-regression",
             ),
             (
                 vec![RawValue::List(vec!["a".into(), "b".into()])],
-                "a.csv: label holds lists\nhint: set task = \"text-multi-label\"",
+                "a.csv: label holds lists\nhint: --task text-multi-label",
             ),
             (
                 texts(["['a', 'b']", "[]"]),
-                "a.csv: label holds lists\nhint: set task = \"text-multi-label\"",
+                "a.csv: label holds lists\nhint: --task text-multi-label",
             ),
             (
                 unique.collect(),
@@ -680,12 +680,12 @@ mod tests {
             ),
             (
                 ids.collect(),
-                "a.csv: label holds no classes: 30 different values in 30 rows, such as `0`\nhint: name another label column; or, for a number to predict, set task = \"text-regression\"",
+                "a.csv: label holds no classes: 30 different values in 30 rows, such as `0`\nhint: name another label column; or, for a number to predict, --task text-regression",
             ),
             (texts(["version 1.5", "1.25", "x"]), "accepted"),
             (
                 texts(["a|b", "b", "a|c", "c|b", "a"]),
-                "a.csv: label holds several labels a row, 3 in all, separated by `|`\nhint: set task = \"text-multi-label\"; if each value is one class, write it without `|`",
+                "a.csv: label holds several labels a row, 3 in all, separated by `|`\nhint: --task text-multi-label; if each value is one class, write it without `|`",
             ),
             // Paths of a hierarchy are no sets: each divides into a name of its own.
             (
@@ -694,11 +694,11 @@ mod tests {
             ),
             (
                 texts(["[0, 1, 1]", "[1.0, 0.0, 0.0]"]),
-                "a.csv: label holds lists of 3 times 0 or 1, which do not name the labels\nhint: write lists of the labels' names, or a column of 0 and 1 for each label, named as the label; and set task = \"text-multi-label\"",
+                "a.csv: label holds lists of 3 times 0 or 1, which do not name the labels\nhint: write lists of the labels' names, or a column of 0 and 1 for each label, named as the label; and --task text-multi-label",
             ),
             (
                 texts(["0.5", "0.25", "1", "1.5", "2.5", "n/a"]),
-                "a.csv: label looks like a number to predict: 6 different values in 6 rows, such as 0.25\nhint: set task = \"text-regression\", and correct or remove what is no number, such as `n/a` at a.csv:7",
+                "a.csv: label looks like a number to predict: 6 different values in 6 rows, such as 0.25\nhint: --task text-regression, and correct or remove what is no number, such as `n/a` at a.csv:7",
             ),
             // Two of six are too many to be mistakes.
             (texts(["0.5", "0.25", "1", "1.5", "a", "b"]), "accepted"),

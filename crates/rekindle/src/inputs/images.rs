@@ -150,7 +150,7 @@ pub(super) fn prepare(
                 "this is a model for texts ({}), not for pictures",
                 model.family
             ),
-            hint: "name an image model, or set task = \"text-classification\"".into(),
+            hint: "name an image model, or --task text-classification".into(),
         });
     };
     let splits: Splits<ImageSet> = read_splits(config, hub, observer)?;

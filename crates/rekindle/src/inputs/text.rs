@@ -122,7 +122,7 @@ pub(super) fn prepare(
                 "{} writes; it has no head for labels or numbers",
                 model.architecture()
             ),
-            hint: "set task = \"text-generation\", which learns labels as answers too, or name an encoder such as minilm".into(),
+            hint: "--task text-generation, which learns labels as answers too, or name an encoder such as minilm".into(),
         });
     }
     let limits = text_limits(pretrained)?;
@@ -176,7 +176,7 @@ pub(crate) fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error>
             "this is a model for pictures ({}), not for texts",
             config.family
         ),
-        hint: "name a text model, or set task = \"image-classification\"".into(),
+        hint: "name a text model, or --task image-classification".into(),
     })
 }
 
