@@ -331,6 +331,14 @@ pub fn finished(run: &FinishedRun) -> String {
         .map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6))
         .unwrap_or_default();
     let _ = writeln!(out, "{} {}", run.split, run.figures.summary());
+    if let Some(guess) = run
+        .figures
+        .guess
+        .as_ref()
+        .and_then(|guess| guess.comparison())
+    {
+        let _ = writeln!(out, "guess   {guess}");
+    }
     for warning in run.figures.all_warnings() {
         let _ = writeln!(out, "warning: {warning}");
     }

@@ -1,10 +1,15 @@
 //! What answering without looking at the examples is worth, which a trained model should beat.
 
-use rekindle_metrics::{AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures};
+use rekindle_metrics::{
+    AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, wilson_95,
+};
 use serde::{Deserialize, Serialize};
 
 /// A loss counts as better than a guess's if it is so much smaller.
 const CLEARLY: f64 = 0.95;
+
+/// How one guesses what a language model answers.
+const BASE: &str = "the base model";
 
 /// Of fewer examples nothing can be told.
 const FEW: u64 = 8;
@@ -37,7 +42,8 @@ impl Guess {
         let value = most as f64 / n;
         let shares = support().filter(|&support| support > 0);
         let entropy: f64 = shares.map(|s| -(s as f64 / n) * (s as f64 / n).ln()).sum();
-        let chance = (value * (1.0 - value) / n).sqrt();
+        let right = report.accuracy * n;
+        let (at_least, _) = wilson_95(right.round() as u64, report.n);
         // Where all examples are of one class, nothing can be told.
         (value < 1.0 && report.n >= FEW).then(|| Self {
             how: format!(
@@ -47,7 +53,7 @@ impl Guess {
             figure: "accuracy".into(),
             value,
             found: report.accuracy,
-            beaten: report.accuracy > value + chance || report.loss < CLEARLY * entropy,
+            beaten: at_least > value || report.loss < CLEARLY * entropy,
         })
     }
 
@@ -100,7 +106,7 @@ impl Guess {
             _ => ("ROUGE-L", base.rouge_l, report.rouge_l),
         };
         Self {
-            how: "the base model".into(),
+            how: BASE.into(),
             figure: figure.into(),
             value,
             found,
@@ -133,8 +139,23 @@ impl Guess {
                 true => format!("{figure} {found:.4}"),
                 false => format!("{figure} is not defined, the answers being all alike"),
             };
-            format!("no better than guessing: {found}; {how} gives {value:.4}")
+            let verdict = match (how == BASE, self.found > *value) {
+                (true, _) => "no better than before training",
+                (false, true) => "not clearly better than guessing, on so few examples",
+                (false, false) => "no better than guessing",
+            };
+            format!("{verdict}: {found}; {how} gives {value:.4}")
         })
+    }
+
+    /// The guess and its figure, where the model is better.
+    #[must_use]
+    pub fn comparison(&self) -> Option<String> {
+        let Self {
+            how, figure, value, ..
+        } = self;
+        self.beaten
+            .then(|| format!("{how} gives {figure} {value:.4}"))
     }
 }
 
@@ -169,6 +190,16 @@ mod tests {
         // 80 of 100 right, 60 by guessing: half of the 40 that were left.
         assert!((guess.gain() - 0.5).abs() < 1e-12, "{guess:?}");
         assert!(guess.beaten && guess.warning().is_none(), "{guess:?}");
+        // 7 of 12 right where guessing gives 6: that is chance.
+        let few = [vec![0; 6], vec![1; 6]].concat();
+        let mut predicted = few.clone();
+        predicted[..5].fill(1);
+        let guess = classes(&predicted, &few, 0.69);
+        let said = guess.warning().unwrap();
+        assert!(
+            said.starts_with("not clearly better") && guess.comparison().is_none(),
+            "{said}"
+        );
     }
 
     #[test]
