@@ -347,8 +347,10 @@ pub fn finished(run: &FinishedRun) -> String {
     }
     let _ = writeln!(
         out,
-        "{} steps in {:.1} s{memory}{best}{early}",
-        run.steps, run.seconds
+        "{} {} in {:.1} s{memory}{best}{early}",
+        run.steps,
+        if run.steps == 1 { "step" } else { "steps" },
+        run.seconds
     );
     if let (Some(lost), Some(saved)) = (run.lost_best, run.best_step) {
         let _ = writeln!(

@@ -689,7 +689,7 @@ pub enum DataError {
     },
     /// A part of a split would be empty.
     #[error(
-        "{}: the {part} part would be empty: {examples} examples are too few for a fraction of {fraction}\nhint: a larger fraction, or a file of its own for {part}",
+        "{}: the {part} part would be empty: {examples} examples are too few for a fraction of {fraction}\nhint: a larger --set data.{part}_fraction, or a file of its own: --{part} FILE",
         path.display()
     )]
     EmptySplit {

@@ -519,13 +519,13 @@ mod tests {
                 vec![4],
                 0.1,
                 0.0,
-                "all.csv: the validation part would be empty: 4 examples are too few for a fraction of 0.1\nhint: a larger fraction, or a file of its own for validation",
+                "all.csv: the validation part would be empty: 4 examples are too few for a fraction of 0.1\nhint: a larger --set data.validation_fraction, or a file of its own: --validation FILE",
             ),
             (
                 vec![1, 1],
                 0.0,
                 0.4,
-                "all.csv: the test part would be empty: 2 examples are too few for a fraction of 0.4\nhint: a larger fraction, or a file of its own for test",
+                "all.csv: the test part would be empty: 2 examples are too few for a fraction of 0.4\nhint: a larger --set data.test_fraction, or a file of its own: --test FILE",
             ),
         ] {
             let error = split(set(&sizes), Fractions { validation, test }, true, 0).unwrap_err();

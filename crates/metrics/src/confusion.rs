@@ -126,7 +126,9 @@ impl ConfusionMatrix {
         if target_variance == 0 || predicted_variance == 0 {
             return 0.0;
         }
-        covariance as f64 / ((target_variance as f64).sqrt() * (predicted_variance as f64).sqrt())
+        let both = (target_variance as f64).sqrt() * (predicted_variance as f64).sqrt();
+        // Rounding must not lead beyond the ends.
+        (covariance as f64 / both).clamp(-1.0, 1.0)
     }
 
     fn check(&self, role: &'static str, ids: &[u32]) -> Result<(), MetricsError> {

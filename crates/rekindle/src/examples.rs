@@ -152,6 +152,10 @@ pub(crate) fn left_out(noun: &str, skipped: &[Skipped]) -> Vec<String> {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
+    let noun = match skipped.len() {
+        1 => noun.trim_end_matches('s'),
+        _ => noun,
+    };
     vec![format!(
         "{} {noun} left out: {}{more}",
         skipped.len(),

@@ -47,7 +47,7 @@ fn a_saved_model_keeps_the_settings_of_its_run() {
     let said = dir.refused("evaluate run some.jsonl --set data.on_bad_example=error");
     assert!(said.contains("some.jsonl:49"), "{said}");
     let said = dir.output("evaluate run some.jsonl --set eval.answers=0");
-    assert!(said.contains("1 rows left out: some.jsonl:49"), "{said}");
+    assert!(said.contains("1 row left out: some.jsonl:49"), "{said}");
     for set in ["train.epochs=2", "data.train=x.jsonl", "task=regression"] {
         let said = dir.refused(&format!("evaluate run some.jsonl --set {set}"));
         assert!(said.contains("trained already"), "{set}: {said}");
@@ -56,7 +56,7 @@ fn a_saved_model_keeps_the_settings_of_its_run() {
     assert!(said.contains("--device"), "{said}");
 
     let said = dir.output("merge run --to merged");
-    assert!(said.contains("1 rows left out: "), "{said}");
+    assert!(said.contains("1 row left out: "), "{said}");
     let merged = json(&fs::read_to_string(dir.path("merged/rekindle.json")).unwrap());
     assert_eq!(merged["date"], saved["date"]);
     assert_eq!(merged["on_bad_example"], "skip");
