@@ -41,7 +41,7 @@ pub fn check(path: &Path, kind: Kind, inputs: &[&Path]) -> anyhow::Result<()> {
         return Ok(());
     }
     let same = |input: &&Path| input.canonicalize().ok() == path.canonicalize().ok();
-    if inputs.iter().any(|input| same(input)) {
+    if inputs.iter().any(same) {
         return refused("it is read here, and would be overwritten");
     }
     let is_result = found.len() == 0
