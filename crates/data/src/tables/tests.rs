@@ -908,7 +908,7 @@ fn usual_columns_go_before_guesses_where_they_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let resolved = |content: &str, usual: UsualColumns, text: Option<Column>| {
         let path = dir.path().join("a.csv");
-        std::fs::write(&path, content).unwrap();
+        fs::write(&path, content).unwrap();
         let options = ReadOptions {
             usual,
             text,
