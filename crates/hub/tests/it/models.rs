@@ -426,7 +426,7 @@ fn files_that_are_there_are_checked_too() {
         let good = fs::read(&path).unwrap();
         fs::write(&path, vec![b'x'; good.len()]).unwrap();
         // An incomplete snapshot is asked for again.
-        fs::remove_file(found.join("tokenizer.json")).unwrap();
+        fs::remove_file(found.join("model.safetensors")).unwrap();
         fetch(dir.path(), &server).unwrap();
         assert_eq!(fs::read(&path).unwrap(), good, "{name}");
     }
