@@ -467,7 +467,7 @@ fn runs_are_compared() {
     for expected in [
         "A  a\nB  b\n",
         "train.epochs         ",
-        "train.learning_rate   0.001  0.002",
+        "train.learning_rate       0.001  0.002",
         "accuracy ",
         " to ",
         "\nvalidation accuracy, * where runs meet\n",

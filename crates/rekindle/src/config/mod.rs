@@ -174,9 +174,14 @@ impl RunConfig {
     }
 
     /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
-    /// from where they end. `None`: that of the other parameters.
+    /// from where they end. So it is for classes of texts that are learned with LoRA at the usual rate: a new head is small, and has
+    /// far to go where there are many classes (docs/results.md, "Small sets"). `None`: that of the other parameters.
     pub fn head_learning_rate(&self) -> Option<f64> {
-        let usual = (self.task.kind() == Kind::MultiLabel).then(|| self.learning_rate().max(1e-2));
+        let adapted = self.task == Task::TextClassification
+            && self.peft.method == Method::Lora
+            && self.train.learning_rate.is_none();
+        let faster = adapted || self.task.kind() == Kind::MultiLabel;
+        let usual = faster.then(|| self.learning_rate().max(1e-2));
         self.train.head_learning_rate.or(usual)
     }
 

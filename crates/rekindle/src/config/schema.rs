@@ -431,7 +431,8 @@ settings! {
     /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
-    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, else that of the other parameters.
+    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and for classes of texts with "lora" where `learning_rate`
+    /// is unset too; else that of the other parameters.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
     /// For images: each stage's learning rate is the next one's times this.
     layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"], applies IMAGES;

@@ -441,6 +441,11 @@ fn what_is_unset_follows_from_the_rest() {
         config.peft.method = method;
         assert_eq!(config.learning_rate(), rate);
     }
+    config.peft.method = Method::Lora;
+    assert_eq!(config.head_learning_rate(), Some(1e-2));
+    config.train.learning_rate = Some(1e-3);
+    assert_eq!(config.head_learning_rate(), None);
+    config.train.learning_rate = None;
     config.train.warmup_steps = Some(3);
     assert_eq!(config.resolved().train.warmup_ratio, None);
     config.resolved().validate().unwrap();
