@@ -10,16 +10,16 @@ use std::{
 
 /// What is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Form {
     /// Answers, a JSON object a line.
     Answers,
     /// A page.
     Page,
 }
 
-/// Refuses a file that could not be written, or that would replace one of `inputs` or what is no result of this kind: before any
+/// Refuses a file that could not be written, or that would replace one of `inputs` or what is no result of this form: before any
 /// work is done.
-pub fn check(path: &Path, kind: Kind, inputs: &[&Path]) -> anyhow::Result<()> {
+pub fn check(path: &Path, form: Form, inputs: &[&Path]) -> anyhow::Result<()> {
     let refused = |reason: &str| -> anyhow::Result<()> {
         bail!(
             "{}: {reason}\nhint: name a new file in a folder that is there",
@@ -45,9 +45,9 @@ pub fn check(path: &Path, kind: Kind, inputs: &[&Path]) -> anyhow::Result<()> {
         return refused("it is read here, and would be overwritten");
     }
     let is_result = found.len() == 0
-        || match kind {
-            Kind::Answers => begins_with_answer(path),
-            Kind::Page => is_page(path),
+        || match form {
+            Form::Answers => begins_with_answer(path),
+            Form::Page => is_page(path),
         };
     match is_result {
         true => Ok(()),

@@ -4,6 +4,7 @@
 use crate::{Error, config::Device};
 use burn::tensor::backend::BackendTypes;
 use rekindle_nn::TuneAutodiff;
+use sysinfo::{CpuRefreshKind, System};
 
 /// Work that runs on any backend.
 pub(crate) trait OnBackend {
@@ -34,6 +35,14 @@ pub fn cpu_kernels() -> Vec<&'static str> {
     return rekindle_nn::ops::cpu_kernels();
     #[cfg(not(feature = "cpu"))]
     Vec::new()
+}
+
+/// The name of this machine's processor, where the system tells.
+pub(crate) fn cpu_name() -> Option<String> {
+    let mut system = System::new();
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    let name = system.cpus().first()?.brand().trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 /// A device that this build can compute on.
@@ -139,21 +148,14 @@ fn brief(reason: &str) -> &str {
 
 #[cfg(feature = "cpu")]
 mod cpu {
-    use super::{DeviceInfo, cpu_kernels};
-    use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+    use super::{DeviceInfo, cpu_kernels, cpu_name};
+    use sysinfo::System;
 
     pub(super) fn info() -> DeviceInfo {
-        let wanted = RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing())
-            .with_memory(MemoryRefreshKind::nothing().with_ram());
-        let system = System::new_with_specifics(wanted);
-        let brand = system
-            .cpus()
-            .first()
-            .map(|cpu| cpu.brand().trim().to_owned());
+        let mut system = System::new();
+        system.refresh_memory();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let name = brand.filter(|brand| !brand.is_empty());
-        let name = name.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let name = cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         DeviceInfo {
             device: "cpu".into(),
             name: Some(format!("{name}, {threads} threads")),

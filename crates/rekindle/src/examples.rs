@@ -29,6 +29,8 @@ pub(crate) struct Splits<S> {
     pub encoder: TargetEncoder,
     /// The columns that the training file was read by.
     pub used: UsualColumns,
+    /// The file or folder of each part that was given, the training file first.
+    pub files: Vec<(&'static str, PathBuf)>,
     /// What was left out or guessed, a line each.
     pub notes: Vec<String>,
 }
@@ -192,6 +194,19 @@ struct Files {
     test: Option<PathBuf>,
 }
 
+impl Files {
+    /// Those that were given, by their part.
+    fn parts(&self) -> Vec<(&'static str, PathBuf)> {
+        let others = [("validation", &self.validation), ("test", &self.test)];
+        let others = others
+            .into_iter()
+            .filter_map(|(part, path)| Some((part, path.clone()?)));
+        std::iter::once(("train", self.train.clone()))
+            .chain(others)
+            .collect()
+    }
+}
+
 fn files(
     config: &RunConfig,
     modality: Modality,
@@ -336,6 +351,7 @@ pub(crate) fn read_splits<S: Source>(
         train,
         validation: validation.or_else(|| split_off(of_validation, data.validation_limit)),
         test: test.or_else(|| split_off(of_test, data.test_limit)),
+        files: files.parts(),
         name: files.name,
         encoder,
         used,

@@ -498,7 +498,7 @@ impl Run<'_> {
             &opened.base,
             &opened.pretrained,
             &plan.model,
-            observer,
+            &opened.prepared.files,
         )?;
         timed(&mut timings, observer, "hash model and data", clock);
         let every = config.train.log_every_steps as u64;

@@ -1,8 +1,8 @@
 //! What a run was made of: the files of its model and its data, told by hashes, and the machine that it ran on.
 
-use crate::{Error, Observer, RunConfig, config::DataSource, task::Modality};
-use rekindle_data::image::{find_pictures, image_parts};
-use rekindle_hub::{Hub, Resolved, sha256, sha256_of_bytes};
+use crate::{Error, RunConfig, backend::cpu_name, task::Modality};
+use rekindle_data::image::find_pictures;
+use rekindle_hub::{Resolved, sha256, sha256_of_bytes};
 use rekindle_models::Pretrained;
 use serde::Serialize;
 use std::{
@@ -10,7 +10,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use sysinfo::{CpuRefreshKind, System};
 
 /// Where a run came from.
 #[derive(Debug, Clone, Serialize)]
@@ -65,7 +64,7 @@ impl Provenance {
         base: &Resolved,
         pretrained: &Pretrained,
         name: &str,
-        observer: &dyn Observer,
+        files: &[(&'static str, PathBuf)],
     ) -> Result<Self, Error> {
         let sha256 = match base.revision {
             Some(_) => BTreeMap::new(),
@@ -77,7 +76,7 @@ impl Provenance {
                 revision: base.revision.clone(),
                 sha256,
             },
-            data: data_files(config, &Hub::from_env(), observer)?,
+            data: data_files(files, config.task.modality() == Modality::Images)?,
             machine: Machine::of(config),
         })
     }
@@ -110,45 +109,16 @@ fn weights(pretrained: &Pretrained) -> Result<BTreeMap<String, String>, Error> {
     paths.into_iter().map(hashed).collect()
 }
 
-/// The files that a run's configuration names.
-fn data_files(
-    config: &RunConfig,
-    hub: &Hub,
-    observer: &dyn Observer,
-) -> Result<Vec<DataFile>, Error> {
-    let images = config.task.modality() == Modality::Images;
-    let parts = match config.data_source() {
-        DataSource::Dataset(name) => {
-            let files = hub.dataset(name, observer.downloads())?.files;
-            ["train", "validation", "test"].map(|part| files.get(part).cloned())
-        }
-        DataSource::Files {
-            train,
-            validation,
-            test,
-        } => {
-            let (validation, test) = (validation.map(Path::to_owned), test.map(Path::to_owned));
-            match images {
-                false => [Some(train.to_owned()), validation, test],
-                true => {
-                    let parts = image_parts(train)?;
-                    let validation = validation.or(parts.validation);
-                    [Some(parts.train), validation, test.or(parts.test)]
-                }
-            }
-        }
-    };
-    let named = ["train", "validation", "test"].into_iter().zip(parts);
-    let found = named.filter_map(|(split, path)| Some((split, path?)));
-    found
-        .map(|(split, path)| {
-            Ok::<_, Error>(DataFile {
-                split,
-                sha256: hash_of(&path, images)?,
-                path,
-            })
+/// The files of each part, with their hashes.
+fn data_files(files: &[(&'static str, PathBuf)], images: bool) -> Result<Vec<DataFile>, Error> {
+    let hashed = |(split, path): &(&'static str, PathBuf)| {
+        Ok::<_, Error>(DataFile {
+            split,
+            sha256: hash_of(path, images)?,
+            path: path.clone(),
         })
-        .collect()
+    };
+    files.iter().map(hashed).collect()
 }
 
 fn hash_of(path: &Path, images: bool) -> Result<Option<String>, Error> {
@@ -196,9 +166,6 @@ const FEATURES: [&str; 14] = [
 
 impl Machine {
     fn of(config: &RunConfig) -> Self {
-        let mut system = System::new();
-        system.refresh_cpu_list(CpuRefreshKind::nothing());
-        let brand = system.cpus().first().map(|cpu| cpu.brand().trim());
         let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let flags = about
             .lines()
@@ -208,7 +175,7 @@ impl Machine {
             .map(|(_, flags)| flags.split_whitespace().collect())
             .unwrap_or_default();
         Self {
-            cpu: brand.filter(|name| !name.is_empty()).map(str::to_owned),
+            cpu: cpu_name(),
             cpu_features: (FEATURES.into_iter())
                 .filter(|feature| flags.contains(feature))
                 .collect(),

@@ -6,7 +6,7 @@ use crate::{
     inputs::{Pictures, Texts},
 };
 use rekindle_data::{
-    Example, Format, OnBad, Place, ReadOptions, ReadOutcome, Targets,
+    Format, OnBad, ReadOptions, ReadOutcome, Targets,
     image::{ImageSet, find_pictures, pictures_of_table},
     read_examples, read_text,
 };
@@ -135,18 +135,11 @@ impl Predictor {
     }
 
     fn answer_texts(&self, asked: &[&Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
-        let path: Arc<Path> = Path::new("").into();
-        let example = |query: &&Query| Example {
-            text: query.text.clone(),
-            text_pair: query.text_pair.clone(),
-            label: None,
-            place: Place {
-                path: Arc::clone(&path),
-                line: query.line.unwrap_or(0),
-            },
+        let line = |query: &&Query| {
+            let (text, pair) = (query.text.clone(), query.text_pair.clone());
+            (query.line.unwrap_or(0), text, pair)
         };
-        let examples = asked.iter().map(example).collect();
-        let texts = Texts::encode(examples, self.text_encoder()?, None)?;
+        let texts = Texts::of_lines(asked.iter().map(line), self.text_encoder()?)?;
         let answers = self.answers(Arc::new(texts))?.into_iter();
         Ok(answers.map(|(_, answer)| answer).collect())
     }

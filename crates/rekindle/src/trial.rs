@@ -9,7 +9,7 @@ use crate::{
 use burn::module::AutodiffModule;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
-use rekindle_train::{Job, Optimizer, Stepped, TrainConfig, step};
+use rekindle_train::{Every, Job, Optimizer, Stepped, TrainConfig, step};
 use serde::Serialize;
 use std::{
     fmt,
@@ -157,7 +157,7 @@ impl Cost {
 pub(crate) struct Evaluations<'a> {
     pub validation: Option<&'a Arc<dyn Inputs>>,
     pub test: Option<&'a Arc<dyn Inputs>>,
-    pub every: rekindle_train::Every,
+    pub every: Every,
 }
 
 impl<'a> Evaluations<'a> {
@@ -167,7 +167,6 @@ impl<'a> Evaluations<'a> {
         steps: u64,
         steps_an_epoch: f64,
     ) -> impl Iterator<Item = (&'a Arc<dyn Inputs>, usize)> + use<'a> {
-        use rekindle_train::Every;
         let times = match self.every {
             Every::Never => 0,
             Every::Epoch => (steps as f64 / steps_an_epoch).ceil() as usize,

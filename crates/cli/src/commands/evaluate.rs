@@ -4,7 +4,7 @@ use super::{Columns, device, overrides};
 use crate::{
     output,
     printer::{Printer, mistakes, worst_answers},
-    target::{self, Kind},
+    target::{self, Form},
 };
 use clap::Args;
 use rekindle::{Error, Observer, Predictor, Shots, config::Override};
@@ -56,7 +56,7 @@ impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         if let Some(file) = &self.predictions {
-            target::check(file, Kind::Answers, &[&self.data, &self.model])?;
+            target::check(file, Form::Answers, &[&self.data, &self.model])?;
         }
         let device = device(self.device.as_ref())?;
         let mut predictor = Predictor::open(&self.model, device, &printer)?;

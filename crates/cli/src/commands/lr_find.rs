@@ -4,7 +4,7 @@ use super::run_args::RunArgs;
 use crate::{
     output,
     printer::Printer,
-    target::{self, Kind},
+    target::{self, Form},
 };
 use clap::Args;
 use rekindle::Rates;
@@ -35,7 +35,7 @@ impl LrFind {
     pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
         if let Some(path) = &self.html {
-            target::check(path, Kind::Page, &[])?;
+            target::check(path, Form::Page, &[])?;
         }
         let config = self.run.configuration(&printer)?;
         let rates = rekindle::find_rate(&config, self.steps, &printer)?;

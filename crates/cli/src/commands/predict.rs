@@ -4,7 +4,7 @@ use super::{Columns, device, overrides};
 use crate::{
     output::{Output, OutputError},
     printer::Printer,
-    target::{self, Kind},
+    target::{self, Form},
 };
 use anyhow::bail;
 use clap::Args;
@@ -69,7 +69,7 @@ impl Predict {
         if let Some(path) = &self.output {
             let inputs = self.file.iter().map(PathBuf::as_path);
             let inputs: Vec<&Path> = inputs.chain(self.texts.iter().map(Path::new)).collect();
-            target::check(path, Kind::Answers, &inputs)?;
+            target::check(path, Form::Answers, &inputs)?;
         }
         let device = device(self.device.as_ref())?;
         let printer = Printer::new();

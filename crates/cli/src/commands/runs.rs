@@ -1,6 +1,10 @@
 //! `rekindle runs`
 
-use crate::{output, table::table};
+use crate::{
+    output,
+    table::table,
+    target::{self, Form},
+};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use rekindle::runs::{Comparison, RunSummary, compare, runs};
@@ -141,7 +145,7 @@ impl Compare {
     fn run(self, json: bool) -> anyhow::Result<()> {
         let compared = compare(&self.runs)?;
         if let Some(path) = &self.html {
-            crate::target::check(path, crate::target::Kind::Page, &[])?;
+            target::check(path, Form::Page, &[])?;
             let written = std::fs::write(path, compared.html());
             written.map_err(|source| rekindle::Error::Io {
                 path: path.clone(),

@@ -257,6 +257,7 @@ pub(super) fn prepare(
     Ok(Prepared {
         name: splits.name,
         columns: splits.used,
+        files: splits.files,
         sizes: format!(
             "{:.1} tokens each, {:.1} of them learned{cut}",
             each(tokens.all),

@@ -190,6 +190,7 @@ pub(super) fn prepare(
     Ok(Prepared {
         name: splits.name,
         columns: splits.used,
+        files: splits.files,
         sizes: format!("{size} x {size} pixels each"),
         noun: "picture",
         footprint: Footprint::of_pictures(

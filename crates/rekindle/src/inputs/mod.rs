@@ -32,7 +32,7 @@ use rekindle_hub::Hub;
 use rekindle_models::{Input, NextTokens, Pretrained, TextInput};
 use rekindle_nn::Sequences;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// What is random about a training batch.
 #[derive(Debug, Clone, Copy)]
@@ -202,6 +202,8 @@ pub(crate) struct Prepared {
     pub name: String,
     /// The columns that its training file was read by.
     pub columns: UsualColumns,
+    /// The file or folder of each part that was given, the training file first.
+    pub files: Vec<(&'static str, PathBuf)>,
     pub train: Arc<dyn Inputs>,
     pub validation: Option<Arc<dyn Inputs>>,
     pub test: Option<Arc<dyn Inputs>>,

@@ -372,6 +372,7 @@ pub(super) fn prepare(
     Ok(Prepared {
         name: splits.name,
         columns: splits.used,
+        files: splits.files,
         sizes: format!(
             "two answers each, {:.1} tokens with their prompt, {:.1} without{cut}",
             each(all),

@@ -36,17 +36,26 @@ impl Texts {
 
     /// Texts that stand in no file.
     pub(crate) fn of<S: AsRef<str>>(texts: &[S], encoder: &TextEncoder) -> Result<Self, Error> {
+        let text = |(line, text): (u64, &S)| (line, text.as_ref().to_owned(), None);
+        Self::of_lines((1..).zip(texts).map(text), encoder)
+    }
+
+    /// Lines with their numbers, texts and second texts.
+    pub(crate) fn of_lines(
+        lines: impl Iterator<Item = (u64, String, Option<String>)>,
+        encoder: &TextEncoder,
+    ) -> Result<Self, Error> {
         let path: Arc<Path> = Path::new("").into();
-        let example = |(line, text): (u64, &S)| Example {
-            text: text.as_ref().to_owned(),
-            text_pair: None,
+        let example = |(line, text, text_pair)| Example {
+            text,
+            text_pair,
             label: None,
             place: Place {
                 path: Arc::clone(&path),
                 line,
             },
         };
-        Self::encode((1..).zip(texts).map(example).collect(), encoder, None)
+        Self::encode(lines.map(example).collect(), encoder, None)
     }
 }
 
@@ -149,6 +158,7 @@ pub(super) fn prepare(
     Ok(Prepared {
         name: splits.name,
         columns: splits.used,
+        files: splits.files,
         sizes: format!(
             "{:.1} tokens each{cut}",
             tokens.all as f64 / train.len().max(1) as f64
