@@ -128,7 +128,7 @@ fn a_dry_run_writes_nothing_and_help_lists_the_verbs() {
 #[test]
 fn resuming_a_finished_run_changes_nothing() {
     let dir = Dir::new();
-    let said = dir.output(&format!("{TUNE} --epochs 2 -o run"));
+    let said = dir.output(&format!("{TUNE} --epochs 2 --set eval.choose=best -o run"));
     assert!(said.contains("best accuracy so far"), "{said}");
     assert!(said.contains("best checkpoint: step "), "{said}");
     assert!(

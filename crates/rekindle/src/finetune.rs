@@ -30,14 +30,15 @@ use crate::{
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
-use rekindle_base::write_atomically;
+use rekindle_base::{counted, write_atomically};
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem, Reads};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
-    BestMetric, BestModel, Checkpoint, EarlyStopping, Event, Every, Job, Metrics, OptimizerConfig,
-    Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup, truncate_metrics,
+    BestMetric, BestModel, Checkpoint, Choose, EarlyStopping, Event, Every, Job, Metrics,
+    OptimizerConfig, Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup,
+    truncate_metrics,
 };
 use std::{
     path::{Path, PathBuf},
@@ -289,9 +290,8 @@ impl OnBackend for Run<'_> {
         // What is wrong with the run directory is said before anything is read.
         let held = self.look_at_directory()?;
         let (opened, model) = open::<B>(self.config, self.observer, device)?;
-        let examples = opened.prepared.train.len();
         let fingerprint = opened.fingerprint.of(self.config);
-        let train_config = train_config(self.config, examples, &fingerprint);
+        let train_config = train_config(self.config, &opened.prepared, &fingerprint);
         let mut plan = make_plan(self.config, self.dir, &opened, &train_config);
         if self.mode == Mode::PlanOnly {
             let Opened {
@@ -393,7 +393,6 @@ impl Run<'_> {
         opened: &Opened<B>,
         now: &TrainConfig,
     ) -> Result<(Option<Checkpoint>, Option<Longer>), Error> {
-        let examples = opened.prepared.train.len();
         for was in &self.before {
             let fingerprint = opened.fingerprint.of(was);
             if fingerprint == now.fingerprint || checkpoint.state.fingerprint != fingerprint {
@@ -404,7 +403,7 @@ impl Run<'_> {
                 steps: checkpoint.state.total_steps,
                 done: checkpoint.state.step,
             };
-            let was = train_config(was, examples, &fingerprint);
+            let was = train_config(was, &opened.prepared, &fingerprint);
             let batches = |epoch| opened.recipe.batches(epoch);
             let checkpoint = checkpoint.with_length(&was, now, batches)?;
             return Ok((Some(checkpoint), Some(longer)));
@@ -546,15 +545,18 @@ impl Run<'_> {
 
         let clock = Instant::now();
         let (steps, stopped) = (outcome.state.step, outcome.stopped);
-        let best_step = outcome.state.best.map(|best| best.step);
+        let saved_step = outcome.state.best.map(|best| best.step);
         let lost_best = outcome.state.lost.map(|best| best.step);
-        let unjudged = best_step.or(lost_best).is_none() && outcome.state.without_improvement > 0;
+        let unjudged = saved_step.or(lost_best).is_none() && outcome.state.without_improvement > 0;
+        let evaluated = saved_step == Some(steps);
+        // The last is none that was chosen.
+        let last = train_config.choose == Choose::Last && evaluated;
+        let best_step = saved_step.filter(|_| !last);
         let model = best_model(outcome, &opened.recipe, device)?;
         observer.note(match best_step {
             Some(_) => "evaluating the best checkpoint",
             None => "evaluating the model of the last step",
         });
-        let evaluated = best_step == Some(steps);
         let FinalEvaluation {
             split,
             mut figures,
@@ -635,7 +637,7 @@ impl Run<'_> {
             config,
             plan,
             provenance: &provenance,
-            validation: best_step.and_then(|step| history.evaluation(step)),
+            validation: saved_step.and_then(|step| history.evaluation(step)),
             timings: &timings,
         };
         write_json(&self.dir.join(RESULTS), &results.to_json())?;
@@ -908,7 +910,15 @@ pub(crate) fn open<B: TuneAutodiff>(
     let clock = Instant::now();
     let encoder = prepared.encoder.clone();
     let objective = tasks::train::<B>(config, encoder, prepared.train.targets());
-    let tuned = tuning::load::<B>(config, &base, &pretrained, objective.as_ref(), device)?;
+    let examples = prepared.train.len();
+    let tuned = tuning::load::<B>(
+        config,
+        &base,
+        &pretrained,
+        objective.as_ref(),
+        examples,
+        device,
+    )?;
     timed(&mut timings, observer, "load model", clock);
 
     let mut fingerprint = Fingerprint::new();
@@ -1015,10 +1025,15 @@ fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
     }
 }
 
-pub(crate) fn train_config(config: &RunConfig, examples: usize, fingerprint: &str) -> TrainConfig {
+pub(crate) fn train_config(
+    config: &RunConfig,
+    prepared: &Prepared,
+    fingerprint: &str,
+) -> TrainConfig {
     let train = &config.train;
+    let validation = prepared.validation.as_ref().map_or(0, |set| set.len());
     TrainConfig {
-        epochs: config.epochs(examples),
+        epochs: config.epochs(prepared.train.len()),
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
         learning_rate: config.learning_rate(),
@@ -1049,6 +1064,10 @@ pub(crate) fn train_config(config: &RunConfig, examples: usize, fingerprint: &st
         best: BestMetric {
             name: config.metric().name().to_owned(),
             higher_is_better: config.metric().higher_is_better(),
+        },
+        choose: match config.saves_best(validation) {
+            true => Choose::Best,
+            false => Choose::Last,
         },
         early_stopping: config
             .eval
@@ -1125,11 +1144,20 @@ fn make_plan<B: TuneAutodiff>(
         steps,
         warmup_steps: train.warmup.steps(steps),
         epochs: (epochs * 100.0).round() / 100.0,
-        learning_rate: format!(
-            "{:e}, {}",
-            train.learning_rate,
-            config.train.schedule.name()
-        ),
+        learning_rate: match config.head_learning_rate() {
+            Some(head) if head != train.learning_rate => {
+                format!(
+                    "{:e}, {}; the head's {head:e}",
+                    train.learning_rate,
+                    config.train.schedule.name()
+                )
+            }
+            _ => format!(
+                "{:e}, {}",
+                train.learning_rate,
+                config.train.schedule.name()
+            ),
+        },
         memory: opened.memory.bytes,
         cost: None,
         gradient_checkpointing: opened.memory.gradient_checkpointing,
@@ -1152,6 +1180,7 @@ fn make_plan<B: TuneAutodiff>(
         notes: (prepared.notes.iter().cloned())
             .chain(opened.memory.note())
             .chain(warmup_note(train, steps))
+            .chain(choice_note(config, prepared, train))
             .chain(new_tokens_note(config, steps))
             .collect(),
     }
@@ -1164,6 +1193,19 @@ fn new_tokens_note(config: &RunConfig, steps: u64) -> Option<String> {
     (added > 0 && steps < FEW).then(|| {
         format!(
             "new tokens begin as the mean of the others: {steps} steps may be too few to learn them; raise train.epochs where answers go astray"
+        )
+    })
+}
+
+/// A word where the last model is saved because there is too little to choose by.
+fn choice_note(config: &RunConfig, prepared: &Prepared, train: &TrainConfig) -> Option<String> {
+    let validation = prepared.validation.as_ref().map_or(0, |set| set.len());
+    let unasked = config.eval.choose == config::ModelChoice::Auto;
+    let told = unasked && train.choose == Choose::Last && train.evaluate != Every::Never;
+    (told && validation > 0).then(|| {
+        format!(
+            "{} cannot tell which checkpoint is the best: the model of the last step is saved (eval.choose = \"best\" saves the best all the same)",
+            counted(validation, "validation example", "validation examples")
         )
     })
 }

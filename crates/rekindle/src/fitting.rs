@@ -96,7 +96,7 @@ impl OnBackend for Finder<'_> {
     ) -> Result<BatchFound, Error> {
         let (opened, model) = open::<B>(self.config, self.observer, device)?;
         let train = &opened.prepared.train;
-        let config = train_config(self.config, train.len(), "");
+        let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);
         let mut longest: Vec<usize> = (0..train.len()).collect();
         if let Some(lengths) = train.lengths() {

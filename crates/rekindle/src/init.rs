@@ -324,8 +324,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
 }
 
 fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    /// Below this, the head alone does as well as everything, in seconds.
-    const FEW: usize = 1000;
     let none = rekindle_hub::Columns::default();
     let options = ReadOptions {
         on_bad_example: OnBad::Skip,
@@ -334,14 +332,6 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let read = read_images(&image_parts(path)?.train, &options)?;
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
-    let defaults = RunConfig::for_task(config.task);
-    let small =
-        read.set.len() < FEW && config.peft == defaults.peft && config.train == defaults.train;
-    if small {
-        config.peft.method = config::Method::Head;
-        config.train.learning_rate = Some(5e-3);
-        config.train.epochs = Some(5.0);
-    }
     let header = format!(
         "Written for {}: {} pictures to train on.\n{}\n{RUN_IT}",
         path.display(),
@@ -357,12 +347,6 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let mut notes = vec![("", header.as_str())];
     if let Some(bad) = &bad {
         notes.push(("data.on_bad_example", bad));
-    }
-    if small {
-        notes.push((
-            "peft.method",
-            "with few pictures the head alone, in seconds; \"full\" with learning_rate 5e-4 trains everything",
-        ));
     }
     Ok(commented(&config, &notes))
 }

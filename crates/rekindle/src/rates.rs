@@ -87,7 +87,7 @@ impl OnBackend for Finder<'_> {
 
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Rates, Error> {
         let (opened, model) = open::<B>(self.config, self.observer, device)?;
-        let config = train_config(self.config, opened.prepared.train.len(), "");
+        let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);
         let mut curve = Curve::default();
         let (first, last) = RATES;

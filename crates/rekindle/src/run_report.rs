@@ -309,6 +309,7 @@ mod tests {
                 name: "loss".into(),
                 higher_is_better: false,
             },
+            choose: rekindle_train::Choose::Best,
             early_stopping: None,
             average_decay: None,
             fingerprint: String::new(),

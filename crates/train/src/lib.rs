@@ -30,5 +30,5 @@ pub use schedule::{Schedule, Warmup};
 pub use state::{Best, TrainState};
 pub use step::{Stepped, step};
 pub use trainer::{
-    BestMetric, BestModel, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
+    BestMetric, BestModel, Choose, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
 };

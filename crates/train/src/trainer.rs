@@ -30,6 +30,15 @@ pub struct BestMetric {
     pub higher_is_better: bool,
 }
 
+/// Which evaluated model is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choose {
+    /// The one with the best figure.
+    Best,
+    /// The latest with a finite figure: the examples are too few to tell which is better.
+    Last,
+}
+
 /// When to give up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EarlyStopping {
@@ -68,6 +77,8 @@ pub struct TrainConfig {
     pub keep: usize,
     /// What is best.
     pub best: BestMetric,
+    /// Whether that is what is kept.
+    pub choose: Choose,
     /// When to give up.
     pub early_stopping: Option<EarlyStopping>,
     /// Decay of the average of the weights, which then is what is evaluated.
@@ -456,7 +467,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     }
 
     /// Holds an evaluation against the best so far: whether it is the best, and whether patience begins anew. A figure
-    /// that is not finite is neither.
+    /// that is not finite is neither; nothing is called the best where the last is kept.
     fn judge(&mut self, found: Best) -> bool {
         let higher_is_better = self.config.best.higher_is_better;
         let state = &mut self.state;
@@ -472,12 +483,17 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             false => state.without_improvement + 1,
         };
         let beats = |other: Best| found.beats(&other, higher_is_better);
-        let is_best = finite && state.best.is_none_or(beats);
-        if is_best {
+        let chosen = match self.config.choose {
+            Choose::Best => finite && state.best.is_none_or(beats),
+            Choose::Last => finite,
+        };
+        if chosen {
             state.best = Some(found);
-            state.lost = state.lost.filter(|&lost| !beats(lost));
+            state.lost = state
+                .lost
+                .filter(|&lost| self.config.choose == Choose::Best && !beats(lost));
         }
-        is_best
+        chosen && self.config.choose == Choose::Best
     }
 
     /// Writes a checkpoint. A failure is a warning, unless the run ends here and would be lost.

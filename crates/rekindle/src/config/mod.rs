@@ -41,8 +41,9 @@ pub use schema::{
     PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
-    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Schedule, TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
+    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss,
+    Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 
@@ -167,22 +168,56 @@ impl RunConfig {
             (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,
-            (Modality::Images, Method::Full) => 5e-4,
+            (Modality::Images, Method::Full) => 1e-4,
             (Modality::Images, _) => 5e-3,
         };
         self.train.learning_rate.unwrap_or(usual)
     }
 
     /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
-    /// from where they end. So it is for classes of texts that are learned with LoRA at the usual rate: a new head is small, and has
-    /// far to go where there are many classes (docs/results.md, "Small sets"). `None`: that of the other parameters.
+    /// from where they end. So it is for classes of texts that are learned with LoRA, and of pictures of which everything is tuned, at
+    /// the usual rate: a new head is small, and has far to go (docs/results.md, "Small sets"). `None`: that of the other parameters.
     pub fn head_learning_rate(&self) -> Option<f64> {
-        let adapted = self.task == Task::TextClassification
-            && self.peft.method == Method::Lora
-            && self.train.learning_rate.is_none();
-        let faster = adapted || self.task.kind() == Kind::MultiLabel;
+        let far = matches!(
+            (self.task, self.peft.method),
+            (Task::TextClassification, Method::Lora) | (Task::ImageClassification, Method::Full)
+        );
+        let faster =
+            (far && self.train.learning_rate.is_none()) || self.task.kind() == Kind::MultiLabel;
         let usual = faster.then(|| self.learning_rate().max(1e-2));
         self.train.head_learning_rate.or(usual)
+    }
+
+    /// Whether batch norms stay what they are in the pretrained model, with so many training examples. The moments of a few small
+    /// batches are worse than those that the model comes with (docs/results.md, "Small sets").
+    pub fn freezes_batch_norms(&self, examples: usize) -> bool {
+        const ENOUGH: usize = 2000;
+        match self.images.batch_norm {
+            BatchNorms::Auto => {
+                self.task.modality() == Modality::Images
+                    && self.peft.method == Method::Full
+                    && self.peft.unfreeze.is_empty()
+                    && examples < ENOUGH
+            }
+            BatchNorms::Train => false,
+            BatchNorms::Frozen => true,
+        }
+    }
+
+    /// Whether the best model is saved, and not the last, with so many validation examples. By the share of right answers among a
+    /// few dozen, models that differ by ten points cannot be told apart (docs/results.md, "Small sets").
+    pub fn saves_best(&self, validation: usize) -> bool {
+        const ENOUGH: usize = 100;
+        match self.eval.choose {
+            ModelChoice::Auto => {
+                validation >= ENOUGH
+                    || self.task.kind() != Kind::Classification
+                    || self.metric() == Metric::Loss
+                    || self.eval.early_stopping_patience.is_some()
+            }
+            ModelChoice::Best => true,
+            ModelChoice::Last => false,
+        }
     }
 
     /// The figure that says which checkpoint is the best: the one set, or the task's usual one.

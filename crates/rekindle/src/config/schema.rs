@@ -7,9 +7,9 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
-    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting,
-    TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
+    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss, Range,
+    Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 use rekindle_models::Problem;
@@ -354,6 +354,9 @@ settings! {
     mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"], applies IMAGES;
     /// CutMix: alpha; 0 for none.
     cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"], applies IMAGES;
+    /// What batch norms do while the network around them trains: "train" (they normalise by the batch, and learn), "frozen" (they stay
+    /// what they are in the pretrained model) or "auto" ("frozen" with method "full" on fewer than 2,000 examples, else "train").
+    batch_norm: BatchNorms = BatchNorms::Auto, aka ["freeze_bn", "frozen_bn", "bn"], applies IMAGES;
     /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
     cache_mb: usize = 1024, range Range::at_least(0).at_most(1 << 24), aka ["cache"], applies IMAGES;
 }
@@ -428,11 +431,11 @@ settings! {
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-3 for "head"; for images 1e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
-    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and for classes of texts with "lora" where `learning_rate`
-    /// is unset too; else that of the other parameters.
+    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and, where `learning_rate` is unset too, for classes of texts
+    /// with "lora" and of pictures with "full"; else that of the other parameters.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
     /// For images: each stage's learning rate is the next one's times this.
     layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"], applies IMAGES;
@@ -493,6 +496,9 @@ settings! {
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
     /// regression and everything in words, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
+    /// Which model is saved: the "best" by `metric`, that of the "last" step, or "auto": "last" for classification with fewer than
+    /// 100 validation examples, which are too few to tell checkpoints apart, and no `early_stopping_patience`; else "best".
+    choose: ModelChoice = ModelChoice::Auto, aka ["load_best_model_at_end", "save_best", "restore_best_weights"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
     early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
     /// The least gain in `metric` that counts as better.

@@ -73,6 +73,7 @@ fn nothing_default() -> RunConfig {
             random_erasing: 0.3,
             mixup: 0.1,
             cutmix: 1.0,
+            batch_norm: BatchNorms::Frozen,
             cache_mb: 0,
         },
         preference: PreferenceConfig {
@@ -130,6 +131,7 @@ fn nothing_default() -> RunConfig {
             every: EvalEvery::Steps(50),
             batch_size: 12,
             metric: Some(Metric::Loss),
+            choose: ModelChoice::Last,
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
             answers: AnswerCount::All,
@@ -780,4 +782,50 @@ fn days_are_those_of_the_calendar() {
     let set = format!("data.date={today}");
     let again = parse("task = \"text-generation\"", &[&set]).unwrap();
     assert_eq!(again.data.date, Some(today));
+}
+
+#[test]
+fn few_pictures_leave_batch_norms_and_few_validation_examples_choose_nothing() {
+    let few = |text: &str, examples: usize| parse(text, &[]).unwrap().freezes_batch_norms(examples);
+    let pictures = "task = \"image-classification\"\n";
+    assert!(few(pictures, 1999) && !few(pictures, 2000));
+    assert!(!few(&format!("{pictures}peft.method = \"head\""), 60));
+    assert!(!few(
+        &format!("{pictures}images.batch_norm = \"train\""),
+        60
+    ));
+    assert!(few(
+        &format!("{pictures}images.batch_norm = \"frozen\""),
+        90_000
+    ));
+    assert!(!few(&format!("{pictures}peft.unfreeze = [\"*\"]"), 60));
+    assert!(!few("", 60));
+
+    let best = |text: &str, examples: usize| parse(text, &[]).unwrap().saves_best(examples);
+    assert!(!best("", 99) && best("", 100));
+    for tells in [
+        "eval.metric = \"loss\"",
+        "eval.early_stopping_patience = 2",
+        "eval.choose = \"best\"",
+        "task = \"text-regression\"",
+        "task = \"text-generation\"",
+    ] {
+        assert!(best(tells, 12), "{tells}");
+    }
+    assert!(!best("eval.choose = \"last\"", 5000));
+    // Where nothing is said, a new head learns faster than what it stands on.
+    let rates = |text: &str| {
+        let config = parse(text, &[]).unwrap();
+        (config.learning_rate(), config.head_learning_rate())
+    };
+    assert_eq!(rates(pictures), (1e-4, Some(1e-2)));
+    assert_eq!(
+        rates(&format!("{pictures}train.learning_rate = 1e-3")),
+        (1e-3, None)
+    );
+    assert_eq!(
+        rates(&format!("{pictures}peft.method = \"head\"")),
+        (5e-3, None)
+    );
+    assert_eq!(rates(""), (1e-3, Some(1e-2)));
 }

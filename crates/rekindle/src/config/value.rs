@@ -732,6 +732,26 @@ choices! {
         Standard = "standard",
     }
 
+    /// What batch norms do while the network around them trains.
+    BatchNorms {
+        /// `frozen` where everything is tuned on few examples, else `train`.
+        Auto = "auto",
+        /// They normalise by the batch, and learn.
+        Train = "train",
+        /// They stay what they are in the pretrained model.
+        Frozen = "frozen",
+    }
+
+    /// Which evaluated model is saved.
+    ModelChoice {
+        /// `last` where the validation examples are too few to tell models apart, else `best`.
+        Auto = "auto",
+        /// The one that is best by `metric`.
+        Best = "best",
+        /// The one of the last step.
+        Last = "last",
+    }
+
     /// How the token vectors become one vector for the classification head.
     Pooling {
         /// What the model directory says; `cls` where it says nothing.

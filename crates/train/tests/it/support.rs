@@ -16,8 +16,8 @@ use rekindle_nn::{
     params::{self, NameMap, ParamRef},
 };
 use rekindle_train::{
-    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Job, OptimizerConfig, Outcome,
-    RunDir, Schedule, TrainConfig, TrainError, TrainState, Warmup, train,
+    BatchStream, BestMetric, Checkpoint, Choose, Evaluation, Event, Every, Job, OptimizerConfig,
+    Outcome, RunDir, Schedule, TrainConfig, TrainError, TrainState, Warmup, train,
 };
 use std::{
     cell::Cell,
@@ -255,6 +255,7 @@ pub fn config() -> TrainConfig {
             name: "accuracy".into(),
             higher_is_better: true,
         },
+        choose: Choose::Best,
         early_stopping: None,
         average_decay: None,
         fingerprint: "test".into(),
