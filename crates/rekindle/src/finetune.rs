@@ -1033,7 +1033,7 @@ pub(crate) fn train_config(
     let train = &config.train;
     let validation = prepared.validation.as_ref().map_or(0, |set| set.len());
     TrainConfig {
-        epochs: config.epochs(prepared.train.len()),
+        epochs: config.epochs(prepared.train.len(), prepared.encoder.outputs()),
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
         learning_rate: config.learning_rate(),
@@ -1181,6 +1181,7 @@ fn make_plan<B: TuneAutodiff>(
             .chain(opened.memory.note())
             .chain(warmup_note(train, steps))
             .chain(choice_note(config, prepared, train))
+            .chain(pooling_note(config, base, prepared))
             .chain(new_tokens_note(config, steps))
             .collect(),
     }
@@ -1194,6 +1195,17 @@ fn new_tokens_note(config: &RunConfig, steps: u64) -> Option<String> {
         format!(
             "new tokens begin as the mean of the others: {steps} steps may be too few to learn them; raise train.epochs where answers go astray"
         )
+    })
+}
+
+/// A word where a model was made to be read by the mean of its tokens, and there is little to learn another way from.
+fn pooling_note(config: &RunConfig, base: &Resolved, prepared: &Prepared) -> Option<String> {
+    const FEW: usize = 20;
+    let few = prepared.train.len() < FEW * prepared.encoder.outputs();
+    let unasked =
+        config.task == Task::TextClassification && config.model.pooling == config::Pooling::Auto;
+    (few && unasked && inputs::pools_by_mean(&base.dir)).then(|| {
+        "this model was made to be read by the mean of its tokens: with so few examples a label, model.pooling = \"mean\" is often more right, but transformers then cannot load the result as a classifier".to_owned()
     })
 }
 

@@ -73,12 +73,13 @@ pub(crate) fn load<B: TuneAutodiff>(
         Method::Lora => Trainable::AsIs,
     };
     let names = model.names();
+    let every_linear = config.adapts_every_linear_layer(examples, head.outputs);
     let (model, adapter) = match peft.method {
         Method::Lora => {
             let mut lora = lora(
                 config,
                 base,
-                target_modules(&peft.target_modules, &model),
+                target_modules(&peft.target_modules, &model, every_linear),
                 &whole,
             );
             let is_saved = |module| rekindle_peft::is_saved(&format!("{module}.weight"), &lora);
@@ -161,11 +162,13 @@ const QUERY_AND_VALUE: [&str; 4] = ["query", "value", "q_lin", "v_lin"];
 fn target_modules<B: TuneAutodiff>(
     asked: &config::TargetModules,
     model: &Model<B>,
+    every_linear: bool,
 ) -> TargetModules {
     match asked {
         config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
         config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
         config::TargetModules::AllLinear => TargetModules::AllLinear,
+        config::TargetModules::Auto if every_linear => TargetModules::AllLinear,
         config::TargetModules::Auto => {
             let mut there = Vec::new();
             params::visit(model, &mut |param: ParamRef<'_, B>| {

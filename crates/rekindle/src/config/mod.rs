@@ -143,16 +143,17 @@ impl RunConfig {
         write::complete(self)
     }
 
-    /// Passes over so many training examples: those set; else 3, or as many as make enough steps to learn from, within bounds.
-    /// What is enough was measured (docs/results.md, "Small sets").
-    pub fn epochs(&self, examples: usize) -> f64 {
+    /// Passes over so many training examples with so many labels: those set; else 3, or as many as make enough steps to learn from,
+    /// within bounds. What is enough was measured (docs/results.md, "Small sets").
+    pub fn epochs(&self, examples: usize, labels: usize) -> f64 {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
             Kind::Preference => (0.0, USUAL),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
-            _ if self.task.modality() == Modality::Images => (60.0, 30.0),
-            _ => (150.0, 60.0),
+            _ if self.task.modality() == Modality::Images => (40.0, 30.0),
+            // Many classes take longer to tell apart.
+            _ => (150f64.max(10.0 * labels as f64), 60.0),
         };
         let window = self.train.batch_size * self.train.gradient_accumulation_steps;
         let steps = examples.max(1).div_ceil(window.max(1)) as f64;
@@ -186,6 +187,14 @@ impl RunConfig {
             (far && self.train.learning_rate.is_none()) || self.task.kind() == Kind::MultiLabel;
         let usual = faster.then(|| self.learning_rate().max(1e-2));
         self.train.head_learning_rate.or(usual)
+    }
+
+    /// Whether `peft.target_modules` = "auto" puts adapters on every linear layer, and not on query and value only, for so many examples of
+    /// so many labels: that tells more classes apart, where there is enough to learn them from (docs/results.md, "Small
+    /// sets").
+    pub fn adapts_every_linear_layer(&self, examples: usize, labels: usize) -> bool {
+        const MANY: usize = 10;
+        self.task == Task::TextClassification && labels > MANY && examples >= MANY * labels
     }
 
     /// Whether batch norms stay what they are in the pretrained model, with so many training examples. The moments of a few small

@@ -829,3 +829,17 @@ fn few_pictures_leave_batch_norms_and_few_validation_examples_choose_nothing() {
     );
     assert_eq!(rates(""), (1e-3, Some(1e-2)));
 }
+
+#[test]
+fn many_classes_get_more_steps_and_more_adapters() {
+    let config = parse("", &[]).unwrap();
+    // 32 examples a step.
+    assert_eq!(config.epochs(320, 2), 15.0);
+    assert_eq!(config.epochs(320, 28), 28.0);
+    assert_eq!(config.epochs(64_000, 28), 3.0);
+    assert!(config.adapts_every_linear_layer(280, 28));
+    assert!(!config.adapts_every_linear_layer(279, 28));
+    assert!(!config.adapts_every_linear_layer(5000, 10));
+    let regression = parse("task = \"text-regression\"", &[]).unwrap();
+    assert!(!regression.adapts_every_linear_layer(5000, 30));
+}

@@ -177,6 +177,13 @@ pub(super) fn prepare(
     })
 }
 
+/// Whether a directory says, as sentence-transformers writes it, that its model is read by the mean of its tokens.
+pub(crate) fn pools_by_mean(dir: &Path) -> bool {
+    let text = std::fs::read_to_string(dir.join("1_Pooling/config.json")).unwrap_or_default();
+    let says = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
+    says["pooling_mode_mean_tokens"] == true
+}
+
 /// The sizes of a model for texts.
 pub(crate) fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
     let config = pretrained.config();
