@@ -411,6 +411,11 @@ impl<B: TuneAutodiff> Recipe<B> {
         self.cache.keeps_training && self.frozen.borrow().units > 0
     }
 
+    /// Whether what the frozen beginning makes of a validation example is kept.
+    pub(crate) fn keeps_evaluated(&self) -> bool {
+        self.cache.keeps_validation && self.frozen.borrow().units > 0
+    }
+
     /// Evaluates so many examples of a set, evenly spread; how many these were.
     pub(crate) fn try_evaluation(
         &self,

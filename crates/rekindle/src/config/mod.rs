@@ -194,7 +194,8 @@ impl RunConfig {
     /// sets").
     pub fn adapts_every_linear_layer(&self, examples: usize, labels: usize) -> bool {
         const MANY: usize = 10;
-        self.task == Task::TextClassification && labels > MANY && examples >= MANY * labels
+        const EACH: usize = 8;
+        self.task == Task::TextClassification && labels > MANY && examples >= EACH * labels
     }
 
     /// Whether batch norms stay what they are in the pretrained model, with so many training examples. The moments of a few small

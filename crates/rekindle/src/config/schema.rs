@@ -398,7 +398,7 @@ settings! {
     /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match,
     /// "all-linear" (every linear layer but the head), or "auto": an encoder's query and value layers, however its family
     /// calls them; every linear layer of a model that has none of these names, and for classes of texts where there are more than ten
-    /// with at least ten examples each on average.
+    /// with at least eight examples each on average.
     target_modules: TargetModules = TargetModules::Auto,
         aka ["lora_target_modules", "lora_target", "targets"];
     /// Only these encoder layers get adapters, the first being 0. Unset: all.
