@@ -151,6 +151,8 @@ impl RunConfig {
             Kind::Preference => (0.0, USUAL),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
+            // What is below the head is computed once: steps cost next to nothing.
+            _ if self.peft.method == Method::Head => (300.0, 60.0),
             _ if self.task.modality() == Modality::Images => (40.0, 30.0),
             // Many classes take longer to tell apart.
             _ => (150f64.max(10.0 * labels as f64), 60.0),

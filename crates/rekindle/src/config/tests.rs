@@ -837,6 +837,10 @@ fn many_classes_get_more_steps_and_more_adapters() {
     assert_eq!(config.epochs(320, 2), 15.0);
     assert_eq!(config.epochs(320, 28), 28.0);
     assert_eq!(config.epochs(64_000, 28), 3.0);
+    assert_eq!(
+        parse("peft.method = \"head\"", &[]).unwrap().epochs(320, 2),
+        30.0
+    );
     assert!(config.adapts_every_linear_layer(224, 28));
     assert!(!config.adapts_every_linear_layer(223, 28));
     assert!(!config.adapts_every_linear_layer(5000, 10));
