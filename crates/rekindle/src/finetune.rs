@@ -1032,8 +1032,9 @@ pub(crate) fn train_config(
 ) -> TrainConfig {
     let train = &config.train;
     let validation = prepared.validation.as_ref().map_or(0, |set| set.len());
+    let epochs = config.epochs(prepared.train.len(), prepared.encoder.outputs());
     TrainConfig {
-        epochs: config.epochs(prepared.train.len(), prepared.encoder.outputs()),
+        epochs,
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
         learning_rate: config.learning_rate(),
@@ -1055,6 +1056,18 @@ pub(crate) fn train_config(
         max_grad_norm: train.max_grad_norm,
         seed: config.seed,
         evaluate: match config.eval.every {
+            config::EvalEvery::Auto => {
+                let batches = prepared.train.len().div_ceil(train.batch_size.max(1));
+                let an_epoch = batches.div_ceil(train.gradient_accumulation_steps.max(1));
+                let epochs = match train.max_steps {
+                    Some(steps) => steps as f64 / an_epoch.max(1) as f64,
+                    None => epochs,
+                };
+                match config.epochs_an_evaluation(epochs) {
+                    1 => Every::Epoch,
+                    each => Every::Steps(each * an_epoch as u64),
+                }
+            }
             config::EvalEvery::Epoch => Every::Epoch,
             config::EvalEvery::Steps(n) => Every::Steps(n as u64),
             config::EvalEvery::Never => Every::Never,

@@ -163,6 +163,15 @@ impl RunConfig {
         self.train.epochs.unwrap_or(usual)
     }
 
+    /// Epochs from one evaluation to the next in so many epochs, where `eval.every` is "auto": patience counts every epoch.
+    pub(crate) fn epochs_an_evaluation(&self, epochs: f64) -> u64 {
+        const MOST: f64 = 20.0;
+        match self.eval.early_stopping_patience {
+            Some(_) => 1,
+            None => (epochs / MOST).ceil().max(1.0) as u64,
+        }
+    }
+
     /// The highest learning rate of the schedule: the one set, or the method's.
     pub fn learning_rate(&self) -> f64 {
         let usual = match (self.task.modality(), self.peft.method) {

@@ -489,8 +489,9 @@ settings! {
     /// Evaluation on the validation examples during training.
     EvalConfig at config.eval;
 
-    /// When: after each "epoch", "never", or a number: after each so many optimizer steps.
-    every: EvalEvery = EvalEvery::Epoch,
+    /// When: after each "epoch", "never", or a number: after each so many optimizer steps. "auto" is each epoch, or about twenty times
+    /// where there are more than twenty.
+    every: EvalEvery = EvalEvery::Auto,
         aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval"];
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];

@@ -632,9 +632,9 @@ const BAD: &[Bad] = &[
   1. run.toml:2:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", found "LoRA"
      hint: did you mean "lora"?"# },
     Bad { file: "[eval]\nevery = 0\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
+  1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
     Bad { file: "[eval]\nevery = \"step\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
+  1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
     Bad { file: "[eval]\nmetric = \"f1\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
      hint: did you mean "macro_f1"?"# },
@@ -726,7 +726,7 @@ const BAD: &[Bad] = &[
      hint: write it without quotes: 8"# },
     Bad { file: "[train]\nepochs = 1\n[model\nname = 3\n[eval]\nevery = 0\n", sets: &[], says: r#"2 mistakes in the configuration:
   1. run.toml:3:7: not valid TOML: unclosed table, expected `]`, found `[model`
-  2. run.toml:6:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
+  2. run.toml:6:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
     Bad { file: "[checkpoint]\nsteps = 5\nsave_total_limit = 3\n", sets: &[], says: r#"2 mistakes in the configuration:
   1. run.toml:2:1: unknown key `checkpoint.steps`
      hint: did you mean `checkpoint.every_steps`?
@@ -841,6 +841,8 @@ fn many_classes_get_more_steps_and_more_adapters() {
         parse("peft.method = \"head\"", &[]).unwrap().epochs(320, 2),
         30.0
     );
+    let evaluations = [3.0, 20.0, 20.5, 53.0].map(|epochs| config.epochs_an_evaluation(epochs));
+    assert_eq!(evaluations, [1, 1, 2, 3]);
     assert!(config.adapts_every_linear_layer(224, 28));
     assert!(!config.adapts_every_linear_layer(223, 28));
     assert!(!config.adapts_every_linear_layer(5000, 10));
