@@ -26,7 +26,7 @@ mod runs;
 use crate::{printer::Printer, signals, terminal, version};
 use clap::{Args, Parser, Subcommand};
 use rekindle::{
-    Error, RunConfig, Task,
+    Error, Launch, RunConfig, Task,
     config::{Device, Override},
 };
 use std::{
@@ -81,7 +81,13 @@ fn after_help() -> String {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    terminal::set(&arguments.global);
+    let trains = matches!(arguments.verb, Verb::Finetune(_));
+    terminal::set(
+        &match Launch::found().filter(|launch| trains && launch.rank > 0) {
+            Some(_) => arguments.global.clone().silenced(),
+            None => arguments.global.clone(),
+        },
+    );
     let clock = Instant::now();
     let printer = Printer::new();
     printer.detail(&format!(
