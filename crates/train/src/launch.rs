@@ -1,7 +1,8 @@
 //! Whether this process is one of several that somebody started together, as the variables of launchers say, and how they find
 //! each other.
 
-use crate::{Collective, TrainError};
+use crate::{Collective, Link, TrainError};
+use std::rc::Rc;
 
 /// Set to 1, each process trains by itself, whatever launcher started it.
 const ALONE: &str = "REKINDLE_PROCESSES";
@@ -77,46 +78,50 @@ impl Launch {
         })
     }
 
-    /// Joins the processes that were started together; one that is alone stays so, at no cost.
+    /// Joins the processes that were started together; one that is alone stays so, at no cost. `connect` finds the others, or says
+    /// why it cannot.
     ///
     /// # Errors
-    /// When this build cannot, or MPI finds other processes than the launcher started. The first process says it, the others have
+    /// When it cannot, or finds others than the launcher started. The first process says it, the others have
     /// [`TrainError::Elsewhere`].
-    pub fn join() -> Result<Collective, TrainError> {
-        match Self::found() {
-            None => Ok(Collective::alone()),
-            Some(launch) => launch.connected().map_err(|error| match launch.rank {
-                0 => error,
-                _ => TrainError::Elsewhere { rank: 0 },
-            }),
-        }
+    pub fn join(
+        connect: impl FnOnce(&Self) -> Result<Rc<dyn Link>, TrainError>,
+    ) -> Result<Collective, TrainError> {
+        let Some(launch) = Self::found() else {
+            return Ok(Collective::alone());
+        };
+        let joined = connect(&launch).and_then(|link| launch.checked(link));
+        joined.map_err(|error| match launch.rank {
+            0 => error,
+            _ => TrainError::Elsewhere { rank: 0 },
+        })
     }
 
-    #[cfg(feature = "mpi")]
-    fn connected(self) -> Result<Collective, TrainError> {
-        let link = crate::mpi::Mpi::init()?;
-        let found = crate::Link::world(&link);
-        if found != self.world {
-            let how = match self.by {
-                Launcher::Mpi => "use the `mpirun` of the MPI that this build was made with",
-                Launcher::Slurm => "start them with `srun --mpi=pmix`, or with `mpirun`",
-                Launcher::Torchrun => "start them with `mpirun -n`",
-            };
-            return Err(TrainError::Launch {
-                reason: format!(
-                    "{} started {} processes, but MPI knows of {found}",
-                    self.by.name(),
-                    self.world
-                ),
-                hint: format!("{how}; {ALONE}=1 lets each train by itself"),
-            });
+    /// A link between as many processes as were started.
+    fn checked(&self, link: Rc<dyn Link>) -> Result<Collective, TrainError> {
+        let found = link.world();
+        if found == self.world {
+            return Ok(Collective::over(link));
         }
-        Ok(Collective::over(std::rc::Rc::new(link)))
-    }
-
-    #[cfg(not(feature = "mpi"))]
-    fn connected(self) -> Result<Collective, TrainError> {
+        let how = match self.by {
+            Launcher::Mpi => "use the `mpirun` of the MPI that this build was made with",
+            Launcher::Slurm => "start them with `srun --mpi=pmix`, or with `mpirun`",
+            Launcher::Torchrun => "start them with `mpirun -n`",
+        };
         Err(TrainError::Launch {
+            reason: format!(
+                "{} started {} processes, but MPI knows of {found}",
+                self.by.name(),
+                self.world
+            ),
+            hint: format!("{how}; {ALONE}=1 lets each train by itself"),
+        })
+    }
+
+    /// What is said where nothing can connect the processes.
+    #[must_use]
+    pub fn refused(&self) -> TrainError {
+        TrainError::Launch {
             reason: format!(
                 "{} started {} processes, but this build trains in one",
                 self.by.name(),
@@ -125,7 +130,7 @@ impl Launch {
             hint: format!(
                 "build with MPI: cargo build --release -p rekindle-cli --features mpi (docs/scaling.md); {ALONE}=1 lets each train by itself, in a directory of its own"
             ),
-        })
+        }
     }
 }
 

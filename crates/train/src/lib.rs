@@ -14,8 +14,6 @@ mod events;
 mod flat;
 mod job;
 mod launch;
-#[cfg(feature = "mpi")]
-mod mpi;
 mod number;
 mod optimizer;
 mod run_dir;

@@ -6,7 +6,7 @@ use crate::{
     printer::{self, Printer, finished},
 };
 use clap::Args;
-use rekindle::{Collective, Error, Launch, Occupied, RunConfig, config::Override};
+use rekindle::{Collective, Error, Occupied, RunConfig, config::Override};
 use std::path::PathBuf;
 
 /// Tune a model on your examples; without any, MiniLM on the intents dataset.
@@ -38,7 +38,7 @@ pub struct Finetune {
 impl Finetune {
     /// Runs in every process that a launcher started: the first prints and writes, the others do their part of the training.
     pub fn run(self) -> anyhow::Result<()> {
-        let processes = Launch::join()?;
+        let processes = rekindle_mpi::join()?;
         let done = self.run_in(&processes);
         match &done {
             // Other processes may be waiting for this one, which cannot go on.

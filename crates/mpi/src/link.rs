@@ -1,10 +1,6 @@
-//! Processes that reach each other by MPI (the standard's version 3.1, through `rsmpi`). Only messages from one to one are used: MPI's
-//! own sums have an order of their own.
-//!
-//! On NVIDIA GPUs, NCCL would be another [`Link`] whose messages stay on the devices; it would be made here, its id handed round
-//! over MPI, and nothing above [`Link`] would know of it.
+//! Messages by MPI (version 3.1 of the standard, through `rsmpi`): only those from one process to one, since MPI's own sums have an
+//! order of their own.
 
-use crate::{Link, TrainError};
 use mpi::{
     Threading,
     environment::Universe,
@@ -12,6 +8,7 @@ use mpi::{
     topology::SimpleCommunicator,
     traits::{Communicator, Destination, Source},
 };
+use rekindle_train::{Link, TrainError};
 
 /// The most bytes of one message: MPI counts in 32 bits.
 const MESSAGE: usize = 1 << 30;
