@@ -30,6 +30,7 @@ use rekindle::{
     config::{Device, Override},
 };
 use std::{
+    ffi::OsString,
     fmt,
     io::BufRead,
     path::{Path, PathBuf},
@@ -79,15 +80,19 @@ fn after_help() -> String {
     )
 }
 
+/// Whether these arguments are those of a training process that is not the first of several.
+pub fn follows(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    let trains = arguments.any(|argument| argument == "finetune");
+    trains && Launch::found().is_some_and(|launch| launch.rank > 0)
+}
+
 /// Runs the verb.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let trains = matches!(arguments.verb, Verb::Finetune(_));
-    terminal::set(
-        &match Launch::found().filter(|launch| trains && launch.rank > 0) {
-            Some(_) => arguments.global.clone().silenced(),
-            None => arguments.global.clone(),
-        },
-    );
+    let follows = matches!(arguments.verb, Verb::Finetune(_)) && follows(std::env::args_os());
+    terminal::set(&match follows {
+        true => arguments.global.clone().silenced(),
+        false => arguments.global.clone(),
+    });
     let clock = Instant::now();
     let printer = Printer::new();
     printer.detail(&format!(
