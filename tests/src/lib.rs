@@ -29,12 +29,14 @@ pub enum Need {
     Wgpu,
     /// An NVIDIA GPU with its driver.
     Cuda,
+    /// MPI, which starts several processes.
+    Mpi,
     /// Instructions that only some CPUs have.
     Cpu,
 }
 
 impl Need {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
         Self::SmolLm2,
@@ -43,6 +45,7 @@ impl Need {
         Self::Libraries,
         Self::Wgpu,
         Self::Cuda,
+        Self::Mpi,
         Self::Cpu,
     ];
 
@@ -58,6 +61,7 @@ impl Need {
             Self::Libraries => "libraries",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
+            Self::Mpi => "mpi",
             Self::Cpu => "cpu",
         }
     }
@@ -75,6 +79,7 @@ impl Need {
             }
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
             Self::Cuda => "set REKINDLE_TEST_CUDA=1 where there is an NVIDIA GPU",
+            Self::Mpi => "apt-get install libopenmpi-dev openmpi-bin libclang-dev",
             Self::Cpu => "run on another CPU",
         }
     }

@@ -7,7 +7,8 @@ use crate::{
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
+    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, TrainError,
+    Watched,
     report::{Answered, Mistake},
     shell_word,
 };
@@ -298,11 +299,34 @@ pub fn to_stderr(line: &str) {
 }
 
 /// An error: what it says, then causes that it does not name itself, its hints on lines of their own. An orderly stop is
-/// none, and only said.
+/// none, and only said; what another process says is not said again.
 pub fn error(error: &anyhow::Error) {
-    if let Some(stopped @ Error::Interrupted { .. }) = error.downcast_ref() {
-        return to_stderr(&stopped.to_string());
+    if is_told_elsewhere(error) {
+        return;
     }
+    match error.downcast_ref() {
+        Some(stopped @ Error::Interrupted { .. }) => to_stderr(&stopped.to_string()),
+        _ => to_stderr(&format!("error: {}", with_causes(error))),
+    }
+}
+
+/// An error of one of several processes.
+pub fn error_of(process: usize, error: &anyhow::Error) {
+    match process {
+        0 => to_stderr(&format!("error: {}", with_causes(error))),
+        process => to_stderr(&format!("process {process}: error: {}", with_causes(error))),
+    }
+}
+
+/// Whether another process of the run says what went wrong.
+pub fn is_told_elsewhere(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::Elsewhere { .. }))
+        || error
+            .downcast_ref()
+            .is_some_and(|error: &Error| error.is_told_elsewhere())
+}
+
+fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -310,7 +334,7 @@ pub fn error(error: &anyhow::Error) {
             text.insert_str(end, &format!(": {cause}"));
         }
     }
-    to_stderr(&format!("error: {text}"));
+    text
 }
 
 /// The end of a run, as the person who waited for it reads it.

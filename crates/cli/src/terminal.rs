@@ -33,6 +33,17 @@ pub struct GlobalArgs {
     no_progress: bool,
 }
 
+impl GlobalArgs {
+    /// The same for a process whose every word another one says.
+    pub fn silenced(self) -> Self {
+        Self {
+            quiet: true,
+            verbose: false,
+            ..self
+        }
+    }
+}
+
 /// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum When {

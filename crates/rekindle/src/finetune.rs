@@ -16,6 +16,7 @@ use crate::{
     model_card::{self, Card},
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
+    processes::{self, Communication},
     provenance::Provenance,
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered},
@@ -36,9 +37,9 @@ use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem, Reads};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
 use rekindle_peft::LoraConfig;
 use rekindle_train::{
-    BestMetric, BestModel, Checkpoint, Choose, EarlyStopping, Event, Every, Job, Metrics,
-    OptimizerConfig, Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError, Warmup,
-    truncate_metrics,
+    BestMetric, BestModel, Checkpoint, Choose, Collective, EarlyStopping, Event, Every, Job,
+    Metrics, OptimizerConfig, Outcome, RunDir, Schedule, Sink, Stopped, TrainConfig, TrainError,
+    Warmup, truncate_metrics,
 };
 use std::{
     path::{Path, PathBuf},
@@ -111,8 +112,23 @@ pub fn finetune_into(
     occupied: Occupied,
     observer: &dyn Observer,
 ) -> Result<FinishedRun, Error> {
-    start(config, Mode::New(occupied), observer)?
+    finetune_together(config, occupied, observer, &Collective::alone())?
         .ok_or_else(|| Error::Internal("a run without a result".into()))
+}
+
+/// As [`finetune_into`], by several processes that call it alike ([`Launch::join`](rekindle_train::Launch::join) finds them). The
+/// first of them writes, and has the result; the others have `None`.
+///
+/// # Errors
+/// As [`finetune_into`]. What went wrong in one process is an error in all; see [`Error::is_told_elsewhere`]. A process whose
+/// error is not told elsewhere ends the others by [`Collective::abort`]: they may be waiting for it.
+pub fn finetune_together(
+    config: &RunConfig,
+    occupied: Occupied,
+    observer: &dyn Observer,
+    processes: &Collective,
+) -> Result<Option<FinishedRun>, Error> {
+    start(config, Mode::New(occupied), observer, processes)
 }
 
 /// What [`finetune`] would do; nothing is written.
@@ -120,16 +136,18 @@ pub fn finetune_into(
 /// # Errors
 /// As [`finetune`].
 pub fn plan(config: &RunConfig, observer: &dyn Observer) -> Result<(), Error> {
-    start(config, Mode::PlanOnly, observer).map(drop)
+    start(config, Mode::PlanOnly, observer, &Collective::alone()).map(drop)
 }
 
 fn start(
     config: &RunConfig,
     mode: Mode,
     observer: &dyn Observer,
+    processes: &Collective,
 ) -> Result<Option<FinishedRun>, Error> {
-    config.validate()?;
-    let config = &with_the_day(with_absolute_paths(config.resolved()));
+    processes.agree(config.validate().map_err(Error::from))?;
+    let config = with_the_day(with_absolute_paths(config.resolved()));
+    let config = &processes::settings(config, processes)?;
     let dir = &config.output_dir();
     let run = Run {
         config,
@@ -137,6 +155,7 @@ fn start(
         mode,
         before: Vec::new(),
         observer,
+        processes,
     };
     on_device(config.device, run)
 }
@@ -161,14 +180,26 @@ pub fn resume_longer(
     longer: &[Override],
     observer: &dyn Observer,
 ) -> Result<Option<FinishedRun>, Error> {
+    resume_together(dir, longer, observer, &Collective::alone())
+}
+
+/// As [`resume_longer`], by several processes, which need not be as many as before; see [`finetune_together`].
+///
+/// # Errors
+/// As [`resume_longer`] and [`finetune_together`].
+pub fn resume_together(
+    dir: &Path,
+    longer: &[Override],
+    observer: &dyn Observer,
+    processes: &Collective,
+) -> Result<Option<FinishedRun>, Error> {
     let path = dir.join("config.toml");
-    if !path.is_file() {
-        return Err(Error::ModelDir {
-            path: dir.to_owned(),
-            reason: "not a run directory: it holds no config.toml".into(),
-            hint: "name the directory that `rekindle finetune` printed, runs/<name>".into(),
-        });
-    }
+    let there = path.is_file().then_some(()).ok_or_else(|| Error::ModelDir {
+        path: dir.to_owned(),
+        reason: "not a run directory: it holds no config.toml".into(),
+        hint: "name the directory that `rekindle finetune` printed, runs/<name>".into(),
+    });
+    processes.agree(there)?;
     let nothing_to_do = || {
         observer.note(&format!(
             "{} is already finished: its figures are in {RESULTS} and {REPORT}, its model in final/; to train it further, add --epochs N",
@@ -177,20 +208,26 @@ pub fn resume_longer(
         Ok(None)
     };
     // Whatever settings it has: an older version may have written them.
-    if longer.is_empty() && is_finished(dir) {
+    let finished = is_finished(dir);
+    if processes.any(longer.is_empty() && finished)? {
         return nothing_to_do();
     }
-    let was = RunConfig::load(Some(&path), &[])?;
-    let config = &length::changed(&was, longer)?;
-    if *config == was && is_finished(dir) {
+    let settings = || {
+        let was = RunConfig::load(Some(&path), &[])?;
+        Ok::<_, Error>((length::changed(&was, longer)?, was))
+    };
+    let (config, was) = processes.agree(settings())?;
+    if processes.any(config == was && finished)? {
         return nothing_to_do();
     }
+    let before = length::before(dir, was, &config);
     let run = Run {
-        config,
+        before: processes.agree(before)?,
+        config: &config,
         dir,
         mode: Mode::Resumed,
-        before: length::before(dir, was, config)?,
         observer,
+        processes,
     };
     on_device(config.device, run)
 }
@@ -244,6 +281,8 @@ struct Run<'a> {
     /// What a run that was made longer may have been before, the likeliest first: its checkpoint is of one of these.
     before: Vec<RunConfig>,
     observer: &'a dyn Observer,
+    /// Those that share the run.
+    processes: &'a Collective,
 }
 
 /// A run that has its plan and its directory.
@@ -268,7 +307,7 @@ pub(crate) struct Opened<B: TuneAutodiff> {
     /// The method with its settings, in a line.
     method: String,
     /// Units of the backbone.
-    units: usize,
+    pub units: usize,
     /// Parameters: all, and those that train.
     parameters: (usize, usize),
     /// Phases so far, in seconds.
@@ -288,11 +327,18 @@ impl OnBackend for Run<'_> {
     ) -> Result<Self::Output, Error> {
         let started = Instant::now();
         // What is wrong with the run directory is said before anything is read.
-        let held = self.look_at_directory()?;
-        let (opened, model) = open::<B>(self.config, self.observer, device)?;
+        let processes = self.processes;
+        let held = match processes.leads() {
+            true => self.look_at_directory(),
+            false => Ok(None),
+        };
+        let held = processes.agree(held)?;
+        let opened = open::<B>(self.config, self.observer, processes, device);
+        let (opened, model) = processes.agree(opened)?;
         let fingerprint = opened.fingerprint.of(self.config);
         let train_config = train_config(self.config, &opened.prepared, &fingerprint);
         let mut plan = make_plan(self.config, self.dir, &opened, &train_config);
+        plan.notes.extend(processes::note(processes, self.config));
         if self.mode == Mode::PlanOnly {
             let Opened {
                 recipe, prepared, ..
@@ -313,16 +359,44 @@ impl OnBackend for Run<'_> {
             return Ok(None);
         }
         self.observer.plan(&plan);
-        let (run, checkpoint) = match (held, self.mode) {
-            (Some(held), _) => held,
-            (None, Mode::New(Occupied::ReplaceUnfinished)) => (self.replace()?, None),
-            (None, _) => (RunDir::create(self.dir)?, None),
+        let placed = match (held, self.mode) {
+            (Some(held), _) => Ok(held),
+            (None, Mode::New(Occupied::ReplaceUnfinished)) if processes.leads() => {
+                self.replace().map(|run| (run, None))
+            }
+            (None, Mode::New(_)) if processes.leads() => {
+                (RunDir::create(self.dir).map(|run| (run, None))).map_err(Error::from)
+            }
+            _ => self.follow_directory(),
         };
-        let (checkpoint, longer) = match checkpoint {
-            Some(checkpoint) => self.taken_up(checkpoint, &opened, &train_config)?,
-            None => (None, None),
+        let (run, checkpoint) = processes.agree(placed)?;
+        let step = checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.state.step);
+        processes::check_alike(processes, &fingerprint, step)?;
+        let taken_up = match checkpoint {
+            Some(checkpoint) => self.taken_up(checkpoint, &opened, &train_config),
+            None => Ok((None, None)),
         };
-        self.begin(&run, checkpoint.as_ref(), longer.as_ref(), &plan)?;
+        let (checkpoint, longer) = processes.agree(taken_up)?;
+        if !processes.leads() {
+            processes.agree(Ok::<_, Error>(()))?;
+            let checkpoint = checkpoint.as_ref();
+            let observer = self.observer;
+            processes::follow(
+                processes,
+                opened,
+                model,
+                &run,
+                &train_config,
+                checkpoint,
+                observer,
+                device,
+            )?;
+            return Ok(None);
+        }
+        let begun = self.begin(&run, checkpoint.as_ref(), longer.as_ref(), &plan);
+        processes.agree(begun)?;
         let planned = Planned {
             plan: &plan,
             run: &run,
@@ -371,6 +445,16 @@ impl Run<'_> {
                 Ok(Some((run, checkpoint)))
             }
         }
+    }
+
+    /// The directory that the process that leads holds, and the checkpoint in it.
+    fn follow_directory(&self) -> Result<(RunDir, Option<Checkpoint>), Error> {
+        let run = RunDir::follow(self.dir);
+        let checkpoint = match self.mode {
+            Mode::Resumed => Checkpoint::find(&run)?,
+            _ => None,
+        };
+        Ok((run, checkpoint))
     }
 
     /// A new directory, in the place of a run that was never finished if there is one.
@@ -474,7 +558,8 @@ impl Run<'_> {
         let clock = Instant::now();
         let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
         let mut timings = std::mem::take(&mut opened.timings);
-        let mut log = self.answers_of_base(&opened.recipe, &model, done)?;
+        let log = self.answers_of_base(&opened.recipe, &model, done);
+        let mut log = self.processes.agree(log)?;
         if log.is_some() {
             timed(&mut timings, observer, "answers of the base model", clock);
         }
@@ -541,6 +626,10 @@ impl Run<'_> {
             return Err(self.interrupted(outcome.state.step));
         }
         timed(&mut timings, observer, "train, with evaluations", clock);
+        let communication = Communication::of(self.processes, config, outcome.traffic);
+        if let Some(communication) = &communication {
+            observer.detail(&communication.words());
+        }
         let mut events = sinks.tensorboard.take();
 
         let clock = Instant::now();
@@ -563,7 +652,7 @@ impl Run<'_> {
             mistakes,
             doubtful,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
-        let mut remarks = opened.recipe.remarks(opened.units);
+        let mut remarks = opened.recipe.remarks(opened.units)?;
         if unjudged {
             let metric = &train_config.best.name;
             remarks.push(format!(
@@ -639,6 +728,7 @@ impl Run<'_> {
             provenance: &provenance,
             validation: saved_step.and_then(|step| history.evaluation(step)),
             timings: &timings,
+            communication,
         };
         write_json(&self.dir.join(RESULTS), &results.to_json())?;
         let page = Finished {
@@ -857,7 +947,7 @@ fn timed(
 }
 
 /// The model that is evaluated and saved: of the best checkpoint, or as it is after the last step.
-fn best_model<B: TuneAutodiff>(
+pub(crate) fn best_model<B: TuneAutodiff>(
     outcome: Outcome<B, Model<B>>,
     recipe: &Recipe<B>,
     device: &B::Device,
@@ -876,6 +966,7 @@ fn best_model<B: TuneAutodiff>(
 pub(crate) fn open<B: TuneAutodiff>(
     config: &RunConfig,
     observer: &dyn Observer,
+    processes: &Collective,
     device: &B::Device,
 ) -> Result<(Opened<B>, Model<B>), Error> {
     let precision = precision::<B>(config)?;
@@ -956,7 +1047,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     let memory = (prepared.footprint).memory(sizes, frozen, asked, free);
     let saves = memory.gradient_checkpointing;
     let recipe = Recipe::new(
-        config, &prepared, objective, &model, precision, saves, device,
+        config, &prepared, objective, &model, precision, saves, processes, device,
     );
     let opened = Opened {
         memory,
@@ -1037,6 +1128,7 @@ pub(crate) fn train_config(
         epochs,
         max_steps: train.max_steps.map(|n| n as u64),
         gradient_accumulation_steps: train.gradient_accumulation_steps,
+        shards: train.shards,
         learning_rate: config.learning_rate(),
         schedule: match train.schedule {
             config::Schedule::Linear => Schedule::Linear,

@@ -83,6 +83,7 @@ mod observer;
 mod plan;
 mod predictions;
 mod predictor;
+mod processes;
 mod provenance;
 mod queries;
 mod rates;
@@ -103,7 +104,10 @@ pub use config::RunConfig;
 pub use error::Error;
 pub use export::{EXPORT_TYPES, Exported, export};
 pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
-pub use finetune::{FinishedRun, Occupied, finetune, finetune_into, plan, resume, resume_longer};
+pub use finetune::{
+    FinishedRun, Occupied, finetune, finetune_into, finetune_together, plan, resume, resume_longer,
+    resume_together,
+};
 pub use fitting::{BatchFound, BatchPoint, find_batch};
 pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use guess::Guess;
@@ -122,7 +126,7 @@ pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{
     DatasetCard, Hub, ModelCard, NoProgress, Progress, Push, Pushed, model_cards,
 };
-pub use rekindle_train::{Evaluation, Event, Stopped};
+pub use rekindle_train::{Collective, Evaluation, Event, Launch, Stopped, TrainError};
 pub use runs::results;
 pub use task::{Kind, Modality, Task};
 pub use tasks::Prediction;

@@ -291,6 +291,7 @@ mod tests {
             epochs: 1.0,
             max_steps: None,
             gradient_accumulation_steps: 1,
+            shards: None,
             learning_rate: 2e-3,
             schedule: Schedule::Linear,
             warmup: Warmup::Steps(warmup),

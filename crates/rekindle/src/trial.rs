@@ -9,7 +9,7 @@ use crate::{
 use burn::module::AutodiffModule;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
-use rekindle_train::{Every, Job, Optimizer, Stepped, TrainConfig, step};
+use rekindle_train::{Every, Job, Optimizer, Shards, Stepped, TrainConfig, step};
 use serde::Serialize;
 use std::{
     fmt,
@@ -63,10 +63,11 @@ impl<'a, B: TuneAutodiff> Trial<'a, B> {
     ) -> impl Iterator<Item = Result<Vec<(HostBatch, Draw)>, Error>> + use<'a, B> {
         let job = self.job;
         let size = self.config.gradient_accumulation_steps.max(1);
-        let mut batches = (0..).flat_map(move |epoch| match job.stream(epoch, 0) {
-            Ok(batches) => batches,
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        });
+        let mut batches =
+            (0..).flat_map(move |epoch| match job.stream(epoch, 0, &Shards::whole()) {
+                Ok(batches) => batches,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            });
         std::iter::from_fn(move || {
             let window: Result<Vec<_>, _> = batches.by_ref().take(size).collect();
             Some(window.map_err(Error::from))

@@ -431,6 +431,9 @@ settings! {
     /// Batches in an optimizer step.
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
+    /// Parts of a batch whose gradients are added in an order of their own, so that any number of processes up to this gives the
+    /// same result (docs/scaling.md). Unset: as many as there are processes at the start; a process that is alone does not cut batches.
+    shards: Option<usize> = None, range Range::at_least(1).at_most(1 << 16), example "4", aka ["num_shards"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
     /// 5e-3 for "head"; for images 1e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).

@@ -103,6 +103,7 @@ fn nothing_default() -> RunConfig {
             max_steps: Some(100),
             batch_size: 8,
             gradient_accumulation_steps: 2,
+            shards: Some(4),
             learning_rate: Some(2e-5),
             head_learning_rate: Some(1e-2),
             layer_decay: Some(0.7),
@@ -536,7 +537,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `data.max_length`?"# },
     Bad { file: "[train]\nfrobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.frobnicate`
-     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
+     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, shards, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
     Bad { file: "frobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: unknown key `frobnicate`
      hint: the keys above all sections are task, seed, device, output_dir"# },
