@@ -38,15 +38,19 @@ pub struct Finetune {
 impl Finetune {
     pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
-        printer.stop_on_signals()?;
         let run = match &self.resume {
-            Some(dir) => match rekindle::resume_longer(dir, &self.longer(), &printer)? {
-                Some(run) => run,
-                None if self.json => return output::json(&rekindle::results(dir)?),
-                None => return Ok(()),
-            },
+            Some(dir) => {
+                printer.stop_on_signals()?;
+                match rekindle::resume_longer(dir, &self.longer(), &printer)? {
+                    Some(run) => run,
+                    None if self.json => return output::json(&rekindle::results(dir)?),
+                    None => return Ok(()),
+                }
+            }
             None => {
+                // Until the settings are known there is nothing to save: a signal ends the program at once.
                 let config = self.run.configuration(&printer)?;
+                printer.stop_on_signals()?;
                 if self.dry_run {
                     rekindle::plan(&config, &printer)?;
                     printer.say("dry run: nothing was written");
