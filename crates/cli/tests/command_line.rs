@@ -438,11 +438,7 @@ fn runs_are_listed_whatever_became_of_them() {
         .lines()
         .find(|line| line.starts_with("whole "))
         .unwrap();
-    assert!(
-        whole.contains("accuracy ") && whole.contains("text-classification"),
-        "{whole}"
-    );
-    assert!(whole.contains("train"), "{whole}");
+    assert!(whole.contains("accuracy "), "{whole}");
     dir.hold("runs/stopped");
     assert!(dir.ok("runs").contains("running, step "));
     // The newest is the last.

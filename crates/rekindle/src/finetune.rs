@@ -13,7 +13,7 @@ use crate::{
     located::{end_of_run, find_on_hub},
     log::{self, Log, Sampled, Sinks},
     memory,
-    model_card::{self, Card},
+    model_card::{self, BaseName, Card, Loading},
     observer::Watching,
     plan::{Memory, Sizes, free_memory},
     processes::{self, Communication},
@@ -31,7 +31,7 @@ use crate::{
     tuning::{self, Tuned},
 };
 use burn::{module::AutodiffModule, tensor::backend::BackendTypes};
-use rekindle_base::{counted, write_atomically};
+use rekindle_base::{counted, shell_word, write_atomically};
 use rekindle_hub::{Hub, Resolved, Source};
 use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Problem, Reads};
 use rekindle_nn::{TuneAutodiff, ops::Precision, params};
@@ -232,9 +232,12 @@ pub fn resume_together(
     on_device(config.device, run)
 }
 
-/// Whether everything that a run leaves is there. The report is written last.
+/// Whether everything that a run leaves is there, and is of its whole length. The report is written last.
 pub(crate) fn is_finished(dir: &Path) -> bool {
-    dir.join("final").is_dir() && dir.join(RESULTS).is_file() && dir.join(REPORT).is_file()
+    dir.join("final").is_dir()
+        && dir.join(RESULTS).is_file()
+        && dir.join(REPORT).is_file()
+        && !dir.join(length::ONGOING).exists()
 }
 
 /// Paths made absolute, so that the run can be resumed from any directory.
@@ -510,10 +513,8 @@ impl Run<'_> {
             write_text(&self.dir.join(length::BEFORE), &longer.was.to_toml())?;
         }
         if !self.before.is_empty() {
-            // Without them the run is no longer finished.
-            [REPORT, RESULTS]
-                .iter()
-                .try_for_each(|name| remove_file(&self.dir.join(name)))?;
+            // With it the run is no longer finished; its results stay until there are others.
+            write_text(&self.dir.join(length::ONGOING), "")?;
             write_text(&run.config(), &self.config.to_toml())?;
             write_json(&self.dir.join("plan.json"), plan)?;
         }
@@ -652,6 +653,18 @@ impl Run<'_> {
             mistakes,
             doubtful,
         } = opened.recipe.evaluate_finally(&model, evaluated)?;
+        let loss = figures.scalars.iter().find(|scalar| scalar.key == "loss");
+        if let Some(loss) = loss.filter(|loss| saved_step.is_none() && !loss.value.is_finite()) {
+            // Without evaluations nobody has seen it before.
+            return Err(Error::from(TrainError::NotFinite {
+                step: steps,
+                what: "loss after it",
+                value: loss.value,
+                last_checkpoint: Checkpoint::find(run)?.map_or(0, |newest| newest.state.step),
+                learning_rate: train_config.learning_rate,
+                batch: format!("the {split} set"),
+            }));
+        }
         let mut remarks = opened.recipe.remarks(opened.units)?;
         if unjudged {
             let metric = &train_config.best.name;
@@ -704,7 +717,7 @@ impl Run<'_> {
         timed(&mut timings, observer, "save model", clock);
 
         let learned = figures.guess.as_ref().is_none_or(|guess| guess.beaten);
-        let advice = (!learned).then(|| advice(config, steps, train_config.epochs));
+        let advice = (!learned).then(|| advice(config, plan, steps, train_config.epochs));
         let finished = FinishedRun {
             task: config.task,
             dir: self.dir.to_owned(),
@@ -748,6 +761,7 @@ impl Run<'_> {
         };
         let page = report::render(&page.report(history));
         write_text(&finished.report_html, &page)?;
+        remove_file(&self.dir.join(length::ONGOING))?;
         Ok(finished)
     }
 
@@ -829,19 +843,22 @@ impl Run<'_> {
         mean_pooling: bool,
         folder: &Path,
     ) -> String {
-        let base = opened.adapter.as_ref().map(|(lora, _)| lora);
-        let tokenizer = std::fs::read_to_string(folder.join("tokenizer_config.json"));
+        let base = BaseName::of(&opened.base);
         let card = Card {
+            loading: Loading {
+                task: self.config.task,
+                base_of_adapter: opened.adapter.as_ref().map(|_| &base),
+                labels: opened.head.labels.len(),
+                pairs: self.config.data.text_pair.is_some(),
+                mean_pooling,
+                chat_template: model_card::has_chat_template(folder),
+                added_tokens: !self.config.model.add_tokens.is_empty(),
+                max_length: opened.prepared.max_length,
+            },
+            base: base.clone(),
             config: self.config,
             plan: ended.plan,
             provenance: ended.provenance,
-            base: &opened.base,
-            base_of_adapter: base.and_then(|lora| lora.base_model_name_or_path.as_deref()),
-            gguf: gguf::is_unpacked(&opened.base.dir).then_some(gguf::WEIGHTS),
-            mean_pooling,
-            chat_template: folder.join("chat_template.jinja").is_file()
-                || tokenizer.is_ok_and(|text| text.contains("\"chat_template\"")),
-            max_length: opened.prepared.max_length,
             figures: ended.figures,
             split: ended.split,
             steps: ended.steps,
@@ -1082,9 +1099,14 @@ pub(crate) fn find_model(
             revision: None,
         });
     }
-    let mut found = find_on_hub(name, hub, observer)?;
-    if found.source == Source::Path && found.dir.join("config.toml").is_file() {
-        found.dir = of_run(&found.dir)?;
+    check_trainable(path)?;
+    let of_run = match path.join("config.toml").is_file() {
+        true => Some(end_of_run(path)?.to_string_lossy().into_owned()),
+        false => None,
+    };
+    let mut found = find_on_hub(of_run.as_deref().unwrap_or(name), hub, observer)?;
+    if of_run.is_some() {
+        found.name = name.to_owned();
     }
     found.dir = gguf::unpacked(hub, &found.dir)?;
     observer.detail(&format!(
@@ -1345,20 +1367,31 @@ fn best_by(config: &RunConfig, watched: &[Watched]) -> String {
     named.map_or_else(|| key.replace('_', " "), |figure| figure.name.clone())
 }
 
-/// What a run ended with, as a model to tune further.
-fn of_run(run: &Path) -> Result<PathBuf, Error> {
-    let last = end_of_run(run)?;
-    match last.join("adapter_config.json").is_file() {
-        false => Ok(last),
-        true => Err(Error::ModelDir {
-            path: run.to_owned(),
-            reason: "a run that ended with an adapter".into(),
-            hint: format!(
-                "merge it first: rekindle merge {} --to DIR, then name DIR",
-                run.display()
-            ),
-        }),
-    }
+/// Refuses an adapter, and a run that ended with one: what is tuned further is a whole model.
+fn check_trainable(path: &Path) -> Result<(), Error> {
+    let is_adapter = |dir: &Path| {
+        dir.join("adapter_config.json").is_file() && !dir.join("config.json").is_file()
+    };
+    let reason = match path {
+        run if run.join("config.toml").is_file() && is_adapter(&run.join("final")) => {
+            "the run ended with an adapter, and what is tuned further is a whole model"
+        }
+        dir if is_adapter(dir) => "it is an adapter, and what is tuned further is a whole model",
+        _ => return Ok(()),
+    };
+    let merged = path.file_name().map_or_else(
+        || "merged".to_owned(),
+        |name| format!("{}-merged", name.to_string_lossy()),
+    );
+    Err(Error::ModelDir {
+        path: path.to_owned(),
+        reason: reason.into(),
+        hint: format!(
+            "merge it first: rekindle merge {} --to {merged}; then name it: --model {merged}",
+            shell_word(&path.to_string_lossy()),
+            merged = shell_word(&merged)
+        ),
+    })
 }
 
 /// Removes a file, if it is there.
@@ -1378,7 +1411,7 @@ pub(crate) fn clear(folder: &Path) -> Result<(), Error> {
 }
 
 /// What to change where a run learned nothing.
-fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
+fn advice(config: &RunConfig, plan: &Plan, steps: u64, epochs: f64) -> String {
     /// Steps in which a small set is learned.
     const ENOUGH: u64 = 200;
     let usual = RunConfig {
@@ -1392,9 +1425,11 @@ fn advice(config: &RunConfig, steps: u64, epochs: f64) -> String {
     if steps < ENOUGH && config.train.max_steps.is_some() {
         return format!("only {steps} steps were trained: raise train.max_steps");
     }
-    if steps < ENOUGH {
-        let epochs = (epochs * ENOUGH as f64 / steps.max(1) as f64).ceil();
-        return format!("only {steps} steps were trained: try --epochs {epochs}");
+    let usual_epochs = config.usual_epochs(plan.examples[0], plan.labels.len());
+    if steps < ENOUGH && epochs < usual_epochs {
+        return format!(
+            "only {steps} steps were trained: leave out --epochs, which makes {usual_epochs} of them for so few examples"
+        );
     }
     if rate < usual / 4.0 {
         return format!("the learning rate {rate:e} is low: try {usual:e} (train.learning_rate)");

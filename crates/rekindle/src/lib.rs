@@ -120,7 +120,7 @@ pub use plan::Plan;
 pub use predictor::{Evaluated, Predictor, Shots};
 pub use queries::{Query, text_of_line};
 pub use rates::{RatePoint, Rates, find_rate, write_rates_page};
-pub use rekindle_base::{discard_unfinished, shell_word, write_atomically_with};
+pub use rekindle_base::{Aside, discard_unfinished, shell_word, words, write_atomically_with};
 pub use rekindle_data::chat::{ChatRole, Constraint, Conversation, Message};
 pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{

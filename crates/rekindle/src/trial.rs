@@ -7,6 +7,7 @@ use crate::{
     recipe::Recipe,
 };
 use burn::module::AutodiffModule;
+use rekindle_base::words::duration;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::{Every, Job, Optimizer, Shards, Stepped, TrainConfig, step};
@@ -187,42 +188,7 @@ impl fmt::Display for Cost {
         write!(
             f,
             " ({} a step, measured in {TIMED})",
-            short(self.seconds_per_step)
+            duration(self.seconds_per_step)
         )
-    }
-}
-
-fn short(seconds: f64) -> String {
-    match seconds < 1.0 {
-        true => format!("{:.0} ms", 1e3 * seconds),
-        false => format!("{seconds:.1} s"),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..100 => short(seconds),
-        100..6000 => format!("{} min", (whole + 30) / 60),
-        _ => format!("{:.1} h", seconds / 3600.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, expected) in [
-            (0.0304, "30 ms"),
-            (12.34, "12.3 s"),
-            (99.4, "99.4 s"),
-            (150.0, "3 min"),
-            (5_999.0, "100 min"),
-            (9_000.0, "2.5 h"),
-        ] {
-            assert_eq!(duration(seconds), expected);
-        }
     }
 }

@@ -540,6 +540,19 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         };
         let evaluation = self.job.evaluate(&model);
         let evaluation = self.same_for_all(self.collective.agree(evaluation)?)?;
+        // What the last step broke, no step after it finds.
+        if let Some(value) = evaluation.get("loss").filter(|loss| !loss.is_finite())
+            && self.is_finished()
+        {
+            return Err(TrainError::NotFinite {
+                step,
+                what: "loss after it",
+                value,
+                last_checkpoint: self.saved_at,
+                learning_rate: self.config.learning_rate,
+                batch: "the validation set".to_owned(),
+            });
+        }
         let metric = &self.config.best;
         let value = evaluation
             .get(&metric.name)

@@ -55,9 +55,9 @@ impl Finetune {
 
     fn run_in(mut self, processes: &Collective) -> anyhow::Result<()> {
         let printer = Printer::new();
-        printer.stop_on_signals()?;
         let run = match &self.resume {
             Some(dir) => {
+                printer.stop_on_signals()?;
                 let longer = self.longer();
                 match rekindle::resume_together(dir, &longer, &printer, processes)? {
                     Some(run) => run,
@@ -68,7 +68,9 @@ impl Finetune {
                 }
             }
             None => {
+                // Until the settings are known there is nothing to save: a signal ends the program at once.
                 let config = processes.agree(self.run.configuration(&printer))?;
+                printer.stop_on_signals()?;
                 if self.dry_run {
                     return match processes.leads() {
                         true => self.plan(&config, &printer),

@@ -37,7 +37,7 @@ use std::{
     time::Instant,
 };
 
-/// Fine-tune pretrained models. One command, any GPU, no Python.
+/// Fine-tune pretrained models on a CPU or one GPU. One command, no Python.
 #[derive(Parser)]
 #[command(name = "rekindle", version = version::short(), long_version = version::long(), after_help = after_help())]
 pub struct Arguments {

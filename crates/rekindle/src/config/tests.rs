@@ -540,7 +540,7 @@ const BAD: &[Bad] = &[
      hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, shards, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
     Bad { file: "frobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: unknown key `frobnicate`
-     hint: the keys above all sections are task, seed, device, output_dir"# },
+     hint: the keys above all sections are task, seed, device, output_dir; `rekindle config` lists all settings"# },
     Bad { file: "[trian]\nepochs = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:2: unknown section [trian]
      hint: did you mean [train]?"# },
@@ -849,4 +849,65 @@ fn many_classes_get_more_steps_and_more_adapters() {
     assert!(!config.adapts_every_linear_layer(5000, 10));
     let regression = parse("task = \"text-regression\"", &[]).unwrap();
     assert!(!regression.adapts_every_linear_layer(5000, 30));
+}
+
+/// Names of transformers, PEFT, TRL, axolotl, Ludwig and timm, with what an error says of them.
+#[test]
+fn names_of_other_tools_lead_to_ours() {
+    let pairs = [
+        ("sequence_len", "`data.max_length`"),
+        ("max_seq_length", "`data.max_length`"),
+        ("max_sequence_length", "`data.max_length`"),
+        ("val_set_size", "`data.validation_fraction`"),
+        ("img_size", "`images.size`"),
+        ("report_to", "`report.tensorboard`"),
+        ("push_to_hub", "rekindle push"),
+        ("num_train_epochs", "`train.epochs`"),
+        ("per_device_train_batch_size", "`train.batch_size`"),
+        ("micro_batch_size", "`train.batch_size`"),
+        ("lora_r", "`peft.r`"),
+        ("lora_target_linear", "`peft.target_modules`"),
+        ("learning_rate_scheduler", "`train.schedule`"),
+        ("gradient_clipping", "`train.max_grad_norm`"),
+        ("warmup_fraction", "`train.warmup_ratio`"),
+        ("save_steps", "`checkpoint.every_steps`"),
+        ("checkpoint_hist", "`checkpoint.keep`"),
+        ("eval_steps", "`eval.every`"),
+        ("validation_metric", "`eval.metric`"),
+        ("fp16", "`train.precision`"),
+        ("bf16", "`train.precision`"),
+        ("dataset_path", "`data.train`"),
+        ("datasets", "`data.train`"),
+        ("dataset_text_field", "`data.text`"),
+        ("output_features", "`data.label`"),
+        ("num_classes", "those of the training examples"),
+        ("sample_packing", "without padding"),
+        ("load_best_model_at_end", "`eval.choose`"),
+        ("rl_beta", "`preference.beta`"),
+        ("roles_to_train", "`data.loss_on`"),
+        ("clip_grad", "`train.max_grad_norm`"),
+        ("drop_path", "no stochastic depth"),
+        ("run_name", "`output_dir`"),
+        ("nothing_like_it", "`rekindle config` lists all settings"),
+    ];
+    for (name, words) in pairs {
+        let hint = read::near_path(name);
+        assert!(hint.contains(words), "{name}: {hint}");
+    }
+}
+
+/// The names of options, and names that one setting alone has, need no section behind `--set`.
+#[test]
+fn overrides_need_no_section_where_it_is_clear() {
+    let set = |text: &str| RunConfig::load(None, &[Override::set(text)]);
+    assert_eq!(set("lr=2e-3").unwrap().train.learning_rate, Some(2e-3));
+    assert_eq!(set("batch-size=4").unwrap().train.batch_size, 4);
+    assert_eq!(set("model=there").unwrap().model.name, "there");
+    assert_eq!(set("lora_alpha=4").unwrap().peft.lora_alpha, 4.0);
+    assert_eq!(set("seed=7").unwrap().seed, 7);
+    // Two have this name, and what a run or a model is called is not clear.
+    for unclear in ["label_smoothing=0.1", "name=mine"] {
+        let error = set(unclear).unwrap_err().to_string();
+        assert!(error.contains("unknown key"), "{error}");
+    }
 }
