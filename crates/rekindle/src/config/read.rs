@@ -69,7 +69,9 @@ fn with_section(key: &str) -> String {
     if let Some((_, path)) = OPTIONS.iter().find(|(option, _)| *option == name) {
         return (*path).to_owned();
     }
-    let mut called = keys().filter(|known| known.name == name);
+    // A section's name is no setting's: `train=3` tells nothing.
+    let is_section = section_names().any(|section| section == name);
+    let mut called = keys().filter(|known| known.name == name && !is_section);
     match (called.next(), called.next()) {
         (Some(only), None) if !key.contains('.') => only.path(),
         _ => key.to_owned(),

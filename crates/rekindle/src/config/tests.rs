@@ -658,9 +658,9 @@ const BAD: &[Bad] = &[
     Bad { file: "", sets: &["train.epochs"], says: r#"1 mistake in the configuration:
   1. --set: expected KEY=VALUE, found `train.epochs`
      hint: such as --set train.epochs=3"# },
-    Bad { file: "", sets: &["learning_rate=1"], says: r#"1 mistake in the configuration:
-  1. --set: unknown key `learning_rate`
-     hint: did you mean `train.learning_rate`?"# },
+    Bad { file: "", sets: &["label_smoothing=1"], says: r#"1 mistake in the configuration:
+  1. --set: unknown key `label_smoothing`
+     hint: did you mean `preference.label_smoothing` or `train.label_smoothing`?"# },
     Bad { file: "", sets: &["train.epochs=many"], says: r#"1 mistake in the configuration:
   1. --set: `train.epochs`: expected a number above 0, found "many""# },
     Bad { file: "", sets: &["train=3"], says: r#"1 mistake in the configuration:
