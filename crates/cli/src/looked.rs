@@ -123,13 +123,13 @@ fn histogram(spread: &Spread) -> String {
         "" => String::new(),
         unit => format!(" in {unit}"),
     };
+    if least == most {
+        return format!("{}{unit}: {most} in all\n", spread.name);
+    }
     let mut out = format!(
         "{}{unit}: {least} to {most}; a quarter up to {quarter}, half up to {half}, three quarters up to {three}\n",
         spread.name
     );
-    if spread.bars.len() < 2 {
-        return out;
-    }
     let range = |at: usize| {
         let from = spread.from + spread.width * at as f64;
         let to = from + spread.width;
@@ -177,7 +177,7 @@ fn cut_words(cut: &Cut) -> String {
         false => format!("with data.max_length = {} nothing would be cut", cut.enough),
     };
     format!(
-        "{at} (data.max_length): {} of {} ({}), and {} of all tokens are lost; {more}",
+        "{at} (data.max_length): {} of {} rows ({}), and {} of all tokens are lost; {more}",
         thousands(cut.examples),
         thousands(cut.of),
         percent(cut.examples, cut.of),
@@ -203,16 +203,26 @@ fn finding(finding: &Finding) -> String {
 /// Where examples stand that belong together, and what is said of them.
 fn places(found: &Found) -> String {
     let several = found.rows.iter().any(|row| row.part != found.rows[0].part);
-    let place = |row: &FoundRow| {
+    let mut out = String::new();
+    for (at, row) in found.rows.iter().enumerate() {
+        if at > 0 {
+            out += ", ";
+        }
+        // The file is named once where several lines of it follow one another.
+        let file = |row: &FoundRow| row.place.rsplit_once(':').map(|(file, _)| file.len());
+        let same = at > 0
+            && file(row)
+                .is_some_and(|end| found.rows[at - 1].place.get(..=end) == row.place.get(..=end));
+        out += match file(row).filter(|_| same) {
+            Some(end) => &row.place[end..],
+            None => &row.place,
+        };
         let about = [several.then_some(row.part), row.label.as_deref()];
         let about: Vec<String> = about.into_iter().flatten().map(short).collect();
-        match about.is_empty() {
-            true => row.place.clone(),
-            false => format!("{} ({})", row.place, about.join(", ")),
+        if !about.is_empty() {
+            let _ = write!(out, " ({})", about.join(", "));
         }
-    };
-    let places: Vec<String> = found.rows.iter().map(place).collect();
-    let mut out = places.join(", ");
+    }
     if found.more > 0 {
         let _ = write!(out, " and {} more", thousands(found.more));
     }
@@ -289,12 +299,40 @@ mod tests {
         };
         assert_eq!(
             cut_words(&cut),
-            "cut at 64 tokens (data.max_length): 34 of 1,000 (3.4 %), and 1.2 % of all tokens are lost; with data.max_length = 214 nothing would be cut"
+            "cut at 64 tokens (data.max_length): 34 of 1,000 rows (3.4 %), and 1.2 % of all tokens are lost; with data.max_length = 214 nothing would be cut"
         );
         let none = Cut { examples: 0, ..cut };
         assert!(cut_words(&none).ends_with("nothing is; the longest has 214"));
         let more = Cut { enough: 700, ..cut };
         assert!(cut_words(&more).ends_with("the model takes 512 at most"));
+    }
+
+    #[test]
+    fn a_file_is_named_once() {
+        let row = |place: &str, part: &'static str| FoundRow {
+            place: place.into(),
+            part,
+            label: Some("x".into()),
+        };
+        let found = Found {
+            rows: vec![
+                row("a.csv:3", "train"),
+                row("a.csv:17", "test"),
+                row("b.csv:1", "test"),
+            ],
+            more: 2,
+            remark: "so".into(),
+        };
+        assert_eq!(
+            places(&found),
+            "a.csv:3 (train, x), :17 (test, x), b.csv:1 (test, x) and 2 more: so"
+        );
+        let pictures = Found {
+            rows: vec![row("a/1.png", "train"), row("a/2.png", "train")],
+            more: 0,
+            remark: String::new(),
+        };
+        assert_eq!(places(&pictures), "a/1.png (x), a/2.png (x)");
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn what_a_run_would_refuse_is_looked_at_all_the_same() {
     assert!(said.contains("torn.csv:2  ("), "{said}");
     dir.write("plain.csv", "text\nno labels at all\nnone here\n");
     let said = dir.ok("look plain.csv --model model --task text-classification");
-    assert!(said.contains("no labels"), "{said}");
+    assert!(said.contains("no column looks like the label"), "{said}");
     assert!(said.contains("2 rows"), "{said}");
 }
 
@@ -111,7 +111,7 @@ fn cut_texts_are_counted_with_what_they_lose() {
     );
     let said = dir.ok("look long.csv --model model --rows 0 --set data.max_length=16");
     assert!(
-        said.contains("cut at 16 tokens (data.max_length): 1 of 4 (25.0 %)"),
+        said.contains("cut at 16 tokens (data.max_length): 1 of 4 rows (25.0 %)"),
         "{said}"
     );
 }
@@ -149,6 +149,53 @@ fn pictures_are_looked_at() {
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
+}
+
+#[test]
+fn pictures_of_other_parts_are_the_same_only_byte_by_byte() {
+    let dir = Dir::new();
+    dir.pictures();
+    for (part, shade) in [("train", 10), ("test", 90)] {
+        for (class, tint) in [("red", [100, 0, 0]), ("blue", [0, 0, 100])] {
+            for i in 0..3u8 {
+                // All files are of one length.
+                let picture =
+                    image::RgbImage::from_pixel(30, 30, image::Rgb(tint.map(|c| c + shade + i)));
+                let path = dir.path(&format!("parts/{part}/{class}/{i}.bmp"));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                picture.save(path).unwrap();
+            }
+        }
+    }
+    let look = "look parts --model resnet --rows 0 --set data.validation_fraction=0";
+    let said = dir.ok(look);
+    assert!(said.contains("6 for training, 6 for test"), "{said}");
+    assert!(!said.contains("warning"), "{said}");
+    fs::copy(
+        dir.path("parts/train/red/1.bmp"),
+        dir.path("parts/test/red/9.bmp"),
+    )
+    .unwrap();
+    let said = dir.ok(look);
+    assert!(
+        said.contains("1 picture of test (14.3 %) stands among the training examples too"),
+        "{said}"
+    );
+}
+
+#[test]
+fn numbers_have_a_histogram() {
+    let dir = Dir::new();
+    let rows: String = (0..40)
+        .map(|i| format!("text number {i},{}\n", f64::from(i) / 8.0 - 1.0))
+        .collect();
+    dir.write("numbers.csv", format!("text,stars\n{rows}"));
+    let said = dir.ok("look numbers.csv --model model --rows 0");
+    assert!(
+        said.contains("stars: -1 to 3.875; a quarter up to"),
+        "{said}"
+    );
+    assert!(!said.contains("a run stops"), "{said}");
 }
 
 #[test]

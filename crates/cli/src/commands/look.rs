@@ -8,7 +8,7 @@ use crate::{
     terminal::{self, painted},
 };
 use clap::Args;
-use rekindle::{Looked, LookedToken, RunConfig, Task, config::Override};
+use rekindle::{Kind, Looked, LookedToken, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
 /// Show the first examples of a file as a model will see them, and what is striking about all of them, before training.
@@ -92,7 +92,12 @@ impl Look {
             let rows = self.data.as_ref().map(Path::new);
             let task = match rows.and_then(rekindle::language_task) {
                 Some(of_rows) if task == Task::TextGeneration => of_rows,
-                _ => task,
+                _ if task == Task::TextGeneration => task,
+                // Of others it is the labels, which classes, sets of labels or numbers they are.
+                _ => rows
+                    .and_then(|rows| told_task(rows, &flags, &self.set))
+                    .filter(|told| told.modality() == task.modality() && is_labelled(*told))
+                    .unwrap_or(task),
             };
             flags.push(Override::flag("--model", "task", task.name()));
         } else if let (false, Some(data)) = (says_task, &self.data)
@@ -106,6 +111,11 @@ impl Look {
         });
         Ok(configuration(run.as_ref(), flags, &self.set)?)
     }
+}
+
+/// Whether the task learns labels or numbers.
+fn is_labelled(task: Task) -> bool {
+    !matches!(task.kind(), Kind::Generation | Kind::Preference)
 }
 
 /// Examples, then what there is of labels and lengths, then what is striking.

@@ -1,7 +1,6 @@
 //! What can be told of the pictures of a set before anything is learned from them: sizes by their headers, files that are
 //! the same, and a small grey picture of each, by which pictures that were resized or saved anew are found.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -17,7 +16,7 @@ use crate::DataError;
 /// Columns and rows of a small grey picture.
 const SMALL: [usize; 2] = [9, 8];
 
-/// One picture by its header and its bytes.
+/// One picture by its header, and the length of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureFacts {
     /// Columns, before EXIF turns it.
@@ -26,8 +25,8 @@ pub struct PictureFacts {
     pub height: usize,
     /// Whether the file has no colours.
     pub grey: bool,
-    /// A number that files with the same content share, and hardly any others do.
-    pub content: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// A picture of 9 x 8 grey pixels, and its difference hash ("dHash"): of each pixel whether it is brighter than the one to its
@@ -78,43 +77,35 @@ impl SmallPicture {
 }
 
 impl ImageSet {
-    /// Sizes and contents of all pictures. Of files, only those of the same length are read as a whole.
+    /// What headers and lengths of files show of all pictures.
     ///
     /// # Errors
     /// As [`read_picture`](super::read_picture), as far as headers show it.
     pub fn facts(&self) -> Result<Vec<PictureFacts>, DataError> {
-        let headers: Vec<(PictureFacts, u64)> = (0..self.len())
-            .into_par_iter()
-            .map(|index| {
-                let path = self.path(index);
-                let ((width, height), grey) = picture_header(&path)?;
-                let length = fs::metadata(&path).map_err(io(&path))?.len();
-                let facts = PictureFacts {
-                    width,
-                    height,
-                    grey,
-                    content: length,
-                };
-                Ok((facts, length))
+        let facts = |index| {
+            let path = self.path(index);
+            let ((width, height), grey) = picture_header(&path)?;
+            let bytes = fs::metadata(&path).map_err(io(&path))?.len();
+            Ok(PictureFacts {
+                width,
+                height,
+                grey,
+                bytes,
             })
-            .collect::<Result<_, DataError>>()?;
-        let mut of_length: HashMap<u64, usize> = HashMap::new();
-        for (_, length) in &headers {
-            *of_length.entry(*length).or_default() += 1;
-        }
-        let facts = headers.into_par_iter().enumerate();
-        facts
-            .map(|(index, (facts, length))| {
-                Ok(match of_length[&length] {
-                    // Nothing else has its length.
-                    1 => facts,
-                    _ => PictureFacts {
-                        content: content(&self.path(index), length)?,
-                        ..facts
-                    },
-                })
-            })
-            .collect()
+        };
+        (0..self.len()).into_par_iter().map(facts).collect()
+    }
+
+    /// A number for the content of each of these pictures: files with the same bytes share it, and hardly any others do.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn contents(&self, indices: &[usize]) -> Result<Vec<u64>, DataError> {
+        let contents = indices.par_iter();
+        contents.map(|&index| content(&self.path(index))).collect()
     }
 
     /// Small grey pictures of some pictures; none of what cannot be decoded.
@@ -143,9 +134,9 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> DataError {
 }
 
 /// A hash of a file's bytes.
-fn content(path: &Path, length: u64) -> Result<u64, DataError> {
+fn content(path: &Path) -> Result<u64, DataError> {
     let mut file = BufReader::new(File::open(path).map_err(io(path))?);
-    let (mut hash, mut bytes) = (mix64(length), [0; 8192]);
+    let (mut hash, mut bytes) = (0, [0; 8192]);
     loop {
         let read = file.read(&mut bytes).map_err(io(path))?;
         if read == 0 {
@@ -154,7 +145,7 @@ fn content(path: &Path, length: u64) -> Result<u64, DataError> {
         for chunk in bytes[..read].chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            hash = mix64(hash ^ u64::from_le_bytes(word));
+            hash = mix64(hash ^ u64::from_le_bytes(word)).wrapping_add(chunk.len() as u64);
         }
     }
 }
@@ -185,14 +176,16 @@ mod tests {
             .save(path("d.png"))
             .unwrap();
         let names = ["a.png", "b.png", "c.png", "d.png"].map(path);
-        let facts = ImageSet::of_files(&names).unwrap().facts().unwrap();
+        let set = ImageSet::of_files(&names).unwrap();
+        let facts = set.facts().unwrap();
         assert_eq!(facts[0], facts[2]);
-        assert_ne!(facts[0].content, facts[1].content);
-        assert_eq!(
-            facts.iter().map(|facts| facts.grey).collect::<Vec<_>>(),
-            [false, false, false, true]
-        );
+        let grey: Vec<bool> = facts.iter().map(|facts| facts.grey).collect();
+        assert_eq!(grey, [false, false, false, true]);
         assert_eq!((facts[1].width, facts[1].height), (36, 36));
+        let contents = set.contents(&[0, 2, 1, 3]).unwrap();
+        assert_eq!(contents[0], contents[1]);
+        assert_ne!(contents[0], contents[2]);
+        assert_ne!(contents[0], contents[3]);
     }
 
     #[test]

@@ -196,11 +196,11 @@ pub(super) mod tests {
             .iter()
             .map(|text| ("train", text.as_str(), "x"))
             .collect();
-        let rows = rows(&of);
-        let found = findings(&rows, &groups(&rows), ("text", "texts"), true);
+        let all = rows(&of);
+        let found = findings(&all, &groups(&all), ("text", "texts"), true);
         assert_eq!((found.len(), found[0].count), (1, 15));
         assert_eq!(found[0].found.len(), NAMED);
-        let alike = super::tests::rows(&vec![("train", "same", ""); 14]);
+        let alike = rows(&vec![("train", "same", ""); 14]);
         let found = findings(&alike, &groups(&alike), ("text", "texts"), true);
         assert_eq!(
             (found[0].found[0].rows.len(), found[0].found[0].more),

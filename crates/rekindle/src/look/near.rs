@@ -12,7 +12,7 @@ use rekindle_base::rng::mix64;
 /// Characters in a run.
 const RUN: usize = 5;
 /// Fewer runs than this say too little.
-const FEWEST: usize = 8;
+const FEWEST: usize = 16;
 /// Runs that stand for a long text.
 const SKETCH: usize = 128;
 /// Texts that have at least this share in common are told.

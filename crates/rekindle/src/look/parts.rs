@@ -39,31 +39,37 @@ impl Observer for Downloads<'_> {
 /// When nothing can be read: what a run would say.
 pub(super) fn parts<S: Source>(from: &From<'_>) -> Result<Parts<S>, Error> {
     let observer = Downloads(from.observer);
-    let error = match read_splits::<S>(from.config, from.hub, &observer) {
-        Ok(splits) => {
-            let others = [("validation", splits.validation), ("test", splits.test)];
-            let others = others
-                .into_iter()
-                .filter_map(|(part, set)| Some((part, set?)));
-            return Ok(Parts {
-                sets: std::iter::once((TRAIN, splits.train))
-                    .chain(others)
-                    .collect(),
-                encoder: Some(splits.encoder),
-                notes: splits.notes,
-                refused: Vec::new(),
-            });
-        }
+    let read = |config: &RunConfig| -> Result<Parts<S>, Error> {
+        let splits = read_splits::<S>(config, from.hub, &observer)?;
+        let others = [("validation", splits.validation), ("test", splits.test)];
+        let others = others
+            .into_iter()
+            .filter_map(|(part, set)| Some((part, set?)));
+        Ok(Parts {
+            sets: std::iter::once((TRAIN, splits.train))
+                .chain(others)
+                .collect(),
+            encoder: Some(splits.encoder),
+            notes: splits.notes,
+            refused: Vec::new(),
+        })
+    };
+    let error = match read(from.config) {
+        Ok(parts) => return Ok(parts),
         Err(error) => error,
     };
+    let refused = vec![refused(&error)];
     let mut lenient: RunConfig = from.config.clone();
     lenient.data.on_bad_example = OnBadExample::Skip;
+    if let Ok(parts) = read(&lenient) {
+        return Ok(Parts { refused, ..parts });
+    }
     match read_train::<S>(&lenient, from.hub, &observer) {
         Ok(read) if read.set.count() > 0 => Ok(Parts {
             sets: vec![(TRAIN, read.set)],
             encoder: None,
             notes: read.notes,
-            refused: vec![refused(&error)],
+            refused,
         }),
         _ => Err(error),
     }

@@ -18,6 +18,7 @@ use rekindle_data::{
     Examples, TargetEncoder, Targets,
     image::{ImageSet, PictureFacts, SmallPicture},
 };
+use std::collections::HashMap;
 
 /// Pictures that are decoded, to be held against each other.
 const MOST_DECODED: usize = 2_000;
@@ -52,11 +53,16 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let all: Vec<(usize, usize)> = (0..sets.len())
         .flat_map(|set| (0..sets[set].1.len()).map(move |index| (set, index)))
         .collect();
-    let rows: Vec<Row> = all
-        .iter()
-        .map(|&(set, index)| row(&sets[set], index, &facts[set][index]))
-        .collect();
     let flat: Vec<&PictureFacts> = facts.iter().flatten().collect();
+    let contents = contents(&sets, &all, &flat)?;
+    let row = |(&(set, index), content): (&(usize, usize), String)| Row {
+        part: sets[set].0,
+        text: content,
+        context: 0,
+        label: label(&sets[set].1, index),
+        place: sets[set].1.path(index).display().to_string(),
+    };
+    let rows: Vec<Row> = all.iter().zip(contents).map(row).collect();
     let groups = duplicates::groups(&rows);
     findings.extend(duplicates::findings(
         &rows,
@@ -170,22 +176,34 @@ fn label(set: &ImageSet, index: usize) -> Option<String> {
     }
 }
 
-fn row((part, set): &(&'static str, ImageSet), index: usize, facts: &PictureFacts) -> Row {
-    Row {
-        part,
-        text: format!("{:016x} {} {}", facts.content, facts.width, facts.height),
-        context: 0,
-        label: label(set, index),
-        place: set.path(index).display().to_string(),
+/// What stands for the content of each picture: the length of its file, and a hash where another one is as long.
+fn contents(
+    sets: &[(&'static str, ImageSet)],
+    all: &[(usize, usize)],
+    facts: &[&PictureFacts],
+) -> Result<Vec<String>, Error> {
+    let mut of_length: HashMap<u64, usize> = HashMap::new();
+    for facts in facts {
+        *of_length.entry(facts.bytes).or_default() += 1;
     }
+    let mut contents: Vec<String> = facts.iter().map(|facts| facts.bytes.to_string()).collect();
+    for (wanted, (_, set)) in sets.iter().enumerate() {
+        let is_read = |&at: &usize| all[at].0 == wanted && of_length[&facts[at].bytes] > 1;
+        let read: Vec<usize> = (0..all.len()).filter(is_read).collect();
+        let indices: Vec<usize> = read.iter().map(|&at| all[at].1).collect();
+        for (at, content) in read.into_iter().zip(set.contents(&indices)?) {
+            contents[at] = format!("{} {content:016x}", facts[at].bytes);
+        }
+    }
+    Ok(contents)
 }
 
 /// The pictures that are decoded: evenly drawn, as far as their pixels go.
 fn chosen(facts: &[&PictureFacts]) -> Vec<usize> {
-    let step = facts.len().div_ceil(MOST_DECODED).max(1);
+    let count = facts.len().min(MOST_DECODED);
     let mut pixels = 0_usize;
-    (0..facts.len())
-        .step_by(step)
+    (0..count)
+        .map(|at| at * facts.len() / count)
         .take_while(|&index| {
             let size = facts[index].width.saturating_mul(facts[index].height);
             pixels = pixels.saturating_add(size);
@@ -285,14 +303,19 @@ fn odd(rows: &[Row], facts: &[&PictureFacts], crop: usize) -> Vec<Finding> {
         let all: Vec<usize> = (0..rows.len()).filter(|&index| is(facts[index])).collect();
         let words = counted(all.len(), "picture", "pictures");
         let share = percent(all.len() as u64, rows.len() as u64);
-        let (found, more) = named(&all, |&index| {
+        // Where all are so, none need be named.
+        let odd: &[usize] = if all.len() < rows.len() { &all } else { &[] };
+        let (found, more) = named(odd, |&index| {
             let size = format!("{} x {}", facts[index].width, facts[index].height);
             together(&[&rows[index]], size)
         });
         (!all.is_empty()).then(|| Finding {
             kind,
             warning: false,
-            said: format!("{words} ({share}) {said}"),
+            said: format!(
+                "{words} ({share}) {} {said}",
+                if all.len() == 1 { "is" } else { "are" }
+            ),
             count: all.len() as u64,
             found,
             more,
@@ -338,7 +361,7 @@ mod tests {
             width,
             height,
             grey,
-            content: 0,
+            bytes: 0,
         }
     }
 
@@ -380,7 +403,7 @@ mod tests {
         let small = facts(10, 10, false);
         let many: Vec<&PictureFacts> = vec![&small; 5_000];
         let drawn = chosen(&many);
-        assert_eq!((drawn.len(), drawn[1]), (1_667, 3));
+        assert_eq!((drawn.len(), drawn[1], drawn[1_999]), (2_000, 2, 4_997));
         let huge = facts(20_000, 20_000, false);
         assert_eq!(chosen(&[&huge, &huge, &small]), [0]);
         assert_eq!(chosen(&[&small, &small]), [0, 1]);

@@ -15,7 +15,7 @@ use crate::{
     spread::Spread,
 };
 use rekindle_base::{counted, first_of, thousands};
-use rekindle_data::{Example, RawTarget, TargetEncoder, TargetKind, TextEncoder};
+use rekindle_data::{Example, TargetEncoder, TargetKind, TargetRow, TextEncoder};
 
 pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let limits = inputs::text_limits(from.pretrained, from.config)?;
@@ -48,10 +48,12 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         ..data_summary::of_sets(&inputs, &targets, "text")
     };
 
-    let rows: Vec<Row> = sets
-        .iter()
-        .flat_map(|(part, set)| set.examples().iter().map(|e| row(part, e)))
-        .collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for (part, set) in &sets {
+        let names = targets.names();
+        let of_set = set.examples().iter().enumerate();
+        rows.extend(of_set.map(|(index, example)| row(part, example, label(set, index, names))));
+    }
     let (of_copies, of_near, groups) = copies(&rows, ("text", "texts"));
     findings.extend(of_copies);
     notes.extend(of_near);
@@ -94,7 +96,7 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     })
 }
 
-fn row(part: &'static str, example: &Example) -> Row {
+fn row(part: &'static str, example: &Example, label: Option<String>) -> Row {
     let mut text = normalised(&example.text);
     if let Some(pair) = &example.text_pair {
         text.push(SECOND);
@@ -104,19 +106,29 @@ fn row(part: &'static str, example: &Example) -> Row {
         part,
         text,
         context: 0,
-        label: example.label.as_ref().map(label_words),
+        label,
         place: example.place.to_string(),
     }
 }
 
-/// A label as it is compared: of a set of labels the order does not count.
-fn label_words(label: &RawTarget) -> String {
-    let mut names = label.labels().to_vec();
-    names.sort();
-    match names.is_empty() {
-        true => label.to_string(),
-        false => names.join(", "),
+/// A label as it is compared: the class, or the set of labels, that it is read as.
+fn label(set: &Texts, index: usize, names: &[String]) -> Option<String> {
+    let written = set.examples()[index].label.as_ref()?;
+    let targets = set.targets();
+    if targets.is_empty() {
+        return Some(written.to_string());
     }
+    Some(match targets.row(index) {
+        TargetRow::Class(class) => names[class as usize].clone(),
+        TargetRow::Classes(truth) => {
+            let given = names.iter().zip(truth).filter(|(_, given)| **given);
+            given
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+        _ => written.to_string(),
+    })
 }
 
 fn shown(sets: &[(&'static str, Texts)], encoder: &TextEncoder, rows: usize) -> Vec<LookedAt> {
@@ -218,10 +230,10 @@ fn doubtful(rows: &[Row], groups: &[Vec<usize>]) -> (Option<Finding>, Option<Str
         let mut all = vec![&rows[one.row]];
         all.extend(one.neighbours.iter().take(2).map(|&row| &rows[row]));
         let remark = format!(
-            "is {own:?}, looks like {:?} as {} of its {} neighbours are: {}",
-            one.label,
+            "{own:?}, but {} of the {} nearest texts are {:?}: {}",
             one.neighbours.len(),
             one.of,
+            one.label,
             beginning(&rows[one.row].text)
         );
         let mut found = together(&all, remark);
@@ -294,7 +306,7 @@ mod tests {
             },
         };
         let rows = [("a b", "c"), ("a", "b c"), ("A  B", " c")]
-            .map(|(one, two)| row(TRAIN, &example(one, two)));
+            .map(|(one, two)| row(TRAIN, &example(one, two), None));
         assert_ne!(rows[0].text, rows[1].text);
         assert_eq!(rows[0].text, rows[2].text);
     }
