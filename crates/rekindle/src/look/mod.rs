@@ -130,12 +130,15 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         observer,
         rows,
     };
-    match (config.task.modality(), config.task.kind()) {
+    let mut looked = match (config.task.modality(), config.task.kind()) {
         (Modality::Images, _) => pictures::look(&from),
         (_, Kind::Generation) => chats::look(&from),
         (_, Kind::Preference) => preferences::look(&from),
         _ => texts::look(&from),
-    }
+    }?;
+    // What spoils figures comes first, then what may be meant so.
+    looked.findings.sort_by_key(|finding| !finding.warning);
+    Ok(looked)
 }
 
 /// What is looked at, and by which model.
@@ -228,8 +231,6 @@ fn copies(rows: &[Row], nouns: (&str, &str)) -> (Vec<Finding>, Vec<String>, Vec<
             hint: "look whether they are the same example written twice; if so, keep each kind in one part",
         });
     }
-    // What spoils figures comes first, then what may be meant so.
-    findings.sort_by_key(|finding| !finding.warning);
     let notes = match near.in_part {
         0 => Vec::new(),
         n => vec![format!(

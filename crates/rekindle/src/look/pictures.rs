@@ -73,7 +73,6 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let decoded = chosen(&flat);
     let small = small_pictures(&sets, &all, &decoded);
     findings.extend(look_alikes(&rows, &decoded, &small));
-    findings.sort_by_key(|finding| !finding.warning);
     findings.extend(odd(&rows, &flat, preprocess.crop));
     if decoded.len() < rows.len() {
         notes.push(format!(
