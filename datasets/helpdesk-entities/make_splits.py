@@ -4,7 +4,7 @@ source.txt has one text a line with its entities marked inline, `my [Lumo 2]{pro
 ten under `## situation`. A group goes to one part as a whole, by its place in the file.
 
     python3 make_splits.py               # checks and writes; a mistake is printed with its line, nothing is written
-    python3 make_splits.py --unmarked    # strings that are an entity somewhere and not elsewhere, with their texts
+    python3 make_splits.py --unmarked    # strings that are an entity in one place and not, or another, elsewhere
     python3 make_splits.py --baseline    # entity F1 on test of the most frequent tag of each word in train
     python3 make_splits.py --sample 100 7   # 100 texts drawn with seed 7, to be read
 
@@ -23,7 +23,7 @@ LABELS = ["product", "order_number", "date", "amount", "device", "version", "os_
 GROUPS, GROUP = 120, 10
 # Of each 15 groups these, counted from 1, are validation and test; the others are train.
 CYCLE = 15
-VALIDATION, TEST = {5, 12}, {3, 8, 15}
+VALIDATION, TEST = {6, 7}, {2, 13, 15}
 MIN_WORDS, MAX_WORDS = 3, 60
 SHINGLE, MAX_SHARING = 6, 2
 MAX_SIMILARITY = 0.6
@@ -113,34 +113,34 @@ def check_texts(rows, mistakes):
 
 
 def unmarked(rows):
-    """String -> rows where it stands unmarked or with another label, for strings that are an entity somewhere."""
-    marked = defaultdict(set)
+    """(String, tag) -> rows, for strings that are an entity somewhere: where it stands in no entity, tag `unmarked`;
+    of a string with two labels or more, where it has each. Bare numbers of up to two digits are left out."""
+    labels = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for start, end, label in row.spans:
-            marked[row.text[start:end].casefold()].add(label)
-    found = defaultdict(list)
-    for string, labels in marked.items():
-        pattern = re.compile(r"(?<!\w)" + re.escape(string) + r"(?!\w)")
+            string = row.text[start:end].casefold()
+            if not re.fullmatch(r"\d{1,2}", string):
+                labels[string][label].append(row)
+    found = {}
+    for string, of in labels.items():
+        if len(of) > 1:
+            found |= {(string, label): where for label, where in of.items()}
+        pattern = re.compile(rf"(?<!\w){re.escape(string)}(?!\w)")
         for row in rows:
             for match in pattern.finditer(row.text.casefold()):
-                start, end = match.span()
-                inside = any(s <= start and end <= e and (e - s > end - start or len(labels) == 1) for s, e, _ in row.spans)
-                if not inside:
-                    found[string].append(row)
+                if not any(start <= match.start() and match.end() <= end for start, end, _ in row.spans):
+                    found.setdefault((string, "unmarked"), []).append(row)
     return found
 
 
 def check_unmarked(rows, mistakes):
-    """Holds `unmarked` against unmarked.tsv: string, how often, why. Bare numbers of up to two digits are left out."""
-    known = {}
-    path = HERE / "unmarked.tsv"
-    for line in path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []:
-        string, times, _ = line.split("\t")
-        known[string] = int(times)
-    found = {s: len(r) for s, r in unmarked(rows).items() if not re.fullmatch(r"\d{1,2}", s)}
-    for string in sorted(set(known) | set(found)):
-        if known.get(string, 0) != found.get(string, 0):
-            mistakes.append(f"`{string}` is unmarked {found.get(string, 0)} times, unmarked.tsv says {known.get(string, 0)}")
+    """Holds `unmarked` against unmarked.tsv, where each is looked at: string, tag, how often, why."""
+    lines = (HERE / "unmarked.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    known = {tuple(line.split("\t")[:2]): int(line.split("\t")[2]) for line in lines}
+    found = {key: len(where) for key, where in unmarked(rows).items()}
+    for key in sorted(set(known) | set(found)):
+        if known.get(key, 0) != found.get(key, 0):
+            mistakes.append(f"`{key[0]}` is {key[1]} {found.get(key, 0)} times, unmarked.tsv says {known.get(key, 0)}")
 
 
 def entities(tags):
@@ -215,9 +215,9 @@ def main():
     mistakes = []
     rows = read(mistakes)
     if "--unmarked" in sys.argv:
-        for string, where in sorted(unmarked(rows).items()):
+        for (string, tag), where in sorted(unmarked(rows).items()):
             for row in where:
-                print(f"{string}\t{row.line}\t{row.text}")
+                print(f"{string}\t{tag}\t{row.line}\t{row.text}")
         return
     if "--sample" in sys.argv:
         count, seed = (int(a) for a in sys.argv[2:4])
