@@ -11,6 +11,7 @@ ten under `## situation`. A group goes to one part as a whole, by its place in t
 Standard library only.
 """
 
+import hashlib
 import json
 import random
 import re
@@ -239,6 +240,7 @@ def main():
                 if row.part == part:
                     spans = [{"start": s, "end": e, "label": label} for s, e, label in row.spans]
                     file.write(json.dumps({"text": row.text, "spans": spans}, ensure_ascii=False) + "\n")
+        print(f"sha256 {part} {hashlib.sha256((HERE / f'{part}.jsonl').read_bytes()).hexdigest()}")
 
 
 if __name__ == "__main__":
