@@ -385,7 +385,6 @@ impl OnBackend for Run<'_> {
             let checkpoint = checkpoint.as_ref();
             let observer = self.observer;
             processes::follow(
-                processes,
                 opened,
                 model,
                 &run,
