@@ -31,12 +31,14 @@ pub enum Need {
     Cuda,
     /// MPI, which starts several processes.
     Mpi,
+    /// Network namespaces, which play several machines.
+    Namespaces,
     /// Instructions that only some CPUs have.
     Cpu,
 }
 
 impl Need {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
         Self::SmolLm2,
@@ -46,6 +48,7 @@ impl Need {
         Self::Wgpu,
         Self::Cuda,
         Self::Mpi,
+        Self::Namespaces,
         Self::Cpu,
     ];
 
@@ -62,6 +65,7 @@ impl Need {
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
             Self::Mpi => "mpi",
+            Self::Namespaces => "namespaces",
             Self::Cpu => "cpu",
         }
     }
@@ -80,6 +84,9 @@ impl Need {
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
             Self::Cuda => "set REKINDLE_TEST_CUDA=1 where there is an NVIDIA GPU",
             Self::Mpi => "apt-get install libopenmpi-dev openmpi-bin libclang-dev",
+            Self::Namespaces => {
+                "run as root, with the package iproute2, where `ip netns add` is allowed"
+            }
             Self::Cpu => "run on another CPU",
         }
     }

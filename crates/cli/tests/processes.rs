@@ -143,6 +143,107 @@ fn one_two_and_four_processes_end_with_the_same_weights() {
     }
 }
 
+/// Two machines played by network namespaces, each with a name and an address of its own; gone when this is.
+#[cfg(target_os = "linux")]
+struct Machines {
+    names: [String; 2],
+}
+
+#[cfg(target_os = "linux")]
+impl Machines {
+    const NETWORK: &str = "10.213.77.0/24";
+
+    /// # Errors
+    /// What the system does not let us do.
+    fn set_up() -> Result<Self, String> {
+        let key = std::process::id() % 10_000;
+        let machines = Self {
+            names: [0, 1].map(|i| format!("rk{key}n{i}")),
+        };
+        let [one, other] = &machines.names;
+        ip(&format!("netns add {one}"))?;
+        ip(&format!("netns add {other}"))?;
+        ip(&format!(
+            "-n {one} link add wire type veth peer name wire netns {other}"
+        ))?;
+        for (i, name) in machines.names.iter().enumerate() {
+            ip(&format!(
+                "-n {name} addr add 10.213.77.{}/24 dev wire",
+                i + 1
+            ))?;
+            ip(&format!("-n {name} link set wire up"))?;
+            ip(&format!("-n {name} link set lo up"))?;
+        }
+        Ok(machines)
+    }
+
+    /// A program that starts another on a machine, in the place of ssh: its arguments are the machine's address and a command.
+    fn agent(&self) -> String {
+        let [one, other] = &self.names;
+        let on =
+            |name| format!("exec ip netns exec {name} unshare --uts sh -c \"hostname {name}; $*\"");
+        format!(
+            "#!/bin/sh\nhost=$1; shift\ncase $host in\n10.213.77.1) {};;\n*) {};;\nesac\n",
+            on(one),
+            on(other)
+        )
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn ip(arguments: &str) -> Result<(), String> {
+    let output = Command::new("ip").args(arguments.split(' ')).output();
+    let output = output.map_err(|e| format!("ip: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+/// The law between machines: two processes on each of two, which reach each other over a network alone.
+#[test]
+#[cfg(target_os = "linux")]
+fn two_machines_end_with_the_same_weights() {
+    use std::os::unix::fs::PermissionsExt;
+    if !mpi() {
+        return;
+    }
+    let Some(machines) = need(Need::Namespaces, Machines::set_up()) else {
+        return;
+    };
+    let dir = Dir::new();
+    let agent = dir.path("agent");
+    fs::write(&agent, machines.agent()).unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+    ok(&dir, 1, &format!("{TEXT} -o alone"));
+    let network = Machines::NETWORK;
+    let arguments = format!(
+        "10.213.77.1 mpirun --host 10.213.77.1:2,10.213.77.2:2 --mca plm_rsh_agent {} --mca btl tcp,self --mca btl_tcp_if_include {network} --mca oob_tcp_if_include {network} --bind-to none -n 4 -x HF_HOME -x HF_HUB_OFFLINE -x REKINDLE_CACHE {} {TEXT} -o machines",
+        agent.display(),
+        env!("CARGO_BIN_EXE_rekindle"),
+    );
+    let output = dir
+        .command(agent.to_str().unwrap())
+        .args(arguments.split_whitespace())
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .output()
+        .unwrap();
+    let said = dir.plain(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("4 processes share the work"), "{said}");
+    assert!(weights(&dir, "machines") == weights(&dir, "alone"));
+}
+
 /// The mean is over a whole batch, also where it has fewer examples than shards.
 #[test]
 fn shards_learn_what_whole_batches_do() {

@@ -8,7 +8,9 @@ use crate::{
 use burn::module::AutodiffModule;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
-use rekindle_train::{Checkpoint, Collective, Event, RunDir, Sink, Stopped, Traffic, TrainConfig};
+use rekindle_train::{
+    Checkpoint, Collective, Event, Job, RunDir, Sink, Stopped, Traffic, TrainConfig,
+};
 use serde::Serialize;
 use std::path::Path;
 
@@ -123,7 +125,6 @@ impl Sink for Unheard {
 
 /// The part of a process that does not lead: whatever the one that leads does with the others, in the same order.
 pub(crate) fn follow<B: TuneAutodiff>(
-    processes: &Collective,
     mut opened: Opened<B>,
     model: Model<B>,
     run: &RunDir,
@@ -133,7 +134,7 @@ pub(crate) fn follow<B: TuneAutodiff>(
     device: &B::Device,
 ) -> Result<(), Error> {
     // The base model's answers.
-    processes.agree(Ok::<_, Error>(()))?;
+    opened.recipe.collective().agree(Ok::<_, Error>(()))?;
     if opened.recipe.compared() > 0 {
         opened.recipe.take_reference(&model.valid())?;
     }

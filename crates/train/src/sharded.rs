@@ -7,6 +7,7 @@
 use crate::{
     Collective, Gradients, Job, Optimizer, Stepped, Traffic, TrainConfig, TrainError,
     flat::Layout,
+    optimizer::Moments,
     shards::{Node, Shards},
     step::clipping,
 };
@@ -40,6 +41,16 @@ pub(crate) struct Sharded<B: TuneAutodiff> {
     device: B::Device,
 }
 
+/// Where in the run a step is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// What the loss is a mean over, in all shards of the window.
+    pub examples: u64,
+    pub learning_rate: f64,
+    /// The number of the window's first micro-batch in the run.
+    pub first_pass: u64,
+}
+
 /// A part of a parameter, as vectors on the device.
 struct Piece<B: TuneAutodiff> {
     /// Which parameter's.
@@ -47,7 +58,7 @@ struct Piece<B: TuneAutodiff> {
     /// Where it lies among all values.
     range: Range<usize>,
     value: Option<FloatTensor<Inner<B>>>,
-    moments: Option<(FloatTensor<Inner<B>>, FloatTensor<Inner<B>>)>,
+    moments: Option<Moments<B>>,
 }
 
 /// A model on its way through the shards of a window.
@@ -132,16 +143,14 @@ impl<B: TuneAutodiff> Sharded<B> {
         self.traffic
     }
 
-    /// One optimizer step on a window of which this process has its shards. `examples` counts those of all.
+    /// One optimizer step on a window of which this process has its shards.
     pub(crate) fn step<J: Job<B>>(
         &mut self,
         job: &J,
         model: J::Model,
         batches: &[J::Batch],
         config: &TrainConfig,
-        examples: u64,
-        learning_rate: f64,
-        first_pass: u64,
+        at: Place,
     ) -> Result<(J::Model, Stepped), TrainError> {
         let before = self.collective.traffic();
         let mut window = Window::<B, J> {
@@ -149,8 +158,8 @@ impl<B: TuneAutodiff> Sharded<B> {
             model: Some(model),
             batches,
             seed: config.seed,
-            first_pass,
-            examples,
+            first_pass: at.first_pass,
+            examples: at.examples,
             losses: Vec::new(),
             present: vec![false; self.layout.parameters],
             failed: None,
@@ -181,7 +190,7 @@ impl<B: TuneAutodiff> Sharded<B> {
         let mut stepped = Stepped {
             loss: self.agree_on(&losses, &mut present)?,
             grad_norm: 0.0,
-            examples: examples as usize,
+            examples: at.examples as usize,
         };
         if stepped.fault().is_some() {
             return Ok((model, stepped));
@@ -193,7 +202,7 @@ impl<B: TuneAutodiff> Sharded<B> {
         }
         let clip = clipping(config, stepped.grad_norm);
         let rate = |name: &str| job.rate(name);
-        self.update(&sum, &present, learning_rate, clip, &rate)?;
+        self.update(&sum, &present, at.learning_rate, clip, &rate)?;
         let world = self.collective.world();
         let layout = &self.layout;
         self.collective
@@ -251,9 +260,10 @@ impl<B: TuneAutodiff> Sharded<B> {
         if buffers {
             self.layout.read_buffers(model, &mut flat)?;
             let weight = (seen as f64 / window.examples.max(1) as f64) as f32;
-            for at in self.layout.of_parameters().end..flat.len() {
+            let first = self.layout.of_parameters().end;
+            for (now, before) in flat[first..].iter_mut().zip(&self.flat[first..]) {
                 // What did not move stays as it is to the bit.
-                flat[at] = (flat[at] - self.flat[at]) * weight;
+                *now = (*now - before) * weight;
             }
         }
         Ok(flat)

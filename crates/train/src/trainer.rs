@@ -4,7 +4,7 @@ use crate::{
     Average, BatchStream, Best, Checkpoint, Collective, Evaluation, Event, Job, Optimizer,
     OptimizerConfig, RunDir, Schedule, Shards, Sink, Traffic, TrainError, TrainState, Warmup,
     checkpoint::{self, AVERAGE, OPTIMIZER, TRAINABLE},
-    sharded::Sharded,
+    sharded::{Place, Sharded},
     step::step,
 };
 use burn::module::AutodiffModule;
@@ -421,8 +421,12 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
                 let window = self.collective.agree(window)?;
                 let own: usize = window.iter().map(|batch| job.count(batch)).sum();
                 let examples = self.collective.numbers(own as u64)?.iter().sum();
-                let (model, stepped) =
-                    sharded.step(job, model, &window, config, examples, learning_rate, passes)?;
+                let at = Place {
+                    examples,
+                    learning_rate,
+                    first_pass: passes,
+                };
+                let (model, stepped) = sharded.step(job, model, &window, config, at)?;
                 (model, stepped, window)
             }
         };

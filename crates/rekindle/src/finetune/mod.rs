@@ -383,7 +383,6 @@ impl OnBackend for Run<'_> {
             let checkpoint = checkpoint.as_ref();
             let observer = self.observer;
             processes::follow(
-                processes,
                 opened,
                 model,
                 &run,
