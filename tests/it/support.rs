@@ -21,8 +21,8 @@ use rekindle_nn::params::{self, NameMap, ParamRef};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
 use rekindle_tests::{Need, need};
 use rekindle_train::{
-    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
-    Outcome, RunDir, Schedule, Shards, TrainConfig, TrainError, Warmup, train,
+    BatchStream, BestMetric, Checkpoint, Choose, Evaluation, Event, Every, Gradients, Job,
+    OptimizerConfig, Outcome, RunDir, Schedule, Shards, TrainConfig, TrainError, Warmup, train,
 };
 use rekindle_weights::WeightFiles;
 use serde_json::Value;
@@ -515,6 +515,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
             name: "loss".into(),
             higher_is_better: false,
         },
+        choose: Choose::Best,
         early_stopping: None,
         average_decay: None,
         fingerprint: "test".into(),

@@ -214,6 +214,23 @@ fn a_run_says_everything_once() {
     assert_eq!(said.matches("labels that look alike").count(), 1, "{said}");
 }
 
+/// A table with a name twice in its header was taken for texts to write.
+#[test]
+fn a_column_that_is_there_twice_is_told_of() {
+    let dir = Dir::new();
+    let rows = (0..12).map(|i| format!("card {i},again {i},{}\n", ["yes", "no"][i % 2]));
+    dir.write(
+        "twice.csv",
+        "text,text,label\n".to_owned() + &rows.collect::<String>(),
+    );
+    refused_with(
+        &dir,
+        "finetune twice.csv --model model",
+        &["named `text`", "by its number"],
+    );
+    dir.ok("finetune twice.csv --model model --text 1 --dry-run");
+}
+
 /// The list of runs was wider than any terminal.
 #[test]
 fn the_list_of_runs_fits() {
