@@ -136,7 +136,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomically_with(path, |file| file.write_all(bytes))
 }
 
-/// Writes a file whole or not at all, piece by piece: for one that is too large to be made in memory first.
+/// Writes a file whole or not at all, piece by piece: for one that is too large to be made in memory first. A link leads to the
+/// file that is written; a device or a pipe is written to as it is, and stays.
 ///
 /// # Errors
 /// The system's or those of `write`, with nothing left behind.
@@ -144,6 +145,14 @@ pub fn write_atomically_with(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    let target = path.canonicalize();
+    let path = target.as_deref().unwrap_or(path);
+    if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let mut file = File::options().write(true).open(path)?;
+        let mut buffer = BufWriter::new(&mut file);
+        write(&mut buffer)?;
+        return buffer.flush();
+    }
     let folder = folder_of(path);
     let made = tempfile::NamedTempFile::new_in(folder);
     // A folder that is not there is told of as itself, not by the name of a file in it.
@@ -181,6 +190,22 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "stop");
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a"), folder.path().join("b"));
+        std::fs::write(&file, "one").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, b"two").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        let null = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        write_atomically(&null, b"gone").unwrap();
+        assert!(!null.metadata().unwrap().is_file());
     }
 
     #[test]

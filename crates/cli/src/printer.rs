@@ -7,7 +7,7 @@ use crate::{
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, TrainError,
+    Error, Evaluation, Event, FinishedRun, Guess, Kind, Modality, Observer, Plan, Progress, TrainError,
     Watched,
     report::{Answered, Mistake},
     shell_word, words,
@@ -373,13 +373,12 @@ pub fn finished(run: &FinishedRun) -> String {
         .map(|peak| format!(", {} at the peak", words::bytes(peak)))
         .unwrap_or_default();
     let _ = writeln!(out, "{} {}", run.split, run.figures.summary());
-    if let Some(guess) = run
-        .figures
-        .guess
-        .as_ref()
-        .and_then(|guess| guess.comparison())
-    {
-        let _ = writeln!(out, "guess   {guess}");
+    let guess = run.figures.guess.as_ref();
+    let comparison = guess.and_then(Guess::comparison);
+    if let Some(comparison) = comparison.or_else(|| run.figures.too_few()) {
+        let before = guess.is_some_and(Guess::is_base);
+        let name = if before { "before" } else { "guess" };
+        let _ = writeln!(out, "{name:<7} {comparison}");
     }
     for warning in run.figures.all_warnings() {
         let _ = writeln!(out, "warning: {warning}");

@@ -1,6 +1,7 @@
 //! Everything that can go wrong between a file and a batch.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::example::Place;
 use crate::tables::{Role, Skipped};
 use crate::targets::TargetKind;
 use rekindle_base::{
+    counted,
     near::{did_you_mean_or, quoted_list},
     shell_word,
 };
@@ -688,6 +690,25 @@ pub enum DataError {
         /// Known labels with similar names.
         near: Vec<String>,
     },
+    /// Rows with labels that the model was not trained on.
+    #[error(
+        "{}: {} {} that the model does not know: {}; expected one of {}\nhint: correct the labels, or tune the model on examples of them; or leave such rows out: --set data.on_bad_example=skip",
+        first.path.display(),
+        counted(*rows, "row", "rows"),
+        if *rows == 1 { "has a label" } else { "have labels" },
+        unknown_labels(labels, first),
+        quoted_list(known, LISTED)
+    )]
+    UnknownLabels {
+        /// The first of them.
+        first: Place,
+        /// How many there are.
+        rows: usize,
+        /// The labels found, with how many rows have each.
+        labels: BTreeMap<String, usize>,
+        /// The labels known.
+        known: Vec<String>,
+    },
     /// Fractions that cannot split a set.
     #[error(
         "cannot split off validation = {validation} and test = {test}: expected fractions of at least 0 with a sum below 1\nhint: make one smaller"
@@ -939,4 +960,18 @@ pub enum DataError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// Unknown labels with their numbers of rows, the first ones, and where the first of them stands.
+fn unknown_labels(labels: &BTreeMap<String, usize>, first: &Place) -> String {
+    let named = labels
+        .iter()
+        .take(LISTED)
+        .map(|(label, rows)| format!("`{label}` ({})", counted(*rows, "row", "rows")));
+    let named: Vec<String> = named.collect();
+    let more = match labels.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}, the first in line {}", named.join(", "), first.line)
 }

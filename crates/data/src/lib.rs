@@ -60,4 +60,4 @@ pub use targets::{
     Input, LabelMap, LabelSet, Part, RealTargets, TargetEncoder, TargetHint, TargetKind, TargetRow,
     Targets,
 };
-pub use text::{Encoded, EncodedSet, TextBatch, TextEncoder};
+pub use text::{Encoded, EncodedSet, TextBatch, TextEncoder, model_max_length};

@@ -1,7 +1,7 @@
 //! Single-label classification: accuracy, loss, precision, recall, F1, MCC and balanced accuracy in one accumulator.
 //!
-//! The figures are those of scikit-learn with `labels=range(classes)` and `zero_division=0`: a class that is neither
-//! a target nor predicted has precision, recall and F1 of 0 and counts in the macro average.
+//! The figures are those of scikit-learn with `zero_division=0`: macro averages are over the classes that are a target or
+//! predicted at least once.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +28,11 @@ pub struct ClassificationReport {
     pub loss: f64,
     /// Updates whose loss was NaN or infinite.
     pub nonfinite: u64,
-    /// Mean precision over classes.
+    /// Mean precision over the classes that are a target or predicted.
     pub macro_precision: f64,
-    /// Mean recall over classes, those without examples as 0.
+    /// Mean recall over those classes; of one that is only predicted it is 0.
     pub macro_recall: f64,
-    /// Mean F1 over classes.
+    /// Mean F1 over those classes.
     pub macro_f1: f64,
     /// Precision over all predictions together; with one label an example it is the accuracy.
     pub micro_precision: f64,
@@ -120,9 +120,11 @@ impl Classification {
     pub fn report(&self) -> ClassificationReport {
         let n = self.confusion.total();
         let predictions = self.confusion.predicted_counts();
-        let per_class: Vec<PerClass> = self
-            .confusion
-            .target_counts()
+        let targets = self.confusion.target_counts();
+        let counts = targets.iter().zip(&predictions);
+        let occur = counts.filter(|(target, predicted)| *target + *predicted > 0);
+        let occur = occur.count() as u64;
+        let per_class: Vec<PerClass> = targets
             .into_iter()
             .zip(predictions)
             .enumerate()
@@ -136,9 +138,9 @@ impl Classification {
                 }
             })
             .collect();
-        let macro_mean = |figure: fn(&PerClass) -> f64| {
-            ratio(per_class.iter().map(figure).sum(), per_class.len() as u64)
-        };
+        // A class that does not occur has figures of 0, which add nothing.
+        let macro_mean =
+            |figure: fn(&PerClass) -> f64| ratio(per_class.iter().map(figure).sum(), occur);
         let weighted_mean = |figure: fn(&PerClass) -> f64| {
             ratio(
                 per_class

@@ -192,7 +192,7 @@ impl LoraConfig {
             as usize;
         let layers_to_transform = match &json["layers_to_transform"] {
             Value::Null => None,
-            Value::Number(one) => one.as_u64().map(|i| vec![i as usize]),
+            Value::Number(one) if one.is_u64() => one.as_u64().map(|i| vec![i as usize]),
             list => Some(
                 list.as_array()
                     .and_then(|l| l.iter().map(|v| v.as_u64().map(|i| i as usize)).collect())
@@ -203,13 +203,18 @@ impl LoraConfig {
         };
         let config = Self {
             r,
-            lora_alpha: json["lora_alpha"].as_f64().unwrap_or(8.0),
-            lora_dropout: json["lora_dropout"].as_f64().unwrap_or(0.0),
-            use_rslora: json["use_rslora"].as_bool().unwrap_or(false),
+            lora_alpha: number(json, "lora_alpha", 8.0)?,
+            lora_dropout: number(json, "lora_dropout", 0.0)?,
+            use_rslora: flag(json, "use_rslora")?,
             target_modules,
             layers_to_transform,
-            modules_to_save: strings(&json["modules_to_save"]).unwrap_or_default(),
-            ensure_weight_tying: json["ensure_weight_tying"].as_bool().unwrap_or(false),
+            modules_to_save: match &json["modules_to_save"] {
+                Value::Null => Vec::new(),
+                list => strings(list).ok_or_else(|| {
+                    format!("`modules_to_save` is {list}, expected a list of names")
+                })?,
+            },
+            ensure_weight_tying: flag(json, "ensure_weight_tying")?,
             base_model_name_or_path: json["base_model_name_or_path"].as_str().map(str::to_owned),
             task_type: json["task_type"].as_str().map(str::to_owned),
         };
@@ -217,6 +222,26 @@ impl LoraConfig {
         Ok(config)
     }
 }
+/// A number, or what PEFT takes where the key is missing.
+fn number(json: &Value, key: &str, missing: f64) -> Result<f64, String> {
+    match json.get(key) {
+        None => Ok(missing),
+        Some(found) => found
+            .as_f64()
+            .ok_or_else(|| format!("`{key}` is {found}, expected a number")),
+    }
+}
+
+/// True or false; false where the key is missing or null.
+fn flag(json: &Value, key: &str) -> Result<bool, String> {
+    match &json[key] {
+        Value::Null => Ok(false),
+        found => found
+            .as_bool()
+            .ok_or_else(|| format!("`{key}` is {found}, expected true or false")),
+    }
+}
+
 /// Keys that say nothing of what an adapter computes, beside those that are read.
 const HARMLESS: [&str; 15] = [
     "arrow_config",
@@ -300,6 +325,14 @@ mod tests {
             LoraConfig::from_json(&json)
         };
         for (key, value) in [
+            ("lora_alpha", json!("32")),
+            ("lora_alpha", json!([8])),
+            ("lora_alpha", Value::Null),
+            ("lora_dropout", json!("0")),
+            ("use_rslora", json!("true")),
+            ("use_rslora", json!(1)),
+            ("modules_to_save", json!("classifier")),
+            ("layers_to_transform", json!(1.5)),
             ("init_lora_weights", json!("pissa")),
             ("init_lora_weights", json!("olora")),
             ("lora_bias", json!(true)),

@@ -1,7 +1,11 @@
 //! What a model is worth on a set of examples: one headline, named scalars, and sections that the terminal and the report
 //! both show. Every task fills the same places.
 
-use crate::{guess::Guess, report::text::percent};
+use crate::{
+    guess::{FEW, Guess},
+    report::text::percent,
+};
+use rekindle_base::counted;
 use rekindle_metrics::{
     AnswersReport, CalibrationReport, ClassificationReport, MultiLabelReport, RegressionFigures,
     RegressionReport, wilson_95,
@@ -278,18 +282,39 @@ impl Figures {
         guess.into_iter().chain(self.warnings.clone()).collect()
     }
 
+    /// That there are too few examples to hold the model against guessing, where that is so.
+    #[must_use]
+    pub fn too_few(&self) -> Option<String> {
+        let compared = |section: &Section| !matches!(section, Section::Answers { .. });
+        let few = self.guess.is_none() && self.n < FEW && self.sections.iter().any(compared);
+        few.then(|| format!("{} are too few to compare with guessing", self.count()))
+    }
+
+    /// How many examples these figures are of.
+    fn count(&self) -> String {
+        let examples = counted(self.n as usize, "example", "examples");
+        let answered = self.sections.iter().find_map(|section| match section {
+            Section::Answers { report, .. } if report.n != self.n => Some(report.n),
+            _ => None,
+        });
+        match answered {
+            Some(n) => format!("{examples}, {n} of them answered"),
+            None => examples,
+        }
+    }
+
     /// One line: the main scalars and the number of examples.
     #[must_use]
     pub fn summary(&self) -> String {
         let scalars = self.line(|shown| shown == Shown::Always);
-        format!("{scalars}  ({} examples)", self.n)
+        format!("{scalars}  ({})", self.count())
     }
 
     /// Everything as text for a terminal.
     #[must_use]
     pub fn text(&self) -> String {
         let first = self.line(|shown| matches!(shown, Shown::Always | Shown::InFull));
-        let mut out = format!("{first}  ({} examples)\n\n", self.n);
+        let mut out = format!("{first}  ({})\n\n", self.count());
         for section in &self.sections {
             out += &section.text();
         }

@@ -12,7 +12,7 @@ const CLEARLY: f64 = 0.95;
 const BASE: &str = "the base model";
 
 /// Of fewer examples nothing can be told.
-const FEW: u64 = 8;
+pub(crate) const FEW: u64 = 8;
 
 /// A guess, and whether the model is better than it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,13 +139,19 @@ impl Guess {
                 true => format!("{figure} {found:.4}"),
                 false => format!("{figure} is not defined, the answers being all alike"),
             };
-            let verdict = match (how == BASE, self.found > *value) {
+            let verdict = match (self.is_base(), self.found > *value) {
                 (true, _) => "no better than before training",
                 (false, true) => "not clearly better than guessing, on so few examples",
                 (false, false) => "no better than guessing",
             };
             format!("{verdict}: {found}; {how} gives {value:.4}")
         })
+    }
+
+    /// Whether it is no guess, but what the model said before it was tuned.
+    #[must_use]
+    pub fn is_base(&self) -> bool {
+        self.how == BASE
     }
 
     /// The guess and its figure, where the model is better.

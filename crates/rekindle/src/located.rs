@@ -10,6 +10,7 @@ use crate::{
     task::{Kind, Modality, Task},
 };
 use rekindle_base::{near::near_misses, shell_word};
+use rekindle_data::model_max_length;
 use rekindle_hub::{Hub, HubError, Resolved};
 use rekindle_models::{HeadSpec, Model, ModelConfig, Pretrained, Problem, Reads};
 use rekindle_nn::TuneBackend;
@@ -273,13 +274,14 @@ fn locate_adapter(
         true => dir.clone(),
         false => base,
     };
+    let max_length = max_length(saved.as_ref(), config, &tokenizer)?;
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
         thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
         tokenizer,
         labels,
         nameless: false,
-        max_length: max_length(saved.as_ref(), config),
+        max_length,
         kept: saved
             .as_ref()
             .map(|saved| saved.kept.clone())
@@ -304,6 +306,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         true => (0..config.outputs).map(|i| i.to_string()).collect(),
         false => labels_of(config, config.outputs),
     };
+    let max_length = max_length(saved.as_ref(), config, &dir)?;
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
         adapter: None,
@@ -312,7 +315,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
         tokenizer: dir,
         labels,
         nameless,
-        max_length: max_length(saved.as_ref(), config),
+        max_length,
         kept: saved
             .as_ref()
             .map(|saved| saved.kept.clone())
@@ -342,12 +345,23 @@ fn labels_of(config: &ModelConfig, outputs: usize) -> Vec<String> {
     }
 }
 
-fn max_length(saved: Option<&Saved>, config: &ModelConfig) -> usize {
-    let usual = match config.is_decoder() {
-        true => CHAT_LENGTH,
-        false => DEFAULT_LENGTH,
-    };
-    saved.map_or(usual, |saved| saved.max_length)
+/// The length at which texts are cut: that of tuning; of a model that others tuned, the tokenizer's.
+fn max_length(
+    saved: Option<&Saved>,
+    config: &ModelConfig,
+    tokenizer: &Path,
+) -> Result<usize, Error> {
+    if let Some(saved) = saved {
+        return Ok(saved.max_length);
+    }
+    if config.is_decoder() {
+        return Ok(CHAT_LENGTH);
+    }
+    if config.text.is_none() {
+        return Ok(DEFAULT_LENGTH);
+    }
+    let own = model_max_length(tokenizer)?;
+    Ok(own.map_or(DEFAULT_LENGTH, |own| own.min(DEFAULT_LENGTH)))
 }
 
 /// Names that are not as many as the outputs belong to another model.

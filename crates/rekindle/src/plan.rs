@@ -27,6 +27,9 @@ pub struct Plan {
     pub trainable: usize,
     /// The dataset.
     pub dataset: String,
+    /// The columns that are read, in words; none of folders and conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
     /// What is answered: "labels".
     pub answers: &'static str,
     /// Its names.
@@ -95,6 +98,7 @@ impl fmt::Display for Plan {
                     self.inputs
                 ),
             ),
+            ("columns", self.columns.clone().unwrap_or_default()),
             (self.answers, format!("{}: {labels}", self.labels.len())),
             (
                 "steps",
@@ -125,7 +129,7 @@ impl fmt::Display for Plan {
         // A language model answers in words that have no names.
         let nameless = self.labels.is_empty();
         for (name, value) in rows {
-            if nameless && name == self.answers {
+            if nameless && name == self.answers || value.is_empty() {
                 continue;
             }
             writeln!(f, "  {name:<14} {value}")?;

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, FinishedRun, Plan, RunConfig, data_summary,
+    finetune::LOG,
     inputs::Prepared,
     provenance::Provenance,
     report::{Answered, EvalPoint, Mistake, Report, TrainPoint},
@@ -19,7 +20,12 @@ pub(crate) struct History {
     evaluations: Vec<EvalPoint>,
     warnings: Vec<String>,
     resumed_at: Vec<u64>,
+    /// Of the steps, and of evaluations.
+    seconds: f64,
 }
+
+/// Before a command in a run's log.
+pub(crate) const COMMAND: &str = "$ ";
 
 impl History {
     /// From `metrics.jsonl`.
@@ -28,7 +34,17 @@ impl History {
     /// When it cannot be read.
     pub(crate) fn of(run: &RunDir) -> Result<Self, Error> {
         let mut history = Self::default();
+        let mut last = 0;
         for event in read_metrics(&run.metrics())? {
+            match &event {
+                // Of a long run not each step is there.
+                Event::Step { step, seconds, .. } => {
+                    history.seconds += seconds * step.saturating_sub(last).max(1) as f64;
+                    last = *step;
+                }
+                Event::Evaluated { seconds, .. } => history.seconds += seconds,
+                _ => {}
+            }
             match event {
                 Event::Step {
                     step,
@@ -67,6 +83,11 @@ impl History {
         }
         history.resumed_at.dedup();
         Ok(history)
+    }
+
+    /// Seconds of the steps and evaluations.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// The evaluation after a step.
@@ -108,7 +129,7 @@ impl Finished<'_> {
             method: plan.method.clone(),
             dataset: plan.dataset.clone(),
             facts: self.facts(),
-            command: command(),
+            command: commands(&run.dir.join(LOG)),
             seconds: run.seconds,
             warnings: history.warnings,
             notes: plan.notes.clone(),
@@ -204,8 +225,21 @@ impl Finished<'_> {
     }
 }
 
+/// The commands that made a run: the first one, and those that resumed it.
+fn commands(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let commands: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.strip_prefix(COMMAND))
+        .collect();
+    match commands.is_empty() {
+        true => command(),
+        false => commands.join("\n"),
+    }
+}
+
 /// The command line, the program by its name alone.
-fn command() -> String {
+pub(crate) fn command() -> String {
     let mut words: Vec<String> = std::env::args().collect();
     if let Some(program) = words.first_mut()
         && let Some(name) = Path::new(program.as_str()).file_name()

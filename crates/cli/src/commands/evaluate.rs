@@ -6,6 +6,7 @@ use crate::{
     printer::{Printer, mistakes, worst_answers},
     target::{self, Form},
 };
+use anyhow::bail;
 use clap::Args;
 use rekindle::{Error, Observer, Predictor, Shots, config::Override};
 use serde_json::{Map, Value};
@@ -56,6 +57,9 @@ impl Evaluate {
     pub fn run(self) -> anyhow::Result<()> {
         let printer = Printer::new();
         if let Some(file) = &self.predictions {
+            if file.as_os_str() == "-" {
+                bail!("--predictions - : the figures go to standard output\nhint: name a file");
+            }
             target::check(file, Form::Answers, &[&self.data, &self.model])?;
         }
         let device = device(self.device.as_ref())?;

@@ -13,7 +13,7 @@ use rekindle::{
 };
 use serde_json::{Map, Value};
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, BufRead, IsTerminal},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -30,7 +30,8 @@ use std::{
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
-    /// Texts, or for an image model files and folders of pictures; without any and without --file, lines of standard input
+    /// Texts, or for an image model files and folders of pictures; without any and without --file, or for -, lines of standard input,
+    /// which --set data.format=csv, tsv or jsonl reads as a table
     texts: Vec<OsString>,
     /// File of texts: CSV, TSV, JSONL or Parquet by its columns (those of the training file, where it has them), anything else a text a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
@@ -67,7 +68,7 @@ impl Predict {
         if self.top == Some(0) {
             bail!("--top is 0, expected how many labels are wanted, 1 or more");
         }
-        if let Some(path) = &self.output {
+        if let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") {
             let inputs = self.file.iter().map(PathBuf::as_path);
             let inputs: Vec<&Path> = inputs.chain(self.texts.iter().map(Path::new)).collect();
             target::check(path, Form::Answers, &inputs)?;
@@ -81,8 +82,8 @@ impl Predict {
         let mut answers = Answers {
             predictor: &predictor,
             out: match &self.output {
-                Some(path) => Output::to_file(path)?,
-                None => Output::new(),
+                Some(path) if path.as_os_str() != "-" => Output::to_file(path)?,
+                _ => Output::new(),
             },
             style: self.style(),
             name: self.file.clone(),
@@ -113,7 +114,11 @@ impl Predict {
                     ));
                 }
                 let lines = lines_of_stdin();
+                let mut first = true;
                 while let Some(queries) = ready(&lines, predictor.takes_pictures())? {
+                    if std::mem::take(&mut first) && queries.iter().take(1).any(is_object) {
+                        printer.say("warning: the first line is a JSON object, and labelled as it stands\nhint: --set data.format=jsonl reads its fields");
+                    }
                     answers.label(&queries)?;
                 }
             }
@@ -132,11 +137,18 @@ impl Predict {
         config: &RunConfig,
         printer: &Printer,
     ) -> anyhow::Result<Option<Vec<Query>>> {
-        if let Some(path) = &self.file {
-            return Ok(Some(predictor.read_queries(path, config, printer)?));
-        }
-        if self.texts.is_empty() {
-            return Ok(None);
+        let dash = OsStr::new("-");
+        match &self.file {
+            Some(path) if path.as_os_str() != dash => {
+                return Ok(Some(predictor.read_queries(path, config, printer)?));
+            }
+            None if !self.texts.is_empty() && self.texts != [dash] => {}
+            // Standard input is a table where its format is named, else lines as they come.
+            _ if config.data.format.is_some() => {
+                let stdin = Path::new("/dev/stdin");
+                return Ok(Some(predictor.read_queries(stdin, config, printer)?));
+            }
+            _ => return Ok(None),
         }
         if predictor.takes_pictures() {
             let mut queries = Vec::new();
@@ -197,6 +209,11 @@ impl Predict {
             (false, false) => Style::Json(self.top),
         }
     }
+}
+
+/// Whether a line is a JSON object.
+fn is_object(query: &Query) -> bool {
+    serde_json::from_str::<Map<String, Value>>(&query.text).is_ok()
 }
 
 /// Whether a text reads like the name of a table.

@@ -174,6 +174,27 @@ impl UsualColumns {
         }
     }
 
+    /// The columns in words, such as "text `body`, label `kind`"; `None` where nothing is known.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let named = |column: &Column| match column {
+            Column::Name(name) => format!("`{name}`"),
+            Column::Index(index) => index.to_string(),
+        };
+        let texts = self.text.iter().chain(&self.text_pair).map(named);
+        let labels = self.label.iter().map(named);
+        let list = |one: &str, several: &str, names: Vec<String>| {
+            let name = if names.len() == 1 { one } else { several };
+            (!names.is_empty()).then(|| format!("{name} {}", names.join(" and ")))
+        };
+        let parts = [
+            list("text", "texts", texts.collect()),
+            list("label", "labels", labels.collect()),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     /// Whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {

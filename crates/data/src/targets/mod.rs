@@ -13,7 +13,7 @@ mod classes;
 mod hint;
 mod label_set;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use crate::example::file_of;
 use crate::{BadReason, DataError, Example, Place, RawTarget, RawValue, ReadOutcome};
@@ -375,6 +375,41 @@ impl TargetEncoder {
     /// Number of a model's outputs: C classes, L labels or K numbers; 0 for next tokens.
     pub fn outputs(&self) -> usize {
         self.names().len()
+    }
+
+    /// The examples without those that have a label which is not among the names, and the error that tells of these; labels of
+    /// other mistakes stay.
+    #[must_use]
+    pub fn known_only(&self, examples: Vec<Example>) -> (Vec<Example>, Option<DataError>) {
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for example in examples {
+            match self.encode_rows([(example.label.as_ref(), &example.place)]) {
+                Err(error @ DataError::UnknownLabel { .. }) => unknown.push(error),
+                _ => known.push(example),
+            }
+        }
+        let (rows, mut labels) = (unknown.len(), BTreeMap::new());
+        for error in &unknown {
+            if let DataError::UnknownLabel { label, .. } = error {
+                *labels.entry(label.clone()).or_insert(0) += 1;
+            }
+        }
+        let error = unknown.into_iter().next().map(|error| match error {
+            DataError::UnknownLabel {
+                place: first,
+                near,
+                known,
+                ..
+            } if rows > 1 || near.is_empty() => DataError::UnknownLabels {
+                first,
+                rows,
+                labels,
+                known,
+            },
+            // One that may be a slip is told with the label that was meant.
+            other => other,
+        });
+        (known, error)
     }
 
     /// The targets of all examples.

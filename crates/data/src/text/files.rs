@@ -4,18 +4,19 @@
 //! What we take over from there:
 //! - truncation and padding stored in `tokenizer.json` do not count, but the truncation's side does, unless
 //!   `tokenizer_config.json` has `truncation_side`;
-//! - BERT's tokenizers take lower-casing, accents and the spacing of Chinese characters from `tokenizer_config.json`
-//!   (or their defaults), whatever `tokenizer.json` says;
+//! - BERT's tokenizers take only the vocabulary from `tokenizer.json`: lower-casing, accents and the spacing of Chinese
+//!   characters are those of `tokenizer_config.json` (or their defaults), the rest is the class's;
 //! - RoBERTa's and XLM-RoBERTa's take their pre-tokenizer and post-processor from the class, RoBERTa's with
 //!   `add_prefix_space` of `tokenizer_config.json`;
 //! - token types are given where `model_input_names` of `tokenizer_config.json` has them; without it BERT's and DeBERTa's
 //!   classes give them, others (a generic `PreTrainedTokenizerFast` too) do not;
+//! - tokens that `tokenizer_config.json` (or the older files beside it) adds are not split, also where `tokenizer.json` lacks them;
 //! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`, RoBERTa's from `vocab.json` and `merges.txt`,
 //!   XLM-RoBERTa's from `sentencepiece.bpe.model`.
 //!
 //! The `tokenizers` crate panics on some damaged files, and takes minutes over others; see [`build`].
 
-use std::fs;
+use std::{collections::HashSet, fs};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -51,6 +52,7 @@ const BERT_CLASSES: &[&str] = &[
     "SqueezeBert",
     "ConvBert",
     "Retribert",
+    "LayoutLM",
 ];
 /// The same of RoBERTa's tokenizer.
 const ROBERTA_MODEL_TYPES: &[&str] = &["roberta", "roberta-prelayernorm", "longformer"];
@@ -131,18 +133,31 @@ pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
             })?;
     }
 
-    let model_max_length = config
-        .get("model_max_length")
-        .and_then(Value::as_f64)
-        .filter(|&length| (1.0..LARGE).contains(&length))
-        .map(|length| length as usize);
     Ok(TokenizerFiles {
         tokenizer,
         path,
-        model_max_length,
+        model_max_length: longest(config),
         truncation_side,
         gives_types,
     })
+}
+
+/// The tokens at which the tokenizer of a model directory cuts a text, special ones included; `None` for no limit.
+///
+/// # Errors
+/// When `tokenizer_config.json` cannot be read.
+pub fn model_max_length(dir: &Path) -> Result<Option<usize>, DataError> {
+    let config = object(&dir.join("tokenizer_config.json"))?;
+    Ok(config.and_then(|config| longest(&config)))
+}
+
+/// `model_max_length`, which older files call `max_len`.
+fn longest(config: &Map<String, Value>) -> Option<usize> {
+    let length = config.get("model_max_length").or(config.get("max_len"));
+    length
+        .and_then(Value::as_f64)
+        .filter(|length| (1.0..LARGE).contains(length))
+        .map(|length| length as usize)
 }
 
 /// Makes the tokenizer from the first file that there is. A panic on a damaged file is an error that names it.
@@ -189,11 +204,7 @@ fn from_json(json: &str, settings: &Settings) -> Result<Tokenizer, String> {
         tokenizer.get_model(),
         tokenizer.get_normalizer(),
     ) {
-        (Class::Bert, _, Some(NormalizerWrapper::BertNormalizer(_))) => {
-            tokenizer
-                .with_normalizer(Some(settings.bert_normalizer()))
-                .map_err(text)?;
-        }
+        (Class::Bert, ModelWrapper::WordPiece(_), _) => settings.make_bert(&mut tokenizer)?,
         (Class::Roberta, ModelWrapper::BPE(_), _) => settings.make_roberta(&mut tokenizer)?,
         (Class::XlmRoberta, ModelWrapper::Unigram(_), normalizer) => {
             let charsmap = normalizer.and_then(precompiled).cloned();
@@ -201,6 +212,7 @@ fn from_json(json: &str, settings: &Settings) -> Result<Tokenizer, String> {
         }
         _ => {}
     }
+    settings.add_missing(&mut tokenizer)?;
     Ok(tokenizer)
 }
 
@@ -350,13 +362,8 @@ impl Settings {
         )
     }
 
-    /// Adds tokens as transformers does: those of the configuration by their ids, then the special ones, then `others`.
-    fn add_tokens(
-        &self,
-        tokenizer: &mut Tokenizer,
-        special: &[(&str, &str)],
-        others: Vec<AddedToken>,
-    ) -> Result<(), String> {
+    /// The tokens that the configuration adds, or an older file, by their ids.
+    fn listed(&self) -> Result<Vec<AddedToken>, String> {
         let mut tokens: Vec<(u64, AddedToken)> = Vec::new();
         let listed = self
             .config
@@ -375,24 +382,81 @@ impl Settings {
             ));
         }
         tokens.sort_by_key(|(id, _)| *id);
-        let mut tokens: Vec<AddedToken> = tokens.into_iter().map(|(_, token)| token).collect();
+        Ok(tokens.into_iter().map(|(_, token)| token).collect())
+    }
+
+    /// Special tokens without a role of their own.
+    fn extra(&self) -> Vec<AddedToken> {
+        // What stands beside the list of added tokens is not read where there is one.
+        let older = match self.config.contains_key("added_tokens_decoder") {
+            true => None,
+            false => Some(&self.special),
+        };
+        let files = [Some(&self.config), older].into_iter().flatten();
+        let keys = ["extra_special_tokens", "additional_special_tokens"];
+        let lists = files.flat_map(|file| keys.map(|key| file.get(key)));
+        let mut tokens = Vec::new();
+        for list in lists.flatten() {
+            match list {
+                Value::Array(list) => tokens.extend(list.iter().filter_map(|t| added(t, true))),
+                Value::Object(named) => tokens.extend(named.values().filter_map(|t| added(t, true))),
+                _ => {}
+            }
+        }
+        tokens
+    }
+
+    /// Adds what a tokenizer file lacks of the tokens that the configuration adds, and of those special ones that are in the
+    /// vocabulary: transformers gives the others ids that no model knows.
+    fn add_missing(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
+        let known: HashSet<String> = tokenizer
+            .get_added_tokens_decoder()
+            .into_values()
+            .map(|token| token.content)
+            .collect();
+        let roles = ROBERTA_SPECIAL.iter().filter_map(|(role, _)| self.named(role));
+        let special = roles.filter_map(|token| added(token, true)).chain(self.extra());
+        let special: Vec<AddedToken> = special
+            .filter(|token| tokenizer.token_to_id(&token.content).is_some())
+            .collect();
+        let tokens = self.listed()?.into_iter().chain(special);
+        let missing = tokens.filter(|token| !known.contains(&token.content));
+        add(tokenizer, missing.collect())
+    }
+
+    /// Adds tokens as transformers does: those of the configuration by their ids, then the special ones, then `others`.
+    fn add_tokens(
+        &self,
+        tokenizer: &mut Tokenizer,
+        special: &[(&str, &str)],
+        others: Vec<AddedToken>,
+    ) -> Result<(), String> {
+        let mut tokens = self.listed()?;
         let special = special.iter().map(|(role, default)| {
             let named = self.named(role).and_then(|token| added(token, true));
             named.unwrap_or_else(|| AddedToken::from((*default).to_owned(), true))
         });
-        for token in special.chain(others) {
+        for token in special.chain(others).chain(self.extra()) {
             if tokens.iter().all(|other| other.content != token.content) {
                 tokens.push(token);
             }
         }
-        for token in tokens {
-            match token.special {
-                true => tokenizer.add_special_tokens([token]),
-                false => tokenizer.add_tokens([token]),
-            }
-            .map_err(text)?;
-        }
-        Ok(())
+        add(tokenizer, tokens)
+    }
+
+    /// What `BertTokenizer` puts around its model.
+    fn make_bert(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
+        let (sep, cls) = (
+            self.token("sep_token", "[SEP]"),
+            self.token("cls_token", "[CLS]"),
+        );
+        let processor = json!({
+            "type": "BertProcessing",
+            "sep": [sep, id(tokenizer, &sep)?],
+            "cls": [cls, id(tokenizer, &cls)?],
+        });
+        let normalizer = NormalizerWrapper::BertNormalizer(self.bert_normalizer());
+        set(tokenizer, Some(normalizer), json!({ "type": "BertPreTokenizer" }), processor)
     }
 
     /// What `RobertaTokenizer` puts around its model.
@@ -451,20 +515,31 @@ impl Settings {
             ],
             "special_tokens": { &bos: entry(&bos)?, &eos: entry(&eos)? },
         });
-        set(tokenizer, charsmap, pre_tokenizer, processor)
+        let normalizer = charsmap.map(NormalizerWrapper::Precompiled);
+        set(tokenizer, normalizer, pre_tokenizer, processor)
     }
+}
+
+/// Adds tokens, one after the other.
+fn add(tokenizer: &mut Tokenizer, tokens: Vec<AddedToken>) -> Result<(), String> {
+    for token in tokens {
+        match token.special {
+            true => tokenizer.add_special_tokens([token]),
+            false => tokenizer.add_tokens([token]),
+        }
+        .map_err(text)?;
+    }
+    Ok(())
 }
 
 /// Sets what stands around a model.
 fn set(
     tokenizer: &mut Tokenizer,
-    charsmap: Option<Precompiled>,
+    normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: Value,
     processor: Value,
 ) -> Result<(), String> {
-    tokenizer
-        .with_normalizer(charsmap.map(NormalizerWrapper::Precompiled))
-        .map_err(text)?;
+    tokenizer.with_normalizer(normalizer).map_err(text)?;
     let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(pre_tokenizer).map_err(text)?;
     let processor: PostProcessorWrapper = serde_json::from_value(processor).map_err(text)?;
     tokenizer
@@ -612,6 +687,11 @@ fn named_class(config: &Map<String, Value>) -> Option<&str> {
 
 /// The tokenizer that BERT's class makes of a `vocab.txt`.
 fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
+    if let Some(class) = named_class(&settings.config).filter(|_| settings.class != Class::Bert) {
+        return Err(format!(
+            "tokenizer_config.json names the class `{class}`, and a vocab.txt alone is read as BERT's: expected a tokenizer.json, which AutoTokenizer.from_pretrained(...).save_pretrained(...) writes for most"
+        ));
+    }
     let ids: Map<String, Value> = vocab
         .lines()
         .zip(0u32..)
@@ -630,21 +710,14 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
         token("sep_token", "[SEP]"),
     ];
     let mut added_tokens = Vec::new();
-    for special in [
-        &unk,
-        &sep,
-        &token("pad_token", "[PAD]"),
-        &cls,
-        &token("mask_token", "[MASK]"),
-    ] {
+    for special in [&unk, &sep, &cls] {
         added_tokens.push(added_token(special, id(special)?, true));
     }
-    added_tokens.extend(
-        settings
-            .added
-            .iter()
-            .map(|(token, id)| added_token(token, id.clone(), false)),
-    );
+    // Those that no text needs may be missing.
+    for special in [token("pad_token", "[PAD]"), token("mask_token", "[MASK]")] {
+        let found = ids.get(&special).cloned();
+        added_tokens.extend(found.map(|id| added_token(&special, id, true)));
+    }
     added_tokens.sort_by_key(|token| token["id"].as_u64());
     let json = json!({
         "version": "1.0",
@@ -665,7 +738,9 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
             "vocab": ids,
         },
     });
-    Tokenizer::from_bytes(json.to_string()).map_err(text)
+    let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(text)?;
+    settings.add_missing(&mut tokenizer)?;
+    Ok(tokenizer)
 }
 
 fn added_token(content: &str, id: Value, special: bool) -> Value {

@@ -7,3 +7,4 @@ mod sentencepiece;
 
 pub use batch::TextBatch;
 pub use encoder::{Encoded, EncodedSet, TextEncoder};
+pub use files::model_max_length;

@@ -97,7 +97,7 @@ def figures(classes, target, predicted):
         "confusion": confusion_matrix(target, predicted, labels=labels).tolist(),
     }
     for average in ("macro", "micro", "weighted"):
-        scores = precision_recall_fscore_support(target, predicted, labels=labels, average=average, zero_division=0)
+        scores = precision_recall_fscore_support(target, predicted, average=average, zero_division=0)
         for name, score in zip(("precision", "recall", "f1"), scores):
             out[f"{average}_{name}"] = float(score)
     scores = precision_recall_fscore_support(target, predicted, labels=labels, zero_division=0)

@@ -20,7 +20,7 @@ use crate::{
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered},
     results::Results,
-    run_report::{Finished, History},
+    run_report::{COMMAND, Finished, History, command},
     tensorboard::EventFile,
 };
 use burn::module::AutodiffModule;
@@ -52,6 +52,10 @@ impl Run<'_> {
         } = planned;
         let clock = Instant::now();
         let done = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
+        let seconds_before = match checkpoint {
+            Some(_) => History::of(run).map_or(0.0, |history| history.seconds()),
+            None => 0.0,
+        };
         let mut timings = std::mem::take(&mut opened.timings);
         let log = self.answers_of_base(&opened.recipe, &model, done);
         let mut log = self.processes.agree(log)?;
@@ -100,6 +104,7 @@ impl Run<'_> {
                 false => None,
             },
         };
+        sinks.log.line(&format!("{COMMAND}{}", command()));
         sinks.log.line(&format!("{plan}"));
         if let Some(longer) = longer {
             sinks.event(&Event::Warning {
@@ -224,7 +229,7 @@ impl Run<'_> {
             steps,
             stopped_early: stopped == Stopped::Early,
             advice,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: seconds_before + started.elapsed().as_secs_f64(),
             peak_memory: memory::peak(),
         };
         let history = History::of(run)?;
@@ -380,7 +385,7 @@ fn advice(config: &RunConfig, plan: &Plan, steps: u64, epochs: f64) -> String {
     let usual_epochs = config.usual_epochs(plan.examples[0], plan.labels.len());
     if steps < ENOUGH && epochs < usual_epochs {
         return format!(
-            "only {steps} steps were trained: leave out --epochs, which makes {usual_epochs} of them for so few examples"
+            "only {steps} steps were trained: leave out --epochs; for so few examples {usual_epochs} epochs are the default"
         );
     }
     if rate < usual / 4.0 {

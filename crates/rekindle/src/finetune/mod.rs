@@ -76,7 +76,7 @@ pub struct FinishedRun {
     pub stopped_early: bool,
     /// What to change where it learned nothing.
     pub advice: Option<String>,
-    /// Seconds in all.
+    /// Seconds in all; of a run that was resumed, with those of its steps before.
     pub seconds: f64,
     /// Peak memory of the process in bytes, where the system tells.
     pub peak_memory: Option<u64>,

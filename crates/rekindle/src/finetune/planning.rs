@@ -8,7 +8,8 @@ use crate::{
     task::{Modality, Task},
 };
 use rekindle_base::counted;
-use rekindle_hub::{Resolved, Source};
+use rekindle_hub::Source;
+use rekindle_models::Reads;
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::{
     BestMetric, Choose, EarlyStopping, Every, Job, OptimizerConfig, Schedule, TrainConfig, Warmup,
@@ -136,6 +137,7 @@ pub(super) fn make_plan<B: TuneAutodiff>(
         parameters,
         trainable,
         dataset: prepared.name.clone(),
+        columns: prepared.columns.words(),
         answers: objective.described_as(),
         labels: opened.head.labels.clone(),
         examples: [
@@ -183,12 +185,31 @@ pub(super) fn make_plan<B: TuneAutodiff>(
         watched: objective.watched(),
         notes: (prepared.notes.iter().cloned())
             .chain(opened.memory.note())
+            .chain(ratings_note(config, &opened.head.labels))
             .chain(warmup_note(train, steps))
             .chain(choice_note(config, prepared, train))
-            .chain(pooling_note(config, base, prepared))
+            .chain(pooling_note(config, opened))
             .chain(new_tokens_note(config, steps))
             .collect(),
     }
+}
+
+/// A word where classes read like ratings.
+fn ratings_note(config: &RunConfig, labels: &[String]) -> Option<String> {
+    const FEWEST: usize = 4;
+    let mut numbers: Vec<usize> = labels
+        .iter()
+        .map(|label| label.parse().ok())
+        .collect::<Option<_>>()?;
+    numbers.sort_unstable();
+    let ratings = numbers.len() >= FEWEST && numbers.iter().copied().eq(1..=numbers.len());
+    (config.task == Task::TextClassification && ratings).then(|| {
+        format!(
+            "1 to {} are learned as classes; --task text-regression learns them as numbers, of which 1 is nearer to 2 than to {}",
+            numbers.len(),
+            numbers.len()
+        )
+    })
 }
 
 /// A word where new tokens have little time to become something.
@@ -203,8 +224,15 @@ fn new_tokens_note(config: &RunConfig, steps: u64) -> Option<String> {
 }
 
 /// A word where a model was made to be read by the mean of its tokens, and there is little to learn another way from.
-fn pooling_note(config: &RunConfig, base: &Resolved, prepared: &Prepared) -> Option<String> {
+fn pooling_note<B: TuneAutodiff>(config: &RunConfig, opened: &Opened<B>) -> Option<String> {
     const FEW: usize = 20;
+    let Opened { base, prepared, .. } = opened;
+    let model = opened.pretrained.config();
+    let encoder = model.text.is_some() && !model.is_decoder();
+    let automatic = config.model.pooling == config::Pooling::Auto;
+    if encoder && automatic && model.reads() == Reads::Mean {
+        return Some("the model was saved without a pooler or head: the mean of its tokens is read, which no class of transformers does, so that only rekindle predict answers as this run does; model.pooling = \"cls\" reads the first token, as transformers will".to_owned());
+    }
     let few = prepared.train.len() < FEW * prepared.encoder.outputs();
     let unasked =
         config.task == Task::TextClassification && config.model.pooling == config::Pooling::Auto;

@@ -260,7 +260,7 @@ pub(super) fn prepare(
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let tokens = TokenCounts::new(&train.set.lengths(), config);
+    let tokens = TokenCounts::of(&train, config)?;
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = cut(train.set.cut(), max_length);
     let each = |tokens: usize| tokens as f64 / train.len().max(1) as f64;

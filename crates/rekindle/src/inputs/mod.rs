@@ -229,20 +229,31 @@ struct TokenCounts {
     all: usize,
     /// Of the longest example.
     longest: usize,
-    /// Of the largest batch of an epoch.
+    /// Of the largest batch of an epoch, as the model gets it: what its sequences begin with in common is there once.
     largest_batch: usize,
 }
 
 impl TokenCounts {
-    /// Of training examples of these lengths.
-    fn new(lengths: &[u32], config: &RunConfig) -> Self {
-        let tokens = |batch: Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum();
-        let batches = sampler(config, true).epoch(lengths, 0).into_iter();
-        Self {
+    /// Of training examples.
+    fn of(examples: &dyn Inputs, config: &RunConfig) -> Result<Self, Error> {
+        const FIRST: Draw = Draw {
+            view: 0,
+            epoch: 0,
+            batch: 0,
+        };
+        let lengths = examples.lengths().unwrap_or_default();
+        let tokens = |batch: &[usize]| batch.iter().map(|&i| lengths[i] as usize).sum();
+        let batches = sampler(config, true).epoch(&lengths, 0);
+        let largest = batches.iter().max_by_key(|batch| tokens(batch));
+        let packed = largest.map(|largest| examples.batch(largest, Some(FIRST)));
+        Ok(Self {
             all: lengths.iter().map(|&length| length as usize).sum(),
             longest: lengths.iter().copied().max().unwrap_or(0) as usize,
-            largest_batch: batches.map(tokens).max().unwrap_or(0),
-        }
+            largest_batch: match packed.transpose()?.and_then(|batch| batch.input) {
+                Some(HostInput::Chats(batch)) => batch.tokens(),
+                _ => largest.map_or(0, |batch| tokens(batch)),
+            },
+        })
     }
 }
 

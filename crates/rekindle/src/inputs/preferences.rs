@@ -363,8 +363,7 @@ pub(super) fn prepare(
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
     let set = &train.answers.set;
-    let lengths = train.lengths().unwrap_or_default();
-    let tokens = TokenCounts::new(&lengths, config);
+    let tokens = TokenCounts::of(&train, config)?;
     let all = set.lengths().iter().map(|&length| length as usize).sum();
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = cut(set.cut(), max_length);

@@ -4,13 +4,14 @@ use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCou
 use crate::{
     Error, Observer, RunConfig,
     config::{self, DataSource},
-    examples::{Splits, in_order_of, read_splits},
+    examples::{Splits, in_order_of, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
 };
 use rekindle_data::{
-    DataError, EncodedSet, Example, Place, TargetEncoder, Targets, TextBatch, TextEncoder,
+    DataError, EncodedSet, Example, OnBad, Place, TargetEncoder, Targets, TextBatch, TextEncoder,
 };
+use rekindle_base::counted;
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
 use std::{path::Path, sync::Arc};
@@ -33,6 +34,27 @@ impl Texts {
     ) -> Result<Self, Error> {
         let set = encoder.encode_examples(&examples, targets)?;
         Ok(Self { examples, set })
+    }
+
+    /// Encodes examples to evaluate on. Where bad rows are left out, so are those with a label that the model does not know;
+    /// says how many they were.
+    pub(crate) fn encode_known(
+        examples: Vec<Example>,
+        encoder: &TextEncoder,
+        targets: &TargetEncoder,
+        on_bad: OnBad,
+    ) -> Result<(Self, Option<String>), Error> {
+        let all = examples.len();
+        let (examples, unknown) = targets.known_only(examples);
+        let note = match (unknown, on_bad) {
+            (Some(_), OnBad::Skip) if !examples.is_empty() => Some(format!(
+                "left out {}: labels that the model does not know",
+                counted(all - examples.len(), "row", "rows")
+            )),
+            (Some(error), _) => return Err(error.into()),
+            (None, _) => None,
+        };
+        Ok((Self::encode(examples, encoder, Some(targets))?, note))
     }
 
     /// The examples as files have them.
@@ -154,16 +176,18 @@ pub(super) fn prepare(
     if config.model.pooling == config::Pooling::Mean {
         notes.push("pooling = \"mean\": transformers' classes for sequence classification read the first token, so they will not give the same answers".into());
     }
-    let encode = |examples: Vec<Example>| Texts::encode(examples, &encoder, Some(&targets));
-    let train = encode(splits.train)?;
-    let part = |examples: Option<Vec<Example>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
-        let texts = examples.map(encode).transpose()?;
-        Ok(texts.map(|texts| Arc::new(texts) as Arc<dyn Inputs>))
+    let train = Texts::encode(splits.train, &encoder, Some(&targets))?;
+    let mut part = |examples: Option<Vec<Example>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
+        let encode =
+            |examples| Texts::encode_known(examples, &encoder, &targets, on_bad(config));
+        Ok(examples.map(encode).transpose()?.map(|(texts, note)| {
+            notes.extend(note);
+            Arc::new(texts) as Arc<dyn Inputs>
+        }))
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let lengths = train.set.lengths();
-    let tokens = TokenCounts::new(&lengths, config);
+    let tokens = TokenCounts::of(&train, config)?;
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = cut(train.set.truncated(), max_length);
     Ok(Prepared {

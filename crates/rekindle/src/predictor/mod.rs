@@ -20,7 +20,7 @@ use crate::{
     tasks::{self, Objective},
 };
 use rekindle_data::{
-    Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
+    DataError, Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess},
 };
@@ -361,12 +361,12 @@ impl Predictor {
         }
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
             Input::Texts(encoder) => {
-                let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known)?;
-                let targets = Some(objective.encoder());
-                (
-                    Arc::new(Texts::encode(read.set, encoder, targets)?),
-                    read.notes,
-                )
+                let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known);
+                let mut read = read.map_err(|error| of_labels(error, objective.described_as()))?;
+                let (targets, on_bad) = (objective.encoder(), on_bad(config));
+                let (texts, left_out) = Texts::encode_known(read.set, encoder, targets, on_bad)?;
+                read.notes.extend(left_out);
+                (Arc::new(texts), read.notes)
             }
             Input::Chats { encoder, .. }
                 if shots.is_none()
@@ -538,5 +538,23 @@ impl Predictor {
                 hint: "name a model that was tuned on pictures".into(),
             }),
         }
+    }
+}
+
+/// An error of labels that are not what a tuned model answers with: another task is no remedy for it.
+fn of_labels(error: Error, answers: &str) -> Error {
+    match error {
+        Error::Data(DataError::UnfitLabels {
+            path,
+            column,
+            looks,
+            ..
+        }) => Error::Data(DataError::UnfitLabels {
+            path,
+            column,
+            looks,
+            hint: format!("this model answers with {answers}: name the column of those with --label"),
+        }),
+        other => other,
     }
 }

@@ -364,7 +364,7 @@ fn header(report: &Report) -> String {
         origin.join(""),
         escape(&report.command),
         facts = pairs("facts", &report.facts),
-        verdict = verdict::html(figures.guess.as_ref()),
+        verdict = verdict::html(figures.guess.as_ref(), figures.too_few().as_deref()),
         notes = list("notes", &report.notes),
     )
 }

@@ -16,16 +16,22 @@ pub fn class(guess: Option<&Guess>) -> &'static str {
     }
 }
 
-/// The verdict, with guess and model on a scale from 0 to 1.
-pub fn html(guess: Option<&Guess>) -> String {
-    let Some(found) = guess else {
-        return String::new();
-    };
+/// The verdict, with guess and model on a scale from 0 to 1; or why there is none.
+pub fn html(guess: Option<&Guess>, too_few: Option<&str>) -> String {
     let class = class(guess);
+    let Some(found) = guess else {
+        return too_few.map_or_else(String::new, |words| {
+            format!("<div class=\"verdict-on\"><p>{}.</p></div>\n", escape(words))
+        });
+    };
     let (sign, words) = match class {
-        "poor" => ("▼", "No better than guessing."),
-        "some" => ("▲", "Better than guessing."),
-        _ => ("▲▲", "Far better than guessing."),
+        "poor" => ("▼", "No better"),
+        "some" => ("▲", "Better"),
+        _ => ("▲▲", "Far better"),
+    };
+    let rival = match found.is_base() {
+        true => "before training",
+        false => "guessing",
     };
     let Guess {
         how,
@@ -58,7 +64,7 @@ pub fn html(guess: Option<&Guess>) -> String {
     };
     let name = escape(name);
     format!(
-        "<div class=\"verdict-on {class}\"><p><b><span class=\"sign\" aria-hidden=\"true\">{sign}</span> {words}</b> \
+        "<div class=\"verdict-on {class}\"><p><b><span class=\"sign\" aria-hidden=\"true\">{sign}</span> {words} than {rival}.</b> \
          {capital} {found}, where {} gives {}{gained}.</p>\
          <div class=\"scale\" role=\"img\" aria-label=\"{name} from 0 to 1: guess {}, model {found}\">\
          <i class=\"gain\" style=\"left:{low:.1}%;width:{:.1}%\"></i>\

@@ -166,7 +166,7 @@ impl Objective for Regression {
                 count(report.nonfinite)
             ));
         }
-        use Shown::{Always, InFull};
+        use Shown::{Always, InFull, InSection};
         Figures {
             n: report.n,
             headline: "pearson".into(),
@@ -176,7 +176,8 @@ impl Objective for Regression {
                 Scalar::new("pearson", "Pearson", all.pearson, Always),
                 Scalar::new("spearman", "Spearman", all.spearman, Always),
                 Scalar::new("r2", "R²", all.r2, Always),
-                Scalar::new("loss", "loss", loss, Always),
+                // Of numbers as they are learned, which are standardized: beside the others it would mislead.
+                Scalar::new("loss", "loss", loss, InSection),
             ],
             tiles: vec![
                 Tile::new(
