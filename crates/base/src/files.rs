@@ -147,7 +147,10 @@ pub fn write_atomically_with(
 ) -> io::Result<()> {
     let target = path.canonicalize();
     let path = target.as_deref().unwrap_or(path);
-    if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+    if path
+        .metadata()
+        .is_ok_and(|there| !there.is_file() && !there.is_dir())
+    {
         let mut file = File::options().write(true).open(path)?;
         let mut buffer = BufWriter::new(&mut file);
         write(&mut buffer)?;

@@ -7,8 +7,8 @@ use crate::{
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Error, Evaluation, Event, FinishedRun, Guess, Kind, Modality, Observer, Plan, Progress, TrainError,
-    Watched,
+    Error, Evaluation, Event, FinishedRun, Guess, Kind, Modality, Observer, Plan, Progress,
+    TrainError, Watched,
     report::{Answered, Mistake},
     shell_word, words,
 };

@@ -973,5 +973,9 @@ fn unknown_labels(labels: &BTreeMap<String, usize>, first: &Place) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{more}, the first in line {}", named.join(", "), first.line)
+    format!(
+        "{}{more}, the first in line {}",
+        named.join(", "),
+        first.line
+    )
 }

@@ -98,19 +98,29 @@ impl Found {
     }
 }
 
-/// A tensor's name without what wraps a model around it: a trainer's dictionary, data parallelism, `torch.compile`.
+/// A tensor's name without what wraps a model around it: a trainer's dictionary, data parallelism, `torch.compile`, a module
+/// of the user's own that holds it.
 pub(crate) fn bare(name: &str) -> &str {
-    let mut name = name;
-    for wrapper in [
+    const WRAPPERS: [&str; 8] = [
         "state_dict.",
+        "model_state_dict.",
         "_orig_mod.",
         "module.",
-        "_orig_mod.",
         "model.",
-    ] {
-        name = name.strip_prefix(wrapper).unwrap_or(name);
+        "net.",
+        "student.",
+        "base_model.",
+    ];
+    /// An encoder has embeddings and layers of the same name below it.
+    const ENCODER: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+    let mut name = name;
+    while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {
+        name = inner;
     }
-    name
+    match name.strip_prefix("encoder.") {
+        Some(inner) if ENCODER.iter().any(|part| inner.starts_with(part)) => inner,
+        _ => name,
+    }
 }
 
 /// A model directory, or a file of weights, looked into but not loaded.
@@ -266,4 +276,33 @@ fn family(found: &Found) -> Result<&'static Family, ModelError> {
         path: found.path.clone(),
         reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare;
+
+    #[test]
+    fn what_training_scripts_wrap_around_a_model_is_taken_off() {
+        for wrapper in [
+            "",
+            "state_dict.module.",
+            "model_state_dict.",
+            "model._orig_mod.",
+            "module.module.",
+            "base_model.model.",
+            "net.",
+            "student.",
+        ] {
+            for name in [
+                "bert.encoder.layer.0.output.dense.bias",
+                "encoder.layer.0.x",
+                "classifier.weight",
+            ] {
+                assert_eq!(bare(&format!("{wrapper}{name}")), name);
+            }
+        }
+        assert_eq!(bare("encoder.encoder.layer.0.x"), "encoder.layer.0.x");
+        assert_eq!(bare("encoder.embeddings.x"), "embeddings.x");
+    }
 }

@@ -62,6 +62,13 @@ impl Fingerprint {
     }
 }
 
+/// A digest of a model's weights, by a sample.
+pub(crate) fn weights_digest(model: &Pretrained) -> Result<String, Error> {
+    let mut digest = Fingerprint::new();
+    digest.add(&sample_of_weights(model)?);
+    Ok(format!("{:016x}", digest.0))
+}
+
 /// The length and the middle of each file of weights: enough to tell two models of one shape apart without reading all.
 fn sample_of_weights(model: &Pretrained) -> Result<Vec<u8>, Error> {
     const SAMPLE: u64 = 1 << 16;

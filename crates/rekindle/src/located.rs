@@ -4,6 +4,7 @@ use crate::{
     Error, Observer, RunConfig,
     config::{Device, Override},
     finetune::find_model,
+    fingerprint::weights_digest,
     gguf,
     model_card::BaseName,
     saved::{KeptSettings, Saved, SavedModel},
@@ -239,10 +240,25 @@ fn locate_adapter(
             reason: "the adapter does not say which base model it is for".into(),
             hint: "write base_model_name_or_path into its adapter_config.json".into(),
         })?;
-    let found = find_model(&name, &Hub::from_env(), observer)?;
+    let found = find_model(&name, &Hub::from_env(), observer);
+    let found =
+        found.map_err(
+            |error| match Path::new(&name).is_absolute() || name.starts_with('.') {
+                false => error,
+                true => without_base(&dir, &name, saved.is_some()),
+            },
+        )?;
     let base_name = BaseName::of(&found);
     let base = found.dir;
     let mut pretrained = Pretrained::open(&base)?;
+    if let Some(tuned_on) = saved.as_ref().and_then(|saved| saved.base_weights.as_ref())
+        && *tuned_on != weights_digest(&pretrained)?
+    {
+        observer.note(&format!(
+            "warning: the weights of {name} are not those that the adapter in {} was tuned on: its answers are others too",
+            dir.display()
+        ));
+    }
     if let Some(rows) = rekindle_peft::stored_vocabulary(&dir)? {
         pretrained = pretrained.with_vocabulary(rows);
     }
@@ -291,6 +307,19 @@ fn locate_adapter(
         base: Some(base_name),
         pretrained,
     })
+}
+
+/// The error of an adapter whose base is a directory that is not there.
+fn without_base(dir: &Path, base: &str, ours: bool) -> Error {
+    let (key, file) = match ours {
+        true => ("base_model", "rekindle.json"),
+        false => ("base_model_name_or_path", "adapter_config.json"),
+    };
+    Error::ModelDir {
+        path: dir.to_owned(),
+        reason: format!("its base model is not there: {base}"),
+        hint: format!("put it back, or write where it is now into `{key}` of {file}"),
+    }
 }
 
 fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
@@ -444,6 +473,13 @@ fn task_of(
         _ => Problem::SingleLabel,
     };
     let problem = config.problem.unwrap_or(usual);
+    if problem == Problem::SingleLabel && outputs == 1 {
+        return Err(Error::ModelDir {
+            path: dir.to_owned(),
+            reason: "its head has one output, whose probability as a class is always 1".into(),
+            hint: "a head of two classes has two; where config.json should say otherwise, its problem_type is \"regression\" or \"multi_label_classification\"".into(),
+        });
+    }
     let kind = Kind::ALL.iter().find(|kind| kind.problem() == problem);
     kind.and_then(|&kind| Task::of(kind, config.modality))
         .ok_or_else(|| Error::ModelDir {

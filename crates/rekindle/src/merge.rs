@@ -196,6 +196,7 @@ impl OnBackend for Merge<'_> {
             pooling: pooling_name(model.reads()),
             thresholds: located.thresholds.clone(),
             base_model: None,
+            base_weights: None,
             kept: located.kept.clone(),
         };
         saved.write(self.to)?;

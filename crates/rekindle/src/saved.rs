@@ -35,6 +35,9 @@ pub(crate) struct Saved {
     pub thresholds: Vec<f64>,
     /// For an adapter: the base model as the run named it.
     pub base_model: Option<String>,
+    /// A digest of a sample of that model's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_weights: Option<String>,
     /// Settings with which it was evaluated.
     #[serde(flatten)]
     pub kept: KeptSettings,

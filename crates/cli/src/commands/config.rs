@@ -64,8 +64,17 @@ fn listed(settings: &[Description]) -> String {
         }
         let default = setting.default.as_deref().unwrap_or("unset");
         // Writing to a string does not fail.
-        let _ = writeln!(out, "  {} = {default}  ({})", setting.name, setting.accepts);
-        let _ = writeln!(out, "      {}", setting.first_sentence());
+        let others = setting.defaults.iter();
+        let others: Vec<String> = others
+            .map(|(task, value)| format!("{value} for {task}"))
+            .collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!("; {}", others.join(", ")),
+        };
+        let (name, accepts) = (setting.name, &setting.accepts);
+        let _ = writeln!(out, "  {name} = {default}{others}  ({accepts})");
+        let _ = writeln!(out, "      {}", setting.brief());
     }
     let mut out = out.trim_start_matches('\n').to_owned();
     out += "\nrekindle config NAME explains one, such as train.learning_rate\n";

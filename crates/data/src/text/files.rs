@@ -16,8 +16,8 @@
 //!
 //! The `tokenizers` crate panics on some damaged files, and takes minutes over others; see [`build`].
 
-use std::{collections::HashSet, fs};
 use std::path::{Path, PathBuf};
+use std::{collections::HashSet, fs};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -399,7 +399,9 @@ impl Settings {
         for list in lists.flatten() {
             match list {
                 Value::Array(list) => tokens.extend(list.iter().filter_map(|t| added(t, true))),
-                Value::Object(named) => tokens.extend(named.values().filter_map(|t| added(t, true))),
+                Value::Object(named) => {
+                    tokens.extend(named.values().filter_map(|t| added(t, true)))
+                }
                 _ => {}
             }
         }
@@ -414,8 +416,12 @@ impl Settings {
             .into_values()
             .map(|token| token.content)
             .collect();
-        let roles = ROBERTA_SPECIAL.iter().filter_map(|(role, _)| self.named(role));
-        let special = roles.filter_map(|token| added(token, true)).chain(self.extra());
+        let roles = ROBERTA_SPECIAL
+            .iter()
+            .filter_map(|(role, _)| self.named(role));
+        let special = roles
+            .filter_map(|token| added(token, true))
+            .chain(self.extra());
         let special: Vec<AddedToken> = special
             .filter(|token| tokenizer.token_to_id(&token.content).is_some())
             .collect();
@@ -456,7 +462,12 @@ impl Settings {
             "cls": [cls, id(tokenizer, &cls)?],
         });
         let normalizer = NormalizerWrapper::BertNormalizer(self.bert_normalizer());
-        set(tokenizer, Some(normalizer), json!({ "type": "BertPreTokenizer" }), processor)
+        set(
+            tokenizer,
+            Some(normalizer),
+            json!({ "type": "BertPreTokenizer" }),
+            processor,
+        )
     }
 
     /// What `RobertaTokenizer` puts around its model.

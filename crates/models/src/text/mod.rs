@@ -15,6 +15,7 @@ use crate::{
     load::Rule,
     pretrained::{Family, Found},
 };
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Before the dropout of a text's head come its pooler's stream and the backbone's.
@@ -97,6 +98,11 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
         return Err(reader.error(format!(
             "position_embedding_type is `{position}`, expected `absolute`"
         )));
+    }
+    if reader.raw.get("is_decoder") == Some(&Value::Bool(true)) {
+        return Err(reader.error(
+            "is_decoder is true: each token sees only those before it, which is not computed here; expected an encoder",
+        ));
     }
     Ok(EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
@@ -273,8 +279,7 @@ fn finish_decoder(
         }
     }
     check_layers(found, family, "num_hidden_layers", decoder.layers)?;
-    if decoder.tied && found.raw.get("tie_word_embeddings") == Some(&serde_json::Value::Bool(false))
-    {
+    if decoder.tied && found.raw.get("tie_word_embeddings") == Some(&Value::Bool(false)) {
         return Err(reader.error(
             "there is no tensor `lm_head.weight`, and `tie_word_embeddings` is false: a backbone without the head that writes\nhint: name the model that was saved with its head, as ...ForCausalLM",
         ));

@@ -23,6 +23,64 @@ pub(super) struct Check {
     pub(super) find: fn(&RunConfig) -> Option<(String, &'static str)>,
 }
 
+/// Settings that say nothing beside another one. That is no mistake in a run file, which may keep them; who gives one with a
+/// command expects something of it.
+pub(super) struct Idle {
+    pub(super) keys: &'static [&'static str],
+    /// What makes them say nothing, and what to do about it.
+    pub(super) find: fn(&RunConfig) -> Option<(String, &'static str)>,
+}
+
+/// All of them.
+pub(super) const IDLE: &[Idle] = &[
+    Idle {
+        keys: &[
+            "peft.r",
+            "peft.lora_alpha",
+            "peft.lora_dropout",
+            "peft.use_rslora",
+            "peft.target_modules",
+            "peft.layers_to_transform",
+        ],
+        find: |config| {
+            let method = config.peft.method;
+            (method != Method::Lora).then(|| {
+                (
+                    format!(
+                        "with the method \"{}\" there are no adapters",
+                        method.name()
+                    ),
+                    "leave it out, or take --method lora",
+                )
+            })
+        },
+    },
+    Idle {
+        keys: &["data.validation_fraction"],
+        find: |config| {
+            let both = config.data.validation.is_some() && config.data.validation_fraction > 0.0;
+            both.then(|| {
+                (
+                    "the validation examples are those of `data.validation`".to_owned(),
+                    "leave one of the two out",
+                )
+            })
+        },
+    },
+    Idle {
+        keys: &["data.test_fraction"],
+        find: |config| {
+            let both = config.data.test.is_some() && config.data.test_fraction > 0.0;
+            both.then(|| {
+                (
+                    "the test examples are those of `data.test`".to_owned(),
+                    "leave one of the two out",
+                )
+            })
+        },
+    },
+];
+
 /// All rules.
 pub(super) const CHECKS: &[Check] = &[
     Check {

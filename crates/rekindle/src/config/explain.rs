@@ -64,11 +64,14 @@ impl Description {
         }
     }
 
-    /// What it does, in a sentence.
+    /// What it does, in a sentence; and in a second one what happens where it is not set.
     #[must_use]
-    pub fn first_sentence(&self) -> &str {
-        let first = self.docs.split(". ").next().unwrap_or_default();
-        first.trim_end_matches('.')
+    pub fn brief(&self) -> String {
+        let mut sentences = self.docs.split(". ").map(|one| one.trim_end_matches('.'));
+        let first = sentences.next().unwrap_or_default();
+        let unset = sentences.find(|one| self.default.is_none() && one.starts_with("Unset"));
+        let brief = [Some(first), unset].into_iter().flatten();
+        brief.collect::<Vec<_>>().join(". ")
     }
 }
 
@@ -83,13 +86,19 @@ pub fn descriptions() -> Vec<Description> {
     all.collect()
 }
 
-/// One setting, by its name with its section.
+/// One setting, by its name with its section, or without it where one setting alone has that name.
 ///
 /// # Errors
 /// When there is none of that name; the message names those that are like it.
 pub fn describe(path: &str) -> Result<Description, Error> {
-    let found = descriptions().into_iter().find(|one| one.path == path);
-    found.ok_or_else(|| Error::Setting {
+    let all = descriptions();
+    let named = |one: &&Description| one.name == path || one.other_names.contains(&path);
+    let alone = match all.iter().filter(named).count() {
+        1 => all.iter().find(named),
+        _ => None,
+    };
+    let found = all.iter().find(|one| one.path == path).or(alone);
+    found.cloned().ok_or_else(|| Error::Setting {
         reason: format!("there is no setting `{path}`"),
         hint: near_path(path),
     })

@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::checks::{CHECKS, EXCLUSIVE};
+use super::checks::{CHECKS, EXCLUSIVE, IDLE};
 use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 use super::schema::{Key, RunConfig, SECTIONS, keys};
 use super::value::toml_text;
@@ -460,6 +460,24 @@ impl Reader {
         }
     }
 
+    /// Settings of the command that say nothing beside others.
+    fn idle(&mut self) {
+        for idle in IDLE {
+            let Some((statement, hint)) = (idle.find)(&self.config) else {
+                continue;
+            };
+            for key in idle.keys {
+                if let Some(place @ Place::Override(_)) = self.given.get(*key) {
+                    let problem = ConfigProblem::Contradiction {
+                        keys: vec![(*key).to_owned()],
+                        statement: format!("`{key}` says nothing here: {statement}"),
+                    };
+                    self.mistake(place.clone(), problem, Some(hint.to_owned()));
+                }
+            }
+        }
+    }
+
     fn finish(mut self) -> Result<RunConfig, ConfigErrors> {
         self.without_effect();
         for check in CHECKS {
@@ -476,6 +494,7 @@ impl Reader {
             let problem = ConfigProblem::Contradiction { keys, statement };
             self.mistake(place, problem, Some(hint.to_owned()));
         }
+        self.idle();
         if self.mistakes.is_empty() {
             return Ok(self.config);
         }

@@ -219,7 +219,7 @@ settings! {
         model: ModelConfig,
         /// The examples.
         data: DataConfig,
-        /// Pictures, for the task "image-classification".
+        /// Pictures, for the tasks "image-classification" and "image-multi-label".
         images: ImagesConfig,
         /// Learning from preferences, for the task "text-preference".
         preference: PreferenceConfig,
@@ -240,8 +240,8 @@ settings! {
     /// The pretrained model.
     ModelConfig at config.model;
 
-    /// A known name ("minilm", "efficientnet-lite0"), a Hugging Face name ("org/name"), a model directory, or for images a
-    /// file of weights. For images the default is "efficientnet-lite0".
+    /// A known name ("minilm", "efficientnet-lite0", "smollm2"), a Hugging Face name ("org/name"), a model directory, or for images
+    /// a file of weights.
     name: String = "minilm".to_owned(),
         aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path", "initial_checkpoint", "pretrained"];
     /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
@@ -263,7 +263,7 @@ settings! {
     DataConfig at config.data;
 
     /// A dataset by name or by the path of its card; not together with `train`, `validation`, `test`.
-    /// Unset, and no `train`: "intents".
+    /// Unset, and no `train`: "intents"; for language models "smart-home".
     dataset: Option<String> = None, example "\"intents\"", aka ["dataset_name", "card"];
     /// The file of training examples; for images also a folder with a folder for each class, or one that holds such
     /// folders under the names train, val and test.
@@ -319,7 +319,7 @@ settings! {
 }
 
 settings! {
-    /// Pictures, for the task "image-classification".
+    /// Pictures, for the tasks "image-classification" and "image-multi-label".
     ImagesConfig at config.images;
 
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.

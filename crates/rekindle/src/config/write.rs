@@ -2,6 +2,8 @@
 
 use super::schema::{Applies, Key, RunConfig, SECTIONS};
 use super::value::toml_text;
+use crate::task::Task;
+use std::collections::BTreeMap;
 
 /// The widest comment line, in characters.
 const WIDTH: usize = 100;
@@ -38,9 +40,21 @@ pub fn reference() -> String {
         text +=
             &format!("## {title}\n\n{docs}\n\n| key | default | accepts | |\n|---|---|---|---|\n");
         for key in section.keys {
-            let value = key.write(&default).map_or("unset".to_owned(), |value| {
-                format!("`{}`", toml_text(&value))
-            });
+            let of = |config: &RunConfig| match key.write(config) {
+                Some(value) => format!("`{}`", toml_text(&value)),
+                None => "unset".to_owned(),
+            };
+            let mut value = of(&default);
+            let mut others: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+            for &task in Task::ALL.iter().filter(|&&task| key.applies.to(task)) {
+                let of_task = of(&RunConfig::for_task(task));
+                if of_task != value && key.name != "task" {
+                    others.entry(of_task).or_default().push(task.name());
+                }
+            }
+            for (of_tasks, tasks) in others {
+                value += &format!("; {of_tasks} for {}", tasks.join(", "));
+            }
             let tasks = match key.applies {
                 Applies::All => String::new(),
                 some => format!(" *For {}.*", some.words()),

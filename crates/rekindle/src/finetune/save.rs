@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Error, Plan,
     figures::Figures,
+    fingerprint::weights_digest,
     model_card::{self, BaseName, Card, Loading},
     provenance::Provenance,
     saved::{KeptSettings, Saved, SavedModel},
@@ -85,6 +86,10 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
+            base_weights: match adapter {
+                true => Some(weights_digest(&opened.pretrained)?),
+                false => None,
+            },
             kept: KeptSettings::of(self.config, opened.prepared.columns.clone()),
         };
         let written = clear(&aside)

@@ -8,10 +8,10 @@ use crate::{
     fingerprint::Fingerprint,
     plan::Footprint,
 };
+use rekindle_base::counted;
 use rekindle_data::{
     DataError, EncodedSet, Example, OnBad, Place, TargetEncoder, Targets, TextBatch, TextEncoder,
 };
-use rekindle_base::counted;
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
 use std::{path::Path, sync::Arc};
@@ -178,8 +178,7 @@ pub(super) fn prepare(
     }
     let train = Texts::encode(splits.train, &encoder, Some(&targets))?;
     let mut part = |examples: Option<Vec<Example>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
-        let encode =
-            |examples| Texts::encode_known(examples, &encoder, &targets, on_bad(config));
+        let encode = |examples| Texts::encode_known(examples, &encoder, &targets, on_bad(config));
         Ok(examples.map(encode).transpose()?.map(|(texts, note)| {
             notes.extend(note);
             Arc::new(texts) as Arc<dyn Inputs>

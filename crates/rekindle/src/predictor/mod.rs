@@ -553,7 +553,9 @@ fn of_labels(error: Error, answers: &str) -> Error {
             path,
             column,
             looks,
-            hint: format!("this model answers with {answers}: name the column of those with --label"),
+            hint: format!(
+                "this model answers with {answers}: name the column of those with --label"
+            ),
         }),
         other => other,
     }

@@ -21,7 +21,10 @@ pub fn html(guess: Option<&Guess>, too_few: Option<&str>) -> String {
     let class = class(guess);
     let Some(found) = guess else {
         return too_few.map_or_else(String::new, |words| {
-            format!("<div class=\"verdict-on\"><p>{}.</p></div>\n", escape(words))
+            format!(
+                "<div class=\"verdict-on\"><p>{}.</p></div>\n",
+                escape(words)
+            )
         });
     };
     let (sign, words) = match class {
