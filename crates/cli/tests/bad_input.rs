@@ -710,7 +710,7 @@ fn saved_models() {
 #[cfg(unix)]
 fn a_full_disk() {
     let mut out = String::new();
-    for method in ["lora", "full"] {
+    for method in ["lora --set peft.r=64", "full"] {
         let dir = Dir::new();
         let output = dir
             .command("sh")
@@ -720,10 +720,7 @@ fn a_full_disk() {
                 "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"",
                 env!("CARGO_BIN_EXE_rekindle"),
             ])
-            .args(
-                format!("{TUNE} --epochs 1 -o run --method {method} --set peft.r=64")
-                    .split_whitespace(),
-            )
+            .args(format!("{TUNE} --epochs 1 -o run --method {method}").split_whitespace())
             .output()
             .unwrap();
         let text = dir.plain(&output.stderr);

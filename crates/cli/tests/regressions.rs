@@ -3,6 +3,8 @@
 
 #[path = "regressions/first_hour.rs"]
 mod first_hour;
+#[path = "regressions/second_look.rs"]
+mod second_look;
 mod support;
 
 use serde_json::{Value, json};

@@ -75,7 +75,7 @@ pub(crate) fn look_alikes(counts: &BTreeMap<String, usize>) -> Option<String> {
     };
     (!groups.is_empty()).then(|| {
         format!(
-            "warning: labels that look alike are different classes: {}{more}; write them alike if they are one",
+            "labels that look alike are different classes: {}{more}; write them alike if they are one",
             groups[..groups.len().min(NAMED)].join("; ")
         )
     })
