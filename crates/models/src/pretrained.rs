@@ -111,8 +111,16 @@ pub(crate) fn bare(name: &str) -> &str {
         "student.",
         "base_model.",
     ];
-    /// An encoder has embeddings and layers of the same name below it.
-    const ENCODER: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+    /// What stands below an `encoder` that is a whole model.
+    const ENCODER: [&str; 7] = [
+        "embeddings.",
+        "encoder.",
+        "pooler.",
+        "classifier.",
+        "bert.",
+        "roberta.",
+        "distilbert.",
+    ];
     let mut name = name;
     while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {
         name = inner;
@@ -186,7 +194,7 @@ impl Pretrained {
                 .any(|name| name.ends_with("pooler.dense.weight")),
         };
         let family = family(&found)?;
-        let sorted = sort_tensors(&files, &|tensor| (family.rule)(&found, bare(tensor)))?;
+        let sorted = sort_tensors(&files, &|tensor| rule(family, &found, tensor))?;
         let by_bare_name = std::mem::take(&mut found.shapes);
         found.shapes = sorted
             .wanted
@@ -239,7 +247,15 @@ impl Pretrained {
 
     /// What a tensor is.
     pub(crate) fn rule(&self, tensor: &str) -> Rule {
-        (self.config.entry.rule)(&self.found, bare(tensor))
+        rule(self.config.entry, &self.found, tensor)
+    }
+}
+
+/// What a tensor is to a family.
+fn rule(family: &Family, found: &Found, tensor: &str) -> Rule {
+    match tensor.starts_with("optimizer") {
+        true => Rule::Ignore("the optimizer's state".into()),
+        false => (family.rule)(found, bare(tensor)),
     }
 }
 
@@ -304,5 +320,6 @@ mod tests {
         }
         assert_eq!(bare("encoder.encoder.layer.0.x"), "encoder.layer.0.x");
         assert_eq!(bare("encoder.embeddings.x"), "embeddings.x");
+        assert_eq!(bare("encoder.bert.pooler.x"), "bert.pooler.x");
     }
 }

@@ -97,6 +97,8 @@ struct Settings {
     /// `added_tokens.json`, of older tokenizers.
     added: Map<String, Value>,
     class: Class,
+    /// Rows of the model's table of tokens, where a `config.json` says so.
+    rows: Option<usize>,
 }
 
 pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
@@ -105,6 +107,8 @@ pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
         special: object(&dir.join("special_tokens_map.json"))?.unwrap_or_default(),
         added: object(&dir.join("added_tokens.json"))?.unwrap_or_default(),
         class: class(dir, &config)?,
+        rows: object(&dir.join("config.json"))?
+            .and_then(|model| Some(model.get("vocab_size")?.as_u64()? as usize)),
         config,
     };
     let gives_types = settings.gives_types();
@@ -124,6 +128,7 @@ pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
     };
     tokenizer.with_truncation(None).map_err(failed)?;
     tokenizer.with_padding(None);
+    tokenizer.set_encode_special_tokens(settings.flag("split_special_tokens") == Some(true));
     if let Some(normalizer) = tokenizer.get_normalizer() {
         guarded(|| check_growth(normalizer))
             .and_then(|checked| checked)
@@ -375,10 +380,17 @@ impl Settings {
                 .map_err(|_| format!("added_tokens_decoder: `{id}` is no id"))?;
             tokens.extend(added(token, false).map(|token| (id, token)));
         }
+        let roles = ROBERTA_SPECIAL
+            .iter()
+            .filter_map(|(role, _)| self.named(role));
+        let extra = extra_in(&self.config);
+        let special = roles.filter_map(|token| added(token, true)).chain(extra);
+        let special: HashSet<String> = special.map(|token| token.content).collect();
         for (token, id) in &self.added {
+            let is_special = special.contains(token);
             tokens.push((
                 id.as_u64().unwrap_or(u64::MAX),
-                AddedToken::from(token.clone(), false),
+                AddedToken::from(token.clone(), is_special),
             ));
         }
         tokens.sort_by_key(|(id, _)| *id);
@@ -393,23 +405,11 @@ impl Settings {
             false => Some(&self.special),
         };
         let files = [Some(&self.config), older].into_iter().flatten();
-        let keys = ["extra_special_tokens", "additional_special_tokens"];
-        let lists = files.flat_map(|file| keys.map(|key| file.get(key)));
-        let mut tokens = Vec::new();
-        for list in lists.flatten() {
-            match list {
-                Value::Array(list) => tokens.extend(list.iter().filter_map(|t| added(t, true))),
-                Value::Object(named) => {
-                    tokens.extend(named.values().filter_map(|t| added(t, true)))
-                }
-                _ => {}
-            }
-        }
-        tokens
+        files.flat_map(extra_in).collect()
     }
 
-    /// Adds what a tokenizer file lacks of the tokens that the configuration adds, and of those special ones that are in the
-    /// vocabulary: transformers gives the others ids that no model knows.
+    /// Adds what a tokenizer file lacks of the tokens that the configuration adds, and of the special ones. Those that are not in
+    /// the vocabulary come behind it, as long as the model has rows for them.
     fn add_missing(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
         let known: HashSet<String> = tokenizer
             .get_added_tokens_decoder()
@@ -422,12 +422,17 @@ impl Settings {
         let special = roles
             .filter_map(|token| added(token, true))
             .chain(self.extra());
-        let special: Vec<AddedToken> = special
-            .filter(|token| tokenizer.token_to_id(&token.content).is_some())
-            .collect();
-        let tokens = self.listed()?.into_iter().chain(special);
-        let missing = tokens.filter(|token| !known.contains(&token.content));
-        add(tokenizer, missing.collect())
+        let special: Vec<AddedToken> = special.collect();
+        let listed = self.listed()?.into_iter().map(|token| (token, true));
+        let tokens = listed.chain(special.into_iter().map(|token| (token, false)));
+        for (token, is_listed) in tokens {
+            let room = || (self.rows).is_some_and(|rows| tokenizer.get_vocab_size(true) < rows);
+            let fits = is_listed || tokenizer.token_to_id(&token.content).is_some() || room();
+            if fits && !known.contains(&token.content) {
+                add(tokenizer, vec![token])?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds tokens as transformers does: those of the configuration by their ids, then the special ones, then `others`.
@@ -529,6 +534,21 @@ impl Settings {
         let normalizer = charsmap.map(NormalizerWrapper::Precompiled);
         set(tokenizer, normalizer, pre_tokenizer, processor)
     }
+}
+
+/// Special tokens without a role of their own, as a file lists them.
+fn extra_in(file: &Map<String, Value>) -> Vec<AddedToken> {
+    let keys = ["extra_special_tokens", "additional_special_tokens"];
+    let lists = keys.into_iter().filter_map(|key| file.get(key));
+    let tokens = lists.flat_map(|list| match list {
+        Value::Array(list) => list.iter().filter_map(|token| added(token, true)).collect(),
+        Value::Object(named) => named
+            .values()
+            .filter_map(|token| added(token, true))
+            .collect(),
+        _ => Vec::new(),
+    });
+    tokens.collect()
 }
 
 /// Adds tokens, one after the other.
