@@ -79,7 +79,10 @@ pub fn export(
                 "this model was tuned for the task \"{}\"; only language models are written as GGUF",
                 located.task
             ),
-            hint: "use final/ as it is: transformers and timm load it".into(),
+            hint: match located.adapter {
+                Some(_) => "use final/ as it is, an adapter that PEFT loads; or `rekindle merge`, whose result transformers loads".into(),
+                None => "use the model as it is: transformers and timm load it".to_owned(),
+            },
         });
     }
     let file = match output {

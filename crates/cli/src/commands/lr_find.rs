@@ -65,7 +65,7 @@ fn shown(rates: &Rates) -> String {
     if let Some(astray) = rates.astray {
         let _ = writeln!(
             out,
-            "astray      from {astray:.1e} on the loss rises past three times its least"
+            "too high    from {astray:.1e} on the loss is more than three times its least"
         );
     }
     out

@@ -3,6 +3,7 @@
 use crate::{output, printer::Printer};
 use clap::Args;
 use rekindle::{Error, Hub, Observer, Push as Pushing};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Send a tuned model to a repository of the Hugging Face hub.
@@ -26,6 +27,9 @@ pub struct Push {
     /// Branch
     #[arg(long, default_value = "main")]
     revision: String,
+    /// What was pushed, as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Push {
@@ -66,7 +70,14 @@ impl Push {
                 pushed.sent as f64 / 1e6
             ),
         );
-        output::print(format_args!("{}\n", pushed.url))?;
-        Ok(())
+        match self.json {
+            true => output::json(&json!({
+                "url": pushed.url,
+                "commit": pushed.commit,
+                "files": pushed.files,
+                "bytes_sent": pushed.sent,
+            })),
+            false => Ok(output::print(format_args!("{}\n", pushed.url))?),
+        }
     }
 }

@@ -335,7 +335,7 @@ fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
     set.labels = Labels::Classes { of, names };
     let counts = set.counts();
     let alike = look_alikes(&counts);
-    notes.extend(alike.map(|note| format!("{}: {note}", root.display())));
+    notes.extend(alike.map(|note| format!("warning: {}: {note}", root.display())));
     Ok(ImageRead {
         hint: TargetHint::Classes { counts },
         set,

@@ -291,7 +291,7 @@ fn read_source(
     notes.extend(several.map(|note| format!("{}: {note}", path.display())));
     if options.target != TargetKind::Real {
         let alike = canonical::look_alikes(&hint.counts());
-        notes.extend(alike.map(|note| format!("{}: {note}", path.display())));
+        notes.extend(alike.map(|note| format!("warning: {}: {note}", path.display())));
     }
     Ok(ReadOutcome {
         notes,

@@ -328,11 +328,12 @@ fn stem(path: &Path) -> String {
     let name = path
         .file_name()
         .map_or(String::new(), |name| name.to_string_lossy().into_owned());
-    let extensions = [".csv", ".tsv", ".jsonl", ".parquet", ".toml"];
+    let extensions = [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".toml"];
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
     let name = extensions
         .iter()
         .find_map(|extension| name.strip_suffix(extension))
-        .unwrap_or(&name);
+        .unwrap_or(name);
     name.chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {

@@ -24,6 +24,7 @@ use crate::{
     tensorboard::EventFile,
 };
 use burn::module::AutodiffModule;
+use rekindle_base::counted;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::{
@@ -380,12 +381,16 @@ fn advice(config: &RunConfig, plan: &Plan, steps: u64, epochs: f64) -> String {
     };
     let (rate, usual) = (config.learning_rate(), usual.learning_rate());
     if steps < ENOUGH && config.train.max_steps.is_some() {
-        return format!("only {steps} steps were trained: raise train.max_steps");
+        return format!(
+            "only {} trained: raise train.max_steps",
+            counted(steps as usize, "step was", "steps were")
+        );
     }
     let usual_epochs = config.usual_epochs(plan.examples[0], plan.labels.len());
     if steps < ENOUGH && epochs < usual_epochs {
         return format!(
-            "only {steps} steps were trained: leave out --epochs; for so few examples {usual_epochs} epochs are the default"
+            "only {} trained: leave out --epochs; for so few examples {usual_epochs} epochs are the default",
+            counted(steps as usize, "step was", "steps were")
         );
     }
     if rate < usual / 4.0 {

@@ -224,7 +224,12 @@ fn rare(data: &DataSummary) -> Option<Finding> {
 
 /// Texts whose neighbours have another label.
 fn doubtful(rows: &[Row], groups: &[Vec<usize>]) -> (Option<Finding>, Option<String>) {
-    let labels = suspicious::labels(rows, groups);
+    let mut labels = suspicious::labels(rows, groups);
+    // Labels that differ in case alone are told of elsewhere, all at once.
+    labels.found.retain(|one| {
+        let own = rows[one.row].label.as_deref().unwrap_or_default();
+        own.to_lowercase() != one.label.to_lowercase()
+    });
     let (found, more) = named(&labels.found, |one| {
         let own = rows[one.row].label.as_deref().unwrap_or_default();
         let mut all = vec![&rows[one.row]];
