@@ -252,7 +252,7 @@ impl Footprint {
     /// Measured on ResNet-18, ResNet-50 and EfficientNet-Lite0 at batches of 8 to 64, on a CPU: training keeps 2.3 values for
     /// each that a convolution puts out, to within 15 % in all; a batch is there five times as pixels, three of them ahead.
     pub(crate) fn of_pictures(maps: &MapSizes, pictures: &PicturesInMemory) -> Self {
-        const BASE: f64 = 140e6;
+        const BASE: f64 = 190e6;
         const KEPT_BY_TRAINING: f64 = 2.3;
         const BATCHES_OF_PIXELS: usize = 5;
         /// Bytes of a decoded picture, which is kept no larger than it is needed.

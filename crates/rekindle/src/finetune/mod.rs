@@ -353,7 +353,12 @@ impl OnBackend for Run<'_> {
                 Some(_) => 0,
                 None => opened.parameters.0 as u64,
             };
-            plan.cost = Some(cost.with_saved(saved));
+            let mut cost = cost.with_saved(saved);
+            if recipe.keeps_features() {
+                // A few steps do not decode all the pictures that are kept.
+                cost.peak_memory = cost.peak_memory.map(|peak| peak.max(plan.memory));
+            }
+            plan.cost = Some(cost);
             self.observer.plan(&plan);
             return Ok(None);
         }
