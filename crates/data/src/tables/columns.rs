@@ -727,6 +727,9 @@ impl Chooser<'_> {
     fn hold_pictures(&self, columns: &[usize], rows: usize) -> Result<Vec<bool>, DataError> {
         let (mut any, mut all) = (vec![false; columns.len()], vec![true; columns.len()]);
         for row in self.table.rows(columns).take(rows) {
+            if !all.contains(&true) {
+                break;
+            }
             for (at, cell) in row?.cells.into_iter().flatten().enumerate() {
                 match cell {
                     Cell::Text(text) if is_picture_name(&text) => any[at] = true,
