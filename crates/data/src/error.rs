@@ -116,6 +116,16 @@ pub enum BadReason {
         /// What stands there.
         found: String,
     },
+    /// More labels than a row can have.
+    #[error("{found} labels in `{column}`, expected at most {most}")]
+    TooManyLabels {
+        /// Name of the column.
+        column: String,
+        /// How many there are.
+        found: usize,
+        /// How many are allowed.
+        most: usize,
+    },
     /// Text in brackets that is no list.
     #[error("cannot read the list in `{column}`: {found}")]
     NotAList {
@@ -281,7 +291,7 @@ impl BadReason {
                 "put a field that holds the delimiter in quotes, or name the delimiter"
             }
             Self::Utf8 { .. } => {
-                "save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`"
+                "save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; Japanese files are often shift_jis, Chinese ones gb18030, Russian ones windows-1251"
             }
             Self::UnclosedQuote { .. } | Self::TextAfterQuote { .. } => {
                 "double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters"
@@ -289,13 +299,17 @@ impl BadReason {
             Self::EmptyText { .. } => "fill in or remove the row",
             Self::MissingLabel { .. } => "label or remove the row",
             Self::MissingField { .. } => "every line needs the same fields",
-            Self::WrongType { .. } | Self::NotANumber { .. } => {
-                "check that the column is the right one"
+            Self::WrongType { .. } => "check that the column is the right one",
+            Self::NotANumber { .. } => {
+                "write the number alone, or check that the column is the right one"
             }
             Self::DecimalComma { .. } => "write a point, as in 1.5",
             Self::NotFinite { .. } => "remove the row, or write a number of at most 3.4e38",
             Self::NotBinary { .. } => {
                 "write 1 where the label is there and 0 where it is not; or name one column of lists"
+            }
+            Self::TooManyLabels { .. } => {
+                "check what separates the labels: --set data.label_separator"
             }
             Self::NotAList { .. } => "write a list as JSON does, [\"a\", \"b\"]",
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
@@ -395,6 +409,18 @@ pub enum DataError {
     HeaderOnly {
         /// The file.
         path: PathBuf,
+    },
+    /// More columns than a table of examples has.
+    #[error("{}: {columns} columns or more, expected at most {most}\nhint: {hint}", path.display())]
+    TooManyColumns {
+        /// The file.
+        path: PathBuf,
+        /// Columns, as far as they were counted.
+        columns: usize,
+        /// Columns that are allowed.
+        most: usize,
+        /// What to look at.
+        hint: &'static str,
     },
     /// A table of no rows.
     #[error("{}: there are no rows\nhint: check how the file was made", path.display())]
@@ -515,7 +541,7 @@ pub enum DataError {
         second: Role,
     },
     /// More than one column could be meant.
-    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {} {}", path.display(), quoted_list(candidates, LISTED), role.flag(), shell_word(candidates.first().map_or("0", String::as_str)))]
+    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {} {}{instead}", path.display(), quoted_list(candidates, LISTED), role.flag(), shell_word(candidates.first().map_or("0", String::as_str)))]
     AmbiguousColumn {
         /// The file.
         path: PathBuf,
@@ -523,9 +549,11 @@ pub enum DataError {
         role: Role,
         /// The columns that could be meant.
         candidates: Vec<String>,
+        /// What else may be meant than any of them, after the hint.
+        instead: &'static str,
     },
     /// No column could be meant.
-    #[error("{}: no column looks like the {role} among {}\nhint: name it with {}", path.display(), quoted_list(found, LISTED), role.flag())]
+    #[error("{}: no column looks like the {role} among {}\nhint: {}", path.display(), quoted_list(found, LISTED), hint.clone().unwrap_or_else(|| format!("name it with {}", role.flag())))]
     NoColumn {
         /// The file.
         path: PathBuf,
@@ -533,14 +561,18 @@ pub enum DataError {
         role: Role,
         /// The columns of the file.
         found: Vec<String>,
+        /// What the file's rows show of the mistake.
+        hint: Option<String>,
     },
     /// The first row could be a header or data.
-    #[error("{}: cannot tell whether the first row is a header: {}\nhint: say which: --set data.header=true, or false", path.display(), quoted_list(first_row, LISTED))]
+    #[error("{}: cannot tell whether the first row is a header: {}\nhint: {}", path.display(), quoted_list(first_row, LISTED), hint.as_deref().unwrap_or("say which: --set data.header=true, or false"))]
     HeaderUnclear {
         /// The file.
         path: PathBuf,
         /// The first row.
         first_row: Vec<String>,
+        /// What the file's rows show of the mistake.
+        hint: Option<String>,
     },
     /// The Parquet reader gave up.
     #[error("{}: not a readable Parquet file: {message}\nhint: {hint}", path.display())]
@@ -847,6 +879,16 @@ pub enum DataError {
         path: PathBuf,
         /// Its folders.
         folders: Vec<String>,
+    },
+    /// Parts of a dataset inside of its classes.
+    #[error("{}: each class holds the folders {}, expected the classes inside of the parts\nhint: turn them round: {}/{class} and so on", path.display(), quoted_list(parts, LISTED), parts.first().map_or("", String::as_str))]
+    PartsInClasses {
+        /// The folder of the dataset.
+        path: PathBuf,
+        /// A class.
+        class: String,
+        /// The parts in it.
+        parts: Vec<String>,
     },
     /// A folder of a class without pictures.
     #[error("{}: the class has no pictures; expected .jpg, .png, .webp, .gif or .bmp files\nhint: remove the folder, or put its pictures there", path.display())]

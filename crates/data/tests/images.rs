@@ -6,8 +6,8 @@ use rekindle_data::image::{
     image_parts, read_images, read_picture, thumbnail,
 };
 use rekindle_data::{
-    Fractions, LabelMap, Limit, OnBad, ReadOptions, Split, TargetEncoder, TargetKind, Targets,
-    split,
+    Fractions, Input, LabelMap, Limit, OnBad, ReadOptions, Split, TargetEncoder, TargetKind,
+    Targets, read_examples, split,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -507,6 +507,26 @@ fn parts_are_found_in_any_case_and_wherever_they_lie() {
             ],
             all("flowers/data/Training", None, Some("flowers/data/Testing")),
         ),
+        (
+            &["train.v1/a/1.png", "test.v1/a/1.png"],
+            all("train.v1", None, Some("test.v1")),
+        ),
+        (
+            &["trn/a/1.png", "tst/a/1.png"],
+            all("trn", None, Some("tst")),
+        ),
+        (
+            &["flowers-train/a/1.png", "flowers-test/a/1.png"],
+            all("flowers-train", None, Some("flowers-test")),
+        ),
+        (
+            &["flowersTrain/a/1.png", "flowersVal/a/1.png"],
+            all("flowersTrain", Some("flowersVal"), None),
+        ),
+        (
+            &["toy-train/x/1.png", "bullet-train/y/1.png"],
+            all("", None, None),
+        ),
         // Vehicles have a class of that name, patients one called test.
         (&["bus/1.png", "train/1.png"], all("", None, None)),
         (&["control/1.png", "test/1.png"], all("", None, None)),
@@ -524,6 +544,75 @@ fn parts_are_found_in_any_case_and_wherever_they_lie() {
             .unwrap_err()
             .contains("expected a training part, such as `train`, found only")
     );
+}
+
+/// Test pictures were trained on, and folders left out, without a word.
+#[test]
+fn folders_that_may_be_parts_are_told_of() {
+    let said = parts_of(&[
+        "circle/train/1.png",
+        "circle/test/1.png",
+        "square/train/1.png",
+        "square/test/1.png",
+    ]);
+    let said = said.unwrap_err();
+    assert!(
+        said.contains("each class holds the folders `test` and `train`")
+            && said.contains("test/circle"),
+        "{said}"
+    );
+    let notes = |names: &[&str]| {
+        let files: Vec<(&str, &str)> = names.iter().map(|&name| (name, "rgb.png")).collect();
+        image_parts(folder(&files).path()).unwrap().notes.join("\n")
+    };
+    for (names, words) in [
+        (
+            &["train/a/1.png", "holdout/a/1.png"][..],
+            "left out, beside the training part: `holdout`",
+        ),
+        (
+            &["one/a/1.png", "one/b/1.png", "two/a/1.png", "two/b/1.png"],
+            "`one` and `two` are read as classes",
+        ),
+        (&["train/1.png", "bus/1.png"], "`train` is read as a class"),
+    ] {
+        let said = notes(names);
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(notes(&["a/1.png", "b/1.png"]), "");
+}
+
+/// Ids were learned from as texts, and missing pictures were not there, whatever stood below.
+#[test]
+fn tables_say_where_their_pictures_are() {
+    let folder = folder(&[
+        ("pictures/01.png", "rgb.png"),
+        ("pictures/02.png", "rgb.png"),
+    ]);
+    let table = folder.path().join("t.csv");
+    let said = |rows: &str, input: Input| {
+        fs::write(&table, rows).unwrap();
+        let options = ReadOptions {
+            input,
+            ..ReadOptions::default()
+        };
+        let said = match input {
+            Input::Image => read_images(&table, &options).map(drop),
+            _ => read_examples(&table, &options).map(drop),
+        };
+        said.unwrap_err().to_string()
+    };
+    let ids = said("picture,label\n01,x\n02,y\n", Input::Text);
+    assert!(
+        ids.contains("`01` stands for") && ids.contains("pictures/01.png"),
+        "{ids}"
+    );
+    let missing = said("path,label\n01.png,x\nhere/03.png,y\n", Input::Image);
+    assert!(
+        missing.contains("not there, but") && missing.contains("pictures/01.png is"),
+        "{missing}"
+    );
+    assert!(missing.contains("not there: paths count from"), "{missing}");
 }
 
 #[cfg(unix)]
@@ -680,4 +769,39 @@ fn a_picture_that_would_fill_the_memory_is_refused_before_it_is_decoded() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("5 of 5 pictures cannot be used"), "{error}");
+}
+
+/// A file of 34 bytes took 1.8 GB, for its decoder has a picture of its own.
+#[test]
+fn a_small_webp_is_no_gigapixels() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.webp");
+    let mut bytes = b"RIFF\x1A\0\0\0WEBPVP8L\x0E\0\0\0\x2F".to_vec();
+    let side = 16_383 - 1;
+    bytes.extend(u32::to_le_bytes(side | side << 14));
+    bytes.resize(34, 0);
+    fs::write(&path, bytes).unwrap();
+    let message = read_picture(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("16383 x 16383 pixels take 1878818823 bytes"),
+        "{message}"
+    );
+}
+
+/// A pointer was bytes that begin with [76, 65, 72, 73]; a broken PNG said so in the decoder's own structures.
+#[test]
+fn what_is_no_picture_is_named_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        read_picture(&path).unwrap_err().to_string()
+    };
+    let pointer = said("a.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    assert!(pointer.contains("found a Git LFS pointer"), "{pointer}");
+    let mut png = fs::read(golden("rgb.png")).unwrap();
+    let middle = png.len() / 2;
+    png[middle..middle + 4].fill(0xAA);
+    let broken = said("b.png", &png);
+    assert!(!broken.contains(['{', '}']), "{broken}");
 }

@@ -192,6 +192,7 @@ struct Files {
     train: PathBuf,
     validation: Option<PathBuf>,
     test: Option<PathBuf>,
+    notes: Vec<String>,
 }
 
 impl Files {
@@ -232,6 +233,7 @@ fn files(
                     train: train.to_owned(),
                     validation,
                     test,
+                    notes: Vec::new(),
                 },
                 Modality::Images => {
                     let parts = image_parts(train)?;
@@ -241,6 +243,7 @@ fn files(
                         train: parts.train,
                         validation: validation.or(parts.validation),
                         test: test.or(parts.test),
+                        notes: parts.notes,
                     }
                 }
             })
@@ -277,6 +280,7 @@ fn files(
                 validation: part("validation"),
                 test: part("test"),
                 columns: found.card.columns,
+                notes: Vec::new(),
             })
         }
     }
@@ -289,7 +293,8 @@ pub(crate) fn read_splits<S: Source>(
     observer: &dyn Observer,
 ) -> Result<Splits<S>, Error> {
     let files = files(config, S::MODALITY, hub, observer)?;
-    let mut notes = Vec::new();
+    files.notes.iter().for_each(|note| observer.note(note));
+    let mut notes = files.notes.clone();
     let mut read = |path: &Path, limit: Option<usize>| -> Result<Read<S>, Error> {
         let options = read_options(config, &files.columns, limit);
         let mut read = S::read(path, &options)?;

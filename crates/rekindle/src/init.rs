@@ -9,13 +9,14 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    DataError, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
     },
+    holds_tables,
     image::{find_pictures, image_parts, read_images},
-    sniff,
+    may_be_labelled, sniff,
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -86,6 +87,10 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     }
     match language_task(path).filter(|_| !named) {
         Some(task) => Ok(task),
+        // Who reads it says which of the tables to name.
+        None if path.is_dir() && holds_tables(path) && find_pictures(path).is_err() => {
+            Ok(config.task)
+        }
         None if path.is_dir() => Ok(Task::ImageClassification),
         None => task_of_labels(path, config),
     }
@@ -96,6 +101,10 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
 #[must_use]
 pub fn language_task(path: &Path) -> Option<Task> {
     let most = |rows: usize, skipped: usize| rows > skipped;
+    // A pipe can be read but once.
+    if !path.is_file() && !path.is_dir() {
+        return None;
+    }
     if path.is_dir() && find_pictures(path).is_ok_and(|pictures| !pictures.is_empty()) {
         return None;
     }
@@ -116,12 +125,8 @@ pub fn language_task(path: &Path) -> Option<Task> {
     }
     let none = rekindle_hub::Columns::default();
     let labelled = || {
-        let sniffed = sniff(path, &read_options(&RunConfig::default(), &none, None));
-        sniffed.is_ok_and(|sniffed| match sniffed.columns {
-            Ok(columns) => !columns.labels.is_empty(),
-            // A table whose header is to be put right first.
-            Err(error) => matches!(error, DataError::DuplicateColumn { .. }),
-        })
+        let options = read_options(&RunConfig::default(), &none, None);
+        may_be_labelled(path, &options)
     };
     match texts == read.rows.len() && labelled() {
         true => None,

@@ -110,8 +110,8 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Vec<Query>, Error> {
-        let format = config.data.format.is_some() || Format::from_path(path).is_some();
-        if !format && !path.is_dir() {
+        let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
+        if !is_table && !path.is_dir() {
             let bytes = read_text(path)?;
             return Ok(lines(&bytes)
                 .flat_map(|(line, text)| Query::of_line(line, text, self.takes_pictures()))

@@ -171,7 +171,11 @@ impl Predict {
                 ),
             }
         }
-        let is_file = |text: &&String| Path::new(text.as_str()).is_file();
+        // A pipe is one too.
+        let is_file = |text: &&String| {
+            let path = Path::new(text.as_str());
+            path.exists() && !path.is_dir()
+        };
         match texts.as_slice() {
             [only] if !is_file(&only) && is_table_name(only) => {
                 printer.say(&format!(

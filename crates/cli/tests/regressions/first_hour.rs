@@ -231,6 +231,137 @@ fn a_column_that_is_there_twice_is_told_of() {
     dir.ok("finetune twice.csv --model model --text 1 --dry-run");
 }
 
+/// Tables with several columns that could be the label were silently learned as texts to write.
+#[test]
+fn labels_beside_texts_are_asked_for() {
+    let dir = Dir::new();
+    let table = |header: &str, row: &dyn Fn(usize) -> String| {
+        let rows: String = (0..40).map(|i| row(i) + "\n").collect();
+        dir.write("t.csv", format!("{header}\n{rows}"));
+    };
+    let kinds = ["good", "bad", "odd"];
+    let unclear = |columns: &str, first: &str| {
+        let words = [
+            format!("cannot tell which column is the label: {columns}"),
+            format!("hint: name it, for example --label {first}"),
+        ];
+        let words = words.each_ref().map(String::as_str);
+        refused_with(&dir, "finetune t.csv --model model --dry-run", &words);
+        refused_with(&dir, "init t.csv -o -", &words);
+        // It shows what can be read, and says why a run stops.
+        let looked = dir.output("look t.csv --model model");
+        for word in words {
+            assert!(looked.contains(word), "{word}\n{looked}");
+        }
+    };
+    table("text,sentiment,category", &|i| {
+        format!("card {i},{},{}", kinds[i % 3], kinds[i / 3 % 3])
+    });
+    unclear("`sentiment` and `category`", "sentiment");
+    refused_with(
+        &dir,
+        "finetune t.csv --model model --dry-run --task text-generation",
+        &["--task text-classification with --label COLUMN"],
+    );
+    table("stars,text,useful,funny", &|i| {
+        format!("{},card {i},{},{}", i % 5 + 1, i % 4, i % 3)
+    });
+    unclear("`stars`, `useful` and `funny`", "stars");
+    table("text,Label,label", &|i| {
+        format!("card {i},{},{}", i % 2, kinds[i % 3])
+    });
+    unclear("`Label` and `label`", "Label");
+    table("text,toxic,rude,dull", &|i| {
+        format!("card {i},{},{},{}", i % 2, i % 3 / 2, i % 5 / 4)
+    });
+    let plan = dir.output("finetune t.csv --model model --dry-run");
+    assert!(plan.contains("learning text-multi-label"), "{plan}");
+    // A file of texts alone is for a language model.
+    table("text", &|i| format!("card {i}"));
+    assert!(
+        dir.ok("init t.csv -o -")
+            .contains("task = \"text-generation\"")
+    );
+}
+
+/// A folder of tables was a folder without pictures.
+#[test]
+fn of_a_folder_of_tables_one_is_named() {
+    let dir = Dir::new();
+    for name in ["tables/dev.csv", "tables/my_train.csv", "tables/test.csv"] {
+        dir.write(name, crate::support::examples());
+    }
+    refused_with(
+        &dir,
+        "finetune tables --model model --dry-run",
+        &["found a directory", "such as tables/my_train.csv"],
+    );
+}
+
+/// Sets of labels with commas were learned as classes of their own.
+#[test]
+fn labels_with_commas_are_sets_where_they_stand_alone_too() {
+    let dir = Dir::new();
+    let table = |labels: &[&str]| {
+        let row = |i: usize| format!("card {i},\"{}\",e{i}\n", labels[i % labels.len()]);
+        let rows: String = (0..60).map(row).collect();
+        dir.write("t.csv", format!("text,labels,id\n{rows}"));
+        dir.output("finetune t.csv --model model --dry-run")
+    };
+    for labels in [
+        &["0", "0,1", "2", "1,2", "1", "2,0"][..],
+        &["a", "a,b", "b", "c, a"],
+    ] {
+        let said = table(labels);
+        for words in ["learning text-multi-label", "separated by `,`"] {
+            assert!(said.contains(words), "{words}\n{said}");
+        }
+    }
+    let said = table(&["Washington, DC", "Portland, OR", "Paris", "Washington"]);
+    assert!(
+        !said.contains("text-multi-label") && said.contains("Portland, OR"),
+        "{said}"
+    );
+}
+
+/// `look` opened a pipe twice, and `predict` took one for a text.
+#[cfg(unix)]
+#[test]
+fn pipes_are_read_once() {
+    let dir = Dir::new();
+    dir.ok(RUN);
+    let pipe = dir.path("pipe.csv");
+    let made = dir.command("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for arguments in [
+        "look pipe.csv --model model --rows 1",
+        "predict run pipe.csv --json",
+    ] {
+        let writer = std::thread::spawn({
+            let (pipe, rows) = (pipe.clone(), crate::support::examples());
+            move || fs::write(pipe, rows).unwrap()
+        });
+        let said = dir.ok(arguments);
+        writer.join().unwrap();
+        assert!(said.contains("money back"), "{arguments}\n{said}");
+    }
+}
+
+/// One text of many megabytes was tokenized whole to see how long it is.
+#[test]
+fn a_long_text_is_looked_at_in_pieces() {
+    let dir = Dir::new();
+    let long = "thanks very good card ".repeat(40_000);
+    dir.write(
+        "long.csv",
+        format!("{}{long},praise\n", crate::support::examples()),
+    );
+    let said: Value = serde_json::from_str(&dir.ok("look long.csv --model model --json")).unwrap();
+    assert_eq!(said["cut"]["examples"], 1, "{said}");
+    let enough = said["cut"]["enough"].as_u64().unwrap();
+    assert!((160_000..=160_010).contains(&enough), "{enough}");
+}
+
 /// The list of runs was wider than any terminal.
 #[test]
 fn the_list_of_runs_fits() {

@@ -94,20 +94,24 @@ impl Picture {
 /// # Errors
 /// [`DataError::Io`], or [`DataError::Picture`] for what is no picture, cut off, or too large.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
-    read_within(path, MOST_BYTES)
+    read_within(path, MOST_BYTES, |picture| picture)
 }
 
-/// A picture that takes at most so many bytes while it is decoded.
+/// What is made of a picture that takes at most so many bytes while it is decoded.
 ///
 /// # Errors
 /// As [`read_picture`].
-pub(super) fn read_within(path: &Path, most: u64) -> Result<Picture, DataError> {
+pub(super) fn read_within<T>(
+    path: &Path,
+    most: u64,
+    make: impl FnOnce(Picture) -> T,
+) -> Result<T, DataError> {
     static ONE_LARGE: Mutex<()> = Mutex::new(());
     let bytes = read(path)?;
     let format = format_of(path, &bytes)?;
     check_whole(path, &mut Cursor::new(&bytes), format)?;
     let mut decoder = decoder(path, Cursor::new(bytes.as_slice()), format, most)?;
-    let size = check_size(path, &decoder, most)?;
+    let size = check_size(path, &decoder, format, most)?;
     let _alone = (size > LARGE).then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     // A file may lack orientation, or have a broken note of it; neither spoils the picture.
     let orientation = decoder.orientation().ok();
@@ -115,7 +119,7 @@ pub(super) fn read_within(path: &Path, most: u64) -> Result<Picture, DataError> 
     if let Some(orientation) = orientation {
         picture.apply_orientation(orientation);
     }
-    Ok(rgb(picture))
+    Ok(make(rgb(picture)))
 }
 
 /// Width and height by the file's header alone, before EXIF turns it.
@@ -146,7 +150,7 @@ pub(super) fn check_picture(path: &Path, most: u64) -> Result<(usize, usize), Da
     let (mut file, format) = open(path)?;
     check_whole(path, &mut file, format)?;
     let decoder = decoder(path, file, format, most)?;
-    check_size(path, &decoder, most)?;
+    check_size(path, &decoder, format, most)?;
     let (width, height) = decoder.dimensions();
     Ok((width as usize, height as usize))
 }
@@ -204,16 +208,27 @@ fn decoder<'a>(
     reader.into_decoder().map_err(|error| broken(path, &error))
 }
 
-/// Bytes that the picture takes while it is decoded: as the file has it, and as RGB.
-fn check_size(path: &Path, decoder: &impl ImageDecoder, most: u64) -> Result<u64, DataError> {
+/// Bytes that the picture takes while it is decoded: as the file has it, and as RGB; of WebP its decoder's own picture too.
+fn check_size(
+    path: &Path,
+    decoder: &impl ImageDecoder,
+    format: ImageFormat,
+    most: u64,
+) -> Result<u64, DataError> {
     let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width).saturating_mul(u64::from(height));
     let rgb = match decoder.color_type() {
         ColorType::Rgb8 => 0,
-        _ => u64::from(width)
-            .saturating_mul(u64::from(height))
-            .saturating_mul(3),
+        _ => pixels.saturating_mul(3),
     };
-    let takes = decoder.total_bytes().saturating_add(rgb);
+    let own = match format {
+        ImageFormat::WebP => pixels.saturating_mul(4),
+        _ => 0,
+    };
+    let takes = decoder
+        .total_bytes()
+        .saturating_add(rgb)
+        .saturating_add(own);
     match takes > most {
         true => Err(DataError::Picture {
             path: path.to_owned(),
@@ -250,6 +265,9 @@ fn format_of(path: &Path, bytes: &[u8]) -> Result<ImageFormat, DataError> {
         bytes if bytes.starts_with(b"<") => {
             "markup, probably a web page that was saved instead".to_owned()
         }
+        bytes if bytes.starts_with(b"version https://git-lfs") => {
+            "a Git LFS pointer, which stands for the picture (git lfs pull fetches it)".to_owned()
+        }
         bytes if bytes.get(4..12) == Some(b"ftypavif") => "AVIF".to_owned(),
         bytes if bytes.get(4..8) == Some(b"ftyp") => "HEIF or another film format".to_owned(),
         bytes => format!(
@@ -264,9 +282,13 @@ fn format_of(path: &Path, bytes: &[u8]) -> Result<ImageFormat, DataError> {
 }
 
 fn broken(path: &Path, error: &ImageError) -> DataError {
+    // What follows are the decoder's own structures.
+    let error = error.to_string();
+    let (said, _) = error.split_once(" while decoding ").unwrap_or((&error, ""));
+    let (said, _) = said.split_once('{').unwrap_or((said, ""));
     DataError::Picture {
         path: path.to_owned(),
-        reason: format!("not a whole picture: {error}"),
+        reason: format!("not a whole picture: {}", said.trim_end()),
     }
 }
 

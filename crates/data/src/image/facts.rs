@@ -117,9 +117,8 @@ impl ImageSet {
         indices
             .par_iter()
             .map(|&index| {
-                self.read(index)
+                self.read_with(index, |picture| SmallPicture::of(&picture))
                     .ok()
-                    .map(|picture| SmallPicture::of(&picture))
             })
             .collect()
     }

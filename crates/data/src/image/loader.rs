@@ -290,21 +290,22 @@ impl ImageLoader {
     }
 
     fn one(&self, index: usize, view: Option<u64>, to: &mut [f32]) -> Result<(), DataError> {
-        let read;
-        let picture = match self.kept.get(index) {
-            Some(picture) => picture,
-            None => {
-                let mut picture = self.set.read(index)?;
-                if self.augment.resized_crop.is_none() {
-                    // Every pipeline but a random resized crop begins so.
-                    let (resize, between) = (self.preprocess.resize, self.preprocess.interpolation);
-                    picture = resize_shorter(&picture, resize, between);
-                }
-                self.kept.offer(index, &picture);
-                read = picture;
-                &read
+        if let Some(picture) = self.kept.get(index) {
+            self.transform(picture, index, view, to);
+            return Ok(());
+        }
+        self.set.read_with(index, |mut picture| {
+            if self.augment.resized_crop.is_none() {
+                // Every pipeline but a random resized crop begins so.
+                let (resize, between) = (self.preprocess.resize, self.preprocess.interpolation);
+                picture = resize_shorter(&picture, resize, between);
             }
-        };
+            self.kept.offer(index, &picture);
+            self.transform(&picture, index, view, to);
+        })
+    }
+
+    fn transform(&self, picture: &Picture, index: usize, view: Option<u64>, to: &mut [f32]) {
         match view.filter(|_| !self.augment.is_none()) {
             None => self
                 .preprocess
@@ -316,6 +317,5 @@ impl ImageLoader {
                 self.augment.erase(to, self.preprocess.crop, &mut draw);
             }
         }
-        Ok(())
     }
 }

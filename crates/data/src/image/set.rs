@@ -21,6 +21,9 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif
 /// Pictures of other kinds, which are named rather than passed over.
 const OTHER: [&str; 7] = ["tif", "tiff", "heic", "heif", "avif", "jp2", "svg"];
 
+/// Bad pictures that a message names.
+const NAMED: usize = 5;
+
 /// What is learned of the pictures of a set.
 #[derive(Debug, Clone, PartialEq)]
 enum Labels {
@@ -92,12 +95,26 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
     };
     let mut set = read.set.limited(options.limit.as_ref());
     set.max_bytes = options.max_picture.unwrap_or(MOST_BYTES);
-    let bad = set.bad();
+    let mut bad = set.bad();
+    for (index, reason) in bad.iter_mut().take(NAMED) {
+        let missing = set.path(*index);
+        if !missing.exists() && !missing.is_symlink() {
+            *reason = match picture_near(path, set.name(*index)) {
+                Some(found) => format!("not there, but {} is", found.display()),
+                None => format!(
+                    "not there: paths count from {}",
+                    path.parent()
+                        .filter(|folder| *folder != Path::new(""))
+                        .unwrap_or(Path::new("."))
+                        .display()
+                ),
+            };
+        }
+    }
     if bad.is_empty() {
         return Ok(ImageRead { set, ..read });
     }
     let named = |bad: &[(usize, String)]| -> String {
-        const NAMED: usize = 5;
         let mut text: Vec<String> = bad
             .iter()
             .take(NAMED)
@@ -362,6 +379,30 @@ pub(crate) fn is_picture_name(text: &str) -> bool {
     has_extension(path, &EXTENSIONS) || has_extension(path, &OTHER)
 }
 
+/// A picture of this name, with its extension or without, beside a table or in a folder beside it.
+pub(crate) fn picture_near(table: &Path, name: &str) -> Option<PathBuf> {
+    const FOLDERS: usize = 50;
+    let name = Path::new(name.trim()).file_name()?;
+    let folder = match table.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let below = entries(folder).ok()?;
+    let below = below.into_iter().filter(|path| path.is_dir()).take(FOLDERS);
+    let with_extension = |folder: &PathBuf| {
+        let bare = folder.join(name);
+        let extended = EXTENSIONS.iter().map(|extension| {
+            let mut path = bare.clone().into_os_string();
+            path.push(format!(".{extension}"));
+            PathBuf::from(path)
+        });
+        let mut all = std::iter::once(bare.clone()).chain(extended);
+        all.find(|path| has_extension(path, &EXTENSIONS) && path.is_file())
+    };
+    let found = std::iter::once(folder.to_owned()).chain(below);
+    found.into_iter().find_map(|folder| with_extension(&folder))
+}
+
 /// The rows of a table of pictures, their files as the texts; paths in the table are relative to it.
 ///
 /// # Errors
@@ -534,7 +575,17 @@ impl ImageSet {
     /// # Panics
     /// If there are not so many.
     pub fn read(&self, index: usize) -> Result<Picture, DataError> {
-        read_within(&self.path(index), self.max_bytes)
+        self.read_with(index, |picture| picture)
+    }
+
+    /// What is made of a picture, decoded. Of large ones, one at a time is decoded and made into something smaller, whatever the
+    /// number of threads; `make` must not wait for other pictures.
+    pub(super) fn read_with<T>(
+        &self,
+        index: usize,
+        make: impl FnOnce(Picture) -> T,
+    ) -> Result<T, DataError> {
+        read_within(&self.path(index), self.max_bytes, make)
     }
 
     /// Its path below the set's root.

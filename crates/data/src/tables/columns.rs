@@ -1,14 +1,14 @@
 //! Which column holds the text, which the label: as named, or guessed from well-known names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Cell, Format, ReadOptions, Table, raw_value};
-use crate::image::{PATH_COLUMNS, is_picture_name};
+use crate::image::{PATH_COLUMNS, is_picture_name, part_name, picture_near};
 use crate::targets::canonical::{flag, number};
 use crate::{DataError, Input, TargetKind};
-use rekindle_base::near::near_misses;
+use rekindle_base::{near::near_misses, words::counted};
 use serde::{Deserialize, Serialize};
 
 /// A column, by name or by its number counted from 0.
@@ -345,11 +345,22 @@ const IDS: &[&str] = &[
     "__index_level_0__",
 ];
 
+/// Names of a column that says which part of the data a row is of.
+const PARTS: [&str; 7] = [
+    "split",
+    "set",
+    "subset",
+    "fold",
+    "partition",
+    "part",
+    "usage",
+];
+
 /// Why a column is read as the text where it could be another one.
 const LONGEST: &str = "the longest texts";
 
 /// Rows looked at to tell a label from text.
-const SAMPLE: usize = 10_000;
+pub(super) const SAMPLE: usize = 10_000;
 
 /// Names of a label column for a kind of target.
 fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
@@ -386,7 +397,26 @@ pub(super) fn known(name: &str) -> Option<Known> {
     if is_in(&CLASSES) || is_in(&LABEL_SETS) || is_in(&NUMBERS) {
         return Some(Known::Label);
     }
-    IDS.contains(&name.as_str()).then_some(Known::Id)
+    is_id(&name).then_some(Known::Id)
+}
+
+/// Whether a column of this name says which row it is, and nothing else.
+pub(super) fn is_id(name: &str) -> bool {
+    IDS.contains(&normal(name).as_str())
+}
+
+/// Whether a name is one of a label column's, or has the word in it, as `label_0` and `coarse-label`.
+pub(super) fn is_label_name(name: &str) -> bool {
+    let name = normal(name);
+    let mut words = name.split(|c: char| !c.is_alphanumeric());
+    known(&name) == Some(Known::Label) || words.any(|word| CLASSES[0].contains(&word))
+}
+
+/// Whether a column of this name usually holds sets of labels.
+pub(crate) fn is_set_name(name: &str) -> bool {
+    const PLURALS: [&str; 3] = ["emotions", "intents", "targets"];
+    let name = normal(name);
+    LABEL_SETS[0].contains(&name.as_str()) || PLURALS.contains(&name.as_str())
 }
 
 fn normal(name: &str) -> String {
@@ -506,6 +536,7 @@ pub(crate) fn resolve(
         path: path.to_owned(),
         role,
         found: chooser.names.to_vec(),
+        hint: table.only_column(),
     };
     chooser.check_texts(text.as_ref(), options)?;
     let text = text.ok_or_else(|| none(Role::Text))?;
@@ -537,6 +568,34 @@ pub(crate) fn resolve(
         text_pair,
         labels,
     })
+}
+
+/// A warning for rows of several parts of the data that are all read as one.
+pub(super) fn several_parts(
+    path: &Path,
+    table: &dyn Table,
+    columns: &ResolvedColumns,
+) -> Result<Option<String>, DataError> {
+    let chooser = Chooser {
+        path,
+        table,
+        names: table.columns(),
+    };
+    let used = columns.wanted();
+    for index in (0..chooser.names.len()).filter(|index| !used.contains(index)) {
+        let parts = chooser.parts(index)?;
+        if parts.len() > 1 {
+            let counts = parts
+                .iter()
+                .map(|(part, rows)| format!("{} {part}", counted(*rows, "row is", "rows are")));
+            return Ok(Some(format!(
+                "warning: by column `{}` {}, and all are read as one set: write each part into a file of its own, and name them with --train, --validation and --test",
+                chooser.names[index],
+                counts.collect::<Vec<_>>().join(", ")
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// No column can serve two purposes.
@@ -672,25 +731,59 @@ impl Chooser<'_> {
 
     /// The first column that holds nothing but names of pictures.
     fn paths(&self, taken: impl Fn(usize) -> bool) -> Result<Option<ResolvedColumn>, DataError> {
-        for index in (0..self.names.len()).filter(|&index| !taken(index)) {
-            if self.holds_pictures(index)? {
-                return Ok(Some(self.column(index, "names of pictures only")));
-            }
+        let mut left: Vec<usize> = (0..self.names.len())
+            .filter(|&index| !taken(index))
+            .collect();
+        // The first row leaves few.
+        for rows in [1, SAMPLE] {
+            let holds = self.hold_pictures(&left, rows)?;
+            let mut holds = holds.into_iter();
+            left.retain(|_| holds.next() == Some(true));
         }
-        Ok(None)
+        let first = left.first();
+        Ok(first.map(|&index| self.column(index, "names of pictures only")))
     }
 
-    /// Whether a column holds names of pictures only, in the sample.
-    fn holds_pictures(&self, index: usize) -> Result<bool, DataError> {
-        let mut any = false;
-        for row in self.table.rows(&[index]).take(SAMPLE) {
-            match row?.cells.as_deref() {
-                Ok([Cell::Text(text)]) if is_picture_name(text) => any = true,
-                Ok([Cell::Missing]) | Err(_) => {}
-                _ => return Ok(false),
+    /// Of each of some columns, whether it holds names of pictures only, in so many rows.
+    fn hold_pictures(&self, columns: &[usize], rows: usize) -> Result<Vec<bool>, DataError> {
+        let (mut any, mut all) = (vec![false; columns.len()], vec![true; columns.len()]);
+        for row in self.table.rows(columns).take(rows) {
+            if !all.contains(&true) {
+                break;
+            }
+            for (at, cell) in row?.cells.into_iter().flatten().enumerate() {
+                match cell {
+                    Cell::Text(text) if is_picture_name(&text) => any[at] = true,
+                    Cell::Missing => {}
+                    _ => all[at] = false,
+                }
             }
         }
-        Ok(any)
+        Ok(any
+            .into_iter()
+            .zip(all)
+            .map(|(any, all)| any && all)
+            .collect())
+    }
+
+    /// A text and the picture of its name beside the table, where the first texts all name one.
+    fn picture_of_id(&self, index: usize) -> Result<Option<(String, PathBuf)>, DataError> {
+        const ROWS: usize = 3;
+        let mut first = None;
+        for row in self.table.rows(&[index]).take(ROWS) {
+            let Ok(cells) = row?.cells else { continue };
+            let picture = match cells.as_slice() {
+                [Cell::Text(text)] if !text.trim().contains(char::is_whitespace) => {
+                    picture_near(self.path, text).map(|picture| (text.clone(), picture))
+                }
+                _ => None,
+            };
+            let Some(picture) = picture else {
+                return Ok(None);
+            };
+            first.get_or_insert(picture);
+        }
+        Ok(first)
     }
 
     /// Refuses paths of pictures where texts are learned from.
@@ -700,13 +793,58 @@ impl Chooser<'_> {
         options: &ReadOptions,
     ) -> Result<(), DataError> {
         match text.filter(|_| options.input == Input::Text) {
-            Some(text) if self.holds_pictures(text.index)? => Err(DataError::TextsArePictures {
-                path: self.path.to_owned(),
-                column: text.name.clone(),
-                hint: Input::Image.task(options.target),
-            }),
-            _ => Ok(()),
+            Some(text) if self.hold_pictures(&[text.index], SAMPLE)? == [true] => {
+                Err(DataError::TextsArePictures {
+                    path: self.path.to_owned(),
+                    column: text.name.clone(),
+                    hint: Input::Image.task(options.target),
+                })
+            }
+            Some(text) => match self.picture_of_id(text.index)? {
+                Some((id, picture)) => Err(DataError::TextsArePictures {
+                    path: self.path.to_owned(),
+                    column: text.name.clone(),
+                    hint: format!(
+                        "`{id}` stands for {}: write the paths of the pictures into the column, from the table's folder on, and {}",
+                        picture.display(),
+                        Input::Image.task(options.target)
+                    ),
+                }),
+                None => Ok(()),
+            },
+            None => Ok(()),
         }
+    }
+
+    /// The parts of the data that a column tells of, with their rows; none where it holds anything else.
+    fn parts(&self, index: usize) -> Result<BTreeMap<&'static str, usize>, DataError> {
+        let mut parts = BTreeMap::new();
+        if !PARTS.contains(&normal(&self.names[index]).as_str()) {
+            return Ok(parts);
+        }
+        for row in self.table.rows(&[index]) {
+            let Ok(cells) = row?.cells else { continue };
+            let part = match cells.as_slice() {
+                [Cell::Text(text)] => part_name(text.trim()),
+                _ => None,
+            };
+            match part {
+                Some(part) => *parts.entry(part).or_default() += 1,
+                None => return Ok(BTreeMap::new()),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Columns that have no purpose yet, and tell neither which row it is nor of which part.
+    fn left(&self, taken: impl Fn(usize) -> bool) -> Result<Vec<usize>, DataError> {
+        let mut left = Vec::new();
+        for index in 0..self.names.len() {
+            if !taken(index) && !is_id(&self.names[index]) && self.parts(index)?.is_empty() {
+                left.push(index);
+            }
+        }
+        Ok(left)
     }
 
     /// The only column that has no purpose yet and does not look like an id.
@@ -715,9 +853,7 @@ impl Chooser<'_> {
         role: Role,
         taken: impl Fn(usize) -> bool,
     ) -> Result<Option<ResolvedColumn>, DataError> {
-        let left: Vec<usize> = (0..self.names.len())
-            .filter(|&index| !taken(index) && !IDS.contains(&normal(&self.names[index]).as_str()))
-            .collect();
+        let left = self.left(taken)?;
         match left.as_slice() {
             [] => Ok(None),
             &[index] => Ok(Some(self.column(index, "the only column left"))),
@@ -727,9 +863,7 @@ impl Chooser<'_> {
 
     /// All columns that have no purpose yet and do not look like ids, if they are at least two and hold 0 and 1 only.
     fn flags_left(&self, taken: impl Fn(usize) -> bool) -> Result<Vec<ResolvedColumn>, DataError> {
-        let left: Vec<usize> = (0..self.names.len())
-            .filter(|&index| !taken(index) && !IDS.contains(&normal(&self.names[index]).as_str()))
-            .collect();
+        let left = self.left(taken)?;
         if left.len() < 2 {
             return Ok(Vec::new());
         }
@@ -862,6 +996,10 @@ impl Chooser<'_> {
                 .iter()
                 .map(|&index| self.names[index].clone())
                 .collect(),
+            instead: match role == Role::Label && self.names.iter().any(|name| name == "text") {
+                true => "; or, to learn to write such texts, --task text-generation",
+                false => "",
+            },
         }
     }
 }

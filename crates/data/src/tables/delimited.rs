@@ -5,7 +5,7 @@
 //! line instead of swallowing the rest of the file, and nothing is copied but the cells asked for.
 //!
 //! Rules: lines end with LF or CRLF; blank lines are passed over; with quoting on, a field that starts with `"` runs
-//! to the closing quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character. Spaces
+//! to the closing quote, `""` stands for one quote; a quote elsewhere in a field is an ordinary character. Spaces and tabs
 //! between a delimiter and a quoted field are no part of it. A row that repeats the header is passed over.
 
 use std::cell::RefCell;
@@ -13,9 +13,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use super::dialect::{guess_delimiter, is_header, is_same_row, named_delimiter, quoting};
-use super::{Cell, Format, ReadOptions, Row, Table, utf8};
+use super::dialect::{
+    bare, guess_delimiter, is_header, is_same_row, named_delimiter, quoting, why_one_column,
+};
+use super::{Cell, Format, MOST_COLUMNS, ReadOptions, Row, Table, utf8};
 use crate::{BadReason, DataError, Place};
+
+/// Rows looked at for why a file has one column.
+const SAMPLE: usize = 1000;
 
 pub(super) struct Delimited<'a> {
     format: Format,
@@ -35,7 +40,6 @@ impl<'a> Delimited<'a> {
         options: &ReadOptions,
     ) -> Result<Self, DataError> {
         let mut notes = Vec::new();
-        let quoting = quoting(format, options);
         let (named, start) = match named_delimiter(bytes) {
             Some((delimiter, start)) => {
                 notes.push("the first line names the delimiter and is no row".to_owned());
@@ -49,8 +53,15 @@ impl<'a> Delimited<'a> {
             }
             Some(delimiter) => delimiter,
             None if format == Format::Tsv => b'\t',
-            None => guess_delimiter(bytes, quoting),
+            None => guess_delimiter(bytes, options.quoting.unwrap_or(true)),
         };
+        let quoting = quoting(format, delimiter, &bytes[start..], options);
+        if quoting && options.quoting.is_none() && format == Format::Tsv {
+            notes.push(
+                "its fields stand in quotes, which are taken off; --set data.quoting=false keeps them"
+                    .to_owned(),
+            );
+        }
         let records = Records {
             at: start,
             line: 1 + u64::from(start > 0),
@@ -69,6 +80,14 @@ impl<'a> Delimited<'a> {
             },
             reason,
         })?;
+        if first.fields.len() > MOST_COLUMNS {
+            return Err(DataError::TooManyColumns {
+                path: path.to_owned(),
+                columns: first.fields.len(),
+                most: MOST_COLUMNS,
+                hint: "keep the text and the labels only; or name the delimiter: --set data.delimiter",
+            });
+        }
         let first_row = first.all();
         let rows_below = below.clone().filter_map(|record| Some(record.ok()?.all()));
         let header = match options.header {
@@ -76,6 +95,18 @@ impl<'a> Delimited<'a> {
             None if options.usual.is_header(&first_row) => true,
             None => match is_header(path, options, &first_row, rows_below) {
                 Err(DataError::HeaderUnclear { .. }) if options.usual.is_numbered() => false,
+                Err(DataError::HeaderUnclear {
+                    path, first_row, ..
+                }) if first_row.len() == 1 => {
+                    let rows = records
+                        .clone()
+                        .filter_map(|row| Some(row.ok()?.text.trim_end()));
+                    return Err(DataError::HeaderUnclear {
+                        hint: why_one_column(&rows.take(SAMPLE).collect::<Vec<_>>()),
+                        path,
+                        first_row,
+                    });
+                }
                 told => told?,
             },
         };
@@ -114,6 +145,23 @@ impl Table for Delimited<'_> {
         self.header
     }
 
+    fn only_column(&self) -> Option<String> {
+        let [name] = self.columns.as_slice() else {
+            return None;
+        };
+        let header = self.header.then_some(name.as_str());
+        let rows = self
+            .records
+            .clone()
+            .filter_map(|row| Some(row.ok()?.text.trim_end()));
+        why_one_column(
+            &header
+                .into_iter()
+                .chain(rows.take(SAMPLE))
+                .collect::<Vec<_>>(),
+        )
+    }
+
     fn notes(&self) -> Vec<String> {
         const NAMED: usize = 5;
         let mut notes = self.notes.clone();
@@ -139,12 +187,12 @@ impl Table for Delimited<'_> {
         let wanted = wanted.to_vec();
         let expected = self.columns.len();
         let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
-        let first_name = names.first().copied().unwrap_or_default();
+        let first_name = names.first().map(|name| bare(name)).unwrap_or_default();
         // A row of one column could be a text that is the word.
         let can_repeat = self.header && names.len() > 1;
         let is_header = move |record: &Record<'_>| {
             can_repeat
-                && record.raw(0).trim() == first_name
+                && bare(record.raw(0)) == first_name
                 && is_same_row(record.all().iter().map(String::as_str), &names)
         };
         let records = self.records.clone().filter(move |record| match record {
@@ -199,10 +247,17 @@ impl Record<'_> {
     fn field(&self, index: usize) -> String {
         let (range, doubled) = &self.fields[index];
         let field = &self.text[range.clone()];
-        if *doubled {
-            field.replace("\"\"", "\"")
-        } else {
-            field.to_owned()
+        let field = match doubled {
+            true => field.replace("\"\"", "\""),
+            false => field.to_owned(),
+        };
+        // As spreadsheets keep a text from being read as a number.
+        match field
+            .strip_prefix("=\"")
+            .and_then(|field| field.strip_suffix('"'))
+        {
+            Some(inside) => inside.replace("\"\"", "\""),
+            None => field,
         }
     }
 
@@ -289,7 +344,7 @@ impl<'a> Records<'a> {
     /// whether it was quoted.
     fn field(&mut self, record: usize) -> Result<(Range<usize>, bool, bool), BadReason> {
         let start = self.at;
-        let spaces = find(&self.bytes[start..], |byte| byte != b' ').unwrap_or(0);
+        let spaces = self.spaces(start);
         if self.quoting && self.bytes.get(start + spaces) == Some(&b'"') {
             self.at = start + spaces;
             match self.quoted(record) {
@@ -301,6 +356,12 @@ impl<'a> Records<'a> {
         }
         let (field, doubled) = self.plain();
         Ok((field, doubled, false))
+    }
+
+    /// How many spaces and tabs begin there that are no delimiters.
+    fn spaces(&self, at: usize) -> usize {
+        let is_space = |byte: u8| matches!(byte, b' ' | b'\t') && byte != self.delimiter;
+        find(&self.bytes[at..], |byte| !is_space(byte)).unwrap_or(0)
     }
 
     /// A field up to the next delimiter or line end.
@@ -343,7 +404,7 @@ impl<'a> Records<'a> {
             .iter()
             .filter(|&&byte| byte == b'\n')
             .count() as u64;
-        let spaces = find(&self.bytes[close + 1..], |byte| byte != b' ').unwrap_or(0);
+        let spaces = self.spaces(close + 1);
         let next = close + 1 + spaces;
         let behind = match &self.bytes[next..] {
             [] | [b'\n', ..] => next,

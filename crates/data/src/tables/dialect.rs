@@ -58,6 +58,56 @@ pub(super) fn named_delimiter(bytes: &[u8]) -> Option<(u8, usize)> {
         .then_some((delimiter, end + 1))
 }
 
+/// What may be wrong with a file of one column, by its rows as they are written: lines above its header, quotes around whole
+/// rows, a form of its own, or a delimiter that is not looked for.
+pub(super) fn why_one_column(rows: &[&str]) -> Option<String> {
+    const LINES: usize = 10;
+    let has_both = |row: &str, delimiter: u8| {
+        let fields = row.split(char::from(delimiter));
+        let names: Vec<Option<Known>> =
+            fields.map(|field| known(field.trim_matches('"'))).collect();
+        names.contains(&Some(Known::Text)) && names.contains(&Some(Known::Label))
+    };
+    let is_header = |row: &str| DELIMITERS.iter().any(|&delimiter| has_both(row, delimiter));
+    let above = rows.iter().take(LINES).position(|row| is_header(row));
+    if let Some(above @ 1..) = above {
+        let lines = if above == 1 { "line" } else { "lines" };
+        return Some(format!(
+            "remove the {above} {lines} above `{}`, which looks like the header",
+            rows[above]
+        ));
+    }
+    let all = |is: &dyn Fn(&str) -> bool| rows.iter().all(|row| is(row));
+    if all(&|row| row.starts_with("__label__")) {
+        return Some(
+            "its rows are fastText's: sed -E 's/^__label__([^ ]+) (.*)/\\1\\t\\2/' FILE > rows.tsv"
+                .to_owned(),
+        );
+    }
+    if all(&|row| row.len() > 2 && row.starts_with('"') && row.ends_with('"')) && rows.len() > 1 {
+        let inside = rows[0].trim_matches('"');
+        return is_header(inside).then(|| {
+            "whole rows stand in quotes: remove the first and the last quote of each".to_owned()
+        });
+    }
+    // Signs that stand as often in nearly every row.
+    let signs = [',', ';', '\t', '|', '~', '^', ':', '#', '\u{1}', ' '];
+    let is_in_most = |sign: &char| {
+        let count = |row: &&str| row.matches(*sign).count();
+        let first = rows.first().map_or(0, count);
+        let same = rows.iter().filter(|row| count(row) == first).count();
+        first > 0 && rows.len() > 1 && same * 10 >= rows.len() * 9
+    };
+    let sign = signs.into_iter().find(is_in_most)?;
+    let written = match sign {
+        sign if sign.is_control() => format!("$'\\x{:02x}'", u32::from(sign)),
+        sign => format!("'{sign}'"),
+    };
+    Some(format!(
+        "its rows look separated by {written}: --set data.delimiter={written}"
+    ))
+}
+
 /// How a delimiter fits the first rows.
 #[derive(Debug, Clone, Copy)]
 struct Fit {
@@ -251,17 +301,55 @@ pub(super) fn is_header(
     Err(DataError::HeaderUnclear {
         path: path.to_owned(),
         first_row: first_row.to_vec(),
+        hint: None,
     })
 }
 
-/// Whether a row repeats another, but for spaces around its fields.
+/// Whether a row repeats another, but for case and for what stands around its fields.
 pub(super) fn is_same_row<'a>(row: impl Iterator<Item = &'a str>, other: &[&str]) -> bool {
-    row.map(str::trim).eq(other.iter().copied())
+    row.map(bare).eq(other.iter().map(|field| bare(field)))
 }
 
-/// Whether quotes may stand around fields where the user does not say.
-pub(super) fn quoting(format: Format, options: &ReadOptions) -> bool {
-    options.quoting.unwrap_or(format == Format::Csv)
+/// A field of a header that is compared. A file that was put behind another brings its byte order mark, behind which quotes are
+/// ordinary characters.
+pub(super) fn bare(field: &str) -> String {
+    let field = field.trim();
+    let field = match field.strip_prefix('\u{FEFF}') {
+        Some(rest) => rest.trim_matches('"'),
+        None => field,
+    };
+    field.to_lowercase()
+}
+
+/// Whether quotes may stand around fields, where the user does not say: in CSV; in TSV, where a quote that is a character of its
+/// text is more common, only if every field that begins with one is closed, and a whole column is in quotes or a quote is doubled.
+pub(super) fn quoting(format: Format, delimiter: u8, bytes: &[u8], options: &ReadOptions) -> bool {
+    match (options.quoting, format) {
+        (Some(quoting), _) => quoting,
+        (None, Format::Tsv) => is_quoted(Records::new(bytes, delimiter, true)),
+        (None, _) => true,
+    }
+}
+
+fn is_quoted(mut rows: Records<'_>) -> bool {
+    let Some(Ok(first)) = rows.next() else {
+        return false;
+    };
+    let width = first.fields.len();
+    let (mut whole, mut doubled, mut count) = (vec![true; width], false, 0);
+    for row in rows {
+        let Ok(row) = row else { return false };
+        if row.fields.len() != width {
+            return false;
+        }
+        count += 1;
+        for (whole, (field, has_double)) in whole.iter_mut().zip(&row.fields) {
+            let before = field.start.checked_sub(1).map(|at| row.text.as_bytes()[at]);
+            *whole &= before == Some(b'"');
+            doubled |= has_double;
+        }
+    }
+    count > 0 && width > 1 && (doubled || whole.contains(&true))
 }
 
 #[cfg(test)]

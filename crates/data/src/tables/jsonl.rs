@@ -1,4 +1,5 @@
-//! JSON: one object on each line, blank lines passed over, or one array of objects.
+//! JSON: one object on each line, blank lines passed over; objects over several lines, one after the other; or one array of
+//! objects. An array inside of a single object is named, not read.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +8,7 @@ use std::path::Path;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Cell, Format, Row, Table, utf8};
+use super::{Cell, Format, MOST_COLUMNS, Row, Table, utf8};
 use crate::{BadReason, DataError, Place};
 
 pub(super) struct Jsonl<'a> {
@@ -18,6 +19,14 @@ pub(super) struct Jsonl<'a> {
 impl<'a> Jsonl<'a> {
     /// Every row is looked at for field names: a field that only late rows have is a column too.
     pub fn open(path: &Path, bytes: &'a [u8]) -> Result<Self, DataError> {
+        if let Some((name, way)) = wrapped(bytes) {
+            return Err(DataError::WrongKind {
+                path: path.to_owned(),
+                expected: "rows",
+                found: format!("one object, whose `{name}` holds them"),
+                hint: way,
+            });
+        }
         let mut columns: Vec<String> = Vec::new();
         let mut seen: HashSet<String> = HashSet::new();
         let mut first_bad = None;
@@ -34,6 +43,14 @@ impl<'a> Jsonl<'a> {
                             seen.insert(name.clone());
                             columns.push(name);
                         }
+                    }
+                    if columns.len() > MOST_COLUMNS {
+                        return Err(DataError::TooManyColumns {
+                            path: path.to_owned(),
+                            columns: columns.len(),
+                            most: MOST_COLUMNS,
+                            hint: "the names of fields are those of the columns: put what differs from row to row into values",
+                        });
                     }
                 }
                 Err(reason) if first_bad.is_none() => first_bad = Some((line, reason)),
@@ -120,12 +137,88 @@ pub(super) fn records(bytes: &[u8]) -> Box<dyn Iterator<Item = Record<'_>> + '_>
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Box::new(elements(bytes).into_iter());
     }
+    if goes_over_lines(bytes) {
+        return Box::new(objects(bytes).into_iter());
+    }
     let lines = (1..).zip(bytes.split(|&byte| byte == b'\n'));
     Box::new(
         lines
             .filter(|(_, line)| !line.trim_ascii().is_empty())
             .map(|(line, bytes)| (line, Ok(bytes))),
     )
+}
+
+/// Whether the first line begins an object that it does not end, and which ends.
+fn goes_over_lines(bytes: &[u8]) -> bool {
+    let start = bytes.trim_ascii_start();
+    let line = start
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let is_open = |bytes: &[u8]| {
+        serde_json::from_slice::<IgnoredAny>(bytes).is_err_and(|error| error.is_eof())
+    };
+    let mut objects = serde_json::Deserializer::from_slice(start).into_iter::<IgnoredAny>();
+    start.starts_with(b"{") && is_open(line) && matches!(objects.next(), Some(Ok(_)))
+}
+
+/// Objects that stand one after the other. What is none goes to the end of its line.
+fn objects(bytes: &[u8]) -> Vec<Record<'_>> {
+    let mut found = Vec::new();
+    let (mut at, mut line) = (0, 1);
+    let line_ends = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    loop {
+        let rest = &bytes[at..];
+        let blank = rest.len() - rest.trim_ascii_start().len();
+        line += line_ends(&rest[..blank]);
+        at += blank;
+        let rest = &bytes[at..];
+        if rest.is_empty() {
+            return found;
+        }
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+        let end = match values.next() {
+            Some(Ok(_)) => values.byte_offset(),
+            _ => rest
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .unwrap_or(rest.len()),
+        };
+        found.push((line, Ok(&rest[..end])));
+        line += line_ends(&rest[..end]);
+        at += end;
+    }
+}
+
+/// The rows inside of a file that is one object around them: the name of their array, and how `jq` takes it out.
+fn wrapped(bytes: &[u8]) -> Option<(String, String)> {
+    const OWN: [&str; 4] = ["text", "messages", "conversations", "prompt"];
+    let mut all = records(bytes);
+    let (Some((line, Ok(only))), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let object = parse(only, line).ok()?;
+    if OWN.iter().any(|name| object.contains_key(*name)) {
+        return None;
+    }
+    let rows = |value: &Value| match value {
+        Value::Array(rows) if rows.iter().all(Value::is_object) => rows.len(),
+        _ => 0,
+    };
+    let train = object
+        .get_key_value("train")
+        .filter(|(_, value)| rows(value) > 0);
+    let (name, value) = train.or_else(|| object.iter().max_by_key(|(_, value)| rows(value)))?;
+    let inner = match value.get(0).and_then(|row| row.get("row")) {
+        Some(Value::Object(_)) => "[].row",
+        _ => "[]",
+    };
+    (rows(value) > 1).then(|| {
+        (
+            name.clone(),
+            format!("jq -c '.{name}{inner}' FILE > rows.jsonl"),
+        )
+    })
 }
 
 /// The object in the bytes of a row that begins at `line`.
@@ -293,6 +386,54 @@ mod tests {
             cut("[{\"a\": 1},\n{\"b\""),
             [(1, "{\"a\": 1}"), (2, "unclosed")]
         );
+    }
+
+    #[test]
+    fn objects_may_go_over_lines() {
+        let text = "{\n \"a\": 1\n}\n\n{\"a\": {\n}} {\"a\": 3}\nodd\n{\"a\": 4}";
+        let found: Vec<_> = records(text.as_bytes())
+            .map(|(line, bytes)| {
+                (
+                    line,
+                    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+                )
+            })
+            .collect();
+        let expect = [
+            (1, "{\n \"a\": 1\n}"),
+            (5, "{\"a\": {\n}}"),
+            (6, "{\"a\": 3}"),
+            (7, "odd"),
+            (8, "{\"a\": 4}"),
+        ];
+        assert_eq!(
+            found,
+            expect.map(|(line, text)| (line, Ok(text.to_owned())))
+        );
+        // A cut-off line is one bad row.
+        let cut = b"{\"a\": 1\n{\"a\": 2}\n";
+        assert_eq!(records(cut).count(), 2);
+    }
+
+    #[test]
+    fn rows_inside_of_one_object_are_named() {
+        for (text, expect) in [
+            (r#"{"data": [{"a": 1}, {"a": 2}], "n": 2}"#, Some(".data[]")),
+            (
+                r#"{"rows": [{"row": {"a": 1}}, {"row": {"a": 2}}]}"#,
+                Some(".rows[].row"),
+            ),
+            (
+                r#"{"test": [{}, {}, {}], "train": [{}, {}]}"#,
+                Some(".train[]"),
+            ),
+            (r#"{"text": "x", "spans": [{}, {}]}"#, None),
+            ("{\"data\": [{}, {}]}\n{\"data\": [{}, {}]}", None),
+        ] {
+            let way = wrapped(text.as_bytes()).map(|(_, way)| way);
+            let expect = expect.map(|inner| format!("jq -c '{inner}' FILE > rows.jsonl"));
+            assert_eq!(way, expect, "{text}");
+        }
     }
 
     #[test]

@@ -29,11 +29,16 @@ use crate::{
 pub(crate) use jsonl::kind as kind_of;
 pub(crate) use objects::each_object;
 use source::Source;
-pub(crate) use source::no_such_file;
-pub use source::read_text;
 
+/// A table may have so many columns. Beyond, it is none of examples, and looking at each would take hours.
+const MOST_COLUMNS: usize = 4096;
+
+pub(crate) use source::no_such_file;
+pub use source::{holds_tables, read_text};
+
+pub(crate) use columns::is_set_name;
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
-pub use sniff::{Sniffed, sniff};
+pub use sniff::{Sniffed, may_be_labelled, sniff};
 
 /// The formats that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +293,8 @@ fn read_source(
             .iter()
             .map(|note| format!("{}: {note}", path.display())),
     );
+    let parts = columns::several_parts(path, table.as_ref(), &columns)?;
+    notes.extend(parts.map(|note| format!("{}: {note}", path.display())));
     notes.extend(several.map(|note| format!("{}: {note}", path.display())));
     if options.target != TargetKind::Real {
         let alike = canonical::look_alikes(&hint.counts());
@@ -509,6 +516,11 @@ pub(crate) trait Table {
 
     /// Names of the classes that a column's numbers stand for, in their order, where the file has them.
     fn class_names(&self, _index: usize) -> Option<&[String]> {
+        None
+    }
+
+    /// What the rows of a table of one column show of why it has no other.
+    fn only_column(&self) -> Option<String> {
         None
     }
 

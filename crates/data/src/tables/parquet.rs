@@ -250,7 +250,9 @@ impl Table for Parquet {
         } else {
             "strings"
         };
-        let found = if column.is_group() {
+        let found = if is_time(column) {
+            "dates or times".to_owned()
+        } else if column.is_group() {
             "a nested column".to_owned()
         } else if column.get_physical_type() == PhysicalType::BYTE_ARRAY {
             "bytes that are not marked as UTF-8".to_owned()
@@ -330,16 +332,25 @@ fn is_text(column: &Type) -> bool {
         ))
 }
 
-/// Whether a column holds numbers or booleans.
-fn is_scalar(column: &Type) -> bool {
-    let is_time = matches!(
+/// Whether a column holds dates or times.
+fn is_time(column: &Type) -> bool {
+    matches!(
         column.get_basic_info().logical_type_ref(),
         Some(LogicalType::Date | LogicalType::Time(_) | LogicalType::Timestamp(_))
-    );
+    )
+}
+
+/// Whether a column holds numbers or booleans.
+fn is_scalar(column: &Type) -> bool {
     let is_decimal = column.get_basic_info().converted_type() == ConvertedType::DECIMAL;
+    let is_half = matches!(
+        column.get_basic_info().logical_type_ref(),
+        Some(LogicalType::Float16)
+    );
     column.is_primitive()
-        && !is_time
+        && !is_time(column)
         && (is_decimal
+            || is_half
             || !matches!(
                 column.get_physical_type(),
                 PhysicalType::INT96 | PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY

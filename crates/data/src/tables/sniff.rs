@@ -8,7 +8,7 @@ use super::{
 };
 use crate::targets::Looker;
 use crate::targets::canonical::{SetForm, flag};
-use crate::{DataError, Example, Place, TargetHint, TargetKind};
+use crate::{DataError, Example, Place, RawTarget, TargetHint, TargetKind};
 
 /// Rows shown.
 const SHOWN: usize = 3;
@@ -65,6 +65,70 @@ pub fn sniff(path: &Path, options: &ReadOptions) -> Result<Sniffed, DataError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file with a column `text` says more of its texts than a language model would learn of them: whether labels may
+/// stand beside them.
+///
+/// In a table that is any other column with a label's name, or whose values are classes, sets of labels or numbers; and the only
+/// other one, whatever it holds. Ids and columns without values are none. JSON objects carry much that is no label: there it is a
+/// field with a label's name, all fields where they hold 0 and 1 only, or the only other one where it holds labels.
+#[must_use]
+pub fn may_be_labelled(path: &Path, options: &ReadOptions) -> bool {
+    let found = Source::load(path, options).and_then(|source| {
+        let table = source.table(path, options)?;
+        has_labels(table.as_ref())
+    });
+    found.unwrap_or(false)
+}
+
+fn has_labels(table: &dyn Table) -> Result<bool, DataError> {
+    let names = table.columns();
+    let is_text = |name: &String| name.trim().eq_ignore_ascii_case("text");
+    let text = names.iter().position(is_text);
+    let mut others: Vec<usize> = (0..names.len())
+        .filter(|&index| Some(index) != text && !columns::is_id(&names[index]))
+        .collect();
+    if others
+        .iter()
+        .any(|&index| columns::is_label_name(&names[index]))
+    {
+        return Ok(true);
+    }
+    let mut lookers: Vec<Looker> = others
+        .iter()
+        .map(|&index| Looker::new([names[index].clone()]))
+        .collect();
+    let (mut holds, mut all_flags) = (vec![false; others.len()], true);
+    for row in table.rows(&others).take(columns::SAMPLE) {
+        let Row { line, cells } = row?;
+        for ((looker, holds), cell) in lookers
+            .iter_mut()
+            .zip(&mut holds)
+            .zip(cells.into_iter().flatten())
+        {
+            let is_other = matches!(cell, Cell::Other(_));
+            let value = raw_value(cell);
+            *holds |= is_other || !value.is_missing();
+            all_flags &= flag(&value).is_some();
+            looker.look(&RawTarget(vec![value]), line);
+        }
+    }
+    let is_label = |looker: &Looker| {
+        !matches!(
+            looker.hint(),
+            TargetHint::Nothing | TargetHint::MostlyUnique { numbers: false, .. }
+        )
+    };
+    let mut holding = holds.iter();
+    others.retain(|_| holding.next() == Some(&true));
+    Ok(match (table.format(), others.as_slice()) {
+        (_, []) => false,
+        (Format::Jsonl, [_]) => lookers.iter().any(is_label),
+        (Format::Jsonl, _) => all_flags,
+        (_, [_]) => true,
+        _ => lookers.iter().any(is_label),
+    })
 }
 
 fn look(

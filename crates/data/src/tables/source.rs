@@ -2,7 +2,7 @@
 //!
 //! 1. A folder is refused with what it holds.
 //! 2. A pipe is read to its end, into memory.
-//! 3. What begins as gzip does is unpacked, whatever its name.
+//! 3. What begins as gzip does is unpacked, whatever its name, as far as [`UNPACKED`] and [`MOST`] go.
 //! 4. What begins as another kind of file does is refused by the kind's name: archives, spreadsheets, Git LFS
 //!    pointers, pictures and so on.
 //! 5. UTF-16 with a byte order mark becomes UTF-8. A web page is refused; carriage returns without line feeds end lines.
@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use rekindle_base::near::near_misses;
 
 use super::{Format, ReadOptions, Table, delimited, jsonl, parquet};
@@ -24,6 +24,11 @@ use crate::DataError;
 /// A pipe, or a file that was unpacked, takes at most so many bytes of memory unless [`ReadOptions::max_unpacked`] says
 /// otherwise.
 const MOST: u64 = 4 << 30;
+/// A file that was unpacked takes at most so many bytes, or so many for each byte of it, unless
+/// [`ReadOptions::max_unpacked`] says otherwise: text becomes a tenth, and hardly ever less than a fiftieth.
+const UNPACKED: (u64, u64) = (256 << 20, 100);
+/// Bytes that tell whether a pipe or a device gives text.
+const LOOKED_AT: u64 = 1 << 16;
 /// What Parquet files begin with.
 const PARQUET: &[u8] = b"PAR1";
 /// What gzip files begin with.
@@ -65,7 +70,7 @@ impl Source {
         if metadata.is_dir() {
             return Err(folder(path));
         }
-        let most = options.max_unpacked.unwrap_or(MOST);
+        let most = options.max_unpacked;
         let mut file = fs::File::open(path).map_err(io)?;
         let mut first = Vec::new();
         if metadata.is_file() {
@@ -92,7 +97,7 @@ impl Source {
         if metadata.is_file() {
             file.read_to_end(&mut bytes).map_err(io)?;
         } else {
-            bytes = read_most(file, path, most)?;
+            bytes = read_stream(file, path, most.unwrap_or(MOST))?;
         }
         let promised = options.format.or_else(|| Format::from_path(path));
         let expected = match promised {
@@ -134,6 +139,20 @@ impl Source {
         let format = format.ok_or_else(|| DataError::UnknownFormat {
             path: path.to_owned(),
         })?;
+        let has_names = |line: &str| line.contains(',') && !line.contains('{');
+        let first_line = bytes
+            .split(|&byte| byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if format == Format::Jsonl
+            && !matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+            && std::str::from_utf8(first_line).is_ok_and(has_names)
+        {
+            return Err(wrong(
+                "a table with commas",
+                "rename it to .csv, or --set data.format=csv",
+            ));
+        }
         match (format, by_content(&bytes)) {
             (Format::Parquet, _) => Err(wrong(
                 match std::str::from_utf8(&bytes) {
@@ -191,6 +210,54 @@ fn read_most(from: impl Read, path: &Path, most: u64) -> Result<Vec<u8>, DataErr
     }
 }
 
+/// Reads a pipe to its end. A device need not end; that it gives no text shows at once.
+fn read_stream(mut from: impl Read, path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let start = read_most((&mut from).take(LOOKED_AT), path, most)?;
+    if is_no_text(&start) {
+        return Err(DataError::WrongKind {
+            path: path.to_owned(),
+            expected: "text",
+            found: "other bytes".to_owned(),
+            hint: "name a file, or a pipe of text or gzip".to_owned(),
+        });
+    }
+    read_most(start.as_slice().chain(from), path, most)
+}
+
+/// Whether the first bytes are none of text, nor of a kind of file that is told by name or unpacked.
+fn is_no_text(start: &[u8]) -> bool {
+    let is_known =
+        kind_of(start).is_some() || start.starts_with(GZIP) || start.starts_with(PARQUET);
+    let is_utf16 = start.starts_with(&[0xFF, 0xFE])
+        || start.starts_with(&[0xFE, 0xFF])
+        || is_bare_utf16(start);
+    start.contains(&0) && !is_known && !is_utf16
+}
+
+/// The members of a gzip file, one behind the other. Zeros behind the last fill up a block, and are none.
+fn unpacked(mut packed: &[u8], path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    while packed.iter().any(|&byte| byte != 0) {
+        let mut member = GzDecoder::new(packed);
+        let room = (most - bytes.len() as u64).saturating_add(1);
+        (&mut member)
+            .take(room)
+            .read_to_end(&mut bytes)
+            .map_err(|source| DataError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        if bytes.len() as u64 > most {
+            return Err(DataError::TooLarge {
+                path: path.to_owned(),
+                most,
+            });
+        }
+        packed = member.into_inner();
+    }
+    Ok(bytes)
+}
+
 /// A file's bytes unpacked and as UTF-8 without a byte order mark: steps 3 to 5 of the rules above.
 ///
 /// # Errors
@@ -199,7 +266,7 @@ fn decoded(
     path: &Path,
     mut bytes: Vec<u8>,
     expected: &'static str,
-    most: u64,
+    most: Option<u64>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, DataError> {
     let wrong = |found: String, hint: &str| DataError::WrongKind {
@@ -209,15 +276,21 @@ fn decoded(
         hint: hint.to_owned(),
     };
     if bytes.starts_with(GZIP) {
-        bytes = read_most(MultiGzDecoder::new(bytes.as_slice()), path, most).map_err(|error| {
-            match error {
-                DataError::Io { source, .. } => wrong(
-                    format!("damaged gzip ({source})"),
-                    "it was probably cut off on its way; copy it again",
-                ),
-                other => other,
-            }
+        let usual = (bytes.len() as u64).saturating_mul(UNPACKED.1);
+        let most = most.unwrap_or(usual.clamp(UNPACKED.0, MOST));
+        bytes = unpacked(&bytes, path, most).map_err(|error| match error {
+            DataError::Io { source, .. } => wrong(
+                format!("damaged gzip ({source})"),
+                "it was probably cut off on its way; copy it again",
+            ),
+            other => other,
         })?;
+        if bytes.starts_with(GZIP) {
+            return Err(wrong(
+                "gzip inside of gzip".to_owned(),
+                "unpack it once: gunzip FILE.gz",
+            ));
+        }
         if !has_end(path, "gz") {
             notes.push(format!("{}: unpacked, for it is gzip", path.display()));
         }
@@ -237,8 +310,11 @@ pub fn read_text(path: &Path) -> Result<Vec<u8>, DataError> {
         path: path.to_owned(),
         source,
     })?;
-    let bytes = read_most(file, path, u64::MAX)?;
-    decoded(path, bytes, "a text", MOST, &mut Vec::new())
+    let bytes = match path.is_file() {
+        true => read_most(file, path, u64::MAX)?,
+        false => read_stream(file, path, MOST)?,
+    };
+    decoded(path, bytes, "a text", Some(MOST), &mut Vec::new())
 }
 
 /// The format that the first bytes show: JSON alone shows.
@@ -393,6 +469,12 @@ fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const LONGEST: usize = 32;
     let start = bytes.trim_ascii_start();
     let start = start[..start.len().min(LONGEST)].to_ascii_lowercase();
+    if is_drawn(bytes) {
+        return Some((
+            "a table drawn with bars and dashes",
+            "write it as CSV: without the line of dashes, and without bars at the edges",
+        ));
+    }
     let pages: [&[u8]; 4] = [b"<!doctype html", b"<html", b"<head", b"<body"];
     if pages.iter().any(|page| start.starts_with(page)) {
         return Some((
@@ -405,28 +487,63 @@ fn markup(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         .then_some(("XML", "convert it to CSV, JSON lines or Parquet"))
 }
 
+/// Whether nothing but dashes and bars stands below a first line with bars, as in Markdown and in what databases print.
+fn is_drawn(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let (Some(first), Some(dashes)) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    first.contains(&b'|')
+        && dashes.windows(2).any(|pair| pair == b"--")
+        && dashes.iter().all(|byte| b"|-+: ".contains(byte))
+}
+
 pub(super) fn has_end(path: &Path, end: &str) -> bool {
     path.extension()
         .is_some_and(|found| found.eq_ignore_ascii_case(end))
 }
 
-/// The error for a folder where a file was expected.
-fn folder(path: &Path) -> DataError {
-    let mut names: Vec<String> = fs::read_dir(path)
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    let arrow = names.iter().any(|name| name.ends_with(".arrow"));
-    let tables: Vec<&String> = names
+    names
+}
+
+/// Whether a file is a table by its name; `.json` is that of settings too.
+fn is_table(name: &String) -> bool {
+    Format::from_path(Path::new(name)).is_some() && !name.ends_with(".json")
+}
+
+/// Whether tables lie in a folder, or in one called `data` inside of it.
+#[must_use]
+pub fn holds_tables(folder: &Path) -> bool {
+    let folders = [folder.to_owned(), folder.join("data")];
+    folders
         .iter()
-        .filter(|name| Format::from_path(Path::new(name)).is_some() && !name.ends_with(".json"))
-        .collect();
+        .any(|folder| names_in(folder).iter().any(is_table))
+}
+
+/// The error for a folder where a file was expected.
+fn folder(path: &Path) -> DataError {
+    let names = names_in(path);
+    // The shards of a dataset on the hub.
+    let inside = path.join("data");
+    if inside.is_dir() && !names.iter().any(is_table) {
+        return folder(&inside);
+    }
+    let arrow = names.iter().any(|name| name.ends_with(".arrow"));
+    let tables: Vec<&String> = names.iter().filter(|name| is_table(name)).collect();
     let parquet = tables
         .iter()
         .filter(|name| has_end(Path::new(name), "parquet"));
+    let is_train = |name: &&&String| name.to_lowercase().contains("train");
+    let first = tables.iter().find(is_train).or(tables.first());
+    let first = first.map_or("", |name| name.as_str());
     let (holds, hint) = match (tables.as_slice(), parquet.count()) {
         _ if arrow => (
             " of Arrow files, as `save_to_disk` writes it".to_owned(),
@@ -439,7 +556,7 @@ fn folder(path: &Path) -> DataError {
             String::new(),
             format!("name the file inside it: {}", path.join(only).display()),
         ),
-        ([first, ..], n) if n > 1 => (
+        ([_, ..], n) if n > 1 => (
             format!(" of {n} Parquet files"),
             format!(
                 "name one, such as {}; or, if they are parts of one table, join them: `pandas.read_parquet(\"{}\").to_parquet(\"train.parquet\")`",
@@ -447,7 +564,7 @@ fn folder(path: &Path) -> DataError {
                 path.display()
             ),
         ),
-        ([first, ..], _) => (
+        ([_, ..], _) => (
             String::new(),
             format!(
                 "name a file inside it, such as {}",
@@ -471,12 +588,7 @@ pub(crate) fn no_such_file(path: &Path) -> DataError {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let siblings: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let siblings = names_in(folder);
     DataError::NoSuchFile {
         path: path.to_owned(),
         near: near_misses(&name, siblings.iter().map(String::as_str)),

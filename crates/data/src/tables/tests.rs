@@ -133,6 +133,16 @@ const GOOD: &[Good] = &[
     ("the same in quotes, a tab", "a.csv", b"\"sep=\t\"\ntext\tlabel\na, b\tx\n", &[], &["3|a, b|-|x"]),
     ("spaces between a delimiter and a quote", "a.csv", b"\"text\", \"label\"\n\"a, b\",  \"x\"\n \"c\" , \"y\" \n", &[], &["2|a, b|-|x", "3|c|-|y"]),
     ("a text that only begins with a quote", "a.csv", b"text,label\n \"so\" it is,x\n \"so,y\n", &[], &["2| \"so\" it is|-|x", "3| \"so|-|y"]),
+    ("a header that comes again in other case, with a byte order mark", "a.csv", b"text,label\na,x\n\xEF\xBB\xBFtext,label\nb,y\nText,LABEL\n\xEF\xBB\xBF\"text\",\"label\"\nc,x\n", &[], &["2|a|-|x", "4|b|-|y", "7|c|-|x"]),
+    ("TSV in quotes", "a.tsv", b"\"text\"\t\"label\"\n\"a\tb\nc\"\t\"x\"\n\"d\"\t\"y\"\n", &[], &["2|a\tb\nc|-|x", "4|d|-|y"]),
+    ("TSV with quotes where they are needed", "a.tsv", b"text\tlabel\n\"a \"\"b\"\"\"\tx\nd\ty\n", &[], &["2|a \"b\"|-|x", "3|d|-|y"]),
+    ("TSV with texts in quotes of their own", "a.tsv", b"text\tlabel\n\"a\"\tx\nd\ty\n", &[], &["2|\"a\"|-|x", "3|d|-|y"]),
+    ("tabs between a delimiter and a quote", "a.csv", b"text,label\n\"a, b\",\t\"x\"\n\"c\"\t,\"y\"\n", &[], &["2|a, b|-|x", "3|c|-|y"]),
+    ("what a spreadsheet keeps as text", "a.csv", b"text,label\na,=\"01\"\nb,\"=\"\"02\"\"\"\n", &[], &["2|a|-|01", "3|b|-|02"]),
+    ("JSON objects over several lines", "a.jsonl", b"{\n  \"text\": \"a\",\n  \"label\": \"x\"\n}\n{\n  \"text\": \"b\"}\n", &[], &["1|a|-|x", "5|b|-|-"]),
+    ("whole numbers beyond floats", "a.csv", b"text,label\na,90071992547409931234\nb,90071992547409931235\n", &[], &["2|a|-|90071992547409931234", "3|b|-|90071992547409931235"]),
+    ("lists as NumPy writes them", "a.csv", b"text,tags\na,['x' 'y']\nb,['x']\n", &[("target", "sets"), ("require_label", "")], &["2|a|-|[x, y]", "3|b|-|[x]"]),
+    ("a column of parts is no label", "a.csv", b"text,kind,split\na,x,train\nb,y,test\n", &[("require_label", "")], &["2|a|-|x", "3|b|-|y"]),
     ("duplicate columns by number", "a.csv", b"text,text,label\na,b,x\n", &[("text", "1")], &["2|b|-|x"]),
     ("JSON with a byte order mark", "a.jsonl", b"\xEF\xBB\xBF{\"utterance\":\"a\",\"intent\":\"x\"}", &[], &["1|a|-|x"]),
 ];
@@ -179,14 +189,14 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,label,label\na,x,y\n", &[("label", "label")], "a.csv: 2 columns are named `label`: columns `1` and `2`, counted from 0\nhint: name the label column by its number, for example label = 1; or rename one"),
     ("a.csv", b"text,label\na,x\n", &[("text", "text"), ("label", "text")], "a.csv: column `text` is named both as the text and as the label\nhint: name another column for one of them"),
     ("a.csv", b"text,sentence,label\na,b,x\n", &[], "a.csv: cannot tell which column is the text: `text` and `sentence`\nhint: name it, for example --text text"),
-    ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example --label intent"),
+    ("a.csv", b"text,title,intent,topic\na,b,c,d\n", &[], "a.csv: cannot tell which column is the label: `intent` and `topic`\nhint: name it, for example --label intent; or, to learn to write such texts, --task text-generation"),
     ("a.csv", b"text\na\n", &[("require_label", "")], "a.csv: no column looks like the label among `text`\nhint: name it with --label"),
     ("a.csv", b"phrase one,kind of\na b,c\n", &[], "a.csv: cannot tell whether the first row is a header: `phrase one` and `kind of`\nhint: say which: --set data.header=true, or false"),
     ("a.csv", b"a,b,1\nc,d,2\n", &[], "a.csv: cannot tell which column is the text: `0`, `1` and `2`\nhint: name it, for example --text 0"),
     ("a.csv", b"text,label\na,x\nb,y,z\n", &[], "a.csv:3: expected 2 fields as in the first row, found 3\nhint: put a field that holds the delimiter in quotes, or name the delimiter; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n\"a\nb\",x\nb\n", &[], "a.csv:4: expected 2 fields as in the first row, found 1\nhint: put a field that holds the delimiter in quotes, or name the delimiter; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,label\nok,x\ncaf\xE9,y\n", &[], "a.csv:3: byte 0xe9 at byte column 4 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,label\n\"ok\nab\xC3(\",x\n", &[], "a.csv:3: byte 0xc3 at byte column 3 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,label\nok,x\ncaf\xE9,y\n", &[], "a.csv:3: byte 0xe9 at byte column 4 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; Japanese files are often shift_jis, Chinese ones gb18030, Russian ones windows-1251; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,label\n\"ok\nab\xC3(\",x\n", &[], "a.csv:3: byte 0xc3 at byte column 3 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; Japanese files are often shift_jis, Chinese ones gb18030, Russian ones windows-1251; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\na,x\n b,\"y\nc,z\n", &[], "a.csv:3: the quoted field that opens at byte column 4 is never closed\nhint: double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n\"a\nb\" c,x\n", &[], "a.csv:2: expected a delimiter after the quoted field that ends at line 3, byte column 2, found more text\nhint: double a quote inside a quoted field (\"\"), or --set data.quoting=false if quotes are ordinary characters; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,label\n  ,x\n", &[], "a.csv:2: the text in column `text` is empty\nhint: fill in or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
@@ -206,15 +216,24 @@ const BAD: &[Bad] = &[
     ("a.csv", b"text,x\na,1\n", &[("target", "real"), ("label", "x"), ("label", "x")], "a.csv: column `x` is named both as the label and as the label\nhint: name another column for one of them"),
     ("a.csv", b"text,score\na,1.5\nb,\"1,5\"\n", &[("target", "real"), ("require_label", "")], "a.csv:3: `1,5` in `score` has a decimal comma\nhint: write a point, as in 1.5; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,score\na,inf\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a finite number in `score`, found inf\nhint: remove the row, or write a number of at most 3.4e38; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,score\na,good\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a number in `score`, found `good`\nhint: check that the column is the right one; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,score\na,good\n", &[("target", "real"), ("require_label", "")], "a.csv:2: expected a number in `score`, found `good`\nhint: write the number alone, or check that the column is the right one; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,score\na,\n", &[("target", "real"), ("require_label", "")], "a.csv:2: the label in column `score` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,score,rating\na,1,2\n", &[("target", "real"), ("require_label", "")], "a.csv: cannot tell which column is the label: `score` and `rating`\nhint: name it, for example --label score"),
+    ("a.csv", b"text,score,rating\na,1,2\n", &[("target", "real"), ("require_label", "")], "a.csv: cannot tell which column is the label: `score` and `rating`\nhint: name it, for example --label score; or, to learn to write such texts, --task text-generation"),
     ("a.csv", b"text,x,y\na,1,maybe\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: expected 0 or 1 in `y`, found `maybe`\nhint: write 1 where the label is there and 0 where it is not; or name one column of lists; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.csv", b"text,x,y\na,1,\n", &[("target", "sets"), ("label", "x"), ("label", "y"), ("require_label", "")], "a.csv:2: the label in column `y` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": \"a\", \"tags\": [\"x\"]}\n{\"text\": \"b\", \"tags\": null}\n", &[("target", "sets"), ("require_label", "")], "a.jsonl:2: the label in column `tags` is missing\nhint: label or remove the row; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.csv", b"text,tags\na,['x'\nb,\"['y' 'z']\"\n", &[("target", "sets"), ("require_label", "")], "a.csv:3: cannot read the list in `tags`: ['y' 'z']\nhint: write a list as JSON does, [\"a\", \"b\"]; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xF0\x9F\"}\n", &[], "a.jsonl:2: byte 0xf0 at byte column 11 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.csv", b"text,tags\na,['x'\nb,\"['y''z']\"\n", &[("target", "sets"), ("require_label", "")], "a.csv:3: cannot read the list in `tags`: ['y''z']\nhint: write a list as JSON does, [\"a\", \"b\"]; or leave such rows out: --set data.on_bad_example=skip"),
+    ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xF0\x9F\"}\n", &[], "a.jsonl:2: byte 0xf0 at byte column 11 is not UTF-8\nhint: save the file as UTF-8, for example with `iconv -f latin1 -t utf-8`; Japanese files are often shift_jis, Chinese ones gb18030, Russian ones windows-1251; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": \"a\"}\n", &[("text", "1")], "a.jsonl: no column `1` for the text; expected one of `text`\nhint: name one of them, or count from 0"),
+    ("a.csv", b"# made by a tool\n# again\ntext,label\na,x\n", &[], "a.csv: cannot tell whether the first row is a header: `# made by a tool`\nhint: remove the 2 lines above `text,label`, which looks like the header"),
+    ("a.csv", b"text~label\na b~x\nc~y\n", &[("require_label", ""), ("header", "true")], "a.csv: no column looks like the label among `text~label`\nhint: its rows look separated by '~': --set data.delimiter='~'"),
+    ("a.csv", b"text:label\na b:x\nc:y\n", &[], "a.csv: cannot tell whether the first row is a header: `text:label`\nhint: its rows look separated by ':': --set data.delimiter=':'"),
+    ("a.csv", b"\"text,label\"\n\"a,x\"\n", &[], "a.csv: cannot tell whether the first row is a header: `text,label`\nhint: whole rows stand in quotes: remove the first and the last quote of each"),
+    ("a.csv", b"__label__x good one\n__label__y bad one here\n", &[], "a.csv: cannot tell whether the first row is a header: `__label__x good one`\nhint: its rows are fastText's: sed -E 's/^__label__([^ ]+) (.*)/\\1\\t\\2/' FILE > rows.tsv"),
+    ("a.csv", b" text | label\n------+-------\n a | x\n", &[], "a.csv: expected a table of examples, found a table drawn with bars and dashes\nhint: write it as CSV: without the line of dashes, and without bars at the edges"),
+    ("a.csv", b"| text | label |\n|---|:--|\n| a | x |\n", &[], "a.csv: expected a table of examples, found a table drawn with bars and dashes\nhint: write it as CSV: without the line of dashes, and without bars at the edges"),
+    ("a.jsonl", b"text,label\na,x\n", &[], "a.jsonl: expected a table of examples, found a table with commas\nhint: rename it to .csv, or --set data.format=csv"),
+    ("a.json", b"{\"data\": [{\"text\": \"a\"}, {\"text\": \"b\"}]}\n", &[], "a.json: expected rows, found one object, whose `data` holds them\nhint: jq -c '.data[]' FILE > rows.jsonl"),
     ("a.parquet", b"PAR1 this is not it", &[], "a.parquet: not a readable Parquet file: Invalid Parquet file. Corrupt footer\nhint: the file was probably cut off on its way; copy or write it again"),
     ("a.parquet", b"", &[], "a.parquet: the file is empty\nhint: expected a table of examples, one in a row; check how the file was made"),
 ];
@@ -254,6 +273,24 @@ fn missing_files_and_folders_are_told_apart() {
             folder.path().display(),
             folder.path().join("train.csv").display()
         )
+    );
+    // Of several the one to train on is named, also of those that lie one deeper.
+    fs::rename(
+        folder.path().join("train.csv"),
+        folder.path().join("notes.txt"),
+    )
+    .unwrap();
+    for name in ["data/dev.csv", "data/my_train.csv", "data/test.csv"] {
+        fs::create_dir_all(folder.path().join("data")).unwrap();
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let message = read_examples(folder.path(), &ReadOptions::default())
+        .unwrap_err()
+        .to_string();
+    let named = folder.path().join("data/my_train.csv");
+    assert!(
+        message.ends_with(&format!("such as {}", named.display())),
+        "{message}"
     );
 }
 
@@ -329,15 +366,153 @@ fn sniffing_finds_columns_of_0_and_1() {
     assert_eq!((found.rows, found.bad_rows), (2, 0));
 }
 
+fn packed(content: impl AsRef<[u8]>) -> Vec<u8> {
+    use std::io::Write;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(content.as_ref()).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Texts with labels beside them were taken for texts to write, where it was unclear which column is the label.
+#[test]
+fn labels_beside_texts_are_seen() {
+    let folder = folder();
+    let labelled = |name: &str, header: &str, row: &dyn Fn(usize) -> String| {
+        let rows: String = (0..40).map(|i| row(i) + "\n").collect();
+        let path = folder.path().join(name);
+        fs::write(&path, format!("{header}{rows}")).unwrap();
+        may_be_labelled(&path, &ReadOptions::default())
+    };
+    type Rows<'a> = (&'a str, &'a str, &'a dyn Fn(usize) -> String);
+    let kind = |i: usize| ["good", "bad", "odd"][i % 3];
+    let cases: [(Rows<'_>, bool); 12] = [
+        (
+            ("a.csv", "text,sentiment,category\n", &|i| {
+                format!("a {i},{},{}", kind(i), kind(i / 3))
+            }),
+            true,
+        ),
+        (
+            ("a.csv", "text,toxic,rude\n", &|i| {
+                format!("a {i},{},{}", i % 2, i % 3 / 2)
+            }),
+            true,
+        ),
+        (
+            ("a.csv", "text,label_0,label_1\n", &|i| {
+                format!("a {i},x{i},y{i}")
+            }),
+            true,
+        ),
+        (
+            ("a.csv", "text,clarity,tone\n", &|i| {
+                format!("a {i},{}.5,{}.25", i % 7, i % 5)
+            }),
+            true,
+        ),
+        (
+            ("a.csv", "text,verdict\n", &|i| format!("a {i},b {i}")),
+            true,
+        ),
+        (("a.csv", "text\n", &|i| format!("a {i}")), false),
+        (
+            ("a.csv", "id,text,empty\n", &|i| format!("{i},a {i},")),
+            false,
+        ),
+        (
+            ("a.csv", "url,title,text\n", &|i| {
+                format!("u{i},t {i},a {i}")
+            }),
+            false,
+        ),
+        (
+            ("a.jsonl", "", &|i| {
+                format!(
+                    "{{\"text\": \"a {i}\", \"url\": \"u{i}\", \"dump\": \"d{}\"}}",
+                    i % 2
+                )
+            }),
+            false,
+        ),
+        (
+            ("a.jsonl", "", &|i| {
+                format!("{{\"text\": \"a {i}\", \"meta\": {{\"n\": {i}}}}}")
+            }),
+            false,
+        ),
+        (
+            ("a.jsonl", "", &|i| {
+                format!(
+                    "{{\"text\": \"a {i}\", \"toxic\": {}, \"rude\": {}}}",
+                    i % 2,
+                    i % 3 / 2
+                )
+            }),
+            true,
+        ),
+        (
+            ("a.jsonl", "", &|i| {
+                format!("{{\"text\": \"a {i}\", \"n\": {i}, \"label\": \"x\"}}")
+            }),
+            true,
+        ),
+    ];
+    for ((name, header, row), expect) in cases {
+        assert_eq!(labelled(name, header, row), expect, "{header}{}", row(1));
+    }
+}
+
+/// Rows of several parts were all trained on without a word.
+#[test]
+fn rows_of_several_parts_are_told_of() {
+    let bytes = b"text,label,split\na,x,train\nb,y,train\nc,x,test\n";
+    let outcome = read("a.csv", bytes, &ReadOptions::default()).unwrap();
+    let note = outcome.notes.first().unwrap();
+    assert!(
+        note.contains("by column `split` 1 row is test, 2 rows are training")
+            && note.contains("--validation and --test"),
+        "{note}"
+    );
+    let other = b"text,label,set\na,x,red\nb,y,test\n";
+    assert_eq!(
+        read("a.csv", other, &ReadOptions::default()).unwrap().notes,
+        [""; 0]
+    );
+}
+
+/// A field for every row made the time grow with its square; a line of commas took minutes.
+#[test]
+fn tables_of_too_many_columns_are_refused_at_once() {
+    let row = |i: usize| -> String {
+        let own: Vec<String> = (0..100).map(|key| format!("\"k{i}_{key}\": 1")).collect();
+        format!(
+            "{{\"text\": \"a\", \"label\": \"x\", {}}}\n",
+            own.join(", ")
+        )
+    };
+    let keys: String = (0..200).map(row).collect();
+    let commas = format!("{}\n", ",".repeat(100_000)).repeat(5);
+    for (name, text) in [("a.jsonl", keys), ("a.csv", commas)] {
+        let said = read(name, text.as_bytes(), &ReadOptions::default()).unwrap_err();
+        assert!(said.contains("expected at most 4096"), "{said}");
+    }
+    let labels: Vec<String> = (0..10_001).map(|i| i.to_string()).collect();
+    let rows = format!("text,tags\na,{}\nb,1|2\n", labels.join("|"));
+    let said = read(
+        "a.csv",
+        rows.as_bytes(),
+        &options(&[("target", "sets"), ("require_label", "")]),
+    );
+    assert!(
+        said.unwrap_err()
+            .contains("a.csv:2: 10001 labels in `tags`, expected at most 10000")
+    );
+}
+
 /// What was done to a file, or passed over, is said.
 #[test]
 fn files_have_notes() {
-    let gzip = |text: &str| {
-        use std::io::Write;
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(text.as_bytes()).unwrap();
-        packed.finish().unwrap()
-    };
+    let gzip = |text: &str| packed(text);
     let repeated = "text,label\na,x\nb,y\ntext,label\nc,x\n";
     for (name, bytes, examples, expect) in [
         ("a.csv", b"text,label\na,x\nb,y\n".to_vec(), 2, &[][..]),
@@ -381,6 +556,15 @@ fn files_have_notes() {
             "{name}"
         );
     }
+    // Zeros behind a member fill up a block.
+    let mut padded = gzip("text,label\na,x\n");
+    padded.extend(gzip("b,y\n"));
+    padded.extend([0; 512]);
+    let outcome = read("a.csv.gz", &padded, &ReadOptions::default()).unwrap();
+    assert_eq!(shown(&outcome), ["2|a|-|x", "3|b|-|y"]);
+    let twice = packed(packed("text,label\na,x\n"));
+    let said = read("a.csv.gz", &twice, &ReadOptions::default()).unwrap_err();
+    assert!(said.contains("found gzip inside of gzip"), "{said}");
     let options = ReadOptions {
         max_unpacked: Some(1000),
         ..ReadOptions::default()
@@ -389,6 +573,24 @@ fn files_have_notes() {
         read("a.csv.gz", &gzip(&"text,label\n".repeat(1000)), &options).unwrap_err(),
         "a.csv.gz: more than 1000 bytes once it is unpacked or read from its pipe\nhint: name a smaller file, or raise data.max_unpacked"
     );
+}
+
+/// Zeros were read until the memory was full; a small file may not become gigabytes either.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_never_ends_is_refused_early() {
+    let options = ReadOptions {
+        format: Some(Format::Csv),
+        ..ReadOptions::default()
+    };
+    let said = read_examples(Path::new("/dev/zero"), &options)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("expected text, found other bytes"), "{said}");
+    let bomb = packed(vec![b'a'; 300 << 20]);
+    assert!(bomb.len() < 3 << 20);
+    let said = read("a.csv.gz", &bomb, &ReadOptions::default()).unwrap_err();
+    assert!(said.contains("data.max_unpacked"), "{said}");
 }
 
 /// A pipe has no size and can be read once.

@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use rekindle_base::words::{counted, first_of};
 use unicode_normalization::UnicodeNormalization;
 
-use super::classes::whole_number;
+use super::classes::{EXACT, whole_number};
 use super::missing;
 use crate::{BadReason, RawTarget, RawValue, TargetKind};
 
 /// Separators that are looked for in a text column of labels, in this order where they are equally frequent.
 pub(crate) const SEPARATORS: [char; 3] = ['|', ';', ','];
+
+/// A row has at most so many labels.
+const MOST_LABELS: usize = 10_000;
 
 /// A label's name as it is meant: composed Unicode (NFC), no spaces or invisible characters around it, single spaces inside.
 pub(crate) fn tidy(name: &str) -> Cow<'_, str> {
@@ -34,7 +37,7 @@ pub(crate) fn tidy(name: &str) -> Cow<'_, str> {
 fn folded(name: &str) -> String {
     let is_number = name.bytes().any(|byte| byte.is_ascii_digit());
     match name.parse::<f64>() {
-        Ok(number) if is_number => number.to_string(),
+        Ok(number) if is_number && number.abs() < EXACT => number.to_string(),
         _ => name
             .nfkc()
             .map(|c| if matches!(c, '_' | '-') { ' ' } else { c })
@@ -250,6 +253,13 @@ fn label_list(
             .into_iter()
             .collect(),
     };
+    if names.len() > MOST_LABELS {
+        return Err(BadReason::TooManyLabels {
+            column: column.to_owned(),
+            found: names.len(),
+            most: MOST_LABELS,
+        });
+    }
     let mut seen = BTreeSet::new();
     let names = names.iter().map(|name| tidy(name).into_owned());
     let names = names.filter(|name| !name.is_empty() && seen.insert(name.clone()));
@@ -297,8 +307,8 @@ pub(crate) fn is_bracketed(text: &str) -> bool {
     text.starts_with('[') && text.ends_with(']') && text.len() >= 2
 }
 
-/// The elements of a list as JSON or Python writes it: `["a", "b"]`, `['a', 'b']`, `[1, 2]`. Data frames write such
-/// cells into CSV files.
+/// The elements of a list as JSON or Python writes it: `["a", "b"]`, `['a', 'b']`, `[1, 2]`; or as NumPy does, with spaces
+/// between them: `['a' 'b']`, `[1 2]`. Data frames write such cells into CSV files.
 pub(crate) fn written_list(text: &str) -> Option<Vec<String>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     let mut elements = Vec::new();
@@ -309,6 +319,11 @@ pub(crate) fn written_list(text: &str) -> Option<Vec<String>> {
             Some(quote) => quoted(&rest[1..], quote)?,
             None => {
                 let end = rest.find(',').unwrap_or(rest.len());
+                let mut words = rest[..end].split_whitespace();
+                let end = match words.all(|word| word.parse::<f64>().is_ok()) {
+                    true => rest.find([',', ' ', '\n', '\r', '\t']).unwrap_or(end),
+                    false => end,
+                };
                 (rest[..end].trim().to_owned(), &rest[end..])
             }
         };
@@ -316,7 +331,8 @@ pub(crate) fn written_list(text: &str) -> Option<Vec<String>> {
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after.trim_start(),
-            None if rest.is_empty() => {}
+            // NumPy writes none.
+            None if rest.is_empty() || after.len() > rest.len() => {}
             None => return None,
         }
     }
@@ -432,7 +448,10 @@ mod tests {
             ),
             ("[1, 2]", Some(vec!["1", "2"])),
             ("[ 'a' , ]", Some(vec!["a"])),
-            ("['a' 'b']", None),
+            ("['a' 'b']", Some(vec!["a", "b"])),
+            ("['a''b']", None),
+            ("[0 1\n 1.5]", Some(vec!["0", "1", "1.5"])),
+            ("[New York, Rome]", Some(vec!["New York", "Rome"])),
             ("['a]", None),
         ] {
             let expect = expect.map(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());

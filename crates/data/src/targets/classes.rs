@@ -193,14 +193,19 @@ fn single(target: &RawTarget) -> Option<&RawValue> {
     }
 }
 
+/// Up to here floats tell whole numbers apart.
+pub(super) const EXACT: f64 = (1u64 << 53) as f64;
+
 /// The digits of a whole number, however it is written; an integer stays as it is written. None for anything else.
 pub(super) fn whole_number(text: &str) -> Option<String> {
-    if text.parse::<i64>().is_ok() {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_integer || text.parse::<i64>().is_ok() {
         return Some(text.to_owned());
     }
     let is_decimal = text.bytes().any(|byte| byte.is_ascii_digit());
     let number: f64 = text.parse().ok().filter(|_| is_decimal)?;
-    (number.fract() == 0.0).then(|| number_name(number))
+    (number.fract() == 0.0 && number.abs() < EXACT).then(|| number_name(number))
 }
 
 #[cfg(test)]
@@ -238,6 +243,11 @@ mod tests {
             (vec!["1.0", "0.0", "10.0", "2.0"], vec!["0", "1", "2", "10"]),
             (vec!["1.0", "1.5"], vec!["1.0", "1.5"]),
             (vec!["1.0", "v2"], vec!["1.0", "v2"]),
+            // Ids that are one as floats.
+            (
+                vec!["90071992547409931234", "90071992547409931235"],
+                vec!["90071992547409931234", "90071992547409931235"],
+            ),
         ] {
             let map = LabelMap::from_examples(&labelled(&labels)).unwrap();
             assert_eq!(map.names(), expect);

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | lists of 0 and 1, all of one length | sets of labels whose names are missing |
 //! | lists, or text that is written as a list | sets of labels |
+//! | lists of numbers, some with a fraction | numbers to predict, which are no columns of their own |
+//! | text that commas divide into fewer than D names, most of which stand alone in other rows, or into fewer than D / 2 | sets of labels |
 //! | only numbers, some with a fraction, and D > 10 or D > R / 2 | a number to predict |
 //! | the same, but for one row, or one of ten rows | a number to predict, and rows to correct |
 //! | text of which a quarter holds `|` or `;`, which divides it into fewer than D names | sets of labels |
@@ -17,11 +19,11 @@
 //! | several columns, all of numbers | numbers to predict |
 //! | anything else, so integers of few different values too | classes |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::canonical::{self, is_bracketed, most_frequent_separator, written_list};
-use crate::tables::ResolvedColumn;
+use crate::tables::{ResolvedColumn, is_set_name};
 use crate::{BadReason, DataError, Place, RawTarget, RawValue, ReadOptions, TargetKind};
 
 /// From this many different values on, numbers with fractions are no classes, however often each comes again.
@@ -116,6 +118,11 @@ pub enum TargetHint {
         /// Their length.
         width: usize,
     },
+    /// Lists of numbers with fractions: numbers to predict that are no columns of their own.
+    Vectors {
+        /// The length of the first.
+        width: usize,
+    },
     /// Values that do not come again: neither classes nor numbers with fractions.
     MostlyUnique {
         /// Labelled rows.
@@ -147,7 +154,7 @@ impl TargetHint {
             Self::Lists { .. } | Self::Binary { .. } => Some(TargetKind::Classes),
             Self::Number { .. } | Self::Numbers { .. } => Some(TargetKind::Real),
             Self::MostlyUnique { numbers, .. } => numbers.then_some(TargetKind::Real),
-            Self::Nothing | Self::MultiHot { .. } => None,
+            Self::Nothing | Self::MultiHot { .. } | Self::Vectors { .. } => None,
         }
     }
 
@@ -156,7 +163,7 @@ impl TargetHint {
         match (self, kind) {
             (_, TargetKind::Next) => true,
             (Self::Nothing, _) => true,
-            (Self::MultiHot { .. }, _) => false,
+            (Self::MultiHot { .. } | Self::Vectors { .. }, _) => false,
             (_, TargetKind::Class) => matches!(
                 self,
                 Self::Classes { .. } | Self::Lists { certain: false, .. }
@@ -250,6 +257,12 @@ impl TargetHint {
                     input.task(TargetKind::Classes)
                 ),
             ),
+            Self::Vectors { width } => (
+                format!("holds lists of numbers with fractions, such as one of {width}"),
+                format!(
+                    "write each number into a column of its own, and name them: --set data.label=[\"a\", \"b\"] {regression}"
+                ),
+            ),
             Self::Binary { counts, .. } => (
                 format!("is one of {} columns of 0 and 1", counts.len()),
                 input.task(TargetKind::Classes),
@@ -285,9 +298,16 @@ impl TargetHint {
     }
 }
 
-/// A number with a decimal comma, with its point.
+/// A number with a decimal comma, a currency's sign or as a percentage, as it is to be written.
 fn decimal_comma(text: &str) -> Option<String> {
-    let pointed = text.replacen(',', ".", 1);
+    const SIGNS: [char; 5] = ['$', '€', '£', '¥', '%'];
+    let bare = text.trim_matches(SIGNS).trim();
+    let pointed = match text == bare {
+        true => text.replacen(',', ".", 1),
+        // Prices have commas between thousands.
+        false if bare.contains('.') => bare.replace(',', ""),
+        false => bare.replacen(',', ".", 1),
+    };
     (pointed != text && pointed.parse::<f64>().is_ok()).then_some(pointed)
 }
 
@@ -333,16 +353,31 @@ struct Seen {
 struct MultiHot {
     width: Option<usize>,
     other: bool,
+    /// Whether there is a number with a fraction, and whether there is anything but numbers.
+    fraction: bool,
+    no_number: bool,
 }
 
 impl MultiHot {
     fn look(&mut self, elements: &[String]) {
-        let flag = |element: &String| matches!(element.trim(), "0" | "1" | "0.0" | "1.0");
+        let flag =
+            |element: &String| matches!(element.trim(), "0" | "1" | "0.0" | "1.0" | "0." | "1.");
         let width = *self.width.get_or_insert(elements.len());
         self.other |= width != elements.len() || !elements.iter().all(flag);
+        for element in elements {
+            match element.trim().parse::<f64>() {
+                Ok(number) => self.fraction |= number.fract() != 0.0,
+                Err(_) => self.no_number = true,
+            }
+        }
     }
 
     fn hint(&self) -> Option<TargetHint> {
+        if self.fraction && !self.no_number {
+            return Some(TargetHint::Vectors {
+                width: self.width.unwrap_or(0),
+            });
+        }
         let width = self.width.filter(|&width| width > 1 && !self.other)?;
         Some(TargetHint::MultiHot { width })
     }
@@ -536,6 +571,13 @@ impl Column {
         }
         let mostly_unique = distinct * 2 > rows;
         let numbers = self.numbers();
+        let separated = self.separated();
+        if let Some(lists @ TargetHint::Lists { .. }) = &separated
+            && numbers.is_some()
+            && self.lists_numbers()
+        {
+            return lists.clone();
+        }
         if let Some(Numbers { values, odd }) = &numbers
             && let Some((fraction, _)) = values.iter().find(|(_, value)| value.fract() != 0.0)
             && (distinct > FRACTIONS || mostly_unique)
@@ -550,7 +592,16 @@ impl Column {
                 odd: odd.clone(),
             };
         }
-        if let Some(lists) = self.separated() {
+        let is_comma = |lists: &TargetHint| {
+            matches!(
+                lists,
+                TargetHint::Lists {
+                    separator: Some(','),
+                    ..
+                }
+            )
+        };
+        if let Some(lists) = separated.filter(|lists| numbers.is_none() || !is_comma(lists)) {
             return lists;
         }
         if mostly_unique && rows >= ENOUGH {
@@ -589,31 +640,63 @@ impl Column {
         }))
     }
 
-    /// Texts of which many hold a separator (`|` or `;`: commas belong to prose) that divides them into fewer names.
+    /// Whether values that may be numbers with decimal commas are lists of whole numbers: one has several commas, or the
+    /// column's name is one of sets, and nothing stands behind a comma that does not stand alone too.
+    fn lists_numbers(&self) -> bool {
+        let several = |text: &String| text.matches(',').count() > 1;
+        let all_alone = || {
+            let parts = self.values.keys().flat_map(|text| text.split(','));
+            parts
+                .map(str::trim)
+                .all(|part| self.values.contains_key(part))
+        };
+        self.values.keys().any(several) || (is_set_name(&self.name) && all_alone())
+    }
+
+    /// Texts of which many hold a separator that divides them into fewer names. Commas belong to prose and to names such as
+    /// "Washington, DC" too: what they divide must stand alone as well, for the most part, or come again and again.
     fn separated(&self) -> Option<TargetHint> {
         let texts = || {
             self.values
                 .iter()
                 .map(|(text, seen)| (text.as_str(), seen.rows))
         };
-        let separator = most_frequent_separator(texts()).filter(|separator| *separator != ',')?;
+        let separator = most_frequent_separator(texts())?;
         let rows = |texts: &mut dyn Iterator<Item = (&str, usize)>| -> usize {
             texts.map(|(_, rows)| rows).sum()
+        };
+        let divided = |text: &'_ str| -> Vec<String> {
+            let names = text.split(separator).map(str::trim);
+            let names = names.filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect()
         };
         let with = rows(&mut texts().filter(|(text, _)| text.contains(separator)));
         let mut counts = BTreeMap::new();
         for (text, rows) in texts() {
-            for name in text
-                .split(separator)
-                .map(str::trim)
-                .filter(|name| !name.is_empty())
-            {
-                *counts.entry(name.to_owned()).or_insert(0) += rows;
+            for name in divided(text) {
+                *counts.entry(name).or_insert(0) += rows;
             }
         }
         let fewer = counts.len() < self.values.len();
-        let certain = with * 4 >= rows(&mut texts());
+        let many = with * 4 >= rows(&mut texts());
         let alone = || counts.keys().all(|name| self.values.contains_key(name));
+        let certain = match separator {
+            ',' => {
+                let of_lists = texts().filter(|(text, _)| text.contains(separator));
+                let parts: BTreeSet<String> =
+                    of_lists.flat_map(|(text, _)| divided(text)).collect();
+                let known = parts
+                    .iter()
+                    .filter(|part| self.values.contains_key(*part))
+                    .count();
+                let again = many && counts.len() * 2 <= self.values.len();
+                if known * 2 <= parts.len() && !again {
+                    return None;
+                }
+                many
+            }
+            _ => many,
+        };
         (fewer && with > 0 && (certain || alone())).then(|| TargetHint::Lists {
             counts: counts.clone(),
             unlabelled: self.empty,
@@ -695,8 +778,44 @@ mod tests {
             ),
             (texts(["version 1.5", "1.25", "x"]), "accepted"),
             (
+                texts(["$1,200.50", "$3.00", "$4.25", "$7.10"]),
+                "a.csv: label looks like a number to predict: 4 different values in 4 rows, such as $1,200.50\nhint: --task text-regression, and correct or remove what is no number, such as `$1,200.50` at a.csv:2 (write 1200.50)",
+            ),
+            (
                 texts(["a|b", "b", "a|c", "c|b", "a"]),
                 "a.csv: label holds several labels a row, 3 in all, separated by `|`\nhint: --task text-multi-label; if each value is one class, write it without `|`",
+            ),
+            (
+                texts(["0", "1,2", "2,3", "3", "0,1,2", "1", "2"]),
+                "a.csv: label holds several labels a row, 4 in all, separated by `,`\nhint: --task text-multi-label; if each value is one class, write it without `,`",
+            ),
+            (
+                texts(["a", "a,b", "b", "c, a", "a"]),
+                "a.csv: label holds several labels a row, 3 in all, separated by `,`\nhint: --task text-multi-label; if each value is one class, write it without `,`",
+            ),
+            // A name with a comma in it is one class, also where a part of it stands alone.
+            (
+                texts([
+                    "Washington, DC",
+                    "Portland, OR",
+                    "Portland, ME",
+                    "Washington",
+                    "Paris",
+                ]),
+                "accepted",
+            ),
+            // Half stars with decimal commas.
+            (
+                texts(["1", "1,5", "2", "5", "1,5", "2", "1", "5"]),
+                "accepted",
+            ),
+            (
+                texts(["[0 1]", "[1 0]", "[1. 1.]"]),
+                "a.csv: label holds lists of 2 times 0 or 1, which do not name the labels\nhint: write lists of the labels' names, or a column of 0 and 1 for each label, named as the label; and --task text-multi-label",
+            ),
+            (
+                vec![RawValue::List(vec!["0.1".into(), "0.3".into()])],
+                "a.csv: label holds lists of numbers with fractions, such as one of 2\nhint: write each number into a column of its own, and name them: --set data.label=[\"a\", \"b\"] --task text-regression",
             ),
             // Paths of a hierarchy are no sets: each divides into a name of its own.
             (

@@ -288,10 +288,11 @@ settings! {
     /// What separates the fields of a delimited file. Unset: a tab in TSV; in CSV the comma, semicolon, tab or "|" that
     /// divides most rows into as many fields.
     delimiter: Option<char> = None, example "\";\"", aka ["sep", "separator"];
-    /// Whether a field of a delimited file may stand in double quotes. Unset: yes in CSV, no in TSV.
+    /// Whether a field of a delimited file may stand in double quotes. Unset: yes in CSV; in TSV where a whole
+    /// column is in quotes, or a quote is doubled.
     quoting: Option<bool> = None, example "true", aka ["quotechar", "quote"];
-    /// Bytes that a file may take once it is unpacked, or that may come through a pipe. Unset: 4 GiB; in Parquet what becomes more
-    /// than a thousand times its size is refused.
+    /// Bytes that a file may take once it is unpacked, or that may come through a pipe. Unset: 4 GiB; of gzip 256 MiB, or a
+    /// hundred times its size where that is more; in Parquet what becomes more than a thousand times its size is refused.
     max_unpacked: Option<usize> = None, range Range::at_least(1), example "8000000000";
     /// The share of the training examples to validate on, where no validation examples are given.
     validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size", "val_set_size", "val_split", "split"];

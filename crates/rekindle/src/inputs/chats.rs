@@ -229,7 +229,7 @@ pub(crate) fn decoder_limits(pretrained: &Pretrained) -> Result<&TextLimits, Err
             "{} is no language model: it does not write",
             model.architecture()
         ),
-        hint: "name one, such as smollm2, or set another task".into(),
+        hint: "name one, such as smollm2; or, to learn labels of the texts, --task text-classification with --label COLUMN".into(),
     })
 }
 

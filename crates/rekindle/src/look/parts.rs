@@ -58,6 +58,11 @@ pub(super) fn parts<S: Source>(from: &From<'_>) -> Result<Parts<S>, Error> {
         Ok(parts) => return Ok(parts),
         Err(error) => error,
     };
+    // A pipe can be read but once.
+    let train = from.config.data.train.as_deref();
+    if train.is_some_and(|path| !path.is_file() && !path.is_dir()) {
+        return Err(error);
+    }
     let refused = vec![refused(&error)];
     let mut lenient: RunConfig = from.config.clone();
     lenient.data.on_bad_example = OnBadExample::Skip;

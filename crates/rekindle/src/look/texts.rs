@@ -171,7 +171,49 @@ fn shown(sets: &[(&'static str, Texts)], encoder: &TextEncoder, rows: usize) -> 
     shown.collect()
 }
 
-/// What is cut: texts that are too long are encoded once more, whole.
+/// Bytes of a text that are encoded together to see how long it is: a tokenizer takes hundreds of bytes for each.
+const PIECE: usize = 1 << 18;
+
+/// The lengths of texts in tokens, whatever they are cut to, in any order. Of those longer than a piece the tokens of the pieces
+/// are counted; a word that one ends in may count twice.
+fn whole_lengths(encoder: &TextEncoder, texts: Vec<Example>) -> Result<Vec<u32>, Error> {
+    let bytes =
+        |example: &Example| example.text.len() + example.text_pair.as_ref().map_or(0, String::len);
+    let (long, short): (Vec<Example>, Vec<Example>) = texts
+        .into_iter()
+        .partition(|example| bytes(example) > PIECE);
+    let mut lengths = encoder.encode_examples(&short, None)?.lengths();
+    for example in long {
+        let second = example.text_pair.as_deref();
+        let mut length = encoder.encode("", second.map(|_| ""))?.ids.len();
+        let added = encoder.encode("", None)?.ids.len();
+        for text in std::iter::once(example.text.as_str()).chain(second) {
+            for piece in pieces(text) {
+                length += encoder.encode(piece, None)?.ids.len() - added;
+            }
+        }
+        lengths.push(length as u32);
+    }
+    Ok(lengths)
+}
+
+/// A text in pieces, which end at a space if there is one near.
+fn pieces(mut text: &str) -> Vec<&str> {
+    const NEAR: usize = 256;
+    let mut pieces = Vec::new();
+    while text.len() > PIECE {
+        let end = text.floor_char_boundary(PIECE);
+        let near = text.floor_char_boundary(end - NEAR);
+        let space = text[near..end].rfind(char::is_whitespace);
+        let (piece, rest) = text.split_at(space.map_or(end, |at| near + at));
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces.push(text);
+    pieces
+}
+
+/// What is cut: the whole length of texts that are too long is counted once more.
 fn cut(
     from: &From<'_>,
     encoder: &TextEncoder,
@@ -190,9 +232,10 @@ fn cut(
     }
     let whole = match long.is_empty() {
         true => Vec::new(),
-        false => TextEncoder::from_dir(from.pretrained.dir(), Some(WHOLE))?
-            .encode_examples(&long, None)?
-            .lengths(),
+        false => whole_lengths(
+            &TextEncoder::from_dir(from.pretrained.dir(), Some(WHOLE))?,
+            long,
+        )?,
     };
     let max_length = encoder.max_length().unwrap_or(positions);
     Ok(Cut::new(max_length, positions, lengths, &whole))
