@@ -797,7 +797,10 @@ fn what_is_no_picture_is_named_in_words() {
         fs::write(&path, bytes).unwrap();
         read_picture(&path).unwrap_err().to_string()
     };
-    let pointer = said("a.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    let pointer = said(
+        "a.png",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    );
     assert!(pointer.contains("found a Git LFS pointer"), "{pointer}");
     let mut png = fs::read(golden("rgb.png")).unwrap();
     let middle = png.len() / 2;
