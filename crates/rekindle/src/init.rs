@@ -9,7 +9,7 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    Column, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
@@ -261,10 +261,26 @@ fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
             None,
         );
         let sniffed = sniff(path, &options)?;
-        if sniffed.columns.is_err() {
+        let Ok(columns) = &sniffed.columns else {
             continue;
+        };
+        let mut found = sniffed.hint.kind();
+        let own = targets_of(task.kind());
+        if let (true, [only]) = (own != TargetKind::Class, columns.labels.as_slice()) {
+            // Where no column of classes stands out, one of sets or numbers must hold such also to who looks for classes.
+            let classes = ReadOptions {
+                target: TargetKind::Class,
+                labels: vec![match columns.header {
+                    true => Column::Name(only.name.clone()),
+                    false => Column::Index(only.index),
+                }],
+                ..options
+            };
+            found = sniff(path, &classes)?.hint.kind();
+            if found != Some(own) {
+                continue;
+            }
         }
-        let found = sniffed.hint.kind();
         let fitting = |task: &Task| Some(targets_of(task.kind())) == found;
         return Ok(tasks(task.modality()).find(fitting).unwrap_or(task));
     }

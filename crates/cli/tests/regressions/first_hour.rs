@@ -294,7 +294,7 @@ fn of_a_folder_of_tables_one_is_named() {
     refused_with(
         &dir,
         "finetune tables --model model --dry-run",
-        &["found a directory", "such as tables/my_train.csv"],
+        &["found a directory", "such as [DIR]/tables/my_train.csv"],
     );
 }
 
@@ -362,22 +362,18 @@ fn a_long_text_is_looked_at_in_pieces() {
     assert!((160_000..=160_010).contains(&enough), "{enough}");
 }
 
-/// The list of runs was wider than any terminal.
+/// The list of runs was cut for a terminal where a program read it.
 #[test]
-fn the_list_of_runs_fits() {
+fn the_list_of_runs_is_whole_where_no_terminal_shows_it() {
     let dir = Dir::new();
     let name = "a-name-of-a-run-that-is-rather-long-as-they-often-are-2";
     dir.ok(&RUN.replace("-o run", &format!("-o runs/{name}")));
     let listed = dir.ok("runs");
-    assert!(
-        listed.lines().all(|line| line.chars().count() <= 100),
-        "{listed}"
-    );
+    assert!(listed.contains("LoRA r 8"), "{listed}");
     assert!(
         listed.contains(name) && listed.lines().count() == 2,
         "{listed}"
     );
-    assert!(dir.output("runs").contains("--json has everything"));
     let all: Value = serde_json::from_str(&dir.ok("runs --json")).unwrap();
     assert!(all[0]["method"].is_string());
 }
