@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) use jsonl::kind as kind_of;
-pub(crate) use objects::each_object;
+pub(crate) use objects::{Opened, each_json, each_object, looks_like_json, open};
 use source::Source;
 pub(crate) use source::no_such_file;
 pub use source::read_text;

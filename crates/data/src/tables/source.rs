@@ -25,7 +25,7 @@ use crate::DataError;
 /// otherwise.
 const MOST: u64 = 4 << 30;
 /// What Parquet files begin with.
-const PARQUET: &[u8] = b"PAR1";
+pub(super) const PARQUET: &[u8] = b"PAR1";
 /// What gzip files begin with.
 const GZIP: &[u8] = b"\x1F\x8B";
 
@@ -411,7 +411,7 @@ pub(super) fn has_end(path: &Path, end: &str) -> bool {
 }
 
 /// The error for a folder where a file was expected.
-fn folder(path: &Path) -> DataError {
+pub(super) fn folder(path: &Path) -> DataError {
     let mut names: Vec<String> = fs::read_dir(path)
         .into_iter()
         .flatten()

@@ -3,7 +3,10 @@
 mod batch;
 mod encoder;
 pub(crate) mod files;
+mod pieces;
 mod sentencepiece;
 
 pub use batch::TextBatch;
+pub(crate) use encoder::{CHUNK, Failed};
 pub use encoder::{Encoded, EncodedSet, TextEncoder};
+pub(crate) use pieces::Pieces;
