@@ -21,8 +21,8 @@ use rekindle_nn::params::{self, NameMap, ParamRef};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
 use rekindle_tests::{Need, need};
 use rekindle_train::{
-    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
-    Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
+    BatchStream, BestMetric, Checkpoint, Choose, Evaluation, Event, Every, Gradients, Job,
+    OptimizerConfig, Outcome, RunDir, Schedule, Shards, TrainConfig, TrainError, Warmup, train,
 };
 use rekindle_weights::WeightFiles;
 use serde_json::Value;
@@ -436,7 +436,13 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         self.sampler.batches(self.set.len())
     }
 
-    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, TextBatch>, TrainError> {
+    /// Whole batches: these jobs are of one process.
+    fn stream(
+        &self,
+        epoch: u64,
+        start: usize,
+        _: &Shards,
+    ) -> Result<BatchStream<'_, TextBatch>, TrainError> {
         let order = self.sampler.epoch(&self.set.lengths(), epoch);
         Ok(Box::new(
             order
@@ -492,6 +498,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
         epochs: 1.0,
         max_steps: None,
         gradient_accumulation_steps: 1,
+        shards: None,
         learning_rate,
         schedule: Schedule::Constant,
         warmup: Warmup::Steps(0),
@@ -508,6 +515,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
             name: "loss".into(),
             higher_is_better: false,
         },
+        choose: Choose::Best,
         early_stopping: None,
         average_decay: None,
         fingerprint: "test".into(),

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::bad_rows;
 use crate::example::Place;
 use crate::questions::QuestionReason;
-use crate::tables::Role;
+use crate::tables::{Role, Skipped};
 use crate::targets::TargetKind;
 use crate::tokens::TagReason;
 use rekindle_base::{
@@ -452,6 +453,16 @@ pub enum DataError {
         place: Place,
         /// What is wrong with it.
         reason: BadReason,
+    },
+    /// Several rows that cannot be used.
+    #[error(
+        "{}\nhint: {}; or leave such rows out: --set data.on_bad_example=skip",
+        bad_rows::listed(rows),
+        bad_rows::advice(rows)
+    )]
+    BadExamples {
+        /// All of them, in the order of the file.
+        rows: Vec<Skipped>,
     },
     /// A first row that cannot be read, so that the columns are unknown: an error even when bad rows are skipped.
     #[error("{place}: cannot tell the columns from the first row: {reason}\nhint: {}", reason.hint())]

@@ -12,6 +12,7 @@ use crate::{
 };
 use burn::tensor::backend::BackendTypes;
 use rekindle_nn::TuneAutodiff;
+use rekindle_train::Collective;
 use serde::Serialize;
 
 /// Share of the budget that is aimed at.
@@ -94,7 +95,7 @@ impl OnBackend for Finder<'_> {
         self,
         device: &<B as BackendTypes>::Device,
     ) -> Result<BatchFound, Error> {
-        let (opened, model) = open::<B>(self.config, self.observer, device)?;
+        let (opened, model) = open::<B>(self.config, self.observer, &Collective::alone(), device)?;
         let train = &opened.prepared.train;
         let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);

@@ -9,7 +9,7 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    DataError, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
@@ -117,8 +117,11 @@ pub fn language_task(path: &Path) -> Option<Task> {
     let none = rekindle_hub::Columns::default();
     let labelled = || {
         let sniffed = sniff(path, &read_options(&RunConfig::default(), &none, None));
-        let columns = sniffed.ok().and_then(|sniffed| sniffed.columns.ok());
-        columns.is_some_and(|columns| !columns.labels.is_empty())
+        sniffed.is_ok_and(|sniffed| match sniffed.columns {
+            Ok(columns) => !columns.labels.is_empty(),
+            // A table whose header is to be put right first.
+            Err(error) => matches!(error, DataError::DuplicateColumn { .. }),
+        })
     };
     match texts == read.rows.len() && labelled() {
         true => None,

@@ -55,11 +55,16 @@ pub fn step<B: TuneAutodiff, J: Job<B>>(
     if stepped.fault().is_some() {
         return Ok((model, stepped));
     }
-    let clip = match config.max_grad_norm > 0.0 {
-        true => (config.max_grad_norm / (stepped.grad_norm + 1e-6)).min(1.0),
-        false => 1.0,
-    };
+    let clip = clipping(config, stepped.grad_norm);
     let rate = |name: &str| job.rate(name);
     let model = optimizer.step(model, grads, learning_rate, clip, &rate, job.names());
     Ok((model, stepped))
+}
+
+/// What gradients of this norm are multiplied by.
+pub(crate) fn clipping(config: &TrainConfig, grad_norm: f64) -> f64 {
+    match config.max_grad_norm > 0.0 {
+        true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
+        false => 1.0,
+    }
 }

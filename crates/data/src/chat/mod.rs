@@ -171,5 +171,7 @@ macro_rules! unlabelled {
     };
 }
 
+pub(crate) use unlabelled;
+
 unlabelled!(Conversation, |row| &row.place);
 unlabelled!(Preference, |row| row.place());

@@ -68,7 +68,8 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
     };
     let mut each = |line, row: Result<_, BadReason>| {
         let row = row.and_then(|row| rows::question(row, place(line), options.require_answers));
-        reader.add(place(line), row)
+        reader.add(place(line), row);
+        Ok(())
     };
     match Format::from_path(path) {
         Some(Format::Csv | Format::Tsv) => each_object(path, each)?,
@@ -76,7 +77,7 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
             Opened::Parquet => each_object(path, each)?,
             Opened::Text(bytes) => match document(&bytes) {
                 Document::Data(data, source) => {
-                    squad::read(&data, source, path, options.require_answers, &mut reader)?;
+                    squad::read(&data, source, path, options.require_answers, &mut reader);
                 }
                 Document::Rows => each_json(&bytes, each)?,
                 Document::Damaged(line, reason) => each(line, Err(reason))?,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::Question;
 use super::rows::{of_object, question, text, wrong_type};
 use crate::chat::Reader;
-use crate::{BadReason, DataError, Place};
+use crate::{BadReason, Place};
 
 /// Reads the questions of a document, or the rows of `{"data": [rows]}`.
 pub(super) fn read(
@@ -18,7 +18,7 @@ pub(super) fn read(
     path: &Path,
     require_answers: bool,
     reader: &mut Reader<Question>,
-) -> Result<(), DataError> {
+) {
     let mut lines = Lines {
         source,
         path: path.into(),
@@ -29,21 +29,21 @@ pub(super) fn read(
         let at = format!("data[{article}]");
         let Value::Object(object) = value else {
             let reason = wrong_type(&format!("`{at}`"), "an object", value);
-            reader.add(lines.here(), Err(reason))?;
+            reader.add(lines.here(), Err(reason));
             continue;
         };
         let Some(paragraphs) = object.get("paragraphs") else {
             let place = lines.of(object);
             let row = question(object.clone(), place.clone(), require_answers);
-            reader.add(place, row)?;
+            reader.add(place, row);
             continue;
         };
         let paragraphs = list(paragraphs, &format!("{at}.paragraphs"));
-        let paragraphs = or_add(paragraphs, lines.here(), reader)?;
+        let paragraphs = or_add(paragraphs, lines.here(), reader);
         for (number, paragraph) in paragraphs.iter().enumerate() {
             let at = format!("{at}.paragraphs[{number}]");
             let questions = paragraph_of(paragraph, &at);
-            let Some((context, questions)) = or_add(questions.map(Some), lines.here(), reader)?
+            let Some((context, questions)) = or_add(questions.map(Some), lines.here(), reader)
             else {
                 continue;
             };
@@ -60,11 +60,10 @@ pub(super) fn read(
                         (lines.here(), Err(reason))
                     }
                 };
-                reader.add(place, row)?;
+                reader.add(place, row);
             }
         }
     }
-    Ok(())
 }
 
 /// A paragraph's context and questions.
@@ -89,12 +88,12 @@ fn or_add<T: Default>(
     made: Result<T, BadReason>,
     place: Place,
     reader: &mut Reader<Question>,
-) -> Result<T, DataError> {
+) -> T {
     match made {
-        Ok(made) => Ok(made),
+        Ok(made) => made,
         Err(reason) => {
-            reader.add(place, Err(reason))?;
-            Ok(T::default())
+            reader.add(place, Err(reason));
+            T::default()
         }
     }
 }

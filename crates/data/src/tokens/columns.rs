@@ -66,7 +66,7 @@ pub(super) fn read(
         match fields {
             Ok(fields) if fields.is_empty() || fields[0].starts_with(DOCUMENT) => {
                 if let Some((line, made)) = std::mem::take(&mut sentence).finish(&layout, &place) {
-                    reader.add(place(line), made)?;
+                    reader.add(place(line), made);
                 }
             }
             Ok(_) if line == layout.header => {}
@@ -158,6 +158,13 @@ impl Layout {
         }
         let is_header = match &options.tags {
             Some(Column::Name(name)) if names.is_none() => head.contains(&name.as_str()),
+            _ if names.is_none()
+                && options.text.as_ref().is_some_and(
+                    |column| matches!(column, Column::Name(name) if head.contains(&name.as_str())),
+                ) =>
+            {
+                true
+            }
             _ => {
                 let is =
                     |field: &str, known: &[&str]| known.contains(&field.to_lowercase().as_str());
@@ -172,32 +179,34 @@ impl Layout {
         }
         let rest: Vec<Vec<&str>> = data.map(|(_, text)| fields(text, by_tabs)).collect();
         let counted = columns > 2 && !rest.is_empty() && rest.iter().all(|row| is_number(row[0]));
-        let word = usize::from(counted);
-        let missing = |wanted: &Column| {
+        let missing = |wanted: &Column, role: Role| {
             let found = names.clone();
             let found = found.unwrap_or_else(|| (0..columns).map(|at| at.to_string()).collect());
             DataError::MissingColumn {
                 path: path.to_path_buf(),
-                role: Role::Label,
+                role,
                 wanted: wanted.to_string(),
                 near: near_misses(&wanted.to_string(), found.iter().map(String::as_str)),
                 found,
             }
         };
+        let place_of = |wanted: &Column, role: Role| {
+            let at = match wanted {
+                Column::Index(at) => Some(*at),
+                Column::Name(name) => {
+                    (names.as_ref()).and_then(|names| names.iter().position(|known| known == name))
+                }
+            };
+            let at = at.filter(|at| *at < columns);
+            at.ok_or_else(|| missing(wanted, role))
+        };
+        let word = match &options.text {
+            Some(wanted) => place_of(wanted, Role::Text)?,
+            None => usize::from(counted),
+        };
         let tag = match &options.tags {
+            Some(wanted) => Some(place_of(wanted, Role::Label)?),
             None => (columns > 1).then(|| columns - 1),
-            Some(wanted @ Column::Index(at)) => Some(
-                Some(*at)
-                    .filter(|at| *at < columns)
-                    .ok_or_else(|| missing(wanted))?,
-            ),
-            Some(wanted @ Column::Name(name)) => {
-                let at = names
-                    .as_ref()
-                    .and_then(|names| names.iter().position(|n| n == name));
-                let at = at.filter(|at| *at < columns);
-                Some(at.ok_or_else(|| missing(wanted))?)
-            }
         };
         let tags = rest
             .iter()

@@ -1,5 +1,7 @@
 //! What a model says of tokens, back to words and to spans of the text.
 
+use std::ops::Range;
+
 use super::scheme::{self, Part};
 use super::{Span, TagLabels, TaggedText, TokenSet};
 
@@ -33,27 +35,28 @@ pub struct FoundSpan {
 }
 
 impl TokenSet {
-    /// What is said of each word of a text: `of` gives the output chosen for a token of a window, both by their number.
+    /// What is said of each of the `words` words of the text that `windows` are of: `outputs` are those chosen for the tokens that
+    /// the windows [ask for](Self::asked), in this order.
     ///
     /// A word's first sub-word speaks for it (transformers' aggregation `first`), in the window where it has most context.
     ///
     /// # Panics
-    /// Where there is no such text.
-    pub fn word_tags(
-        &self,
-        example: usize,
-        words: usize,
-        mut of: impl FnMut(usize, usize) -> WordTag,
-    ) -> Vec<Said> {
+    /// Where there are no such windows.
+    pub fn said(&self, windows: Range<usize>, words: usize, outputs: &[WordTag]) -> Vec<Said> {
         let mut tags = vec![None; words];
-        for window in self.windows_of(example) {
-            for (token, word) in self.windows[window].words.iter().enumerate() {
-                if let Some(tag) = word.and_then(|word| tags.get_mut(word as usize)) {
-                    *tag = Some(of(window, token));
-                }
+        let of_windows = &self.windows[windows];
+        let asked = of_windows.iter().flat_map(|window| {
+            let asked = window.asked();
+            asked.into_iter().map(|token| window.words[token])
+        });
+        for (word, output) in asked.zip(outputs) {
+            if let Some(tag) = word.and_then(|word| tags.get_mut(word as usize)) {
+                *tag = Some(*output);
             }
         }
-        with_covered(&tags, self.covered(example))
+        let covered = of_windows.first();
+        let covered = covered.map_or(&[][..], |window| self.covered(window.example));
+        with_covered(&tags, covered)
     }
 }
 

@@ -62,6 +62,25 @@ pub struct TokenBatch {
     pub text: TextBatch,
     /// For each token the output that it should have, or [`IGNORED`], `[T]`.
     pub labels: Vec<i32>,
+    /// The tokens that are asked for, `[Q]`, each below T: see [`TokenWindow::asked`].
+    pub asked: Vec<i32>,
+    /// How many of them each window has, added up, `[B + 1]`.
+    pub asked_offsets: Vec<usize>,
+}
+
+impl TokenWindow {
+    /// The tokens that a head must read: those that speak for a word. Where none does, the first, of which nothing is learned: so
+    /// that no batch asks for nothing.
+    pub fn asked(&self) -> Vec<usize> {
+        let speaks = self.words.iter().enumerate();
+        let asked: Vec<usize> = speaks
+            .filter_map(|(token, word)| word.map(|_| token))
+            .collect();
+        match asked.is_empty() {
+            true => vec![0],
+            false => asked,
+        }
+    }
 }
 
 impl TokenSet {
@@ -88,12 +107,25 @@ impl TokenSet {
     /// # Panics
     /// Where an index is outside of the set.
     pub fn pack(&self, indices: &[usize]) -> TokenBatch {
+        let text = TextBatch::pack(&self.set, indices);
+        let (mut labels, mut asked, mut asked_offsets) = (Vec::new(), Vec::new(), vec![0]);
+        for (&index, &start) in indices.iter().zip(&text.offsets) {
+            let window = &self.windows[index];
+            labels.extend_from_slice(&window.labels);
+            // As many tokens as fit in memory are fewer than 2^31.
+            asked.extend(
+                window
+                    .asked()
+                    .into_iter()
+                    .map(|token| (start + token) as i32),
+            );
+            asked_offsets.push(asked.len());
+        }
         TokenBatch {
-            text: TextBatch::pack(&self.set, indices),
-            labels: indices
-                .iter()
-                .flat_map(|&index| self.windows[index].labels.iter().copied())
-                .collect(),
+            text,
+            labels,
+            asked,
+            asked_offsets,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a token classifier puts out: `O`, and `B-x` and `I-x` for every label x.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use super::scheme::{self, Detector, NAMELESS, OUTSIDE, Part};
 use super::{Scheme, Tagged, TaggedText};
@@ -113,6 +114,12 @@ impl TagLabels {
         let inside = self.parts.iter().filter(|(part, _)| *part != Part::Outside);
         let labels: BTreeSet<&str> = inside.map(|(_, label)| label.as_str()).collect();
         labels.into_iter().collect()
+    }
+
+    /// The spans that the outputs of a row of words tell, as ranges of these, with their labels: by the lenient rule of seqeval.
+    pub fn entities(&self, ids: &[u32]) -> Vec<(Range<usize>, &str)> {
+        let tags: Vec<scheme::Tag<'_>> = ids.iter().map(|&id| self.part(id)).collect();
+        scheme::entities(&tags)
     }
 
     /// Part and label of an output; outside for an id that there is not.

@@ -5,7 +5,7 @@
 //! | a file -> [`TaggedText`]s | [`read_tagged`]: columns of words and tags, JSON of words and tags, JSON of texts and spans |
 //! | spans -> what a model puts out | [`TagLabels`] |
 //! | texts -> windows of tokens with labels | [`TextEncoder::encode_tagged`](crate::TextEncoder::encode_tagged) -> [`TokenSet`] |
-//! | what a model puts out -> spans | [`TokenSet::word_tags`], [`tagged_spans`] |
+//! | what a model puts out -> spans | [`TokenSet::said`], [`tagged_spans`] |
 //!
 //! Places in a text are characters (Unicode code points) counted from 0, as in Python, doccano, spaCy and prodigy.
 
@@ -19,9 +19,12 @@ mod rows;
 mod scheme;
 mod words;
 
+use std::borrow::Cow;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use crate::Place;
+use crate::chat::unlabelled;
+use crate::{Examples, Place};
 
 pub use decode::{FoundSpan, Said, WordTag, tagged_spans};
 pub use encode::{IGNORED, TagOptions, TokenBatch, TokenSet, TokenWindow};
@@ -31,6 +34,9 @@ pub use reason::TagReason;
 pub use scheme::Scheme;
 pub(crate) use words::Characters;
 pub use words::{slice, words_in};
+
+// What is labelled in them is no label of theirs.
+unlabelled!(TaggedText, |row| &row.place);
 
 /// A range of characters with a label. Never empty; no white space at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +68,16 @@ impl TaggedText {
         Self {
             words: words_in(&text),
             text,
+            spans: None,
+            place,
+        }
+    }
+
+    /// A text to be labelled, divided into these words.
+    pub fn of_words_in(text: String, words: Vec<Range<usize>>, place: Place) -> Self {
+        Self {
+            text,
+            words,
             spans: None,
             place,
         }

@@ -12,8 +12,10 @@ use crate::tables::{Opened, each_json, each_object, looks_like_json, open};
 use crate::{BadReason, Column, DataError, Format, OnBad, Place, Skipped};
 
 /// How to read labelled texts. The default tells everything from the file and stops at the first bad row.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaggedOptions {
+    /// The column of the words, or the key of words or text. Default: the first column, the first of the usual keys.
+    pub text: Option<Column>,
     /// The column of the tags, or the key of tags or spans. Default: the last column; the first of the usual keys.
     pub tags: Option<Column>,
     /// What numbers of tags mean, where the file does not say.
@@ -78,10 +80,11 @@ pub fn read_tagged(path: &Path, options: &TaggedOptions) -> Result<Tagged, DataE
             line,
         };
         match row.and_then(|row| json.row(row, &place)) {
-            Ok(None) => Ok(()),
+            Ok(None) => {}
             Ok(Some(row)) => reader.add(place, Ok(row)),
             Err(reason) => reader.add(place, Err(reason)),
         }
+        Ok(())
     };
     match open(path)? {
         Opened::Parquet => each_object(path, each)?,
@@ -110,10 +113,10 @@ pub fn read_tagged(path: &Path, options: &TaggedOptions) -> Result<Tagged, DataE
     let mut reader = Reader::new(options.on_bad_example);
     for row in found {
         match row {
-            Found::Text(text) => reader.add(text.place.clone(), Ok(text))?,
+            Found::Text(text) => reader.add(text.place.clone(), Ok(text)),
             Found::Words(words) => {
                 let (place, made) = words.text(scheme);
-                reader.add(place, made)?;
+                reader.add(place, made);
             }
         }
     }

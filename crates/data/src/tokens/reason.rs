@@ -76,12 +76,15 @@ pub enum TagReason {
     },
     /// None of the keys that make a row a text.
     #[error(
-        "no text: found the keys {}, expected `text`, or `tokens` with their tags",
-        quoted_list(found, LISTED)
+        "no text: found the keys {}, expected {}",
+        quoted_list(found, LISTED),
+        wanted.as_ref().map_or_else(|| "`text`, or `tokens` with their tags".to_owned(), |key| format!("`{key}`"))
     )]
     NoText {
         /// The keys of the row.
         found: Vec<String>,
+        /// The key that was named.
+        wanted: Option<String>,
     },
     /// A text without labels in a file to learn from.
     #[error(

@@ -61,9 +61,16 @@ impl<'a> JsonRows<'a> {
             self.rejected += 1;
             return Ok(None);
         }
-        // Prodigy's tokens are objects, beside a text.
-        let words = first(&row, &WORDS).filter(|key| strings(&row[*key]).is_some());
-        let text = first(&row, &TEXTS);
+        let is_words = |key: &&str| strings(&row[*key]).is_some();
+        let (words, text) = match &self.options.text {
+            Some(Column::Name(name)) => {
+                let key = Some(name.as_str()).filter(|key| row.contains_key(*key));
+                let words = key.filter(is_words);
+                (words, key.filter(|_| words.is_none()))
+            }
+            // Prodigy's tokens are objects, beside a text.
+            _ => (first(&row, &WORDS).filter(is_words), first(&row, &TEXTS)),
+        };
         match (words, text) {
             (Some(words), None) => self.words(&row, words, place).map(Some),
             (Some(words), Some(_))
@@ -72,13 +79,17 @@ impl<'a> JsonRows<'a> {
                 self.words(&row, words, place).map(Some)
             }
             (_, Some(text)) => self.text(&row, text, place).map(Some),
-            (None, None) => match first(&row, &WORDS) {
+            (None, None) => match first(&row, &WORDS).filter(|_| self.options.text.is_none()) {
                 Some(key) => Err(BadReason::WrongType {
                     column: key.to_owned(),
                     expected: "a list of words",
                     found: kind_of(&row[key]).to_owned(),
                 }),
-                None => Err(TagReason::NoText { found: keys(&row) }.into()),
+                None => Err(TagReason::NoText {
+                    found: keys(&row),
+                    wanted: self.options.text.as_ref().map(ToString::to_string),
+                }
+                .into()),
             },
         }
     }

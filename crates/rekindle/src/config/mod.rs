@@ -146,6 +146,12 @@ impl RunConfig {
     /// Passes over so many training examples with so many labels: those set; else 3, or as many as make enough steps to learn from,
     /// within bounds. What is enough was measured (docs/results.md, "Small sets").
     pub fn epochs(&self, examples: usize, labels: usize) -> f64 {
+        let usual = || self.usual_epochs(examples, labels);
+        self.train.epochs.unwrap_or_else(usual)
+    }
+
+    /// The passes where nobody set them.
+    pub(crate) fn usual_epochs(&self, examples: usize, labels: usize) -> f64 {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
             Kind::Preference => (0.0, USUAL),
@@ -159,8 +165,16 @@ impl RunConfig {
         };
         let window = self.train.batch_size * self.train.gradient_accumulation_steps;
         let steps = examples.max(1).div_ceil(window.max(1)) as f64;
-        let usual = (enough / steps).ceil().clamp(USUAL, most);
-        self.train.epochs.unwrap_or(usual)
+        (enough / steps).ceil().clamp(USUAL, most)
+    }
+
+    /// Epochs from one evaluation to the next in so many epochs, where `eval.every` is "auto": patience counts every epoch.
+    pub(crate) fn epochs_an_evaluation(&self, epochs: f64) -> u64 {
+        const MOST: f64 = 20.0;
+        match self.eval.early_stopping_patience {
+            Some(_) => 1,
+            None => (epochs / MOST).ceil().max(1.0) as u64,
+        }
     }
 
     /// The highest learning rate of the schedule: the one set, or the method's.

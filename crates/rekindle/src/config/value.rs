@@ -456,6 +456,8 @@ impl Setting for Device {
 /// When the model is evaluated on the validation examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvalEvery {
+    /// After each pass over the training data, and about twenty times where there are more.
+    Auto,
     /// After each pass over the training data.
     Epoch,
     /// After each so many optimizer steps, and at the end.
@@ -472,11 +474,12 @@ impl Serialize for EvalEvery {
 
 impl Setting for EvalEvery {
     fn expected(_: &Range) -> String {
-        r#""epoch", "never", or a whole number of at least 1 (optimizer steps)"#.to_owned()
+        r#""auto", "epoch", "never", or a whole number of at least 1 (optimizer steps)"#.to_owned()
     }
 
     fn read(value: &Value, _: &Range) -> Option<Self> {
         match value.as_str() {
+            Some("auto") => Some(Self::Auto),
             Some("epoch") => Some(Self::Epoch),
             Some("never") => Some(Self::Never),
             Some(_) => None,
@@ -486,6 +489,7 @@ impl Setting for EvalEvery {
 
     fn write(&self) -> Option<Value> {
         match self {
+            Self::Auto => Some(Value::String("auto".to_owned())),
             Self::Epoch => Some(Value::String("epoch".to_owned())),
             Self::Never => Some(Value::String("never".to_owned())),
             Self::Steps(steps) => steps.write(),
@@ -493,7 +497,7 @@ impl Setting for EvalEvery {
     }
 
     fn names() -> &'static [&'static str] {
-        &["epoch", "never"]
+        &["auto", "epoch", "never"]
     }
 }
 

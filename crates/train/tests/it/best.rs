@@ -13,7 +13,7 @@ const NAN: f64 = f64::NAN;
 fn a_figure_that_is_no_number_is_never_best() {
     for bad in [NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for higher_is_better in [true, false] {
-            let figures = [bad, 0.5, bad].map(|v| vec![("accuracy", v), ("loss", NAN)]);
+            let figures = [bad, 0.5, bad].map(|v| vec![("accuracy", v), ("loss", 1.0)]);
             let job = Points::scripted(figures.to_vec());
             let mut config = config();
             config.best.higher_is_better = higher_is_better;
@@ -56,7 +56,7 @@ fn ties_go_to_the_lower_loss_and_then_to_the_later_step() {
         ([(0.5, 0.9), (0.5, 0.9), (0.5, 0.9)], 12),
         ([(0.5, 0.9), (0.5, 0.8), (0.4, 0.1)], 8),
         ([(0.5, 0.7), (0.5, 0.8), (0.5, 0.9)], 4),
-        ([(0.5, NAN), (0.5, 0.8), (0.5, NAN)], 8),
+        ([(0.5, NAN), (0.5, 0.8), (0.5, 0.9)], 8),
     ] {
         let script = figures.map(|(a, l)| vec![("accuracy", a), ("loss", l)]);
         let (_folder, run) = fresh();

@@ -1,10 +1,12 @@
-"""Makes `tags.json` and `questions.json` beside this file: what transformers' own example scripts make of our sentences and questions.
+"""Makes `tags.json` and `questions.json` beside this file: what transformers' tokenizers make of our sentences and questions, with labels and
+answers by the rules of transformers' example scripts.
 
-    python make.py EXAMPLES    # transformers 5.24.0, tokenizers 0.23.3, seqeval 1.2.2, numpy 2.4.6; seed 17
+    python make.py        # transformers 5.24.0, tokenizers 0.23.3, seqeval 1.2.2, numpy 2.4.6; seed 17
 
-EXAMPLES is the folder `examples/pytorch` of a checkout of transformers. The functions that encode and answer are taken out of its
-`token-classification/run_ner.py`, `question-answering/run_qa.py` and `question-answering/utils_qa.py` and run as they are, with the toy
-tokenizers of the folder above.
+Ids, words and offsets come from `AutoTokenizer`, with the toy tokenizers of the folder above; entities from seqeval. Nothing of the example
+scripts is run: what they add to a tokenizer's output is written out again here. `aligned` restates `tokenize_and_align_labels` of
+`token-classification/run_ner.py`, `windows_of` the features of `question-answering/run_qa.py`, and `answers_of` the postprocessing of
+`question-answering/utils_qa.py`.
 
 `tags.json`: sentences of words with BIO tags; for each tokenizer, sentence, max_length and label_all_tokens ids and labels; the ids of the
 windows with `return_overflowing_tokens`; and rows of tags of mixed schemes with the entities that seqeval reads in them.
@@ -12,15 +14,9 @@ windows with `return_overflowing_tokens`; and rows of tags of mixed schemes with
 and for logits of a formula, `logit`, the n best answers with and without the right to have none.
 """
 
-import ast
-import importlib.util
 import json
 import random
-import sys
-import tempfile
-import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import tokenizers
@@ -29,7 +25,6 @@ from seqeval.metrics.sequence_labeling import get_entities
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
-EXAMPLES = Path(sys.argv[1])
 TOKENIZERS = ["bert", "roberta-class", "xlm-roberta"]
 LABELS = ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O"]
 # The lengths at which sentences and questions are cut.
@@ -43,21 +38,13 @@ WORDS = [
     "\u0301", "e.g.", "U.S.", "O'Brien", "1,000", "12345", "music", "refund", "money", "quick",
 ]
 # Words of which some tokenizers make nothing.
-NOTHING = ["\u200b", "\x01", "\u00ad", "\ufeff", "\u00a0"]
+NOTHING = ["\u200b", "\x01", "\u00ad", "\ufeff"]
 PROSE = [
     "The quick brown fox jumps over the lazy dog near the old mill in Paris.", "Please cancel order 12345 and refund the money, all 3.50 of it!",
     "Café owners (most of them) couldn't hear the music; they left.", "A gripping, unsentimental film that never lets go of its subject.",
     "日本語の文 and 한국어 문장 stand beside naïve Ångström units.", "Emoji 😀 and flags 🇫🇷 are tokens too -- or so 'they' say.",
     "What is the weather in Paris today? Cold: −3° at dawn.", "U.S. rules e.g. state that 1,000 items cost $5m each.",
 ]
-
-
-def function(script, name, names):
-    """A function of a script, wherever it is defined there, with `names` for what surrounds it."""
-    source = (EXAMPLES / script).read_text()
-    node = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name == name)
-    exec(textwrap.dedent("\n".join(source.split("\n")[node.lineno - 1 : node.end_lineno])), names)
-    return names[name]
 
 
 def sentences(rng):
@@ -80,6 +67,25 @@ def sentences(rng):
     return rows
 
 
+def aligned(tokenizer, rows, max_length, label_all):
+    """Ids and labels of each row: a word's first token has its label, the others -100, or with `label_all` what goes on with it."""
+    made = tokenizer([row["tokens"] for row in rows], is_split_into_words=True, truncation=True, max_length=max_length)
+    for sentence, row in enumerate(rows):
+        labels, before = [], None
+        for word in made.word_ids(batch_index=sentence):
+            if word is None:
+                labels.append(-100)
+            elif word != before:
+                labels.append(LABELS.index(row["tags"][word]))
+            elif label_all:
+                tag = row["tags"][word]
+                labels.append(LABELS.index("I" + tag[1:] if tag[0] == "B" else tag))
+            else:
+                labels.append(-100)
+            before = word
+        yield sentence, made["input_ids"][sentence], labels
+
+
 def tag_cases(rows):
     cases, windows = [], []
     for name in TOKENIZERS:
@@ -87,15 +93,7 @@ def tag_cases(rows):
         tokenizer = AutoTokenizer.from_pretrained(HERE.parent / name, **kwargs)
         for max_length in [512, SHORT]:
             for label_all in [False, True]:
-                names = {
-                    "tokenizer": tokenizer, "text_column_name": "tokens", "label_column_name": "tags", "padding": False,
-                    "data_args": SimpleNamespace(max_seq_length=max_length, label_all_tokens=label_all),
-                    "label_to_id": {label: i for i, label in enumerate(LABELS)},
-                    "b_to_i_label": [LABELS.index("I" + label[1:]) if label[0] == "B" else i for i, label in enumerate(LABELS)],
-                }
-                align = function("token-classification/run_ner.py", "tokenize_and_align_labels", names)
-                made = align({key: [row[key] for row in rows] for key in ["tokens", "tags"]})
-                for sentence, (ids, labels) in enumerate(zip(made["input_ids"], made["labels"])):
+                for sentence, ids, labels in aligned(tokenizer, rows, max_length, label_all):
                     cases.append({"tokenizer": name, "sentence": sentence, "max_length": max_length, "all": label_all, "ids": ids, "labels": labels})
         cut = tokenizer([row["tokens"] for row in rows], is_split_into_words=True, truncation=True, max_length=SHORT, stride=OVERLAP,
                         return_overflowing_tokens=True)
@@ -148,44 +146,83 @@ def logit(window, token, end, question):
     return np.float32((((window * 131 + token * 17 + (end * 401)) * 7919) % 99991) / 99991 * 8 - 4 + none)
 
 
+def windows_of(tokenizer, rows):
+    """The windows of all questions: the first answer's tokens where a window holds all of it, the first token where it does not."""
+    made = tokenizer([row["question"].lstrip() for row in rows], [row["context"] for row in rows], truncation="only_second",
+                     max_length=WINDOW, stride=STRIDE, return_overflowing_tokens=True, return_offsets_mapping=True)
+    windows = []
+    for i, (ids, offsets) in enumerate(zip(made["input_ids"], made["offset_mapping"])):
+        row, parts = made["overflow_to_sample_mapping"][i], made.sequence_ids(i)
+        none = ids.index(tokenizer.cls_token_id)
+        start = end = none
+        answers = rows[row]["answers"]
+        if answers["text"]:
+            first = answers["answer_start"][0]
+            last = first + len(answers["text"][0])
+            inside = [at for at, part in enumerate(parts) if part == 1]
+            if offsets[inside[0]][0] <= first and offsets[inside[-1]][1] >= last:
+                # The last token that begins no later than the answer, the first that ends no sooner.
+                start, end = inside[0], inside[-1]
+                while start < len(offsets) and offsets[start][0] <= first:
+                    start += 1
+                while offsets[end][1] >= last:
+                    end -= 1
+                start, end = start - 1, end + 1
+        offsets = [offset if part == 1 else None for offset, part in zip(offsets, parts)]
+        windows.append({"question": row, "ids": ids, "offsets": offsets, "start": start, "end": end})
+    return windows
+
+
+def answers_of(context, windows, logits, may_have_none, best=20, longest=30):
+    """The best answers of a question: of each window the `best` starts and ends by each other, `longest` tokens at most; where it may have none,
+    the first token's score, the least of the windows'. The answer, the odds that there is none, and the list."""
+    none, found = None, []
+    for window, (starts, ends) in zip(windows, logits):
+        score = starts[0] + ends[0]
+        if none is None or none["score"] > score:
+            none = {"offsets": (0, 0), "score": score, "start_logit": starts[0], "end_logit": ends[0]}
+        offsets = window["offsets"]
+        for start in np.argsort(starts)[::-1][:best].tolist():
+            for end in np.argsort(ends)[::-1][:best].tolist():
+                if offsets[start] is None or offsets[end] is None or not 0 <= end - start < longest:
+                    continue
+                found.append({"offsets": (offsets[start][0], offsets[end][1]), "score": starts[start] + ends[end],
+                              "start_logit": starts[start], "end_logit": ends[end]})
+    if may_have_none:
+        found.append(none)
+    listed = sorted(found, key=lambda answer: answer["score"], reverse=True)[:best]
+    if may_have_none and not any(answer["offsets"] == (0, 0) for answer in listed):
+        listed.append(none)
+    for answer in listed:
+        answer["text"] = context[slice(*answer["offsets"])]
+    if not listed or (len(listed) == 1 and listed[0]["text"] == ""):
+        listed.insert(0, {"text": "empty", "start_logit": 0.0, "end_logit": 0.0, "score": 0.0})
+    shares = np.exp(np.array([answer["score"] for answer in listed]) - max(answer["score"] for answer in listed))
+    for answer, share in zip(listed, shares / shares.sum()):
+        answer["probability"] = float(share)
+    if not may_have_none:
+        return listed[0]["text"], None, listed
+    some = next(answer for answer in listed if answer["text"] != "")
+    odds = none["score"] - some["start_logit"] - some["end_logit"]
+    return "" if odds > 0 else some["text"], float(odds), listed
+
+
 def question_cases(rows):
-    spec = importlib.util.spec_from_file_location("utils_qa", EXAMPLES / "question-answering/utils_qa.py")
-    utils = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(utils)
     found = {}
     for name in TOKENIZERS:
-        tokenizer = AutoTokenizer.from_pretrained(HERE.parent / name)
-        names = {
-            "tokenizer": tokenizer, "question_column_name": "question", "context_column_name": "context", "answer_column_name": "answers",
-            "pad_on_right": True, "max_seq_length": WINDOW, "data_args": SimpleNamespace(doc_stride=STRIDE, pad_to_max_length=False),
-        }
-        columns = lambda: {key: [row[key] for row in rows] for key in rows[0]}
-        train = function("question-answering/run_qa.py", "prepare_train_features", names)(columns())
-        valid = function("question-answering/run_qa.py", "prepare_validation_features", names)(columns())
-        assert train["input_ids"] == valid["input_ids"]
-        windows = [
-            {"question": int(valid["example_id"][i][1:]), "ids": valid["input_ids"][i], "offsets": valid["offset_mapping"][i],
-             "start": train["start_positions"][i], "end": train["end_positions"][i]}
-            for i in range(len(valid["input_ids"]))
+        windows = windows_of(AutoTokenizer.from_pretrained(HERE.parent / name), rows)
+        logits = [
+            [np.array([logit(i, t, end, window["question"]) for t in range(len(window["ids"]))]) for end in (0, 1)]
+            for i, window in enumerate(windows)
         ]
-        features = [{"example_id": f"q{w['question']}", "offset_mapping": [o and tuple(o) for o in w["offsets"]]} for w in windows]
-        logits = [[np.array([logit(i, t, end, w["question"]) for t in range(len(w["ids"]))]) for i, w in enumerate(windows)] for end in (0, 1)]
-
-        class Examples(list):
-            def __getitem__(self, key):
-                return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
-
         answers = {}
-        for may_have_none in [False, True]:
-            with tempfile.TemporaryDirectory() as out:
-                best = utils.postprocess_qa_predictions(Examples(rows), features, logits, version_2_with_negative=may_have_none, output_dir=out)
-                listed = json.loads((Path(out) / "nbest_predictions.json").read_text())
-                odds = json.loads((Path(out) / "null_odds.json").read_text()) if may_have_none else {}
-            answers["none" if may_have_none else "some"] = [
-                {"answer": best[row["id"]], "null": odds.get(row["id"]),
-                 "best": [[b["text"], round(b["start_logit"], 6), round(b["end_logit"], 6), round(b["probability"], 7)] for b in listed[row["id"]]]}
-                for row in rows
-            ]
+        for kind in ["some", "none"]:
+            answers[kind] = []
+            for number, row in enumerate(rows):
+                own = [i for i, window in enumerate(windows) if window["question"] == number]
+                answer, odds, listed = answers_of(row["context"], [windows[i] for i in own], [logits[i] for i in own], kind == "none")
+                best = [[b["text"], round(float(b["start_logit"]), 6), round(float(b["end_logit"]), 6), round(b["probability"], 7)] for b in listed]
+                answers[kind].append({"answer": answer, "null": odds, "best": best})
         found[name] = {"windows": windows, "answers": answers}
     return found
 
