@@ -75,6 +75,7 @@ impl Run<'_> {
             adapter: opened.adapter.as_ref().map(|(lora, _)| lora),
             picture_size: opened.prepared.picture_size,
             added_tokens: &self.config.model.add_tokens,
+            by_words: opened.prepared.by_words,
         };
         let adapter = opened.adapter.is_some();
         let saved = Saved {
@@ -85,7 +86,11 @@ impl Run<'_> {
             pooling: crate::saved::pooling_name(model.reads()),
             thresholds: opened.recipe.objective().thresholds().to_vec(),
             base_model: adapter.then(|| self.config.model.name.clone()),
-            kept: KeptSettings::of(self.config, opened.prepared.columns.clone()),
+            kept: KeptSettings::of(
+                self.config,
+                opened.prepared.by_words,
+                opened.prepared.columns.clone(),
+            ),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
@@ -94,7 +99,7 @@ impl Run<'_> {
             .and_then(|()| {
                 let mean_pooling = self.config.task.modality() == Modality::Text
                     && self.config.task.kind().problem() != Problem::NextToken
-                    && saved.pooling != crate::saved::pooling_name(Reads::First);
+                    && saved.pooling == crate::saved::pooling_name(Reads::Mean);
                 let card = self.card(opened, ended, mean_pooling, &aside);
                 write_text(&aside.join(model_card::FILE), &card)
             })
