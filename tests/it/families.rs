@@ -367,7 +367,7 @@ fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
         let dir = golden(folder).join("variants/token_classification");
         let pretrained = Pretrained::open(&dir).unwrap();
         let problem = pretrained.config().problem;
-        assert_eq!(problem, Some(rekindle_models::Problem::Tokens), "{folder}");
+        assert_eq!(problem, Some(Problem::Tokens), "{folder}");
         let (_, report) = open::<Cpu>(&dir, 5, false, &device).unwrap();
         let new = names(&report.initialised);
         let head = if folder == "tiny_roberta" {

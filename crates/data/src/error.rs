@@ -251,10 +251,22 @@ pub enum BadReason {
     NotAPair,
     /// Words, tags or spans that are not as they should be.
     #[error(transparent)]
-    Tags(#[from] TagReason),
+    Tags(Box<TagReason>),
     /// A question, its context or its answers.
     #[error(transparent)]
-    Question(#[from] QuestionReason),
+    Question(Box<QuestionReason>),
+}
+
+impl From<TagReason> for BadReason {
+    fn from(reason: TagReason) -> Self {
+        Self::Tags(Box::new(reason))
+    }
+}
+
+impl From<QuestionReason> for BadReason {
+    fn from(reason: QuestionReason) -> Self {
+        Self::Question(Box::new(reason))
+    }
 }
 
 impl BadReason {

@@ -65,7 +65,7 @@ pub(super) fn read(
         let fields = fields.map(|text| layout.fields(text));
         match fields {
             Ok(fields) if fields.is_empty() || fields[0].starts_with(DOCUMENT) => {
-                if let Some((line, made)) = std::mem::take(&mut sentence).finish(&layout, &place) {
+                if let Some((line, made)) = std::mem::take(&mut sentence).finish(&layout, place) {
                     reader.add(place(line), made);
                 }
             }
