@@ -165,7 +165,8 @@ mod tests {
         assert_eq!(characters.len(), 5);
         assert_eq!(characters.slice(1..3), "é日");
         assert_eq!(characters.slice(3..99), " b");
-        assert_eq!(characters.slice(9..2), "");
+        let (start, end) = (9, 2);
+        assert_eq!(characters.slice(start..end), "");
         assert_eq!(characters.trimmed(2..4), 2..3);
         assert_eq!(characters.trimmed(3..5), 4..5);
         assert_eq!(characters.trimmed(3..4).len(), 0);
