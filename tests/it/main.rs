@@ -19,6 +19,8 @@ mod smollm2;
 #[cfg(feature = "cpu")]
 mod support;
 #[cfg(feature = "cpu")]
+mod tagging;
+#[cfg(feature = "cpu")]
 mod tasks;
 #[cfg(feature = "cpu")]
 mod tiny;

@@ -277,7 +277,7 @@ fn answers_in_json_are_judged_by_field_and_examples_go_before_a_prompt() {
     for key in ["model.pooling=mean", "data.text_pair=other"] {
         let said = dir.refused(&format!("{TUNE} -o run --set {key}"));
         assert!(
-            said.contains("is for texts with labels or numbers"),
+            said.contains("is for whole texts with labels or numbers"),
             "{said}"
         );
     }

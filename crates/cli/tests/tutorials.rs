@@ -53,6 +53,7 @@ pages! {
     text_classification: "text-classification.md",
     pairs: "pairs.md",
     several_labels: "several-labels.md",
+    marked_texts: "marked-texts.md",
     numbers: "numbers.md",
     pictures: "pictures.md",
     language_models: "language-models.md",
@@ -101,7 +102,8 @@ fn every_setting_that_a_page_names_is_there() {
         "report",
     ];
     /// Of files.
-    const ENDINGS: [&str; 9] = [
+    const ENDINGS: [&str; 10] = [
+        "conll",
         "csv",
         "gguf",
         "html",

@@ -9,8 +9,10 @@ use thiserror::Error;
 
 use crate::bad_rows;
 use crate::example::Place;
+use crate::questions::QuestionReason;
 use crate::tables::{Role, Skipped};
 use crate::targets::TargetKind;
+use crate::tokens::TagReason;
 use rekindle_base::{
     counted,
     near::{did_you_mean_or, quoted_list},
@@ -259,6 +261,24 @@ pub enum BadReason {
     /// One answer where two are compared.
     #[error("expected a pair of answers, `chosen` and `rejected`, found one answer with a label")]
     NotAPair,
+    /// Words, tags or spans that are not as they should be.
+    #[error(transparent)]
+    Tags(Box<TagReason>),
+    /// A question, its context or its answers.
+    #[error(transparent)]
+    Question(Box<QuestionReason>),
+}
+
+impl From<TagReason> for BadReason {
+    fn from(reason: TagReason) -> Self {
+        Self::Tags(Box::new(reason))
+    }
+}
+
+impl From<QuestionReason> for BadReason {
+    fn from(reason: QuestionReason) -> Self {
+        Self::Question(Box::new(reason))
+    }
 }
 
 impl BadReason {
@@ -278,6 +298,8 @@ impl BadReason {
     /// What the user can do about it.
     pub fn hint(&self) -> Cow<'static, str> {
         let advice = match self {
+            Self::Tags(reason) => reason.hint(),
+            Self::Question(reason) => return reason.hint(),
             Self::NoConversation {
                 near: Some(near), ..
             } => {
@@ -949,6 +971,18 @@ pub enum DataError {
         max_length: usize,
         /// The overlap asked for, in tokens.
         overlap: usize,
+    },
+    /// Windows that would share more with one another than they hold.
+    #[error(
+        "max_length = {max_length} leaves nothing new in a window that shares {overlap} tokens with the one before\nhint: set max_length to {least} or more, or a smaller overlap"
+    )]
+    Overlap {
+        /// The length asked for, in tokens.
+        max_length: usize,
+        /// The overlap asked for, in tokens.
+        overlap: usize,
+        /// The smallest length that would do.
+        least: usize,
     },
     /// Token ids that the tokenizer cannot turn into text.
     #[error("cannot turn token ids into text with {}: {message}\nhint: the tokenizer file is damaged or of a kind that is not known; fetch the model again", path.display())]

@@ -11,6 +11,8 @@
 //! | order of the examples in an epoch | [`Sampler`] |
 //! | encoded examples -> one packed row of tokens | [`text::TextBatch`] |
 //! | conversations -> token ids and those that count -> packed rows | [`chat`] |
+//! | texts with labelled words or spans -> windows of tokens with labels, and back | [`tokens`] |
+//! | questions about texts -> windows of tokens with an answer, and back | [`questions`] |
 //! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
@@ -41,11 +43,13 @@ mod example;
 mod guard;
 pub mod image;
 mod loader;
+pub mod questions;
 mod sampler;
 mod split;
 pub mod tables;
 pub mod targets;
 pub mod text;
+pub mod tokens;
 
 pub use error::{BadReason, DataError};
 pub use example::{Example, Place, RawTarget, RawValue};

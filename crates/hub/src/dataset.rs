@@ -40,6 +40,27 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "helpdesk-entities",
+        &[
+            (
+                CARD,
+                include_str!("../../../datasets/helpdesk-entities/card.toml"),
+            ),
+            (
+                "train.jsonl",
+                include_str!("../../../datasets/helpdesk-entities/train.jsonl"),
+            ),
+            (
+                "validation.jsonl",
+                include_str!("../../../datasets/helpdesk-entities/validation.jsonl"),
+            ),
+            (
+                "test.jsonl",
+                include_str!("../../../datasets/helpdesk-entities/test.jsonl"),
+            ),
+        ],
+    ),
+    (
         "icons",
         &[(CARD, include_str!("../../../datasets/icons/card.toml"))],
     ),

@@ -85,9 +85,9 @@ pub struct ModelConfig {
     pub modality: Modality,
     /// Names of the outputs by id; empty where none are named.
     pub labels: Vec<String>,
-    /// Outputs of the checkpoint's head for whole examples; 0 where it has none.
+    /// Outputs of the checkpoint's head for whole examples or for tokens; 0 where it has none.
     pub outputs: usize,
-    /// `problem_type`, where the file names one.
+    /// `problem_type`, where the file names one; of a class for tokens [`Problem::Tokens`].
     pub problem: Option<Problem>,
     /// `architectures`, such as `BertForMaskedLM`; empty where the file names none.
     pub architectures: Vec<String>,
@@ -100,6 +100,8 @@ pub struct ModelConfig {
     pub(crate) entry: &'static Family,
     pub(crate) sizes: Sizes,
     pub(crate) head: HeadConfig,
+    /// How a head for tokens is built, where the family has one.
+    pub(crate) token_head: Option<HeadConfig>,
     /// Whether the checkpoint has a pooler.
     pub(crate) has_pooler: bool,
     /// The file, so that saving writes back what we did not change.
@@ -145,7 +147,8 @@ impl ModelConfig {
     /// Published name of the head's last linear map: `classifier`, `fc`, RoBERTa's `classifier.out_proj`.
     #[must_use]
     pub fn output_module(&self) -> String {
-        self.entry.names.published("head.out")
+        let problem = self.problem.unwrap_or(Problem::SingleLabel);
+        self.entry.names_for(problem).published("head.out")
     }
 
     /// The sizes of an encoder in words, or the architecture of a model for images.
@@ -237,10 +240,19 @@ impl ModelConfig {
     /// As transformers writes it.
     fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
         let mut raw = self.raw.clone();
-        let class = format!("{}ForSequenceClassification", self.entry.class);
+        let class = match head.problem {
+            Problem::Tokens => {
+                raw.remove("problem_type");
+                "ForTokenClassification"
+            }
+            problem => {
+                raw.insert("problem_type".into(), problem.name().into());
+                "ForSequenceClassification"
+            }
+        };
+        let class = format!("{}{class}", self.entry.class);
         raw.insert("model_type".into(), self.family.into());
         raw.insert("architectures".into(), vec![class].into());
-        raw.insert("problem_type".into(), head.problem.name().into());
         let labels: Vec<String> = match head.labels.len() == head.outputs {
             true => head.labels.clone(),
             false => (0..head.outputs).map(|i| format!("LABEL_{i}")).collect(),
@@ -259,7 +271,7 @@ impl ModelConfig {
         raw.insert("dtype".into(), "float32".into());
         match reads {
             Reads::Mean => drop(raw.insert("rekindle_pooling".into(), "mean".into())),
-            Reads::First => drop(raw.remove("rekindle_pooling")),
+            Reads::First | Reads::Each => drop(raw.remove("rekindle_pooling")),
         }
         Value::Object(raw)
     }

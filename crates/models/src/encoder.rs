@@ -3,10 +3,10 @@
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
 
-use crate::input::{TextInput, firsts};
+use crate::input::{Asked, TextInput, firsts};
 use burn::{
     module::Module,
-    tensor::{Int, Tensor, TensorData, activation, backend::Backend},
+    tensor::{Tensor, TensorData, activation, backend::Backend},
 };
 use rekindle_base::rng;
 use rekindle_nn::{
@@ -95,14 +95,6 @@ pub struct Layer<B: Backend> {
 pub struct Encoder<B: Backend> {
     embeddings: Embeddings<B>,
     layers: Vec<Layer<B>>,
-}
-
-/// The tokens of a batch that somebody reads.
-pub(crate) struct Asked<B: Backend> {
-    /// `[Q]`
-    pub tokens: Tensor<B, 1, Int>,
-    /// Which of them are of which sequence.
-    pub sequences: Sequences,
 }
 
 adapter_slots!(Layer {
@@ -301,10 +293,7 @@ impl<B: TuneBackend> Encoder<B> {
 
 /// The first token of each sequence, as queries.
 pub(crate) fn first_tokens<B: Backend>(sequences: &Sequences, device: &B::Device) -> Asked<B> {
-    Asked {
-        tokens: firsts(sequences, device),
-        sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
-    }
+    Asked::firsts(firsts(sequences, device), sequences)
 }
 
 /// Mean of each sequence's rows: `[T, D]` -> `[B, D]`.

@@ -1,5 +1,5 @@
-//! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the next token,
-//! losses of the tokens that count.
+//! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the words of a
+//! text, the same of each; for the next token, losses of the tokens that count.
 
 use crate::{decoder::DecoderConfig, encoder::within};
 use burn::{
@@ -23,6 +23,8 @@ pub enum Problem {
     MultiLabel,
     /// Numbers: `regression`.
     Regression,
+    /// Logits of classes for each word of a text, which transformers has no name for: the class says it.
+    Tokens,
     /// The next token, which transformers has no name for: the class says it.
     NextToken,
 }
@@ -35,6 +37,7 @@ impl Problem {
             Self::SingleLabel => "single_label_classification",
             Self::MultiLabel => "multi_label_classification",
             Self::Regression => "regression",
+            Self::Tokens => "token_classification",
             Self::NextToken => "next_token",
         }
     }
@@ -55,6 +58,8 @@ pub enum Reads {
     First,
     /// The mean of all tokens', as sentence-transformers models are trained.
     Mean,
+    /// Each by itself, or only those [asked for](crate::TextInput::asked): transformers' token classifiers.
+    Each,
 }
 
 /// How to set up a head.
@@ -66,7 +71,8 @@ pub struct HeadSpec {
     pub labels: Vec<String>,
     /// What they are.
     pub problem: Problem,
-    /// What the head reads; `None`: what the directory says, see [`ModelConfig::reads`](crate::ModelConfig::reads).
+    /// What the head reads; `None`: what the directory says, see [`ModelConfig::reads`](crate::ModelConfig::reads). Of a head
+    /// for tokens always each.
     pub reads: Option<Reads>,
     /// Seed of new parameters.
     pub seed: u64,
@@ -92,7 +98,7 @@ pub(crate) struct HeadConfig {
 /// The linear map between the backbone and the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dense {
-    /// None: images, and BERT where it reads a mean.
+    /// None: images, tokens, and BERT where it reads a mean.
     None,
     /// tanh behind it: BERT's pooler.
     Tanh,
@@ -106,7 +112,7 @@ pub(crate) enum Dense {
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // there is one of it, and it is moved once
 pub enum Head<B: Backend> {
-    /// Logits of a whole example.
+    /// Logits of a whole example, or of each of its tokens.
     Example(ExampleHead<B>),
     /// Losses of next tokens.
     NextToken(NextTokenHead<B>),

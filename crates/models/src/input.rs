@@ -45,6 +45,35 @@ pub struct TextInput<B: Backend> {
     pub shares_beginning: bool,
     /// Which tokens' next tokens are learned; `None` where only hidden states are read.
     pub next: Option<NextTokens<B>>,
+    /// The tokens that a head for tokens reads; `None` for all of them.
+    pub asked: Option<Asked<B>>,
+}
+
+/// The tokens of a batch that somebody reads.
+#[derive(Debug, Clone)]
+pub struct Asked<B: Backend> {
+    /// `[Q]`, each below T, rising.
+    pub tokens: Tensor<B, 1, Int>,
+    /// Which of them are of which sequence.
+    pub sequences: Sequences,
+}
+
+impl<B: Backend> Asked<B> {
+    /// From the tokens `[Q]` and how many are each sequence's.
+    pub fn new(tokens: &[i32], sequences: Sequences, device: &B::Device) -> Self {
+        Self {
+            tokens: integers(tokens, device),
+            sequences,
+        }
+    }
+
+    /// The first token of each sequence.
+    pub(crate) fn firsts(tokens: Tensor<B, 1, Int>, sequences: &Sequences) -> Self {
+        Self {
+            tokens,
+            sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
+        }
+    }
 }
 
 /// The next tokens of a packed batch that count.
@@ -89,6 +118,7 @@ impl<B: Backend> TextInput<B> {
             sequences,
             shares_beginning: false,
             next: None,
+            asked: None,
         }
     }
 
@@ -123,6 +153,13 @@ impl<B: Backend> TextInput<B> {
         self.next = Some(next);
         self
     }
+
+    /// The same batch with the tokens that a head for tokens reads.
+    #[must_use]
+    pub fn with_asked(mut self, asked: Asked<B>) -> Self {
+        self.asked = Some(asked);
+        self
+    }
 }
 
 /// The first token of each sequence `[B]`.
@@ -140,11 +177,11 @@ fn integers<B: Backend>(values: &[i32], device: &B::Device) -> Tensor<B, 1, Int>
 pub enum Activations<B: Backend> {
     /// A packed batch of texts of which nothing is computed yet: zero units done.
     Text(TextInput<B>),
-    /// Hidden states `[T, D]` of packed tokens.
-    Tokens(Tensor<B, 2>, Sequences),
+    /// Hidden states `[T, D]` of packed tokens, and those that the head will read, where that is known.
+    Tokens(Tensor<B, 2>, Sequences, Option<Asked<B>>),
     /// Feature maps `[N, H, W, C]`.
     Map(Tensor<B, 4>),
-    /// What the head reads, a row for each example: `[B, D]`.
+    /// What the head reads, a row for each example: `[B, D]`; or for each token that is asked for: `[Q, D]`.
     Pooled(Tensor<B, 2>),
     /// What the units of a decoder hand on.
     Decoding(Decoding<B>),
@@ -156,7 +193,7 @@ impl<B: Backend> Activations<B> {
     /// The values themselves, where they are a row for each token or each example.
     pub fn rows(&self) -> Option<&Tensor<B, 2>> {
         match self {
-            Self::Tokens(x, _) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
+            Self::Tokens(x, ..) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
             Self::Decoding(state) => Some(&state.x),
             Self::Text(_) | Self::Map(_) => None,
         }
@@ -164,7 +201,7 @@ impl<B: Backend> Activations<B> {
 
     fn rows_mut(&mut self) -> Option<&mut Tensor<B, 2>> {
         match self {
-            Self::Tokens(x, _) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
+            Self::Tokens(x, ..) | Self::Pooled(x) | Self::Next(x, _) => Some(x),
             Self::Decoding(state) => Some(&mut state.x),
             Self::Text(_) | Self::Map(_) => None,
         }
@@ -184,12 +221,17 @@ impl<B: AutodiffBackend> Activations<B> {
                 sequences: input.sequences,
                 shares_beginning: input.shares_beginning,
                 next: input.next.map(NextTokens::from_inner),
+                asked: input.asked.map(Asked::from_inner),
             }),
             Activations::Next(x, next) => {
                 Self::Next(Tensor::from_inner(x), NextTokens::from_inner(next))
             }
             Activations::Decoding(state) => Self::Decoding(Decoding::from_inner(state)),
-            Activations::Tokens(x, sequences) => Self::Tokens(Tensor::from_inner(x), sequences),
+            Activations::Tokens(x, sequences, asked) => Self::Tokens(
+                Tensor::from_inner(x),
+                sequences,
+                asked.map(Asked::from_inner),
+            ),
             Activations::Map(x) => Self::Map(Tensor::from_inner(x)),
             Activations::Pooled(x) => Self::Pooled(Tensor::from_inner(x)),
         }
@@ -202,6 +244,15 @@ impl<B: AutodiffBackend> Activations<B> {
             *x = x.clone().require_grad();
         }
         self
+    }
+}
+
+impl<B: AutodiffBackend> Asked<B> {
+    fn from_inner(inner: Asked<B::InnerBackend>) -> Self {
+        Self {
+            tokens: Tensor::from_inner(inner.tokens),
+            sequences: inner.sequences,
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 //! convolution), so that a frozen beginning can be computed once and its output kept.
 
 use crate::{
-    Activations, Decoder, Encoder, ExampleHead, Head, HeadSpec, Input, LoadReport, ModelConfig,
-    ModelError, NextTokenHead, NextTokens, Pretrained, Reads, TextInput,
+    Activations, Asked, Decoder, Encoder, ExampleHead, Head, HeadSpec, Input, LoadReport,
+    ModelConfig, ModelError, NextTokenHead, NextTokens, Pretrained, Problem, Reads, TextInput,
     config::Sizes,
-    encoder::{Asked, first_tokens, mean_by_sequence, sums_by_sequence},
+    encoder::{first_tokens, mean_by_sequence, sums_by_sequence},
     heads::Dense,
     image::{EfficientNet, ResNet},
     load,
@@ -122,9 +122,11 @@ impl<B: Backend> Model<B> {
     /// With random weights, made when they are first used.
     pub fn random(config: &ModelConfig, head: &HeadSpec, device: &B::Device) -> Self {
         let family = config.family_entry();
-        let (names, seed) = (family.names, head.seed);
-        let reads = head.reads.unwrap_or_else(|| config.reads());
-        let mut of_head = config.head;
+        let (names, seed) = (family.names_for(head.problem), head.seed);
+        let (reads, mut of_head) = match (head.problem, config.token_head) {
+            (Problem::Tokens, Some(of_tokens)) => (Reads::Each, of_tokens),
+            _ => (head.reads.unwrap_or_else(|| config.reads()), config.head),
+        };
         // BERT's pooler is for the first token.
         if reads == Reads::Mean && of_head.dense == Dense::Tanh {
             of_head.dense = Dense::None;
@@ -158,7 +160,7 @@ impl<B: Backend> Model<B> {
             },
             reads,
             names,
-            head_modules: family.head_modules,
+            head_modules: family.head_modules_for(head.problem),
             sizes: config.sizes.clone(),
         }
     }
@@ -187,14 +189,23 @@ impl<B: Backend> Model<B> {
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
         let model_names = model.names;
-        let no_pooler = model.reads == Reads::Mean;
+        let no_pooler = match model.reads {
+            Reads::First => None,
+            Reads::Mean => Some("mean pooling reads no pooler"),
+            Reads::Each => Some("a head for tokens reads no pooler"),
+        };
+        let has_tokens = config.problem == Some(Problem::Tokens);
+        let other_head = has_tokens != (head.problem == Problem::Tokens);
         let rules = load::Rules {
             names: model.names,
-            rule: &|tensor| match pretrained.rule(tensor) {
-                load::Rule::Load(name) if no_pooler && is_pooler(&name) => {
-                    load::Rule::Ignore("mean pooling reads no pooler".into())
+            rule: &|tensor| match (pretrained.rule(tensor), no_pooler) {
+                (load::Rule::Load(name), Some(why)) if is_pooler(&name) => {
+                    load::Rule::Ignore(why.into())
                 }
-                rule => rule,
+                (load::Rule::Load(name), _) if other_head && is_head(&name) => {
+                    load::Rule::Ignore(format!("the head of {}", config.architecture()))
+                }
+                (rule, _) => rule,
             },
             may_initialise: &|name| match head.require {
                 true => None,
@@ -494,9 +505,9 @@ impl<B: TuneBackend> Model<B> {
             (Backbone::Encoder(encoder), Activations::Text(input)) => {
                 self.read(encoder, &input, units.end, pass.child(0))
             }
-            (Backbone::Encoder(encoder), Activations::Tokens(x, sequences)) => {
+            (Backbone::Encoder(encoder), Activations::Tokens(x, sequences, asked)) => {
                 let layers = units.start.saturating_sub(1)..units.end.saturating_sub(1);
-                self.layers(encoder, x, sequences, layers, None, pass.child(0))
+                self.layers(encoder, x, sequences, layers, asked, pass.child(0))
             }
             (Backbone::Decoder(decoder), Activations::Text(input)) => {
                 let state = decoder.begin(&input, pass.child(0));
@@ -508,7 +519,7 @@ impl<B: TuneBackend> Model<B> {
                     return Activations::Decoding(state);
                 }
                 match state.next.take() {
-                    None => Activations::Tokens(state.x, state.sequences),
+                    None => Activations::Tokens(state.x, state.sequences, None),
                     Some(next) => {
                         Activations::Next(ops::embedding_rows(state.x, next.rows.clone()), next)
                     }
@@ -543,15 +554,12 @@ impl<B: TuneBackend> Model<B> {
     ) -> Activations<B> {
         let x = encoder.embed(input, pass);
         let sequences = input.sequences.clone();
-        let firsts = Some(input.firsts.clone());
-        self.layers(
-            encoder,
-            x,
-            sequences,
-            0..units.saturating_sub(1),
-            firsts,
-            pass,
-        )
+        let asked = match self.reads {
+            Reads::Each => input.asked.clone(),
+            _ => Some(Asked::firsts(input.firsts.clone(), &sequences)),
+        };
+        let layers = 0..units.saturating_sub(1);
+        self.layers(encoder, x, sequences, layers, asked, pass)
     }
 
     /// Some layers of an encoder; behind the last, what the head reads.
@@ -561,23 +569,23 @@ impl<B: TuneBackend> Model<B> {
         x: Tensor<B, 2>,
         sequences: Sequences,
         layers: std::ops::Range<usize>,
-        firsts: Option<Tensor<B, 1, burn::tensor::Int>>,
+        asked: Option<Asked<B>>,
         pass: Pass,
     ) -> Activations<B> {
         if layers.end < encoder.layers() {
             let x = encoder.run(x, &sequences, layers, None, pass);
-            return Activations::Tokens(x, sequences);
+            return Activations::Tokens(x, sequences, asked);
         }
-        if self.reads == Reads::Mean {
-            let x = encoder.run(x, &sequences, layers, None, pass);
-            return Activations::Pooled(mean_by_sequence(x, &sequences));
-        }
-        let asked = match firsts {
-            Some(tokens) => Asked {
-                sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
-                tokens,
-            },
-            None => first_tokens(&sequences, &x.device()),
+        let asked = match (self.reads, asked) {
+            (Reads::Mean, _) => {
+                let x = encoder.run(x, &sequences, layers, None, pass);
+                return Activations::Pooled(mean_by_sequence(x, &sequences));
+            }
+            (Reads::Each, None) => {
+                return Activations::Pooled(encoder.run(x, &sequences, layers, None, pass));
+            }
+            (_, Some(asked)) => asked,
+            (Reads::First, None) => first_tokens(&sequences, &x.device()),
         };
         Activations::Pooled(match layers.is_empty() {
             true => ops::embedding_rows(x, asked.tokens),
@@ -605,7 +613,7 @@ impl<B: TuneBackend> Model<B> {
         }
     }
 
-    /// Logits `[B, C]`. Of a language model: for each of the G groups of tokens that count (usually one a sequence, see
+    /// Logits `[B, C]`; of a head for tokens `[Q, C]`, of those that the input asks for, else of all. Of a language model: for each of the G groups of tokens that count (usually one a sequence, see
     /// [`NextTokens`](crate::NextTokens)) the sum of their losses, `[G, 1]`, and in evaluation how many of them the model would
     /// have chosen, `[G, 2]`. Logits of the vocabulary are never held.
     ///

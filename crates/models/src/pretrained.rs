@@ -1,7 +1,7 @@
 //! The registry of families, and a model directory looked into but not loaded.
 
 use crate::{
-    Modality, ModelConfig, ModelError,
+    Modality, ModelConfig, ModelError, Problem,
     config::read_json,
     image,
     load::{Rule, sort_tensors},
@@ -63,6 +63,8 @@ pub(crate) struct Family {
     pub head_modules: &'static [&'static str],
     /// Ends of the published names of weights that are stored `[in, out]`.
     pub transposed: &'static [&'static str],
+    /// Field paths to published names where the head is one for tokens; `None` where there is no such class.
+    pub token_names: Option<NameMap>,
     /// Published name of the pooler, where a head may read one.
     pub pooler: Option<&'static str>,
     /// Whether these tensors are its own, where no `model_type` says so.
@@ -85,6 +87,22 @@ pub(crate) struct Found {
 }
 
 impl Family {
+    /// Field paths to published names, with a head for this problem.
+    pub fn names_for(&self, problem: Problem) -> NameMap {
+        match (problem, self.token_names) {
+            (Problem::Tokens, Some(names)) => names,
+            _ => self.names,
+        }
+    }
+
+    /// Published names of what is new with a new head for this problem.
+    pub fn head_modules_for(&self, problem: Problem) -> &'static [&'static str] {
+        match problem {
+            Problem::Tokens => &["classifier"],
+            _ => self.head_modules,
+        }
+    }
+
     /// Whether a parameter, by published name, is stored `[in, out]`.
     pub fn is_transposed(&self, name: &str) -> bool {
         self.transposed.iter().any(|end| name.ends_with(end))

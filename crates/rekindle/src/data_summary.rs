@@ -6,6 +6,7 @@ use crate::{
     spread,
 };
 use rekindle_data::{TargetEncoder, TargetKind, TargetRow, Targets};
+use std::collections::BTreeMap;
 
 /// Bars of the histogram of lengths.
 const BARS: usize = 24;
@@ -46,6 +47,7 @@ pub(crate) fn of_sets(
             };
             names.iter().enumerate().map(of).collect()
         }
+        TargetKind::Tags => entities(sets, encoder),
         _ => Vec::new(),
     };
     let numbers = match encoder.kind() {
@@ -78,6 +80,36 @@ pub(crate) fn of_sets(
         max_length: 0,
         files: Vec::new(),
     }
+}
+
+/// How many spans have each label.
+fn entities(sets: &[(&str, &dyn Inputs)], encoder: &TargetEncoder) -> Vec<LabelCounts> {
+    let TargetEncoder::Tags(tags) = encoder else {
+        return Vec::new();
+    };
+    let counts: Vec<BTreeMap<&str, u64>> = (sets.iter())
+        .map(|(_, set)| {
+            let mut counts = BTreeMap::new();
+            let targets = set.targets();
+            for row in 0..targets.len() {
+                let TargetRow::Tags(ids) = targets.row(row) else {
+                    continue;
+                };
+                let ids: Vec<u32> = ids.iter().filter_map(|&id| id.try_into().ok()).collect();
+                for (_, label) in tags.entities(&ids) {
+                    *counts.entry(label).or_default() += 1;
+                }
+            }
+            counts
+        })
+        .collect();
+    let of = |label: &str| LabelCounts {
+        name: label.to_owned(),
+        counts: (counts.iter())
+            .map(|counts| counts.get(label).copied().unwrap_or(0))
+            .collect(),
+    };
+    tags.labels().into_iter().map(of).collect()
 }
 
 /// How many examples have each label.

@@ -2,9 +2,9 @@
 
 use crate::{
     Error,
-    inputs::{HostBatch, Inputs},
-    report::Mistake,
-    tasks::{Objective, Wrong},
+    inputs::{ExampleOf, HostBatch, Inputs},
+    report::{MarkedSpan, Mistake},
+    tasks::{LabelledSpan, Objective, Wrong},
 };
 use burn::tensor::Tensor;
 use rekindle_data::{Sampler, Targets, prefetch};
@@ -13,21 +13,27 @@ use rekindle_nn::{Pass, TuneBackend, host};
 use rekindle_train::Collective;
 use std::sync::Arc;
 
-/// Logits `[N][C]`.
+/// Logits `[N][C]`, or `[N][R C]` where each example has R rows of its own.
 pub(crate) struct Logits {
     values: Vec<f32>,
-    outputs: usize,
+    /// Where each example's begin, and the end: `[N + 1]`.
+    starts: Vec<usize>,
 }
 
 impl Logits {
-    /// From rows of C values, one after the other.
-    pub(crate) fn new(values: Vec<f32>, outputs: usize) -> Self {
-        Self { values, outputs }
+    /// From one row of values an example, of any lengths.
+    pub(crate) fn of_rows(rows: impl IntoIterator<Item = Vec<f32>>) -> Self {
+        let (mut values, mut starts) = (Vec::new(), vec![0]);
+        for row in rows {
+            values.extend(row);
+            starts.push(values.len());
+        }
+        Self { values, starts }
     }
 
     /// Logits of one example.
     pub(crate) fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.outputs..][..self.outputs]
+        &self.values[self.starts[index]..self.starts[index + 1]]
     }
 
     /// Whether all of them are finite.
@@ -37,7 +43,7 @@ impl Logits {
 
     /// Number of examples.
     pub(crate) fn len(&self) -> usize {
-        self.values.len().checked_div(self.outputs).unwrap_or(0)
+        self.starts.len() - 1
     }
 
     /// The largest difference of the first so many outputs to those of other logits of the same set.
@@ -80,17 +86,35 @@ impl Scored {
         self.shown(set, objective.worst(&self.logits, targets, most))
     }
 
+    /// The example of a row.
+    pub(crate) fn example<'a>(&self, set: &'a dyn Inputs, row: usize) -> ExampleOf<'a> {
+        ExampleOf {
+            set,
+            index: self.examples[row],
+        }
+    }
+
     /// Answers as the report shows them.
     pub(crate) fn shown(&self, set: &dyn Inputs, answers: Vec<Wrong>) -> Vec<Mistake> {
         let mistake = |wrong: Wrong| {
             let example = self.examples[wrong.row];
             let shown = set.show(example);
+            let of = self.example(set, wrong.row);
+            let spans = wrong.words.as_ref().map(|tags| {
+                let [right, said] = tags.each_ref();
+                [right, said].map(|tags| LabelledSpan::of_example(of, tags))
+            });
+            let [right, said] = match &spans {
+                None => [wrong.right, wrong.said],
+                Some(spans) => spans.each_ref().map(|spans| listed(spans)),
+            };
             Mistake {
                 text: shown.text,
                 text_pair: shown.text_pair,
                 place: set.full_place(example),
-                label: wrong.right,
-                predicted: wrong.said,
+                label: right,
+                predicted: said,
+                spans: spans.map_or_else(Vec::new, |[right, said]| marked(right, said)),
                 probability: wrong.probability,
                 loss: wrong.loss,
                 top: wrong.top,
@@ -99,6 +123,42 @@ impl Scored {
         };
         answers.into_iter().map(mistake).collect()
     }
+}
+
+/// Spans in words.
+fn listed(spans: &[LabelledSpan]) -> String {
+    let named = spans
+        .iter()
+        .map(|span| format!("{}: {}", span.label, span.text));
+    match spans {
+        [] => "nothing".into(),
+        _ => named.collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// The right spans and those that were said, each once.
+fn marked(right: Vec<LabelledSpan>, said: Vec<LabelledSpan>) -> Vec<MarkedSpan> {
+    let is = |a: &LabelledSpan, b: &LabelledSpan| {
+        (a.start, a.end, &a.label) == (b.start, b.end, &b.label)
+    };
+    let mut marked: Vec<MarkedSpan> = Vec::new();
+    for (spans, others, are_right) in [(&right, &said, true), (&said, &right, false)] {
+        for span in spans {
+            let both = others.iter().any(|other| is(span, other));
+            if both && !are_right {
+                continue;
+            }
+            marked.push(MarkedSpan {
+                start: span.start,
+                end: span.end,
+                label: span.label.clone(),
+                right: are_right,
+                said: both || !are_right,
+            });
+        }
+    }
+    marked.sort_by_key(|span| (span.start, span.end));
+    marked
 }
 
 /// Tokens in a batch of evaluation, unless one example has more.
@@ -114,7 +174,7 @@ pub(crate) fn fitting(batch_size: usize, longest: usize) -> usize {
     batch_size.min(TOKENS / longest.max(1)).max(1)
 }
 
-/// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or `[N P, C]` where each has P parts; these
+/// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or as many rows as [`Inputs::rows`] says of each; these
 /// stand side by side in what is returned. At `most` so many examples. `input_needed` says whether a batch's input must be made.
 /// Each of the `processes` does its share of the batches, and all get all logits: those of one process, to the bit.
 #[allow(clippy::too_many_arguments)] // each says something of its own about the evaluation
@@ -141,7 +201,6 @@ pub(crate) fn score<B: TuneBackend>(
         batch_size: fitting(batch_size, longest),
         drop_last: false,
     };
-    let outputs = outputs * set.parts();
     let batches = sampler.epoch(&lengths, 0).into_iter();
     let of_set = |batch: Vec<usize>| batch.into_iter().map(|i| chosen[i]).collect();
     let order: Vec<Vec<usize>> = batches
@@ -155,6 +214,7 @@ pub(crate) fn score<B: TuneBackend>(
         true => source.batch(&order[i], None),
         false => Ok(HostBatch::without_input(source.as_ref(), &order[i])),
     };
+    let widths: Vec<usize> = (0..n).map(|i| set.rows(i) * outputs).collect();
     let own = || -> Result<Vec<(usize, Vec<f32>)>, Error> {
         let mut own = Vec::new();
         for batch in prefetch(set.ahead(), 0, batches, make)? {
@@ -162,38 +222,33 @@ pub(crate) fn score<B: TuneBackend>(
             if batch.examples.is_empty() {
                 continue;
             }
-            let rows = host::values(forward(&batch)?)?;
-            let rows = rows.chunks(outputs).map(<[f32]>::to_vec);
-            own.extend(batch.examples.iter().copied().zip(rows));
+            let values = host::values(forward(&batch)?)?;
+            let mut left = values.as_slice();
+            for &example in &batch.examples {
+                let (row, rest) = left.split_at(widths[example]);
+                own.push((example, row.to_vec()));
+                left = rest;
+            }
         }
         Ok(own)
     };
     let own = own();
     let own = processes.agree(own)?;
-    let mut values = vec![0f32; n * outputs];
-    let mut seen = vec![false; n];
-    for (example, row) in gathered(processes, own, outputs)? {
-        values[example * outputs..][..outputs].copy_from_slice(&row);
-        seen[example] = true;
-    }
-    let examples: Vec<usize> = (0..n).filter(|&i| seen[i]).collect();
-    if examples.len() < n {
-        let kept = examples.iter();
-        values = kept
-            .flat_map(|&i| values[i * outputs..][..outputs].to_vec())
-            .collect();
+    let mut scored: Vec<Option<Vec<f32>>> = vec![None; n];
+    for (example, row) in gathered(processes, own, &widths)? {
+        scored[example] = Some(row);
     }
     Ok(Scored {
-        logits: Logits::new(values, outputs),
-        examples,
+        examples: (0..n).filter(|&i| scored[i].is_some()).collect(),
+        logits: Logits::of_rows(scored.into_iter().flatten()),
     })
 }
 
-/// The rows of all processes, each with its example.
+/// The rows of all processes, each with its example; of so many values each.
 fn gathered(
     processes: &Collective,
     own: Vec<(usize, Vec<f32>)>,
-    outputs: usize,
+    widths: &[usize],
 ) -> Result<Vec<(usize, Vec<f32>)>, Error> {
     if processes.is_alone() {
         return Ok(own);
@@ -203,16 +258,18 @@ fn gathered(
         example.chain(row.iter().flat_map(|value| value.to_le_bytes()))
     });
     let all = processes.gather(bytes.collect())?.concat();
-    let rows = all.chunks_exact(8 + 4 * outputs).map(|bytes| {
-        let (example, row) = bytes.split_at(8);
-        let example = example
-            .iter()
-            .rev()
-            .fold(0, |n, &b| n << 8 | usize::from(b));
+    let (mut rows, mut left) = (Vec::new(), all.as_slice());
+    while let Some((example, rest)) = left.split_first_chunk::<8>() {
+        let example = usize::try_from(u64::from_le_bytes(*example)).unwrap_or(usize::MAX);
+        let width = widths.get(example).map_or(0, |width| 4 * width);
+        let Some((row, rest)) = rest.split_at_checked(width) else {
+            return Err(Error::Internal("rows of a process that do not fit".into()));
+        };
         let values = row.as_chunks::<4>().0.iter();
-        (example, values.map(|&v| f32::from_le_bytes(v)).collect())
-    });
-    Ok(rows.collect())
+        rows.push((example, values.map(|&v| f32::from_le_bytes(v)).collect()));
+        left = rest;
+    }
+    Ok(rows)
 }
 
 /// Logits of a set by a whole model, in one process.

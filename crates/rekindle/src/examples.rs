@@ -14,6 +14,7 @@ use rekindle_data::{
     },
     image::{ImageSet, image_parts, read_images},
     read_examples,
+    tokens::{TagLabels, TaggedOptions, TaggedText, read_tagged},
 };
 use rekindle_hub::{Columns, DatasetKind, Hub};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub(crate) struct Splits<S> {
     pub encoder: TargetEncoder,
     /// The columns that the training file was read by.
     pub used: UsualColumns,
+    /// Whether the training file divides its texts into words.
+    pub by_words: bool,
     /// The file or folder of each part that was given, the training file first.
     pub files: Vec<(&'static str, PathBuf)>,
     /// What was left out or guessed, a line each.
@@ -42,6 +45,8 @@ pub(crate) struct Read<S> {
     pub label_names: Vec<String>,
     /// The columns of a table; none of folders and conversations.
     pub columns: Option<ResolvedColumns>,
+    /// Whether the file divides its texts into words.
+    pub by_words: bool,
     pub notes: Vec<String>,
 }
 
@@ -56,6 +61,7 @@ impl<S: Examples> Read<S> {
             hint: TargetHint::default(),
             label_names: Vec::new(),
             columns: None,
+            by_words: false,
             notes: left_out("rows", skipped),
         }
     }
@@ -83,6 +89,7 @@ impl Source for Vec<Example> {
             hint: outcome.hint,
             label_names: outcome.label_names,
             columns: Some(outcome.columns),
+            by_words: false,
             notes,
         })
     }
@@ -139,6 +146,54 @@ impl Source for Vec<Preference> {
     }
 }
 
+impl Source for Vec<TaggedText> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        if options.labels.len() > 1 {
+            return Err(DataError::SeveralLabels {
+                path: path.to_owned(),
+                columns: options.labels.iter().map(ToString::to_string).collect(),
+            }
+            .into());
+        }
+        let named = TaggedOptions {
+            text: options.text.clone(),
+            tags: options.labels.first().cloned(),
+            names: options.known_labels.clone(),
+            require_tags: options.require_label,
+            on_bad_example: options.on_bad_example,
+        };
+        let usual = TaggedOptions {
+            text: named.text.clone().or_else(|| options.usual.text.clone()),
+            tags: (named.tags.clone()).or_else(|| options.usual.label.first().cloned()),
+            ..named.clone()
+        };
+        // A file of another kind than the training file has no such columns.
+        let read = match read_tagged(path, &usual) {
+            Err(_) if usual != named => read_tagged(path, &named)?,
+            other => other?,
+        };
+        let labels = TagLabels::fit(&read).map(|labels| labels.names().to_vec());
+        let mut notes = read.notes;
+        notes.extend(left_out("texts", &read.skipped));
+        Ok(Read {
+            set: read.rows.limited(options.limit.as_ref()),
+            hint: TargetHint::default(),
+            // Of a file without spans there are none, which is an error where they are to be learned.
+            label_names: labels.unwrap_or_default(),
+            columns: None,
+            by_words: read.has_words,
+            notes,
+        })
+    }
+
+    fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::from_names(kind, read.label_names.clone())?)
+    }
+}
+
 /// What was left out, by its `noun`, in a line; none where nothing was.
 pub(crate) fn left_out(noun: &str, skipped: &[Skipped]) -> Vec<String> {
     const NAMED: usize = 5;
@@ -176,6 +231,7 @@ impl Source for ImageSet {
             hint: read.hint,
             label_names: read.label_names,
             columns: read.columns,
+            by_words: false,
             notes: read.notes,
         })
     }
@@ -336,6 +392,7 @@ pub(crate) fn read_splits<S: Source>(
         }),
         other => other,
     })?;
+    let by_words = train.by_words;
     let share = |given: &Option<S>, fraction| if given.is_some() { 0.0 } else { fraction };
     let fractions = Fractions {
         validation: share(&validation, data.validation_fraction),
@@ -360,6 +417,7 @@ pub(crate) fn read_splits<S: Source>(
         name: files.name,
         encoder,
         used,
+        by_words,
         notes,
     })
 }

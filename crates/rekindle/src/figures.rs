@@ -7,8 +7,8 @@ use crate::{
 };
 use rekindle_base::counted;
 use rekindle_metrics::{
-    AnswersReport, CalibrationReport, ClassificationReport, MultiLabelReport, RegressionFigures,
-    RegressionReport, wilson_95,
+    AnswersReport, CalibrationReport, ClassificationReport, EntityReport, MultiLabelReport,
+    PerEntityLabel, RegressionFigures, RegressionReport, wilson_95,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -124,6 +124,11 @@ pub enum Section {
         /// Names of the numbers.
         names: Vec<String>,
     },
+    /// Precision, recall and F1 of the entities of each label.
+    Entities {
+        /// The figures.
+        report: EntityReport,
+    },
     /// Answers in words against the right ones.
     Answers {
         /// The figures.
@@ -201,7 +206,7 @@ impl Figures {
                 let right = (report.exact_match * report.n as f64).round() as u64;
                 Some(("exact_match", wilson_95(right, report.n)))
             }
-            Section::Labels { .. } | Section::Numbers { .. } => None,
+            Section::Labels { .. } | Section::Numbers { .. } | Section::Entities { .. } => None,
         });
         known
             .map(|(key, (low, high))| (key.to_owned(), json!([low, high])))
@@ -256,6 +261,12 @@ impl Figures {
                 Section::Numbers { report, names } => {
                     object.insert("names".into(), json!(names));
                     object.insert("per_target".into(), json!(report.per_target));
+                }
+                Section::Entities { report } => {
+                    object.insert("support".into(), report.support.into());
+                    object.insert("predicted".into(), report.predicted.into());
+                    object.insert("correct".into(), report.correct.into());
+                    object.insert("per_label".into(), json!(report.per_label));
                 }
                 Section::Answers { report, base } => {
                     object.insert("answers".into(), json!(report));
@@ -337,6 +348,7 @@ impl Section {
             Self::Classes { report, labels, .. } => classes(report, labels),
             Self::Labels { report, labels } => labels_of(report, labels),
             Self::Numbers { report, names } => numbers(report, names),
+            Self::Entities { report } => entities(report),
             Self::Answers { report, base } => answers(report, base.as_ref()),
         }
     }
@@ -491,6 +503,27 @@ fn labels_of(report: &MultiLabelReport, labels: &[String]) -> String {
             out,
             "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {precision:>6}  {:>9.4}  {:>7}",
             labels[i], l.precision, l.recall, l.f1, l.threshold, l.support
+        );
+    }
+    out
+}
+
+/// A table of the labels of entities, the worst first.
+fn entities(report: &EntityReport) -> String {
+    let mut labels: Vec<&PerEntityLabel> = report.per_label.iter().collect();
+    labels.sort_by(|a, b| a.f1.total_cmp(&b.f1));
+    let width = labels.iter().map(|label| label.name.chars().count()).max();
+    let width = width.unwrap_or(0).max(5);
+    let mut out = format!(
+        "{:<width$}  precision  recall      F1  expected  found  right\n",
+        "label"
+    );
+    for l in labels {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:>9.4}  {:>6.4}  {:>6.4}  {:>8}  {:>5}  {:>5}",
+            l.name, l.precision, l.recall, l.f1, l.support, l.predicted, l.correct
         );
     }
     out

@@ -1,7 +1,8 @@
 //! What answering without looking at the examples is worth, which a trained model should beat.
 
 use rekindle_metrics::{
-    AnswersReport, ClassificationReport, MultiLabelReport, RegressionFigures, wilson_95,
+    AnswersReport, ClassificationReport, EntityReport, MultiLabelReport, RegressionFigures,
+    wilson_95,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,17 @@ impl Guess {
             value: 0.0,
             found: figures.pearson,
             beaten: figures.pearson > 2.0 / (n as f64).sqrt(),
+        })
+    }
+
+    /// Of entities: that there are none. Every entity that is right beats it.
+    pub(crate) fn of_entities(report: &EntityReport) -> Option<Self> {
+        (report.correct == 0 && report.support > 0).then(|| Self {
+            how: "labelling nothing".into(),
+            figure: "entity F1".into(),
+            value: 0.0,
+            found: report.micro_f1,
+            beaten: false,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    Column, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    Column, Format, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
@@ -17,6 +17,7 @@ use rekindle_data::{
     holds_tables,
     image::{find_pictures, image_parts, read_images},
     may_be_labelled, sniff,
+    tokens::{Scheme, TaggedOptions, read_tagged},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -32,6 +33,7 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
     match config.task.kind() {
         Kind::Generation => return for_conversations(path, config),
         Kind::Preference => return for_preferences(path, config),
+        Kind::Tags => return for_spans(path, config),
         _ => {}
     }
     match config.task.modality() {
@@ -74,8 +76,8 @@ pub fn write_run_file(path: &Path, text: &str, data: &Path, replace: bool) -> Re
     written.map_err(Error::io(path))
 }
 
-/// The task that fits a file or folder of examples: what a language model would learn of it, classes of a folder's pictures, or
-/// what the label column holds. `config` may name columns: then there are labels.
+/// The task that fits a file or folder of examples: labelled spans, what a language model would learn of it, classes of a folder's
+/// pictures, or what the label column holds. `config` may name columns: then there are labels.
 ///
 /// # Errors
 /// When a file cannot be read, or is no table.
@@ -84,6 +86,9 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     // A pipe can be read but once.
     if !path.is_file() && !path.is_dir() {
         return Ok(config.task);
+    }
+    if path.is_file() && holds_spans(path, config) {
+        return Ok(Task::TokenClassification);
     }
     match language_task(path).filter(|_| !named) {
         Some(task) => Ok(task),
@@ -94,6 +99,65 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
         None if path.is_dir() => Ok(Task::ImageClassification),
         None => task_of_labels(path, config),
     }
+}
+
+/// Ends of the names of files of words and tags.
+pub(crate) const TAGGED: [&str; 6] = ["conll", "conllu", "bio", "iob", "iob2", "bioes"];
+
+/// How a file of labelled texts is read, with what names its columns.
+fn tagged_options(config: &RunConfig) -> TaggedOptions {
+    let columns = read_options(config, &rekindle_hub::Columns::default(), None);
+    TaggedOptions {
+        text: columns.text,
+        tags: columns.labels.into_iter().next(),
+        names: Vec::new(),
+        require_tags: true,
+        on_bad_example: OnBad::Skip,
+    }
+}
+
+/// Whether most rows of a file are texts with labelled spans or words. Of lines in columns the tags must look like such, or the
+/// file's name: a table of texts with classes is two columns too.
+fn holds_spans(path: &Path, config: &RunConfig) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let ending = ending.unwrap_or_default().to_lowercase();
+    let is_table = matches!(Format::from_path(path), Some(Format::Csv | Format::Tsv));
+    let Ok(read) = read_tagged(path, &tagged_options(config)) else {
+        return false;
+    };
+    let spans = read.rows.iter().filter_map(|row| row.spans.as_ref());
+    let words: usize = read.rows.iter().map(|row| row.words.len()).sum();
+    let is_prefixed = matches!(
+        read.scheme,
+        Scheme::Bio | Scheme::Iob1 | Scheme::Iobes | Scheme::Bilou
+    );
+    let is_told = TAGGED.contains(&ending.as_str())
+        || (is_prefixed && words > read.rows.len())
+        || (read.scheme == Scheme::Spans && !is_table)
+        || (ending != "txt" && Format::from_path(path).is_some() && !is_table);
+    read.rows.len() > read.skipped.len() && spans.flatten().next().is_some() && is_told
+}
+
+fn for_spans(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let read = read_tagged(path, &tagged_options(config))?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for span in read
+        .rows
+        .iter()
+        .filter_map(|row| row.spans.as_ref())
+        .flatten()
+    {
+        *counts.entry(span.label.clone()).or_default() += 1;
+    }
+    let holds = [
+        counted(read.rows.len(), "text", "texts"),
+        counted(counts.values().sum(), "labelled span", "labelled spans"),
+        Some(format!("written as {}", read.scheme)),
+        Some(by_label(counts).trim_end_matches('.').to_owned()),
+    ];
+    let look = "rekindle look --config THIS_FILE shows the words of your file that are learned";
+    let (config, notes) = (config.clone(), [("data.max_length", look)]);
+    Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
 /// What a language model would learn of a file or folder: preferences; or conversations, prompts with completions, and texts
@@ -143,8 +207,8 @@ fn counted(n: usize, one: &str, many: &str) -> Option<String> {
     }
 }
 
-/// The run file of a language model: what its file holds, in words, and what could not be used of it.
-fn for_language_model(
+/// The run file of texts without a label column: what their file holds, in words, and what could not be used of it.
+fn written(
     path: &Path,
     mut config: RunConfig,
     holds: &[Option<String>],
@@ -206,13 +270,7 @@ fn for_conversations(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let look = "rekindle look --config THIS_FILE shows which tokens of your file are learned";
     let notes = [("data.loss_on", look)];
     let config = config.clone();
-    Ok(for_language_model(
-        path,
-        config,
-        &holds,
-        &read.skipped,
-        &notes,
-    ))
+    Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
 fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
@@ -234,13 +292,7 @@ fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
         config.preference.loss = config::PreferenceLoss::Kto;
         notes.push(("preference.loss", "single answers are for \"kto\" only"));
     }
-    Ok(for_language_model(
-        path,
-        config,
-        &holds,
-        &read.skipped,
-        &notes,
-    ))
+    Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
 /// The task whose targets the label column holds, on texts, or on pictures where the file names pictures; classification
@@ -248,7 +300,8 @@ fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
 fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
-        let kinds = Kind::ALL.iter();
+        // Marked texts have no label column.
+        let kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Tags);
         kinds.filter_map(move |&kind| Task::of(kind, modality))
     };
     for task in tasks(Modality::Text).chain(tasks(Modality::Images)) {
@@ -305,10 +358,7 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     config.data.text_pair = columns.text_pair.as_ref().map(column);
     let labels: Vec<config::Column> = columns.labels.iter().map(column).collect();
     config.data.label = (!labels.is_empty()).then_some(config::Columns(labels));
-    if matches!(
-        sniffed.format,
-        rekindle_data::Format::Csv | rekindle_data::Format::Tsv
-    ) {
+    if matches!(sniffed.format, Format::Csv | Format::Tsv) {
         config.data.header = Some(columns.header);
     }
     let header = format!(
@@ -389,5 +439,6 @@ fn by_label(counts: BTreeMap<String, usize>) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} labels: {}{more}.", counts.len(), shown.join(", "))
+    let labels = rekindle_base::counted(counts.len(), "label", "labels");
+    format!("{labels}: {}{more}.", shown.join(", "))
 }

@@ -443,6 +443,7 @@ fn thresholds(dir: &Path, saved: Option<&Saved>, labels: usize) -> Result<Vec<f6
 fn reads(saved: Option<&Saved>) -> Option<Reads> {
     saved.map(|saved| match saved.pooling.as_str() {
         "mean" => Reads::Mean,
+        "none" => Reads::Each,
         _ => Reads::First,
     })
 }
@@ -586,6 +587,7 @@ impl Located {
             adapter: None,
             picture_size: None,
             added_tokens: &[],
+            by_words: self.kept.by_words,
         };
         what.write(model, to)
     }

@@ -7,7 +7,7 @@ use crate::{
     evaluation::score_with,
     examples::read_inputs,
     finetune::clear,
-    inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
+    inputs::{Chats, Inputs, Tagged, Texts, Unit, WordReader, encoder, saved_encoder, tags},
     located::{Located, locate},
     model_card::{
         self, Loading,
@@ -17,7 +17,9 @@ use crate::{
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use rekindle_data::{Example, chat::Conversation};
+use rekindle_data::{
+    Example, Place, TargetEncoder, TargetKind, chat::Conversation, tokens::TaggedText,
+};
 use rekindle_models::{Problem, Reads};
 use rekindle_nn::TuneAutodiff;
 use std::{
@@ -114,6 +116,32 @@ pub fn merge(
             chats.left_out().iter().for_each(|note| observer.note(note));
             (Arc::new(chats), source)
         }
+        given if located.task.kind() == Kind::Tags => {
+            let by_words = located.kept.by_words;
+            let (reader, _) = WordReader::new(&located.tokenizer, &own.data, by_words, limits)?;
+            let encoder = TargetEncoder::from_names(TargetKind::Tags, located.labels.clone())?;
+            let (texts, source) = match given {
+                Some(file) => {
+                    let read = read_inputs::<Vec<TaggedText>>(&file, &config)?;
+                    read.notes.iter().for_each(|note| observer.note(note));
+                    (read.set, file.display().to_string())
+                }
+                None => {
+                    let place = |line| Place {
+                        path: Path::new("").into(),
+                        line,
+                    };
+                    let text = |(line, text): (u64, &&str)| {
+                        TaggedText::of_text((*text).to_owned(), place(line))
+                    };
+                    let texts = (1..).zip(&SAMPLES).map(text).collect();
+                    (texts, "sample texts".into())
+                }
+            };
+            let texts = texts.into_iter().take(MOST).collect();
+            let set = Tagged::encode(texts, &reader, tags(&encoder)?, false, Unit::Text)?;
+            (Arc::new(set), source)
+        }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
             let mut read = read_inputs::<Vec<Example>>(&file, &config)?;
@@ -206,7 +234,7 @@ impl OnBackend for Merge<'_> {
             base_of_adapter: None,
             labels: located.labels.len(),
             pairs: located.kept.columns.text_pair.is_some(),
-            mean_pooling: of_texts && model.reads() != Reads::First,
+            mean_pooling: of_texts && model.reads() == Reads::Mean,
             chat_template: model_card::has_chat_template(self.to),
             added_tokens: false,
             max_length: located.max_length,
@@ -217,6 +245,8 @@ impl OnBackend for Merge<'_> {
         let columns = match located.task.kind() {
             // The other column counts tokens.
             Kind::Generation => 1,
+            // Those of every word.
+            Kind::Tags => usize::MAX,
             _ => model.outputs(),
         };
         Ok(before.logits.largest_difference(&after.logits, columns))

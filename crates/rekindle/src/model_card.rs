@@ -316,6 +316,7 @@ impl Loading<'_> {
     pub(super) fn pipeline(&self) -> &'static str {
         match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => "text-generation",
+            (Kind::Tags, _) => "token-classification",
             (_, Modality::Text) => "text-classification",
             (_, Modality::Images) => "image-classification",
         }

@@ -22,7 +22,8 @@ pub(crate) fn lines(
             line.insert("line".into(), number.into());
         }
         line.extend(set.described(example));
-        line.extend(objective.scored(&scored.logits, targets, row));
+        let of = scored.example(set, row);
+        line.extend(objective.scored(&scored.logits, targets, row, of));
         line
     };
     scored.examples.iter().enumerate().map(line).collect()

@@ -1,17 +1,18 @@
 //! What a model is asked to label: rows of a table, lines, pictures; and its answers, in the same order.
 
 use crate::{
-    Error, Observer, Prediction, Predictor, RunConfig,
-    examples::read_options,
-    inputs::{Pictures, Texts},
+    Error, Observer, Prediction, Predictor, RunConfig, examples::read_options, init::TAGGED,
+    inputs::Pictures, task::Kind,
 };
 use rekindle_data::{
-    Format, OnBad, ReadOptions, ReadOutcome, Targets,
+    Column, Format, OnBad, ReadOptions, ReadOutcome, Targets,
     image::{ImageSet, find_pictures, pictures_of_table},
     read_examples, read_text,
+    tokens::{TaggedOptions, read_tagged},
 };
 use rekindle_hub::Columns;
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,6 +28,8 @@ pub struct Query {
     pub text_pair: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Its words as ranges of characters, where its file divides it so; empty where it does not.
+    pub(crate) words: Vec<Range<usize>>,
 }
 
 impl Query {
@@ -42,6 +45,7 @@ impl Query {
             text,
             text_pair: None,
             problem,
+            words: Vec::new(),
         }
     }
 
@@ -110,6 +114,9 @@ impl Predictor {
         config: &RunConfig,
         observer: &dyn Observer,
     ) -> Result<Vec<Query>, Error> {
+        if self.task().kind() == Kind::Tags && has_words_or_spans(path) {
+            return self.read_tagged(path, config, observer);
+        }
         let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
         if !is_table && !path.is_dir() {
             let bytes = read_text(path)?;
@@ -130,6 +137,48 @@ impl Predictor {
         };
         read.notes.iter().for_each(|note| observer.note(note));
         Ok(rows(read))
+    }
+
+    /// The texts of a file of words or of JSON; what is labelled in it is of no interest.
+    fn read_tagged(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Query>, Error> {
+        let columns = read_options(&self.with_task(config), &Columns::default(), None);
+        let usual = self.usual_columns();
+        let read = |text: Option<Column>, tags: Option<Column>| {
+            let options = TaggedOptions {
+                text,
+                tags,
+                names: self.labels().to_vec(),
+                require_tags: false,
+                on_bad_example: OnBad::Skip,
+            };
+            read_tagged(path, &options)
+        };
+        let named = (columns.text, columns.labels.into_iter().next());
+        let with_usual = (
+            named.0.clone().or_else(|| usual.text.clone()),
+            named.1.clone().or_else(|| usual.label.first().cloned()),
+        );
+        let read = match read(with_usual.0.clone(), with_usual.1.clone()) {
+            // A file of another kind than the training file.
+            Err(_) if with_usual != named => read(named.0, named.1)?,
+            other => other?,
+        };
+        read.notes.iter().for_each(|note| observer.note(note));
+        let has_words = read.has_words;
+        let good = read.rows.into_iter().map(|row| Query {
+            words: if has_words { row.words } else { Vec::new() },
+            ..Query::new(Some(row.place.line), row.text)
+        });
+        let bad = read.skipped.into_iter();
+        let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
+        let mut queries: Vec<Query> = good.chain(bad).collect();
+        queries.sort_by_key(|query| query.line);
+        Ok(queries)
     }
 
     /// Answers, in order, or why there is none.
@@ -155,12 +204,7 @@ impl Predictor {
     }
 
     fn answer_texts(&self, asked: &[&Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
-        let line = |query: &&Query| {
-            let (text, pair) = (query.text.clone(), query.text_pair.clone());
-            (query.line.unwrap_or(0), text, pair)
-        };
-        let texts = Texts::of_lines(asked.iter().map(line), self.text_encoder()?)?;
-        let answers = self.answers(Arc::new(texts))?.into_iter();
+        let answers = self.answers(self.set_of(asked)?)?.into_iter();
         Ok(answers.map(|(_, answer)| answer).collect())
     }
 
@@ -190,6 +234,17 @@ impl Predictor {
             Err(reason.strip_prefix(&own).unwrap_or(reason).to_owned())
         };
         Ok(files.iter().enumerate().map(answer).collect())
+    }
+}
+
+/// Whether a file is one of words, or of JSON, by its name.
+fn has_words_or_spans(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let ending = ending.unwrap_or_default().to_lowercase();
+    match Format::from_path(path) {
+        Some(Format::Csv) => false,
+        Some(_) => true,
+        None => TAGGED.contains(&ending.as_str()),
     }
 }
 

@@ -22,7 +22,7 @@ use burn::{
         backend::{AutodiffBackend, Backend},
     },
 };
-use rekindle_data::{Sampler, prefetch};
+use rekindle_data::{Sampler, TargetKind, Targets, prefetch};
 use rekindle_models::{Activations, Input, Model};
 use rekindle_nn::{
     Pass, TuneAutodiff, TuneBackend, host,
@@ -151,7 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Logits `[N, C]` of what the first `units` units put out.
+/// Logits `[N, C]`, of words `[R, C]`, of what the first `units` units put out.
 fn finished<T: TuneBackend>(
     model: &Model<T>,
     x: Activations<T>,
@@ -164,7 +164,7 @@ fn finished<T: TuneBackend>(
     }
 }
 
-/// A model's outputs `[N P, C]` for a batch whose N examples have P parts each, as one row an example; behind them what the
+/// A model's outputs `[N P, C]` for a batch whose N examples have P parts each, as one row an example; of words as they are. Behind them what the
 /// model says of what the batch only looks at.
 pub(crate) fn by_example<B: TuneAutodiff>(
     outputs: Tensor<B, 2>,
@@ -173,6 +173,10 @@ pub(crate) fn by_example<B: TuneAutodiff>(
     pass: Pass,
     device: &B::Device,
 ) -> Tensor<B, 2> {
+    // Words stand one by one.
+    if matches!(batch.targets, Targets::Tags { .. }) {
+        return outputs;
+    }
     let (examples, [rows, columns]) = (batch.len(), outputs.dims());
     let outputs = outputs.reshape([examples, rows * columns / examples]);
     let Some(aside) = &batch.aside else {
@@ -210,6 +214,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             }
         });
         let dir = config.output_dir.clone().unwrap_or_default();
+        let of_words = prepared.encoder.kind() == TargetKind::Tags;
         let cache = |name: &str| {
             let budget = (config.train.cache_features_mb << 20) / 2;
             // Each process keeps what it computes.
@@ -239,7 +244,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             }),
             cache: Cache {
                 keeps_training: config.train.cache_features && prepared.repeats,
-                keeps_validation: config.train.cache_features,
+                keeps_validation: config.train.cache_features && !of_words,
                 training: cache(".features"),
                 validation: cache(".features-validation"),
                 cost: Mutex::default(),

@@ -119,6 +119,12 @@ fn by_label(figures: &Figures) -> Map<String, Value> {
                 let per_number = named(names, &report.per_target);
                 object.insert("per_label".into(), per_number);
             }
+            Section::Entities { report } => {
+                let names: Vec<String> = report.per_label.iter().map(|l| l.name.clone()).collect();
+                let per_label = named(&names, &report.per_label);
+                object.insert("labels".into(), json!(names));
+                object.insert("per_label".into(), per_label);
+            }
             Section::Answers { report, .. } => {
                 object.insert("answers".into(), json!(report));
             }

@@ -12,6 +12,7 @@ use rekindle_models::{HeadSpec, Model, ModelConfig, Reads};
 use rekindle_nn::TuneBackend;
 use rekindle_peft::LoraConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::{fs, path::Path};
 
 /// The file's name.
@@ -28,7 +29,7 @@ pub(crate) struct Saved {
     pub labels: Vec<String>,
     /// Texts are cut to this many tokens.
     pub max_length: usize,
-    /// `cls` or `mean`.
+    /// `cls`, `mean`, or `none` where every word has an answer.
     pub pooling: String,
     /// Least probability of each label that is given, of a multi-label model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,15 +44,22 @@ pub(crate) struct Saved {
     pub kept: KeptSettings,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Settings of `[data]` that a saved model keeps, so that it is evaluated as it was.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct KeptSettings {
     /// Which tokens of a conversation were learned, of a language model: those are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_on: Option<String>,
-    /// Tokens that windows of a long text share, where they do.
+    /// Tokens that windows of a long text share, where that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overlap: Option<usize>,
+    /// Whether texts are encoded word by word.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_words: bool,
     /// The day that the chat template was told, of a language model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     date: Option<String>,
@@ -65,13 +73,14 @@ pub(crate) struct KeptSettings {
 
 impl KeptSettings {
     /// Those of a run.
-    pub(crate) fn of(config: &RunConfig, columns: UsualColumns) -> Self {
+    pub(crate) fn of(config: &RunConfig, by_words: bool, columns: UsualColumns) -> Self {
         let data = &config.data;
         let skips = data.on_bad_example != config::OnBadExample::Error;
         Self {
             loss_on: (config.task.kind() == Kind::Generation)
                 .then(|| data.loss_on.name().to_owned()),
-            overlap: Some(data.overlap).filter(|&overlap| overlap > 0),
+            overlap: data.overlap,
+            by_words,
             date: data.date.map(|date| date.to_string()),
             on_bad_example: skips.then(|| data.on_bad_example.name().to_owned()),
             columns,
@@ -130,6 +139,7 @@ pub(crate) fn pooling_name(reads: Reads) -> String {
     match reads {
         Reads::First => "cls".into(),
         Reads::Mean => "mean".into(),
+        Reads::Each => "none".into(),
     }
 }
 
@@ -145,6 +155,8 @@ pub(crate) struct SavedModel<'a> {
     pub picture_size: Option<(usize, f64)>,
     /// Special tokens that the tokenizer gets.
     pub added_tokens: &'a [String],
+    /// Whether its texts are encoded word by word.
+    pub by_words: bool,
 }
 
 impl SavedModel<'_> {
@@ -163,11 +175,53 @@ impl SavedModel<'_> {
             }
         }
         copy_tokenizer(self.dir, dir)?;
+        if self.by_words {
+            take_words(dir)?;
+        }
         if !self.added_tokens.is_empty() {
             write_added_tokens(self.dir, dir, self.added_tokens)?;
         }
         Ok(())
     }
+}
+
+/// Tells a tokenizer of bytes that a space stands before every word, as it was told in training: transformers then takes texts
+/// that are divided into words (`is_split_into_words`), which it refuses to do otherwise.
+fn take_words(dir: &Path) -> Result<(), Error> {
+    let read = |path: &Path| -> Result<Option<Value>, Error> {
+        match path.is_file() {
+            true => {
+                let text = fs::read_to_string(path).map_err(Error::io(path))?;
+                // A file that is no JSON has not been read either.
+                Ok(serde_json::from_str(&text).ok())
+            }
+            false => Ok(None),
+        }
+    };
+    let write = |path: &Path, value: &Value| {
+        let text = format!("{value:#}\n");
+        write_atomically(path, text.as_bytes()).map_err(Error::io(path))
+    };
+    let path = dir.join("tokenizer.json");
+    let mut of_bytes = dir.join("merges.txt").is_file();
+    if let Some(mut tokenizer) = read(&path)? {
+        let before = &mut tokenizer["pre_tokenizer"];
+        of_bytes = before["type"] == "ByteLevel";
+        if of_bytes {
+            before["add_prefix_space"] = true.into();
+            if tokenizer["post_processor"]["type"] == "RobertaProcessing" {
+                tokenizer["post_processor"]["add_prefix_space"] = true.into();
+            }
+            write(&path, &tokenizer)?;
+        }
+    }
+    let path = dir.join("tokenizer_config.json");
+    if of_bytes {
+        let mut config = read(&path)?.unwrap_or_else(|| Value::Object(Map::new()));
+        config["add_prefix_space"] = true.into();
+        write(&path, &config)?;
+    }
+    Ok(())
 }
 
 /// Copies the tokenizer's files.

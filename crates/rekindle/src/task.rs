@@ -43,6 +43,8 @@ kinds! {
     Regression = "regression": Regression,
     /// Any number of labels.
     MultiLabel = "multi-label classification": MultiLabel,
+    /// One of several tags for each word of a text, which make spans.
+    Tags = "token classification": Tokens,
     /// The next token of a text.
     Generation = "text generation": NextToken,
     /// Which of two answers is better, or whether one is good.
@@ -98,6 +100,8 @@ tasks! {
     TextRegression = "text-regression": Regression of Text,
     /// Any number of labels for a text or a pair of texts.
     TextMultiLabel = "text-multi-label": MultiLabel of Text,
+    /// Labelled spans of a text, such as names: a tag for each word.
+    TokenClassification = "token-classification": Tags of Text,
     /// Answers in words: the next token of conversations and texts.
     TextGeneration = "text-generation": Generation of Text,
     /// Answers in words that are preferred to others: DPO, ORPO, KTO.

@@ -213,6 +213,7 @@ fn lora(
         base_model_name_or_path: Some(python_name(base)),
         task_type: Some(match config.task.kind() {
             Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
+            Kind::Tags => "TOKEN_CLS".into(),
             _ => "SEQ_CLS".into(),
         }),
     }

@@ -2,14 +2,16 @@
 
 use super::{Columns, device, overrides};
 use crate::{
-    output::{Output, OutputError},
+    output::{Output, OutputError, spelt_out},
     printer::Printer,
     target::{self, Form},
+    terminal,
 };
 use anyhow::bail;
 use clap::Args;
 use rekindle::{
-    Prediction, Predictor, Query, RunConfig, config::OnBadExample, find_pictures, text_of_line,
+    LabelledSpan, Prediction, Predictor, Query, RunConfig, config::OnBadExample, find_pictures,
+    text_of_line,
 };
 use serde_json::{Map, Value};
 use std::{
@@ -21,7 +23,7 @@ use std::{
 
 /// Label texts or pictures: those named, those of a file, or those that come in.
 ///
-/// In a terminal the most probable answers with bars, elsewhere a JSON object a line: where it stands, the text (or the picture's file) and the answer with its probabilities.
+/// In a terminal the most probable answers with bars, or the text with its spans marked; elsewhere a JSON object a line: where it stands, the text (or the picture's file) and the answer with its probabilities.
 /// What cannot be labelled, such as an empty field or a damaged picture, gets a line with `error`; the others are labelled, and the exit code is 1, or 0 with --set data.on_bad_example=skip.
 #[derive(Args)]
 #[command(
@@ -324,6 +326,10 @@ impl Answers<'_> {
                 self.out.line(format_args!("{answer}\t{text}"))
             }
             Style::Bars(top) => {
+                if let Ok(Prediction::Spans { text, spans }) = &answer {
+                    let colours = terminal::get().colours_out;
+                    return self.out.piece(marked(text, spans, colours));
+                }
                 let texts = [Some(&query.text), query.text_pair.as_ref()];
                 for text in texts.into_iter().flatten() {
                     self.out.line(text)?;
@@ -367,6 +373,47 @@ impl Answers<'_> {
         };
         bail!("{text}\nhint: {convert}--set data.on_bad_example=skip goes on without them")
     }
+}
+
+/// A text as a terminal shows it: its spans in brackets with what they are, then each span with its score. Control characters
+/// are spelt out.
+fn marked(text: &str, spans: &[LabelledSpan], colours: bool) -> String {
+    let (bold, faint, plain) = match colours {
+        true => ("\x1b[1;36m", "\x1b[2m", "\x1b[0m"),
+        false => ("", "", ""),
+    };
+    let characters: Vec<char> = text.chars().collect();
+    let piece = |start: usize, end: usize| {
+        let piece: String = characters[start.min(end)..end].iter().collect();
+        spelt_out(&piece).into_owned()
+    };
+    let (mut out, mut at) = (String::new(), 0);
+    for span in spans {
+        let (start, end) = (span.start, span.end.min(characters.len()));
+        let label = spelt_out(&span.label);
+        out += &piece(at, start);
+        out += &format!(
+            "{bold}[{}{plain} {faint}{label}{plain}{bold}]{plain}",
+            piece(start, end)
+        );
+        at = end;
+    }
+    out += &piece(at, characters.len());
+    let width = spans.iter().map(|span| span.label.chars().count()).max();
+    let width = width.unwrap_or(0);
+    let rows = spans.iter().map(|span| {
+        let (label, text) = (spelt_out(&span.label), spelt_out(&span.text));
+        format!(
+            "  {label:width$}  {:5.1} %  {}\n",
+            100.0 * span.score,
+            text.replace('\n', " ")
+        )
+    });
+    let rows: String = match spans {
+        [] => "  nothing found\n".to_owned(),
+        _ => rows.collect(),
+    };
+    format!("{out}\n{rows}\n")
 }
 
 /// An answer as a terminal shows it: a bar for each label, the given ones marked.
@@ -442,6 +489,24 @@ fn ready(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_marked_in_their_text() {
+        let span = |start, end, label: &str, text: &str| LabelledSpan {
+            start,
+            end,
+            label: label.into(),
+            score: 0.5,
+            text: text.into(),
+        };
+        let spans = [span(0, 3, "who", "Zoë"), span(9, 11, "place", "日本")];
+        assert_eq!(
+            marked("Zoë left 日本\u{7}", &spans, false),
+            "[Zoë who] left [日本 place]\\u{7}\n  who     50.0 %  Zoë\n  place   50.0 %  日本\n\n"
+        );
+        assert!(marked("Zoë", &spans[..1], true).starts_with("\u{1b}[1;36m[Zoë\u{1b}[0m"));
+        assert_eq!(marked("none", &[], false), "none\n  nothing found\n\n");
+    }
 
     #[test]
     fn bars_are_as_long_as_probabilities() {

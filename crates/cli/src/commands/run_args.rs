@@ -3,13 +3,13 @@
 use super::{Columns, configuration, sets_task, told_task};
 use crate::printer::Printer;
 use clap::Args;
-use rekindle::{Error, RunConfig, Task, config::Override};
+use rekindle::{Error, Hub, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
 /// The settings of a run as arguments.
 #[derive(Args)]
 pub struct RunArgs {
-    /// File of training examples (CSV, TSV, JSONL, Parquet: texts with labels, conversations, preferences), or a folder of
+    /// File of training examples (CSV, TSV, JSONL, Parquet, CoNLL columns: texts with labels or marked spans, conversations, preferences), or a folder of
     /// pictures by label or of texts: the same as --train
     #[arg(conflicts_with = "train")]
     pub data: Option<String>,
@@ -106,7 +106,7 @@ impl RunArgs {
         self.data.as_deref().or(self.train.as_deref())
     }
 
-    /// By run file and arguments. Where neither names the task, the examples tell it.
+    /// By run file and arguments. Where neither names the task, the examples tell it, or the card of the dataset.
     fn configured(&self, printer: &Printer) -> anyhow::Result<RunConfig> {
         let mut flags = self.flags();
         let named = self.config.is_some() || self.task.is_some() || sets_task(&self.set);
@@ -121,6 +121,14 @@ impl RunArgs {
                 ));
             }
             flags.push(Override::flag(examples, "task", task.name()));
+        }
+        if let Some(dataset) = self.dataset.as_deref().filter(|_| !named)
+            && let Ok((card, _)) = Hub::from_env().dataset_card(dataset)
+            && let Some(task) = card.task.as_deref().and_then(Task::named)
+            && task != RunConfig::default().task
+        {
+            printer.say(&format!("{dataset}: learning {task}; --task names another"));
+            flags.push(Override::flag(dataset, "task", task.name()));
         }
         Ok(configuration(self.config.as_ref(), flags, &self.set)?)
     }

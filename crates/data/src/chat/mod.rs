@@ -35,6 +35,7 @@ pub use batch::ChatBatch;
 pub use constraint::{ConstrainedAnswer, Constrainer, Constraint};
 pub use encode::{ChatEncoder, EncodeOptions, EncodedChat, EncodedChats, LossOn};
 pub use preferences::{Preference, Preferences, read_preferences};
+pub(crate) use read::Reader;
 pub use read::{ChatOptions, Conversations, PromptColumns, read_conversations};
 pub use stream::TextStream;
 pub use template::{ChatTemplate, TemplateSource};
@@ -169,6 +170,8 @@ macro_rules! unlabelled {
         }
     };
 }
+
+pub(crate) use unlabelled;
 
 unlabelled!(Conversation, |row| &row.place);
 unlabelled!(Preference, |row| row.place());

@@ -94,7 +94,7 @@ fn preference(mut row: Map<String, Value>, place: Place) -> Result<Preference, B
     let conversation = |prompt: &[Message], answer: &[Message]| {
         let messages = [prompt, answer].concat();
         answered(&messages, prompt.len())?;
-        Ok(Conversation {
+        Ok::<_, BadReason>(Conversation {
             messages,
             tools: tools.clone(),
             place: place.clone(),

@@ -128,14 +128,14 @@ pub fn read_conversations(path: &Path, options: &ChatOptions) -> Result<Conversa
 }
 
 /// Rows as they are read, and those left out.
-pub(super) struct Reader<T> {
+pub(crate) struct Reader<T> {
     on_bad_example: OnBad,
     rows: Vec<T>,
     skipped: Vec<Skipped>,
 }
 
 impl<T> Reader<T> {
-    pub(super) fn new(on_bad_example: OnBad) -> Self {
+    pub(crate) fn new(on_bad_example: OnBad) -> Self {
         Self {
             on_bad_example,
             rows: Vec::new(),
@@ -143,7 +143,8 @@ impl<T> Reader<T> {
         }
     }
 
-    fn add(&mut self, place: Place, made: Result<T, BadReason>) {
+    /// A row, or what is wrong with it.
+    pub(crate) fn add(&mut self, place: Place, made: Result<T, BadReason>) {
         match made {
             Ok(row) => self.rows.push(row),
             Err(reason) => self.skipped.push(Skipped { place, reason }),
@@ -169,7 +170,7 @@ impl<T> Reader<T> {
     }
 
     /// The good rows, of which there must be one, and those left out.
-    pub(super) fn finish(mut self, path: &Path) -> Result<(Vec<T>, Vec<Skipped>), DataError> {
+    pub(crate) fn finish(mut self, path: &Path) -> Result<(Vec<T>, Vec<Skipped>), DataError> {
         if self.on_bad_example == OnBad::Error
             && let Some(error) = DataError::of_bad_rows(std::mem::take(&mut self.skipped))
         {

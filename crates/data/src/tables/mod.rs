@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use jsonl::kind as kind_of;
-pub(crate) use objects::each_object;
+pub(crate) use objects::{Opened, each_json, each_object, looks_like_json, open};
 use source::Source;
 
 /// A table may have so many columns. Beyond, it is none of examples, and looking at each would take hours.
@@ -227,7 +227,7 @@ fn read_source(
     let mut several = None;
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Next => {}
+        TargetKind::Next | TargetKind::Tags => {}
         TargetKind::Class => {
             let column = columns.labels.first();
             let named = column.and_then(|column| table.class_names(column.index));

@@ -1,10 +1,12 @@
 //! The rows of a file as JSON objects with all their keys, for readers that tell by the keys what a row is.
 
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::source::{Content, Source};
+use super::source::{self, Content, Source, no_such_file, read_text};
 use super::{Cell, Format, ReadOptions, Row, jsonl, parquet};
 use crate::{BadReason, DataError};
 
@@ -27,9 +29,7 @@ pub(crate) fn each_object(
     let source = Source::load(path, &options)?;
     match &source.content {
         Content::Bytes(bytes) if source.format == Format::Jsonl => {
-            for (line, record) in jsonl::records(bytes) {
-                each(line, record.and_then(|bytes| jsonl::parse(bytes, line)))?;
-            }
+            each_json(bytes, each)?;
         }
         Content::Bytes(_) => {
             let table = source.table(path, &options)?;
@@ -58,4 +58,74 @@ pub(crate) fn each_object(
         }
     }
     Ok(())
+}
+
+/// Calls `each` with every row of a JSON text: its line, and the object or what is wrong with it.
+///
+/// # Errors
+/// The first of `each`.
+pub(crate) fn each_json(
+    bytes: &[u8],
+    mut each: impl FnMut(u64, Result<Map<String, Value>, BadReason>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    for (line, record) in jsonl::records(bytes) {
+        each(line, record.and_then(|bytes| jsonl::parse(bytes, line)))?;
+    }
+    Ok(())
+}
+
+/// A file that may be a table or text of another kind.
+pub(crate) enum Opened {
+    /// A Parquet file.
+    Parquet,
+    /// Text, unpacked and as UTF-8 as far as it is text at all.
+    Text(Vec<u8>),
+}
+
+/// Opens a file of which only the content says what it is, once: it may be a pipe.
+///
+/// # Errors
+/// [`DataError::NoSuchFile`], [`DataError::IsDirectory`], [`DataError::EmptyFile`] and those of
+/// [`read_text`](super::read_text).
+pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
+    let io = |source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(no_such_file(path));
+        }
+        other => other.map_err(io)?,
+    };
+    if metadata.is_dir() {
+        return Err(source::folder(path));
+    }
+    if metadata.is_file() {
+        let mut first = Vec::new();
+        let file = fs::File::open(path).map_err(io)?;
+        file.take(source::PARQUET.len() as u64)
+            .read_to_end(&mut first)
+            .map_err(io)?;
+        if first == source::PARQUET {
+            return Ok(Opened::Parquet);
+        }
+    }
+    let bytes = read_text(path)?;
+    match bytes.iter().all(u8::is_ascii_whitespace) {
+        true => Err(DataError::EmptyFile {
+            path: path.to_owned(),
+        }),
+        false => Ok(Opened::Text(bytes)),
+    }
+}
+
+/// Whether a text begins as objects of JSON do, or an array of them.
+pub(crate) fn looks_like_json(bytes: &[u8]) -> bool {
+    let start = bytes.trim_ascii_start();
+    match start {
+        [b'{', rest @ ..] => rest.trim_ascii_start().starts_with(b"\""),
+        [b'[', rest @ ..] => rest.trim_ascii_start().starts_with(b"{"),
+        _ => false,
+    }
 }

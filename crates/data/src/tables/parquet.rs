@@ -142,6 +142,12 @@ impl Parquet {
         let all: Vec<usize> = (0..self.columns.len()).collect();
         self.converted(&all, json, json_size).map(|row| {
             let (line, values) = row?;
+            let values = values.into_iter().enumerate().map(|(index, value)| {
+                match self.classes.get(index).and_then(Option::as_deref) {
+                    Some(names) => named_json(value, names),
+                    None => value,
+                }
+            });
             Ok((line, self.columns.iter().cloned().zip(values).collect()))
         })
     }
@@ -316,6 +322,23 @@ fn named(cell: Cell, names: &[String]) -> Cell {
                 .map(|text| text.parse().ok().and_then(name).unwrap_or(text))
                 .collect(),
         ),
+        other => other,
+    }
+}
+
+/// The same of JSON; -1 is null.
+fn named_json(value: Value, names: &[String]) -> Value {
+    match value {
+        Value::Number(number) => match number.as_i64() {
+            Some(-1) => Value::Null,
+            at => at
+                .and_then(|at| names.get(usize::try_from(at).ok()?))
+                .map_or(Value::Number(number), |name| name.as_str().into()),
+        },
+        Value::Array(values) => {
+            let values = values.into_iter();
+            values.map(|value| named_json(value, names)).collect()
+        }
         other => other,
     }
 }

@@ -30,7 +30,7 @@ const UNPACKED: (u64, u64) = (256 << 20, 100);
 /// Bytes that tell whether a pipe or a device gives text.
 const LOOKED_AT: u64 = 1 << 16;
 /// What Parquet files begin with.
-const PARQUET: &[u8] = b"PAR1";
+pub(super) const PARQUET: &[u8] = b"PAR1";
 /// What gzip files begin with.
 const GZIP: &[u8] = b"\x1F\x8B";
 
@@ -529,7 +529,7 @@ pub fn holds_tables(folder: &Path) -> bool {
 }
 
 /// The error for a folder where a file was expected.
-fn folder(path: &Path) -> DataError {
+pub(super) fn folder(path: &Path) -> DataError {
     let names = names_in(path);
     // The shards of a dataset on the hub.
     let inside = path.join("data");

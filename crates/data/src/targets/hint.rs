@@ -56,6 +56,7 @@ impl Input {
             (Self::Image, TargetKind::Class) => "image-classification",
             (Self::Image, TargetKind::Classes) => "image-multi-label",
             (_, TargetKind::Next) => "text-generation",
+            (_, TargetKind::Tags) => "token-classification",
         };
         format!("--task {name}")
     }
@@ -161,7 +162,7 @@ impl TargetHint {
     /// Whether such targets can be learned from the labels. Where one of several kinds is unclear, as of integers, they can.
     pub fn fits(&self, kind: TargetKind) -> bool {
         match (self, kind) {
-            (_, TargetKind::Next) => true,
+            (_, TargetKind::Next | TargetKind::Tags) => true,
             (Self::Nothing, _) => true,
             (Self::MultiHot { .. } | Self::Vectors { .. }, _) => false,
             (_, TargetKind::Class) => matches!(

@@ -16,6 +16,7 @@ mod label_set;
 use std::{collections::BTreeMap, fmt};
 
 use crate::example::file_of;
+use crate::tokens::TagLabels;
 use crate::{BadReason, DataError, Example, Place, RawTarget, RawValue, ReadOutcome};
 
 pub use classes::LabelMap;
@@ -39,6 +40,8 @@ pub enum TargetKind {
     Real,
     /// The next token (language models). There is no label: the text is what is learned.
     Next,
+    /// A class for each word of a text (token classification). Its labels are spans of the text: [`crate::tokens`].
+    Tags,
 }
 
 impl fmt::Display for TargetKind {
@@ -48,6 +51,7 @@ impl fmt::Display for TargetKind {
             Self::Classes => "sets of labels",
             Self::Real => "numbers",
             Self::Next => "next tokens",
+            Self::Tags => "labelled words",
         })
     }
 }
@@ -84,6 +88,13 @@ pub enum Targets {
         /// Row by row, `[N, P]`.
         rows: Vec<Part>,
     },
+    /// What each word of each example should be.
+    Tags {
+        /// Words of each example, added up: example i has `ids[starts[i]..starts[i + 1]]`. `[N + 1]`
+        starts: Vec<usize>,
+        /// The outputs, each below C, or [`IGNORED`](crate::tokens::IGNORED).
+        ids: Vec<i32>,
+    },
 }
 
 /// A part of an example that a language model gives a probability: an answer, say.
@@ -113,6 +124,8 @@ pub enum TargetRow<'a> {
     Next(u32),
     /// Its parts, `[P]`.
     Parts(&'a [Part]),
+    /// What its words should be.
+    Tags(&'a [i32]),
 }
 
 impl Targets {
@@ -125,6 +138,7 @@ impl Targets {
             Self::Classes { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
             Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
+            Self::Tags { starts, .. } => starts.len().saturating_sub(1),
         }
     }
 
@@ -141,13 +155,14 @@ impl Targets {
             Self::Classes { .. } => Some(TargetKind::Classes),
             Self::Real { .. } => Some(TargetKind::Real),
             Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
+            Self::Tags { .. } => Some(TargetKind::Tags),
         }
     }
 
-    /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set.
+    /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set and where examples differ.
     pub fn width(&self) -> usize {
         match self {
-            Self::None => 0,
+            Self::None | Self::Tags { .. } => 0,
             Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
                 *width
@@ -176,7 +191,20 @@ impl Targets {
                 width: *width,
                 rows: gather(rows, *width, indices),
             },
+            Self::Tags { starts, ids } => {
+                Self::tags(indices.iter().map(|&i| &ids[starts[i]..starts[i + 1]]))
+            }
         }
+    }
+
+    /// What the words of examples should be.
+    pub fn tags<'a>(examples: impl IntoIterator<Item = &'a [i32]>) -> Self {
+        let (mut starts, mut ids) = (vec![0], Vec::new());
+        for example in examples {
+            ids.extend_from_slice(example);
+            starts.push(ids.len());
+        }
+        Self::Tags { starts, ids }
     }
 
     /// The target of one example.
@@ -191,6 +219,7 @@ impl Targets {
             Self::Classes { width, rows } => TargetRow::Classes(&rows[index * width..][..*width]),
             Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
             Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
+            Self::Tags { starts, ids } => TargetRow::Tags(&ids[starts[index]..starts[index + 1]]),
         }
     }
 
@@ -209,7 +238,7 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes, the tokens of parts.
+    /// as they are, the ids of classes, the tokens of parts, what words should be.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
@@ -217,6 +246,7 @@ impl Targets {
             Self::Classes { rows, .. } => rows.iter().map(|&on| f32::from(u8::from(on))).collect(),
             Self::Real { values, .. } => values.clone(),
             Self::Parts { rows, .. } => rows.iter().map(|part| part.tokens as f32).collect(),
+            Self::Tags { ids, .. } => ids.iter().map(|&id| id as f32).collect(),
         }
     }
 }
@@ -287,6 +317,8 @@ pub enum TargetEncoder {
     Real(RealTargets),
     /// The next token.
     Next,
+    /// One of these for each word.
+    Tags(TagLabels),
 }
 
 impl From<LabelMap> for TargetEncoder {
@@ -349,6 +381,7 @@ impl TargetEncoder {
             TargetKind::Classes => Self::Classes(LabelSet::from_names(names)?),
             TargetKind::Real => Self::Real(RealTargets::from_names(names)?),
             TargetKind::Next => Self::Next,
+            TargetKind::Tags => Self::Tags(TagLabels::from_names(names)?),
         })
     }
 
@@ -359,20 +392,22 @@ impl TargetEncoder {
             Self::Classes(_) => TargetKind::Classes,
             Self::Real(_) => TargetKind::Real,
             Self::Next => TargetKind::Next,
+            Self::Tags(_) => TargetKind::Tags,
         }
     }
 
-    /// Names of the classes, the labels or the numbers, in the order of a model's outputs.
+    /// Names of the classes, the labels, the numbers or the tags, in the order of a model's outputs.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
             Self::Next => &[],
+            Self::Tags(tags) => tags.names(),
         }
     }
 
-    /// Number of a model's outputs: C classes, L labels or K numbers; 0 for next tokens.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 0 for next tokens.
     pub fn outputs(&self) -> usize {
         self.names().len()
     }
@@ -443,8 +478,8 @@ impl TargetEncoder {
                 width: self.outputs(),
                 values: Vec::new(),
             },
-            // Texts have no label; how many of their tokens are learned is known where they are encoded.
-            Self::Next => return Ok(Targets::None),
+            // Texts have no label; what of their tokens is learned is known where they are encoded.
+            Self::Next | Self::Tags(_) => return Ok(Targets::None),
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{
-    Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
-    truncate_encodings,
+    Encoding, PostProcessor, PostProcessorWrapper, Tokenizer, TruncationDirection,
+    TruncationParams, TruncationStrategy, truncate_encodings,
 };
 
 use crate::guard::guarded;
@@ -16,7 +16,7 @@ use crate::{DataError, Example, Place, TargetEncoder, Targets};
 
 /// Texts that one task of the thread pool encodes: enough to make its overhead vanish, few enough to share out
 /// evenly.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// A text as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,15 +67,19 @@ impl EncodedSet {
 #[derive(Debug, Clone)]
 pub struct TextEncoder {
     dir: PathBuf,
-    tokenizer: Tokenizer,
-    truncation: Option<TruncationParams>,
+    /// Without its post-processor, which would shift offsets twice.
+    pub(super) tokenizer: Tokenizer,
+    processor: Option<PostProcessorWrapper>,
+    pub(super) truncation: Option<TruncationParams>,
     model_max_length: Option<usize>,
     /// The file with the vocabulary, for messages.
     path: PathBuf,
     /// Special tokens added to a text, and to a pair.
-    added: [usize; 2],
+    pub(crate) added: [usize; 2],
     /// Whether the model is given token types.
-    has_types: bool,
+    pub(super) has_types: bool,
+    /// Whether texts that are divided into words are encoded word by word.
+    pub(crate) by_words: bool,
 }
 
 impl TextEncoder {
@@ -89,12 +93,35 @@ impl TextEncoder {
     /// [`DataError::NoTokenizer`], [`DataError::Tokenizer`], or [`DataError::MaxLength`] for a length that leaves no
     /// room for text.
     pub fn from_dir(dir: &Path, max_length: Option<usize>) -> Result<Self, DataError> {
-        let files = files::load(dir)?;
+        Self::of_files(dir, files::load(dir)?, max_length)
+    }
+
+    /// The same for texts that are divided into words, each of which is encoded alone: `is_split_into_words=True`. Tokenizers
+    /// of bytes (RoBERTa's) take every word as if a space stood before it: `add_prefix_space=True`, which the copy of the
+    /// files beside a model that is tuned so must say too.
+    ///
+    /// # Errors
+    /// As [`from_dir`](Self::from_dir).
+    pub fn for_words(dir: &Path, max_length: Option<usize>) -> Result<Self, DataError> {
+        let encoder = Self::of_files(dir, files::load_for_words(dir)?, max_length)?;
+        Ok(Self {
+            by_words: true,
+            ..encoder
+        })
+    }
+
+    fn of_files(
+        dir: &Path,
+        mut files: files::TokenizerFiles,
+        max_length: Option<usize>,
+    ) -> Result<Self, DataError> {
+        let processor = files.tokenizer.get_post_processor().cloned();
+        files
+            .tokenizer
+            .with_post_processor(None::<PostProcessorWrapper>);
         let added = [false, true].map(|pair| {
-            use tokenizers::PostProcessor;
-            files
-                .tokenizer
-                .get_post_processor()
+            processor
+                .as_ref()
                 .map_or(0, |processor| processor.added_tokens(pair))
         });
         let max_length = max_length.or(files.model_max_length);
@@ -110,11 +137,13 @@ impl TextEncoder {
         let encoder = Self {
             dir: dir.to_owned(),
             tokenizer: files.tokenizer,
+            processor,
             truncation,
             model_max_length: files.model_max_length,
             path: files.path,
             added,
             has_types: files.gives_types,
+            by_words: false,
         };
         // A post-processor that does not fit its own vocabulary shows on nothing at all.
         encoder.special_tokens()?;
@@ -131,14 +160,23 @@ impl TextEncoder {
             .into_iter()
             .map(|is_pair| {
                 let second = is_pair.then(Encoding::default);
-                guarded(|| {
-                    self.tokenizer
-                        .post_process(Encoding::default(), second, true)
-                })
-                .map_err(failed)?
-                .map_err(|error| failed(error.to_string()))
+                guarded(|| self.processed(Encoding::default(), second))
+                    .map_err(failed)?
+                    .map_err(|error| failed(error.to_string()))
             })
             .collect()
+    }
+
+    /// A text or a pair with the special tokens.
+    pub(super) fn processed(
+        &self,
+        first: Encoding,
+        second: Option<Encoding>,
+    ) -> Result<Encoding, tokenizers::Error> {
+        match &self.processor {
+            Some(processor) => processor.process(first, second, true),
+            None => self.tokenizer.post_process(first, second, true),
+        }
     }
 
     /// The length at which texts are cut, in tokens, special tokens included.
@@ -205,7 +243,7 @@ impl TextEncoder {
             .flat_map(|encoding| encoding.get_type_ids().to_vec())
             .collect();
         // Types of the texts themselves stand in a template alone.
-        if let Some(processor) = self.tokenizer.get_post_processor() {
+        if let Some(processor) = &self.processor {
             let json = serde_json::to_value(processor).unwrap_or_default();
             types_of(&json, &mut types);
         }
@@ -262,17 +300,24 @@ impl TextEncoder {
         text_pair: Option<&str>,
         place: Option<&Place>,
     ) -> Result<Encoded, DataError> {
+        self.guarded(place, || self.encode_unguarded(text, text_pair))
+    }
+
+    /// What a tokenizer that may panic makes of the text at a place.
+    pub(crate) fn guarded<T>(
+        &self,
+        place: Option<&Place>,
+        work: impl FnOnce() -> Result<T, Failed>,
+    ) -> Result<T, DataError> {
         let failed = |message: String| DataError::Tokenize {
             path: self.path.clone(),
             place: place.cloned(),
             message,
         };
-        guarded(|| self.encode_unguarded(text, text_pair))
-            .map_err(failed)?
-            .map_err(|error| match error {
-                Failed::Length(error) => error,
-                Failed::Tokenizer(error) => failed(error.to_string()),
-            })
+        guarded(work).map_err(failed)?.map_err(|error| match error {
+            Failed::Data(error) => error,
+            Failed::Tokenizer(error) => failed(error.to_string()),
+        })
     }
 
     /// The tokens of a text, of a long one only as many as are kept: a tokenizer takes a hundred bytes of memory for each byte
@@ -313,8 +358,7 @@ impl TextEncoder {
 
         let mut truncated = false;
         if let Some(truncation) = &self.truncation {
-            check_room(truncation.max_length, added, text_pair.is_some())
-                .map_err(Failed::Length)?;
+            check_room(truncation.max_length, added, text_pair.is_some()).map_err(Failed::Data)?;
             let room = truncation.max_length - added;
             if first.len() + second.as_ref().map_or(0, Encoding::len) > room {
                 truncated = true;
@@ -328,7 +372,7 @@ impl TextEncoder {
                 second.as_mut().map(Encoding::take_overflowing);
             }
         }
-        let encoding = self.tokenizer.post_process(first, second, true)?;
+        let encoding = self.processed(first, second)?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             type_ids: match self.has_types {
@@ -363,9 +407,9 @@ fn end_of(text: &str, bytes: usize, side: TruncationDirection) -> &str {
 }
 
 /// Why a text was not encoded.
-enum Failed {
-    /// The maximum length leaves no room.
-    Length(DataError),
+pub(crate) enum Failed {
+    /// The text or the settings are not as they should be.
+    Data(DataError),
     /// The tokenizer says so.
     Tokenizer(tokenizers::Error),
 }

@@ -102,7 +102,35 @@ struct Settings {
 }
 
 pub(crate) fn load(dir: &Path) -> Result<TokenizerFiles, DataError> {
-    let config = object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
+    load_with(dir, false)
+}
+
+/// The same for words that are encoded alone: `AutoTokenizer.from_pretrained(dir, add_prefix_space=True)`. Unlike there, a
+/// pre-tokenizer of bytes has the prefix space whatever the tokenizer's class.
+pub(crate) fn load_for_words(dir: &Path) -> Result<TokenizerFiles, DataError> {
+    let mut files = load_with(dir, true)?;
+    if let Some(pre_tokenizer) = files.tokenizer.get_pre_tokenizer().cloned() {
+        let pre_tokenizer = with_prefix_space(pre_tokenizer);
+        files.tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
+    }
+    Ok(files)
+}
+
+/// A pre-tokenizer that takes each text as if a space stood before it, if it is one of bytes.
+fn with_prefix_space(pre_tokenizer: PreTokenizerWrapper) -> PreTokenizerWrapper {
+    match pre_tokenizer {
+        PreTokenizerWrapper::ByteLevel(bytes) => {
+            PreTokenizerWrapper::ByteLevel(bytes.add_prefix_space(true))
+        }
+        other => other,
+    }
+}
+
+fn load_with(dir: &Path, prefix_space: bool) -> Result<TokenizerFiles, DataError> {
+    let mut config = object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
+    if prefix_space {
+        config.insert("add_prefix_space".to_owned(), true.into());
+    }
     let settings = Settings {
         special: object(&dir.join("special_tokens_map.json"))?.unwrap_or_default(),
         added: object(&dir.join("added_tokens.json"))?.unwrap_or_default(),

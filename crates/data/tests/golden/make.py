@@ -246,8 +246,8 @@ def main():
     cases = []
     texts = hard()
     ids = {}
-    # `chat` is another script's.
-    for folder in sorted(path for path in HERE.iterdir() if path.is_dir() and path.name != "chat"):
+    # `chat` and `tokens` are other scripts'.
+    for folder in sorted(path for path in HERE.iterdir() if path.is_dir() and path.name not in ("chat", "tokens")):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         inputs = [(text, None) for text in SINGLES] + PAIRS
         for text, pair in inputs:

@@ -89,6 +89,7 @@ fn unknown_names_get_near_misses() {
     let hub = hub(dir.path(), &nobody());
     let names = [
         "flat",
+        "helpdesk-entities",
         "icons",
         "intents",
         "mini",

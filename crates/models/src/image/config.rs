@@ -137,6 +137,7 @@ impl ModelConfig {
             sizes,
             head,
             has_pooler: false,
+            token_head: None,
             raw: Map::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification`.
+//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification` and `BertForTokenClassification`.
 
 use super::{BERT_KEYS, HEAD_STREAM, Layout, bert_encoder, finish};
 use crate::{
@@ -54,6 +54,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    token_names: Some(NAMES),
     pooler: Some("bert.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
@@ -73,5 +74,6 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    finish(found, family, encoder, &BERT_KEYS, head)
+    let of_tokens = head.dropout;
+    finish(found, family, encoder, &BERT_KEYS, (head, of_tokens))
 }

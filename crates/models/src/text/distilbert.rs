@@ -88,6 +88,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["pre_classifier", "classifier"],
     transposed: &[],
+    token_names: Some(NAMES),
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
@@ -122,5 +123,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    finish(found, family, encoder, &KEYS, head)
+    // As `DistilBertForTokenClassification`, which has the encoder's dropout.
+    let of_tokens = encoder.hidden_dropout;
+    finish(found, family, encoder, &KEYS, (head, of_tokens))
 }

@@ -67,6 +67,7 @@ pub(crate) static GEMMA3: Family = Family {
     head: "lm_head",
     head_modules: &[],
     transposed: &[],
+    token_names: None,
     pooler: None,
     claims: |_| false,
     rule,

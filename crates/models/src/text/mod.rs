@@ -9,7 +9,7 @@ pub(crate) mod llama;
 pub(crate) mod roberta;
 
 use crate::{
-    DecoderConfig, EncoderConfig, Modality, ModelConfig, ModelError, TextLimits,
+    DecoderConfig, EncoderConfig, Modality, ModelConfig, ModelError, Problem, TextLimits,
     config::{Reader, Sizes},
     heads::{Dense, HeadConfig},
     load::Rule,
@@ -39,6 +39,9 @@ impl Layout {
             return Rule::Ignore("a buffer of indices, computed here".into());
         }
         let inner = name.strip_prefix(self.root).unwrap_or(name);
+        if is_for_tokens(found) && ["classifier.weight", "classifier.bias"].contains(&inner) {
+            return Rule::Load(inner.to_owned());
+        }
         let starts = |prefix: &&str| inner.starts_with(*prefix);
         if let Some((_, what)) = self.others.iter().find(|(prefix, _)| starts(prefix)) {
             return Rule::Ignore((*what).to_owned());
@@ -62,6 +65,14 @@ impl Layout {
     }
 }
 
+/// The end of the names of transformers' classes with a head for tokens.
+const FOR_TOKENS: &str = "ForTokenClassification";
+
+/// Whether a class with a head for tokens saved the model.
+fn is_for_tokens(found: &Found) -> bool {
+    other_task(found).is_some_and(|class| class.ends_with(FOR_TOKENS))
+}
+
 /// The class that saved the model, if its head is not for whole examples but goes by the same name.
 fn other_task(found: &Found) -> Option<String> {
     let reader = Reader {
@@ -70,7 +81,7 @@ fn other_task(found: &Found) -> Option<String> {
     };
     let mut classes = reader.strings("architectures").into_iter();
     classes.find(|class| {
-        ["ForTokenClassification", "ForMultipleChoice"]
+        [FOR_TOKENS, "ForMultipleChoice"]
             .iter()
             .any(|task| class.ends_with(task))
     })
@@ -122,13 +133,14 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
     })
 }
 
-/// What is left to say of a text model whose encoder was read: its sizes held against the weights, its labels, its head.
+/// What is left to say of a text model whose encoder was read: its sizes held against the weights, its labels, its heads: for
+/// whole examples, and for tokens with this dropout.
 fn finish(
     found: &Found,
     family: &'static Family,
     encoder: EncoderConfig,
     keys: &Keys,
-    head: HeadConfig,
+    (head, token_dropout): (HeadConfig, f64),
 ) -> Result<ModelConfig, ModelError> {
     let reader = Reader {
         raw: &found.raw,
@@ -180,13 +192,18 @@ fn finish(
             encoder.position_rows, encoder.first_position
         )));
     };
-    let out = weight("head.out");
+    let problem = match is_for_tokens(found) {
+        true => Some(Problem::Tokens),
+        false => reader.problem()?,
+    };
+    let names = family.names_for(problem.unwrap_or(Problem::SingleLabel));
+    let out = format!("{}.weight", names.published("head.out"));
     Ok(ModelConfig {
         family: family.name,
         modality: Modality::Text,
         labels: reader.labels()?,
         outputs: found.dimension(&out, 0).unwrap_or(0),
-        problem: reader.problem()?,
+        problem,
         architectures: reader.strings("architectures"),
         mean_pooling: reader.text("rekindle_pooling") == Some("mean"),
         pictures: None,
@@ -203,6 +220,11 @@ fn finish(
         has_pooler: found.has_pooler,
         sizes: Sizes::Encoder(encoder),
         head,
+        token_head: Some(HeadConfig {
+            dense: Dense::None,
+            dropout: token_dropout,
+            ..head
+        }),
         raw: found.raw.clone(),
     })
 }
@@ -317,6 +339,7 @@ fn finish_decoder(
             std: decoder.initializer_range,
             stream: HEAD_STREAM,
         },
+        token_head: None,
         sizes: Sizes::Decoder(decoder),
         raw: found.raw.clone(),
     })

@@ -1,5 +1,6 @@
 //! RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020) as transformers' `RobertaForSequenceClassification`:
-//! BERT's encoder, whose positions begin behind the row of the padding token, and a head with a linear map of its own.
+//! BERT's encoder, whose positions begin behind the row of the padding token, and a head with a
+//! linear map of its own; for tokens, BERT's.
 
 use super::{BERT_KEYS, HEAD_STREAM, Layout, bert::bert_names, bert_encoder, finish};
 use crate::{
@@ -16,6 +17,8 @@ const NAMES: NameMap = bert_names!(
     ("head.dense", "classifier.dense"),
     ("head.out", "classifier.out_proj")
 );
+
+const TOKEN_NAMES: NameMap = bert_names!("roberta", ("head.out", "classifier"));
 
 const LAYOUT: Layout = Layout {
     root: "roberta.",
@@ -37,6 +40,7 @@ const BASE: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    token_names: Some(TOKEN_NAMES),
     pooler: None,
     claims: |_| false,
     rule,
@@ -83,5 +87,6 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    finish(found, family, encoder, &BERT_KEYS, head)
+    let of_tokens = head.dropout;
+    finish(found, family, encoder, &BERT_KEYS, (head, of_tokens))
 }

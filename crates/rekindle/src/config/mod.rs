@@ -58,6 +58,9 @@ pub const DEFAULT_IMAGES: &str = "icons";
 /// The dataset of text generation where none is named.
 pub const DEFAULT_PROMPTS: &str = "smart-home";
 
+/// The dataset of token classification where none is named.
+pub const DEFAULT_ENTITIES: &str = "helpdesk-entities";
+
 /// The share of the steps that warm up, where a run says nothing.
 pub const DEFAULT_WARMUP_RATIO: f64 = 0.06;
 
@@ -157,6 +160,7 @@ impl RunConfig {
             Kind::Preference => (0.0, USUAL),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
+            Kind::Tags => (250.0, 40.0),
             // What is below the head is computed once: steps cost next to nothing.
             _ if self.peft.method == Method::Head => (300.0, 60.0),
             _ if self.task.modality() == Modality::Images => (40.0, 30.0),
@@ -192,12 +196,15 @@ impl RunConfig {
     }
 
     /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
-    /// from where they end. So it is for classes of texts that are learned with LoRA, and of pictures of which everything is tuned, at
+    /// from where they end. So it is for classes of texts and of words that are learned with LoRA, and of pictures of which everything is tuned, at
     /// the usual rate: a new head is small, and has far to go (docs/results.md, "Small sets"). `None`: that of the other parameters.
     pub fn head_learning_rate(&self) -> Option<f64> {
         let far = matches!(
             (self.task, self.peft.method),
-            (Task::TextClassification, Method::Lora) | (Task::ImageClassification, Method::Full)
+            (
+                Task::TextClassification | Task::TokenClassification,
+                Method::Lora
+            ) | (Task::ImageClassification, Method::Full)
         );
         let faster =
             (far && self.train.learning_rate.is_none()) || self.task.kind() == Kind::MultiLabel;
@@ -207,11 +214,16 @@ impl RunConfig {
 
     /// Whether `peft.target_modules` = "auto" puts adapters on every linear layer, and not on query and value only, for so many examples of
     /// so many labels: that tells more classes apart, where there is enough to learn them from (docs/results.md, "Small
-    /// sets").
+    /// sets"). Tags of words always have them.
     pub fn adapts_every_linear_layer(&self, examples: usize, labels: usize) -> bool {
         const MANY: usize = 10;
         const EACH: usize = 8;
-        self.task == Task::TextClassification && labels > MANY && examples >= EACH * labels
+        match self.task {
+            // A word's tag hangs on words around it, whatever the set.
+            Task::TokenClassification => true,
+            Task::TextClassification => labels > MANY && examples >= EACH * labels,
+            _ => false,
+        }
     }
 
     /// Whether batch norms stay what they are in the pretrained model, with so many training examples. The moments of a few small
@@ -263,6 +275,7 @@ impl RunConfig {
             None => DataSource::Dataset(self.data.dataset.as_deref().unwrap_or(
                 match (self.task.kind(), self.task.modality()) {
                     (Kind::Generation, _) => DEFAULT_PROMPTS,
+                    (Kind::Tags, _) => DEFAULT_ENTITIES,
                     (_, Modality::Text) => DEFAULT_DATASET,
                     (_, Modality::Images) => DEFAULT_IMAGES,
                 },

@@ -21,8 +21,10 @@ pub(super) enum Applies {
     All,
     /// Those on texts, or those on pictures.
     To(Modality),
-    /// Those on texts that answer with labels or numbers.
+    /// Those on texts that answer with labels or numbers for a whole text.
     EncodedText,
+    /// Those that read long texts in windows.
+    Windows,
     /// Those of a kind.
     Learning(Kind),
     /// Those of language models.
@@ -34,7 +36,11 @@ impl Applies {
         match self {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
-            Self::EncodedText => task.modality() == Modality::Text && !Self::Writing.to(task),
+            Self::EncodedText => {
+                let whole = task.kind() != Kind::Tags && !Self::Writing.to(task);
+                task.modality() == Modality::Text && whole
+            }
+            Self::Windows => matches!(task.kind(), Kind::Generation | Kind::Tags),
             Self::Learning(kind) => task.kind() == kind,
             Self::Writing => task.kind().problem() == Problem::NextToken,
         }
@@ -46,7 +52,8 @@ impl Applies {
             Self::All => "every task",
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
-            Self::EncodedText => "texts with labels or numbers",
+            Self::EncodedText => "whole texts with labels or numbers",
+            Self::Windows => "text generation and token classification",
             Self::Learning(kind) => kind.words(),
             Self::Writing => "language models",
         }
@@ -311,8 +318,9 @@ settings! {
     /// Which tokens of a conversation are learned: "assistant" (every answer), "last" (the last answer) or "all". Of prompt and
     /// completion it is the completion, of plain text everything.
     loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss", "roles_to_train", "train_on_prompt"], applies CHATS;
-    /// The tokens that windows of a long plain text share.
-    overlap: usize = 0, range Range::at_least(0), aka ["stride", "doc_stride"], applies CHATS;
+    /// The tokens that windows of a long text share. Unset: none of a plain text that is continued, a quarter of data.max_length
+    /// for token classification, which reads every text in windows and cuts none.
+    overlap: Option<usize> = None, range Range::at_least(0), example "32", aka ["stride", "doc_stride"], applies Applies::Windows;
     /// The day that a chat template is told which writes the date. Unset: today; a run keeps the day on which it began.
     date: Option<Date> = None, example "\"2026-11-26\"", aka ["date_string", "today"], applies Applies::Writing;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.

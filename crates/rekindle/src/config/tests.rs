@@ -53,7 +53,7 @@ fn nothing_default() -> RunConfig {
             test_limit: Some(12),
             max_length: 64,
             loss_on: LossOn::Last,
-            overlap: 16,
+            overlap: Some(16),
             date: Some(Date::today()),
             on_bad_example: OnBadExample::Skip,
         },
@@ -190,11 +190,17 @@ fn of_task(task: Task) -> RunConfig {
     }
     if task.kind() != Kind::Generation {
         config.data.loss_on = default.data.loss_on;
-        config.data.overlap = default.data.overlap;
         config.eval.answers = default.eval.answers;
         config.eval.baseline = default.eval.baseline;
         config.eval.samples = default.eval.samples;
         config.eval.max_new_tokens = default.eval.max_new_tokens;
+    }
+    if !matches!(task.kind(), Kind::Generation | Kind::Tags) {
+        config.data.overlap = default.data.overlap;
+    }
+    if task.kind() == Kind::Tags {
+        config.model.pooling = default.model.pooling;
+        config.data.text_pair = default.data.text_pair.clone();
     }
     if task.kind().problem() == rekindle_models::Problem::NextToken {
         config.model.pooling = default.model.pooling;
@@ -585,7 +591,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[train]\nbeta1 = 1.0\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `train.beta1`: expected a number of at least 0 and below 1, found 1.0"# },
     Bad { file: "task = \"object-detection\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "text-generation", "text-preference", "image-classification", "image-multi-label", found "object-detection""# },
+  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "token-classification", "text-generation", "text-preference", "image-classification", "image-multi-label", found "object-detection""# },
     Bad { file: "seed = -1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:8: `seed`: expected a whole number of at least 0, found -1"# },
     Bad { file: "device = \"gpu\"\n", sets: &[], says: r#"1 mistake in the configuration:
@@ -637,7 +643,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[eval]\nevery = \"step\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
     Bad { file: "[eval]\nmetric = \"f1\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
+  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "entity_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
      hint: did you mean "macro_f1"?"# },
     Bad { file: "[train.epochs]\nx = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: `train.epochs`: expected a number above 0, found a table"# },

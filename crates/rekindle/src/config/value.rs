@@ -844,6 +844,8 @@ choices! {
         MacroF1 = "macro_f1",
         /// F1, the mean over the labels weighted by their examples.
         WeightedF1 = "weighted_f1",
+        /// F1 of whole entities: beginning, end and label right.
+        EntityF1 = "entity_f1",
         /// Matthews correlation coefficient.
         Mcc = "mcc",
         /// The mean loss; less is better.
@@ -907,6 +909,12 @@ impl Metric {
                 Self::MacroF1,
                 Self::WeightedF1,
                 Self::Mcc,
+                Self::Loss,
+            ],
+            Kind::Tags => &[
+                Self::EntityF1,
+                Self::MacroF1,
+                Self::TokenAccuracy,
                 Self::Loss,
             ],
             Kind::Generation => &[Self::Loss, Self::Perplexity, Self::TokenAccuracy],

@@ -76,6 +76,7 @@ impl Run<'_> {
             adapter: opened.adapter.as_ref().map(|(lora, _)| lora),
             picture_size: opened.prepared.picture_size,
             added_tokens: &self.config.model.add_tokens,
+            by_words: opened.prepared.by_words,
         };
         let adapter = opened.adapter.is_some();
         let saved = Saved {
@@ -90,7 +91,11 @@ impl Run<'_> {
                 true => Some(weights_digest(&opened.pretrained)?),
                 false => None,
             },
-            kept: KeptSettings::of(self.config, opened.prepared.columns.clone()),
+            kept: KeptSettings::of(
+                self.config,
+                opened.prepared.by_words,
+                opened.prepared.columns.clone(),
+            ),
         };
         let written = clear(&aside)
             .and_then(|()| std::fs::create_dir_all(&aside).map_err(Error::io(&aside)))
@@ -99,7 +104,7 @@ impl Run<'_> {
             .and_then(|()| {
                 let mean_pooling = self.config.task.modality() == Modality::Text
                     && self.config.task.kind().problem() != Problem::NextToken
-                    && saved.pooling != crate::saved::pooling_name(Reads::First);
+                    && saved.pooling == crate::saved::pooling_name(Reads::Mean);
                 let card = self.card(opened, ended, mean_pooling, &aside);
                 write_text(&aside.join(model_card::FILE), &card)
             })

@@ -211,6 +211,7 @@ pub(super) fn prepare(
         test,
         encoder,
         repeats: fixed && !mixed,
+        by_words: false,
         notes: splits.notes,
         max_length: 0,
         picture_size: Some((size, config.images.crop_pct.unwrap_or(pictures.crop))),

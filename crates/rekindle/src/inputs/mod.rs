@@ -5,12 +5,16 @@ mod chats;
 mod images;
 pub(crate) mod preferences;
 mod text;
+mod tokens;
 
 pub(crate) use chats::{
     Chats, decoder_limits, encoder as chat_encoder, saved_encoder, spoken, with_added_tokens,
 };
 pub(crate) use images::{Pictures, holds_texts, preprocess};
 pub(crate) use text::{Texts, encoder, pools_by_mean, text_limits};
+pub(crate) use tokens::{Tagged, Unit, WordReader, tags};
+
+use text::{encoder_by, without_decoders};
 
 use crate::{
     Error, Observer, RunConfig,
@@ -27,9 +31,10 @@ use rekindle_data::{
     DataError, TargetEncoder, Targets, TextBatch, UsualColumns,
     chat::ChatBatch,
     image::{ImageBatch, Mixed},
+    tokens::{FoundSpan, IGNORED, TokenBatch, WordTag},
 };
 use rekindle_hub::Hub;
-use rekindle_models::{Input, NextTokens, Pretrained, TextInput};
+use rekindle_models::{Asked, Input, NextTokens, Pretrained, TextInput};
 use rekindle_nn::Sequences;
 use serde_json::{Map, Value};
 use std::{path::PathBuf, sync::Arc};
@@ -57,8 +62,8 @@ pub(crate) trait Inputs: Send + Sync {
     /// # Errors
     /// An example that cannot be read, unless such are skipped.
     fn batch(&self, examples: &[usize], draw: Option<Draw>) -> Result<HostBatch, DataError>;
-    /// Rows that the head gives for each example.
-    fn parts(&self) -> usize {
+    /// Rows that the head gives for an example.
+    fn rows(&self, _example: usize) -> usize {
         1
     }
     /// Whether the loss compares the model with what it was before training.
@@ -88,6 +93,10 @@ pub(crate) trait Inputs: Send + Sync {
     }
     /// An example as the report shows it.
     fn show(&self, example: usize) -> ShownExample;
+    /// The spans of an example that the outputs chosen for its words make; none where words have no outputs.
+    fn spans(&self, _example: usize, _outputs: &[WordTag]) -> Vec<FoundSpan> {
+        Vec::new()
+    }
     /// What a file of predictions calls an example: its texts, or its file.
     fn described(&self, example: usize) -> Map<String, Value> {
         let shown = self.show(example);
@@ -103,6 +112,13 @@ pub(crate) trait Inputs: Send + Sync {
     }
     /// Adds what a resumed run must find unchanged.
     fn add_to(&self, fingerprint: &mut Fingerprint);
+}
+
+/// An example of a set.
+#[derive(Clone, Copy)]
+pub(crate) struct ExampleOf<'a> {
+    pub set: &'a dyn Inputs,
+    pub index: usize,
 }
 
 /// An example as people see it.
@@ -129,6 +145,7 @@ pub(crate) struct HostBatch {
 /// What a model takes, on the host.
 pub(crate) enum HostInput {
     Text(TextBatch),
+    Tokens(TokenBatch),
     Chats(ChatBatch),
     Images(ImageBatch),
 }
@@ -149,10 +166,11 @@ impl HostBatch {
         self.examples.len()
     }
 
-    /// What the mean of the losses is taken over: examples, or the tokens that are learned.
+    /// What the mean of the losses is taken over: examples, or the tokens or words that are learned.
     pub(crate) fn weight(&self) -> usize {
         match &self.targets {
             Targets::Next(tokens) => tokens.iter().map(|&n| n as usize).sum(),
+            Targets::Tags { ids, .. } => ids.iter().filter(|&&id| id != IGNORED).count(),
             _ => self.len(),
         }
     }
@@ -162,12 +180,12 @@ impl HostInput {
     /// Moves it to a device.
     pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> Input<B> {
         match self {
-            Self::Text(batch) => Input::Text(TextInput::new(
-                batch.ids.clone(),
-                batch.type_ids.clone(),
-                Sequences::new(batch.offsets.clone()),
-                device,
-            )),
+            Self::Text(batch) => Input::Text(text_input(batch, device)),
+            Self::Tokens(batch) => {
+                let of_windows = Sequences::new(batch.asked_offsets.clone());
+                let asked = Asked::new(&batch.asked, of_windows, device);
+                Input::Text(text_input(&batch.text, device).with_asked(asked))
+            }
             Self::Chats(batch) => {
                 let input = TextInput::new(
                     batch.ids.clone(),
@@ -196,6 +214,15 @@ impl HostInput {
     }
 }
 
+fn text_input<B: Backend>(batch: &TextBatch, device: &B::Device) -> TextInput<B> {
+    TextInput::new(
+        batch.ids.clone(),
+        batch.type_ids.clone(),
+        Sequences::new(batch.offsets.clone()),
+        device,
+    )
+}
+
 /// The sets of a run, ready for a model.
 pub(crate) struct Prepared {
     /// The dataset's name.
@@ -210,6 +237,8 @@ pub(crate) struct Prepared {
     pub encoder: TargetEncoder,
     /// Whether training examples come again as they were, so that what a frozen part makes of them can be kept.
     pub repeats: bool,
+    /// Whether texts are encoded word by word, as their files divide them.
+    pub by_words: bool,
     /// The examples' size, in words.
     pub sizes: String,
     /// One example in words: "text", "picture".
@@ -278,6 +307,7 @@ pub(crate) fn prepare(
     let prepared = match (config.task.modality(), config.task.kind()) {
         (_, Kind::Generation) => chats::prepare(config, pretrained, hub, observer),
         (_, Kind::Preference) => preferences::prepare(config, pretrained, hub, observer),
+        (_, Kind::Tags) => tokens::prepare(config, pretrained, hub, observer),
         (Modality::Text, _) => text::prepare(config, pretrained, hub, observer),
         (Modality::Images, _) => images::prepare(config, pretrained, hub, observer),
     }?;

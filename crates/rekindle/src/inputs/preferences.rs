@@ -234,7 +234,7 @@ impl Inputs for Preferences {
         &self.targets
     }
 
-    fn parts(&self) -> usize {
+    fn rows(&self, _: usize) -> usize {
         self.targets.width()
     }
 
@@ -388,6 +388,7 @@ pub(super) fn prepare(
         test,
         encoder: TargetEncoder::Next,
         repeats: true,
+        by_words: false,
         notes,
         max_length,
         picture_size: None,

@@ -156,17 +156,8 @@ pub(super) fn prepare(
     hub: &Hub,
     observer: &dyn Observer,
 ) -> Result<Prepared, Error> {
+    without_decoders(pretrained)?;
     let model = pretrained.config();
-    if model.is_decoder() {
-        return Err(Error::ModelDir {
-            path: pretrained.dir().to_owned(),
-            reason: format!(
-                "{} writes; it has no head for labels or numbers",
-                model.architecture()
-            ),
-            hint: "--task text-generation, which learns labels as answers too, or name an encoder such as minilm".into(),
-        });
-    }
     let limits = text_limits(pretrained, config)?;
     let splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
@@ -204,11 +195,28 @@ pub(super) fn prepare(
         test,
         encoder: targets,
         repeats: true,
+        by_words: false,
         notes,
         max_length,
         picture_size: None,
         answering: None,
     })
+}
+
+/// Refuses a language model.
+pub(super) fn without_decoders(pretrained: &Pretrained) -> Result<(), Error> {
+    let model = pretrained.config();
+    match model.is_decoder() {
+        false => Ok(()),
+        true => Err(Error::ModelDir {
+            path: pretrained.dir().to_owned(),
+            reason: format!(
+                "{} writes; it has no head for labels or numbers",
+                model.architecture()
+            ),
+            hint: "--task text-generation, which learns labels as answers too, or name an encoder such as minilm".into(),
+        }),
+    }
 }
 
 /// Whether a directory says, as sentence-transformers writes it, that its model is read by the mean of its tokens.
@@ -260,6 +268,16 @@ pub(crate) fn encoder(
     max_length: usize,
     limits: &TextLimits,
 ) -> Result<(TextEncoder, Option<String>), Error> {
+    encoder_by(TextEncoder::from_dir, dir, max_length, limits)
+}
+
+/// The same, the tokenizer opened in this way.
+pub(super) fn encoder_by(
+    open: impl FnOnce(&Path, Option<usize>) -> Result<TextEncoder, DataError>,
+    dir: &Path,
+    max_length: usize,
+    limits: &TextLimits,
+) -> Result<(TextEncoder, Option<String>), Error> {
     if dir.is_file() {
         return Err(Error::ModelDir {
             path: dir.to_owned(),
@@ -269,7 +287,7 @@ pub(crate) fn encoder(
     }
     let positions = limits.positions;
     let length = max_length.min(positions);
-    let mut encoder = TextEncoder::from_dir(dir, Some(length))?;
+    let mut encoder = open(dir, Some(length))?;
     encoder.check_model(limits.vocab_size, limits.type_vocab_size)?;
     let note = (length < max_length)
         .then(|| format!("data.max_length is {max_length}, but the model has {positions} positions: texts are cut to {length} tokens"));

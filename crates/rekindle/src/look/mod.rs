@@ -4,7 +4,7 @@
 //! | file | says |
 //! |---|---|
 //! | `parts` | the examples, split as a run splits them |
-//! | `texts`, `chats`, `preferences`, `pictures` | one kind of examples each |
+//! | `texts`, `tokens`, `chats`, `preferences`, `pictures` | one kind of examples each |
 //! | `findings` | what a finding is; examples as they are compared |
 //! | `duplicates`, `near`, `suspicious` | how copies, near copies and doubtful labels are found |
 //! | `cut` | what the longest length costs |
@@ -19,6 +19,7 @@ mod pictures;
 mod preferences;
 mod suspicious;
 mod texts;
+mod tokens;
 
 pub use cut::Cut;
 pub use findings::{Finding, Found, FoundRow};
@@ -34,7 +35,7 @@ use crate::{
 };
 use rekindle_base::{counted, shell_word, thousands};
 use rekindle_hub::Hub;
-use rekindle_models::Pretrained;
+use rekindle_models::{Pretrained, Problem};
 use serde::Serialize;
 use std::path::Path;
 
@@ -51,7 +52,7 @@ pub struct Looked {
     pub data: DataSummary,
     /// How lengths, numbers and sizes spread over all parts.
     pub spreads: Vec<Spread>,
-    /// What the longest length costs; `None` of pictures.
+    /// What the longest length costs; `None` of pictures, and of texts that are read in windows.
     pub cut: Option<Cut>,
     /// What is striking, the gravest first.
     pub findings: Vec<Finding>,
@@ -91,6 +92,7 @@ pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error>
     Ok(match config.modality {
         Modality::Images => Task::ImageClassification,
         Modality::Text if config.is_decoder() => Task::TextGeneration,
+        Modality::Text if config.problem == Some(Problem::Tokens) => Task::TokenClassification,
         Modality::Text => Task::TextClassification,
     })
 }
@@ -134,6 +136,7 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         (Modality::Images, _) => pictures::look(&from),
         (_, Kind::Generation) => chats::look(&from),
         (_, Kind::Preference) => preferences::look(&from),
+        (_, Kind::Tags) => tokens::look(&from),
         _ => texts::look(&from),
     }?;
     // What spoils figures comes first, then what may be meant so.

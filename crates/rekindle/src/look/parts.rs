@@ -15,6 +15,8 @@ pub(super) struct Parts<S> {
     pub sets: Vec<(&'static str, S)>,
     /// Labels as targets; `None` where a run would refuse the examples.
     pub encoder: Option<TargetEncoder>,
+    /// Whether the training file divides its texts into words.
+    pub by_words: bool,
     pub notes: Vec<String>,
     /// Why a run would refuse the examples.
     pub refused: Vec<Finding>,
@@ -50,6 +52,7 @@ pub(super) fn parts<S: Source>(from: &From<'_>) -> Result<Parts<S>, Error> {
                 .chain(others)
                 .collect(),
             encoder: Some(splits.encoder),
+            by_words: splits.by_words,
             notes: splits.notes,
             refused: Vec::new(),
         })
@@ -73,6 +76,7 @@ pub(super) fn parts<S: Source>(from: &From<'_>) -> Result<Parts<S>, Error> {
         Ok(read) if read.set.count() > 0 => Ok(Parts {
             sets: vec![(TRAIN, read.set)],
             encoder: None,
+            by_words: read.by_words,
             notes: read.notes,
             refused,
         }),

@@ -43,6 +43,7 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         encoder,
         mut notes,
         refused: mut findings,
+        ..
     } = parts::<ImageSet>(from)
         .map_err(|error| inputs::holds_texts(from.config).unwrap_or(error))?;
 

@@ -26,6 +26,7 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         encoder: mut targets,
         mut notes,
         refused: mut findings,
+        ..
     } = parts::<Vec<Example>>(from)?;
     notes.extend(note);
     // Labels of another part that training does not have.

@@ -18,6 +18,7 @@ impl Loading<'_> {
                  with torch.inference_mode():\n    logits = model(transform(picture).unsqueeze(0))[0]\n{}",
                 asked(kind)
             ),
+            (Kind::Tags, _) => self.python_of_tokens(),
             (kind, Modality::Text) => {
                 let pair = match self.pairs {
                     true => "\"a text\", \"its second text\"",
@@ -35,6 +36,26 @@ impl Loading<'_> {
                 )
             }
         }
+    }
+
+    /// A program that prints the spans of a text. The windows of a long text are the pipeline's own.
+    fn python_of_tokens(&self) -> String {
+        // The base of an adapter does not know what the outputs are called.
+        let (json, named) = match self.base_of_adapter {
+            None => ("", ""),
+            Some(_) => (
+                "import json\n\n",
+                "labels = json.load(open(f\"{folder}/rekindle.json\", encoding=\"utf-8\"))[\"labels\"]\n\
+                 model.config.id2label = dict(enumerate(labels))\n",
+            ),
+        };
+        format!(
+            "{json}{}, pipeline\n\nfolder = \".\"\ntokenizer = AutoTokenizer.from_pretrained(folder)\n{}{named}\
+             ask = pipeline(\"token-classification\", model=model, tokenizer=tokenizer, aggregation_strategy=\"first\")\n\
+             for span in ask(\"a text\"):\n    print(span[\"start\"], span[\"end\"], span[\"entity_group\"], span[\"word\"], float(span[\"score\"]))\n",
+            self.imports("AutoModelForTokenClassification"),
+            self.load("AutoModelForTokenClassification"),
+        )
     }
 
     fn python_that_writes(&self) -> String {

@@ -4,13 +4,13 @@
 mod preferences;
 
 use crate::{
-    Error, Observer, Prediction, RunConfig,
+    Error, Observer, Prediction, Query, RunConfig,
     answers::{self, Answering},
     config::{self, Column, DataConfig, Device, ImagesConfig, Override},
     examples::{on_bad, read_set},
     figures::Figures,
     init::language_task,
-    inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
+    inputs::{self, Chats, Inputs, Pictures, Tagged, Texts, Unit, WordReader, preprocess, tags},
     loaded::{Loaded, load},
     located::{locate, own_settings},
     predictions,
@@ -23,6 +23,7 @@ use rekindle_data::{
     DataError, Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess},
+    tokens::TaggedText,
 };
 use rekindle_models::TextLimits;
 use serde_json::{Map, Value};
@@ -105,6 +106,7 @@ pub struct Predictor {
 /// What makes a model's input.
 enum Input {
     Texts(Box<TextEncoder>),
+    Tagged(Box<WordReader>),
     Chats {
         encoder: Box<ChatEncoder>,
         /// The longest sequence.
@@ -132,7 +134,12 @@ const READS: [&str; 14] = [
 ];
 
 /// What makes the input of a model for texts.
-fn of_texts(config: &RunConfig, tokenizer: &Path, limits: &TextLimits) -> Result<Input, Error> {
+fn of_texts(
+    config: &RunConfig,
+    by_words: bool,
+    tokenizer: &Path,
+    limits: &TextLimits,
+) -> Result<Input, Error> {
     if config.task.kind() == Kind::Generation {
         return Ok(Input::Chats {
             encoder: Box::new(inputs::saved_encoder(config, tokenizer, limits)?),
@@ -140,6 +147,10 @@ fn of_texts(config: &RunConfig, tokenizer: &Path, limits: &TextLimits) -> Result
         });
     }
     // A default length above the model's own is nothing to report.
+    if config.task.kind() == Kind::Tags {
+        let (reader, _) = WordReader::new(tokenizer, &config.data, by_words, limits)?;
+        return Ok(Input::Tagged(Box::new(reader)));
+    }
     let (encoder, _) = inputs::encoder(tokenizer, config.data.max_length, limits)?;
     Ok(Input::Texts(Box::new(encoder)))
 }
@@ -154,7 +165,10 @@ impl Predictor {
         let config = located.pretrained.config();
         let settings = located.settings(&[])?;
         let input = match (&config.text, &config.pictures) {
-            (Some(limits), _) => of_texts(&settings, &located.tokenizer, limits)?,
+            (Some(limits), _) => {
+                let by_words = located.kept.by_words;
+                of_texts(&settings, by_words, &located.tokenizer, limits)?
+            }
             (None, Some(pictures)) => {
                 Input::Pictures(preprocess(pictures, &ImagesConfig::default()))
             }
@@ -212,7 +226,7 @@ impl Predictor {
         let config = own_settings(self.task, self.max_length, &self.kept, overrides)?;
         // Reading a tokenizer takes longer than most answers.
         if let Some(limits) = self.limits.as_ref().filter(|_| config.data != self.read_by) {
-            self.input = of_texts(&config, &self.tokenizer, limits)?;
+            self.input = of_texts(&config, self.kept.by_words, &self.tokenizer, limits)?;
             self.read_by = config.data.clone();
         }
         Ok(config)
@@ -250,9 +264,9 @@ impl Predictor {
     /// # Errors
     /// For a model that answers in words, with the verbs that ask it.
     pub fn check_predicts(&self) -> Result<(), Error> {
-        match self.takes_pictures() {
-            true => Ok(()),
-            false => self.text_encoder().map(drop),
+        match &self.input {
+            Input::Pictures(_) | Input::Tagged(_) => Ok(()),
+            _ => self.text_encoder().map(drop),
         }
     }
 
@@ -261,11 +275,26 @@ impl Predictor {
     /// # Errors
     /// When a text cannot be encoded, and when the model is for pictures.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
-        let texts = Arc::new(Texts::of(texts, self.text_encoder()?)?);
-        let answers = self.answers(texts)?.into_iter().map(|(_, answer)| answer);
+        let texts = texts.iter().map(|text| Query::new(None, text.as_ref()));
+        let texts: Vec<Query> = texts.collect();
+        let set = self.set_of(&texts.iter().collect::<Vec<_>>())?;
+        let answers = self.answers(set)?.into_iter().map(|(_, answer)| answer);
         answers
             .map(|answer| answer.map_err(|_| no_numbers()))
             .collect()
+    }
+
+    /// Texts as the model takes them.
+    pub(crate) fn set_of(&self, asked: &[&Query]) -> Result<Arc<dyn Inputs>, Error> {
+        let lines = (1..).zip(asked);
+        let lines = lines.map(|(number, query)| (query.line.unwrap_or(number), *query));
+        if let Input::Tagged(reader) = &self.input {
+            let lines = lines.map(|(line, query)| (line, query.text.clone(), query.words.clone()));
+            let labels = tags(self.objective.encoder())?;
+            return Ok(Arc::new(Tagged::of_lines(lines, reader, labels)?));
+        }
+        let lines = lines.map(|(line, query)| (line, query.text.clone(), query.text_pair.clone()));
+        Ok(Arc::new(Texts::of_lines(lines, self.text_encoder()?)?))
     }
 
     /// Answers about a set, each with its example, or why there is none; examples that could not be read are missing.
@@ -275,7 +304,10 @@ impl Predictor {
         let answer = |(row, &example): (usize, &usize)| {
             let logits = scored.logits.row(row);
             match logits.iter().all(|logit| logit.is_finite()) {
-                true => (example, Ok(self.objective.answer(logits))),
+                true => {
+                    let of = scored.example(set.as_ref(), row);
+                    (example, Ok(self.objective.answer(logits, of)))
+                }
                 false => (example, Err(NO_NUMBERS.to_owned())),
             }
         };
@@ -367,6 +399,12 @@ impl Predictor {
                 let (texts, left_out) = Texts::encode_known(read.set, encoder, targets, on_bad)?;
                 read.notes.extend(left_out);
                 (Arc::new(texts), read.notes)
+            }
+            Input::Tagged(reader) => {
+                let read = read_set::<Vec<TaggedText>>(path, config, &self.kept.columns, known)?;
+                let labels = tags(objective.encoder())?;
+                let set = Tagged::encode(read.set, reader, labels, true, Unit::Text)?;
+                (Arc::new(set), read.notes)
             }
             Input::Chats { encoder, .. }
                 if shots.is_none()
@@ -519,6 +557,7 @@ impl Predictor {
     pub(crate) fn text_encoder(&self) -> Result<&TextEncoder, Error> {
         match &self.input {
             Input::Texts(encoder) => Ok(encoder),
+            Input::Tagged(_) => Err(Error::Internal("a reader of words, asked for texts".into())),
             Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model answers in words".into(),
                 hint: "ask it with rekindle generate, or talk with it: rekindle chat".into(),
@@ -533,7 +572,7 @@ impl Predictor {
     pub(crate) fn preprocess(&self) -> Result<&Preprocess, Error> {
         match &self.input {
             Input::Pictures(preprocess) => Ok(preprocess),
-            Input::Texts(_) | Input::Chats { .. } => Err(Error::Setting {
+            Input::Texts(_) | Input::Tagged(_) | Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model is for texts, not for pictures".into(),
                 hint: "name a model that was tuned on pictures".into(),
             }),

@@ -2,8 +2,10 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use rekindle_data::tokens::slice;
+
 use super::{
-    Mistake, Report, Section,
+    MarkedSpan, Mistake, Report, Section,
     text::{count, cut, escape, figure, percent},
 };
 
@@ -45,8 +47,12 @@ pub fn html(report: &Report) -> String {
         let lede = format!("No mistake on the {split} split. Right, but with the least certainty:");
         return in_parts(&lede, &report.doubtful, SHOWN_PICTURES, items);
     }
-    let labelled =
-        |section: &Section| matches!(section, Section::Classes { .. } | Section::Labels { .. });
+    let labelled = |section: &Section| {
+        matches!(
+            section,
+            Section::Classes { .. } | Section::Labels { .. } | Section::Entities { .. }
+        )
+    };
     let advice = match report.figures.sections.iter().any(labelled) {
         true => " A confident mistake is often a wrong label.",
         false => "",
@@ -113,7 +119,10 @@ fn item(mistake: &Mistake) -> String {
         "<li>{}{}{pair}<p class=\"verdict\"><span class=\"{said}\"><bdi>{}</bdi>{}</span>\
          {right}<span class=\"where\">loss {} · <bdi>{}</bdi></span></p>{}</li>",
         picture.unwrap_or_default(),
-        excerpt(&mistake.text),
+        match mistake.spans.is_empty() {
+            true => excerpt(&mistake.text),
+            false => marked(&mistake.text, &mistake.spans),
+        },
         escape(&mistake.predicted),
         probability,
         figure(mistake.loss),
@@ -141,6 +150,57 @@ fn top(mistake: &Mistake) -> String {
             let rows: String = mistake.top.iter().map(row).collect();
             format!("<table class=\"top\"><tbody>{rows}</tbody></table>")
         }
+    }
+}
+
+/// A text with what is labelled in it: right and predicted, right and missed, or predicted and wrong.
+fn marked(text: &str, spans: &[MarkedSpan]) -> String {
+    let length = text.chars().count();
+    let mut ends: Vec<usize> = spans
+        .iter()
+        .flat_map(|span| [span.start, span.end])
+        .collect();
+    ends.extend([0, length.min(KEPT)]);
+    ends.retain(|&end| end <= length.min(KEPT));
+    ends.sort_unstable();
+    ends.dedup();
+    let mut html = String::new();
+    for piece in ends.windows(2) {
+        let (start, end) = (piece[0], piece[1]);
+        let stands = escape(slice(text, start..end));
+        let covers = |span: &&MarkedSpan| span.start <= start && span.end >= end;
+        let of: Vec<&MarkedSpan> = spans.iter().filter(covers).collect();
+        let class = match (
+            of.iter().any(|span| span.right),
+            of.iter().any(|span| span.said),
+        ) {
+            (false, false) => {
+                html += &stands;
+                continue;
+            }
+            (true, true) if of.len() == 1 => "hit",
+            (true, _) => "missed",
+            (false, true) => "extra",
+        };
+        // The label stands where its span ends.
+        let names: String = (of.iter().filter(|span| span.end == end))
+            .map(|span| {
+                let class = if span.right { "truth" } else { "said" };
+                format!("<sub class=\"{class}\">{}</sub>", escape(&span.label))
+            })
+            .collect();
+        html += &format!("<mark class=\"{class}\">{stands}{names}</mark>");
+    }
+    if length > KEPT {
+        let left = count((length - KEPT) as u64);
+        html += &format!(" … ({left} more characters)");
+    }
+    match cut(text, EXCERPT) {
+        None => format!("<blockquote dir=\"auto\">{html}</blockquote>"),
+        Some(start) => format!(
+            "<details class=\"long\"><summary dir=\"auto\">{} …</summary><blockquote dir=\"auto\">{html}</blockquote></details>",
+            escape(start)
+        ),
     }
 }
 

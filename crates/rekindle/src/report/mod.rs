@@ -10,6 +10,7 @@ mod classes;
 mod compare;
 mod confusion;
 mod data;
+mod entities;
 mod labels;
 mod mistakes;
 mod numbers;
@@ -181,6 +182,21 @@ pub struct EvalPoint {
     pub figures: BTreeMap<String, f64>,
 }
 
+/// A span of a text: right, predicted, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedSpan {
+    /// The first character, counted from 0.
+    pub start: usize,
+    /// The character behind the last.
+    pub end: usize,
+    /// What it is.
+    pub label: String,
+    /// Whether it is right.
+    pub right: bool,
+    /// Whether it was predicted.
+    pub said: bool,
+}
+
 /// An example the model got wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
@@ -194,6 +210,9 @@ pub struct Mistake {
     pub label: String,
     /// What was predicted.
     pub predicted: String,
+    /// What is marked in the text: the right spans and those that were predicted; empty where that is no answer.
+    #[serde(default)]
+    pub spans: Vec<MarkedSpan>,
     /// Probability given to `predicted`, in `0..=1`, where the model gives one.
     pub probability: Option<f64>,
     /// Loss of the example; `null` in JSON where not finite.
@@ -293,6 +312,7 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
         Section::Numbers { report, names } => {
             vec![("Predictions", numbers::html(report, names))]
         }
+        Section::Entities { report } => vec![("Entities", entities::html(report))],
         Section::Answers { report, base } => {
             vec![("Answers", answers::table(report, base.as_ref()))]
         }

@@ -110,6 +110,7 @@ fn mistake(text: &str) -> Mistake {
         place: "test.csv:17".into(),
         label: "refund".into(),
         predicted: "order_status".into(),
+        spans: Vec::new(),
         probability: Some(0.93),
         loss: 3.1,
         top: vec![],
@@ -720,6 +721,7 @@ fn without_mistakes_the_least_sure_answers_are_shown() {
     report.mistakes.clear();
     report.doubtful = vec![Mistake {
         predicted: "refund".into(),
+        spans: Vec::new(),
         probability: Some(0.41),
         ..mistake("money back maybe")
     }];

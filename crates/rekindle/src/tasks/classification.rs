@@ -6,6 +6,7 @@ use crate::{
     evaluation::{Logits, argmax},
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
     guess::Guess,
+    inputs::ExampleOf,
     report::text::{count, figure, percent},
 };
 use burn::tensor::{Int, Tensor, TensorData};
@@ -57,12 +58,13 @@ impl Classification {
             probability: Some(probabilities[said]),
             loss,
             top: most_probable(names, &probabilities),
+            words: None,
         }
     }
 }
 
 /// Softmax in f64.
-fn probabilities(logits: &[f32]) -> Vec<f64> {
+pub(super) fn probabilities(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exp: Vec<f64> = logits
         .iter()
@@ -73,7 +75,7 @@ fn probabilities(logits: &[f32]) -> Vec<f64> {
 }
 
 /// Cross-entropy in f64, without weights or smoothing.
-fn cross_entropy(logits: &[f32], class: usize) -> f64 {
+pub(super) fn cross_entropy(logits: &[f32], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&l| f64::from(l - largest).exp()).sum();
     sum.ln() - f64::from(logits[class] - largest)
@@ -199,9 +201,15 @@ impl Objective for Classification {
             .collect()
     }
 
-    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+    fn scored(
+        &self,
+        logits: &Logits,
+        targets: &Targets,
+        row: usize,
+        of: ExampleOf<'_>,
+    ) -> Map<String, Value> {
         let (logits, class) = (logits.row(row), targets.class_ids()[row] as usize);
-        let said = self.answer(logits).to_json();
+        let said = self.answer(logits, of).to_json();
         let mut line = Map::new();
         line.insert("label".into(), json!(self.encoder.names()[class]));
         line.insert("predicted".into(), said["label"].clone());
@@ -212,7 +220,7 @@ impl Objective for Classification {
         line
     }
 
-    fn answer(&self, logits: &[f32]) -> Prediction {
+    fn answer(&self, logits: &[f32], _: ExampleOf<'_>) -> Prediction {
         let (probabilities, best) = (probabilities(logits), argmax(logits));
         let names = self.encoder.names();
         Prediction::Class {

@@ -5,6 +5,7 @@ use super::{Loss, Objective, Prediction, Wrong, shortest};
 use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Shown, Tile, Watched},
+    inputs::ExampleOf,
     report::text::{count, figure, percent},
 };
 use burn::tensor::Tensor;
@@ -117,11 +118,18 @@ impl Objective for Generation {
             probability: None,
             loss,
             top: Vec::new(),
+            words: None,
         });
         described.collect()
     }
 
-    fn scored(&self, outputs: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+    fn scored(
+        &self,
+        outputs: &Logits,
+        targets: &Targets,
+        row: usize,
+        _: ExampleOf<'_>,
+    ) -> Map<String, Value> {
         let (learned, right) = (tokens(targets, row), f64::from(outputs.row(row)[1]));
         let loss = f64::from(outputs.row(row)[0]) / learned.max(1.0);
         let mut line = Map::new();
@@ -131,7 +139,7 @@ impl Objective for Generation {
         line
     }
 
-    fn answer(&self, outputs: &[f32]) -> Prediction {
+    fn answer(&self, outputs: &[f32], _: ExampleOf<'_>) -> Prediction {
         Prediction::Numbers {
             values: vec![("loss".into(), f64::from(outputs[0]))],
         }

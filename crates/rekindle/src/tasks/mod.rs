@@ -5,9 +5,10 @@ mod generation;
 mod multi_label;
 mod preference;
 mod regression;
+mod tags;
 
-pub use prediction::Prediction;
 use prediction::shortest;
+pub use prediction::{LabelledSpan, Prediction};
 
 mod prediction;
 
@@ -15,10 +16,11 @@ use crate::{
     RunConfig,
     evaluation::Logits,
     figures::{Figures, Watched},
+    inputs::ExampleOf,
     task::Kind,
 };
 use burn::tensor::Tensor;
-use rekindle_data::{TargetEncoder, TargetKind, Targets};
+use rekindle_data::{TargetEncoder, TargetKind, Targets, tokens::WordTag};
 use rekindle_nn::TuneBackend;
 use serde_json::{Map, Value};
 
@@ -27,6 +29,7 @@ use generation::Generation;
 use multi_label::MultiLabel;
 use preference::Preference;
 use regression::Regression;
+use tags::Tags;
 
 /// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
 pub(crate) trait Objective: Send + Sync {
@@ -44,12 +47,18 @@ pub(crate) trait Objective: Send + Sync {
     fn doubtful(&self, _logits: &Logits, _targets: &Targets, _most: usize) -> Vec<Wrong> {
         Vec::new()
     }
-    /// Row `row` for a file of predictions: what is right, what was answered, the loss.
-    fn scored(&self, logits: &Logits, _targets: &Targets, row: usize) -> Map<String, Value> {
-        self.answer(logits.row(row)).to_json()
+    /// Row `row` for a file of predictions, of this example: what is right, what was answered, the loss.
+    fn scored(
+        &self,
+        logits: &Logits,
+        _targets: &Targets,
+        row: usize,
+        of: ExampleOf<'_>,
+    ) -> Map<String, Value> {
+        self.answer(logits.row(row), of).to_json()
     }
-    /// The answer of one example's logits `[C]`.
-    fn answer(&self, logits: &[f32]) -> Prediction;
+    /// The answer of one example's logits: `[C]`, or `[R, C]` where its words have some.
+    fn answer(&self, logits: &[f32], of: ExampleOf<'_>) -> Prediction;
     /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
     fn fit(&mut self, _logits: &Logits, _targets: &Targets) {}
     /// What [`fit`](Self::fit) chooses, in words: "thresholds"; `None` where it chooses nothing.
@@ -85,7 +94,8 @@ impl Scale {
 
 /// The loss of an objective on a backend.
 pub(crate) trait Loss<B: TuneBackend>: Objective {
-    /// One loss an example `[N]`, of a model's outputs `[N, C]`: logits, or what a language model says of itself.
+    /// One loss an example `[N]`, or a word `[R]`, of a model's outputs `[N, C]` or `[R, C]`: logits, or what a language model
+    /// says of itself.
     fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1>;
 }
 
@@ -103,6 +113,8 @@ pub(crate) struct Wrong {
     pub loss: f64,
     /// The most probable labels with their probabilities, the most probable first; empty where there are none.
     pub top: Vec<(String, f64)>,
+    /// Where words have tags: the right ones and those that were said, of which `right` and `said` are made.
+    pub words: Option<[Vec<WordTag>; 2]>,
 }
 
 /// The labels shown beside a mistake.
@@ -126,6 +138,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::Regression => TargetKind::Real,
         Kind::MultiLabel => TargetKind::Classes,
         Kind::Generation | Kind::Preference => TargetKind::Next,
+        Kind::Tags => TargetKind::Tags,
     }
 }
 
@@ -141,6 +154,7 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::MultiLabel => Box::new(MultiLabel::train(encoder)),
         Kind::Generation => Box::new(Generation::new()),
         Kind::Preference => Box::new(Preference::train(config)),
+        Kind::Tags => Box::new(Tags::new(encoder)),
     }
 }
 
@@ -160,5 +174,6 @@ pub(crate) fn restore(
         Kind::Regression => Box::new(Regression::restore(encoder)),
         Kind::MultiLabel => Box::new(MultiLabel::restore(encoder, thresholds.to_vec())),
         Kind::Generation | Kind::Preference => Box::new(Generation::new()),
+        Kind::Tags => Box::new(Tags::new(encoder)),
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
     guess::Guess,
+    inputs::ExampleOf,
     report::text::{count, figure, percent},
 };
 use burn::tensor::{Tensor, TensorData, activation};
@@ -199,14 +200,21 @@ impl Objective for MultiLabel {
                 probability: None,
                 loss,
                 top: most_probable(self.encoder.names(), &probabilities),
+                words: None,
             }
         });
         described.collect()
     }
 
-    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+    fn scored(
+        &self,
+        logits: &Logits,
+        targets: &Targets,
+        row: usize,
+        of: ExampleOf<'_>,
+    ) -> Map<String, Value> {
         let (logits, truth) = (logits.row(row), truth_of(targets, row));
-        let said = self.answer(logits).to_json();
+        let said = self.answer(logits, of).to_json();
         let right = json!(self.named(truth.iter().copied()));
         let mut line = Map::new();
         let correct = right == said["labels"];
@@ -218,7 +226,7 @@ impl Objective for MultiLabel {
         line
     }
 
-    fn answer(&self, logits: &[f32]) -> Prediction {
+    fn answer(&self, logits: &[f32], _: ExampleOf<'_>) -> Prediction {
         let probabilities = probabilities(logits);
         Prediction::Labels {
             labels: self.named(self.given(&probabilities)),

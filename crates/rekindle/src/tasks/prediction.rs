@@ -1,5 +1,7 @@
 //! What a model answers about one example.
 
+use crate::inputs::ExampleOf;
+use rekindle_data::tokens::{WordTag, slice};
 use serde_json::{Map, Value, json};
 
 /// An answer.
@@ -27,6 +29,58 @@ pub enum Prediction {
         /// Names and numbers, in the order of the model's outputs.
         values: Vec<(String, f64)>,
     },
+    /// Spans of a text.
+    Spans {
+        /// The text.
+        text: String,
+        /// The spans, in order; none overlaps another.
+        spans: Vec<LabelledSpan>,
+    },
+}
+
+/// A span of a text that has a label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelledSpan {
+    /// The first character, a Unicode code point, counted from 0.
+    pub start: usize,
+    /// The character behind the last.
+    pub end: usize,
+    /// What it is.
+    pub label: String,
+    /// The mean probability of its words' tags, in [0, 1].
+    pub score: f64,
+    /// The text of the span.
+    pub text: String,
+}
+
+impl LabelledSpan {
+    /// The spans that tags of the words of an example make.
+    pub(crate) fn of_example(of: ExampleOf<'_>, tags: &[WordTag]) -> Vec<Self> {
+        let text = of.set.show(of.index).text;
+        let found = of.set.spans(of.index, tags).into_iter();
+        found
+            .map(|found| Self {
+                start: found.span.start,
+                end: found.span.end,
+                text: slice(&text, found.span.start..found.span.end).to_owned(),
+                label: found.span.label,
+                score: f64::from(found.score),
+            })
+            .collect()
+    }
+
+    /// As JSON; what is right has no score.
+    pub(crate) fn to_json(&self, scored: bool) -> Value {
+        let mut object = Map::new();
+        object.insert("start".into(), self.start.into());
+        object.insert("end".into(), self.end.into());
+        object.insert("label".into(), self.label.as_str().into());
+        if scored {
+            object.insert("score".into(), json!(shortest(self.score)));
+        }
+        object.insert("text".into(), self.text.as_str().into());
+        object.into()
+    }
 }
 
 impl Prediction {
@@ -35,7 +89,7 @@ impl Prediction {
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Class { label, .. } => Some(label),
-            Self::Labels { .. } | Self::Numbers { .. } => None,
+            Self::Labels { .. } | Self::Numbers { .. } | Self::Spans { .. } => None,
         }
     }
 
@@ -79,12 +133,17 @@ impl Prediction {
                     object.insert(name.clone(), json!(shortest(*value)));
                 }
             }
+            Self::Spans { spans, .. } => {
+                let spans = spans.iter().map(|span| span.to_json(true));
+                object.insert("spans".into(), spans.collect());
+            }
         }
         object
     }
 
     /// The answer alone, its parts separated by tabs: a label and its probability, labels and their probabilities (both with
-    /// commas between them), or numbers. A label that could be misread is in quotes, as JSON writes it.
+    /// commas between them), numbers, or spans as `start:end:label` and their scores (with commas too). A label that could be
+    /// misread is in quotes, as JSON writes it.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
@@ -106,6 +165,15 @@ impl Prediction {
             Self::Numbers { values } => {
                 let values: Vec<String> = values.iter().map(|(_, v)| format!("{v:.4}")).collect();
                 values.join("\t")
+            }
+            Self::Spans { spans, .. } => {
+                let spans = spans.iter().map(|span| {
+                    let label = quoted(&span.label, &[',']);
+                    let named = format!("{}:{}:{label}", span.start, span.end);
+                    (named, format!("{:.4}", span.score))
+                });
+                let (spans, scores): (Vec<String>, Vec<String>) = spans.unzip();
+                format!("{}\t{}", spans.join(","), scores.join(","))
             }
         }
     }
@@ -155,6 +223,26 @@ mod tests {
             assert_eq!(shortest(number) as f32, number as f32);
         }
         assert!(shortest(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn spans_are_counted_in_characters() {
+        let span = |start, end, label: &str, text: &str| LabelledSpan {
+            start,
+            end,
+            label: label.into(),
+            score: 0.5,
+            text: text.into(),
+        };
+        let answer = Prediction::Spans {
+            text: "Zoë naps, Al too".into(),
+            spans: vec![span(0, 3, "a,b", "Zoë"), span(10, 12, "c", "Al")],
+        };
+        assert_eq!(answer.brief(), "0:3:\"a,b\",10:12:c\t0.5000,0.5000");
+        assert_eq!(
+            Value::Object(answer.to_json()).to_string(),
+            r#"{"spans":[{"start":0,"end":3,"label":"a,b","score":0.5,"text":"Zoë"},{"start":10,"end":12,"label":"c","score":0.5,"text":"Al"}]}"#
+        );
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Shown, Tile, Watched},
     guess::Guess,
+    inputs::ExampleOf,
     report::text::{figure, percent},
 };
 use burn::tensor::{Tensor, activation, backend::Backend};
@@ -355,11 +356,18 @@ impl Objective for Preference {
             probability: None,
             loss: example.loss,
             top: Vec::new(),
+            words: None,
         });
         described.collect()
     }
 
-    fn scored(&self, outputs: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+    fn scored(
+        &self,
+        outputs: &Logits,
+        targets: &Targets,
+        row: usize,
+        _: ExampleOf<'_>,
+    ) -> Map<String, Value> {
         let divergence = self.divergence(outputs, targets);
         let example = self.example(outputs, targets, row, divergence);
         let mut line = Map::new();
@@ -379,7 +387,7 @@ impl Objective for Preference {
         line
     }
 
-    fn answer(&self, outputs: &[f32]) -> Prediction {
+    fn answer(&self, outputs: &[f32], _: ExampleOf<'_>) -> Prediction {
         Prediction::Numbers {
             values: vec![("loss".into(), f64::from(outputs[0]))],
         }

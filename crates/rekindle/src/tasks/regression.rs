@@ -9,6 +9,7 @@ use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
     guess::Guess,
+    inputs::ExampleOf,
     report::text::{count, figure},
 };
 use burn::tensor::{Tensor, TensorData};
@@ -224,11 +225,18 @@ impl Objective for Regression {
             probability: None,
             loss,
             top: Vec::new(),
+            words: None,
         });
         described.collect()
     }
 
-    fn scored(&self, logits: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+    fn scored(
+        &self,
+        logits: &Logits,
+        targets: &Targets,
+        row: usize,
+        _: ExampleOf<'_>,
+    ) -> Map<String, Value> {
         let (predicted, right) = (self.numbers(logits.row(row)), row_of(targets, row));
         let named = |numbers: &[f64]| -> Map<String, Value> {
             let names = self.encoder.names().iter().cloned();
@@ -248,7 +256,7 @@ impl Objective for Regression {
         line
     }
 
-    fn answer(&self, logits: &[f32]) -> Prediction {
+    fn answer(&self, logits: &[f32], _: ExampleOf<'_>) -> Prediction {
         let numbers = self.numbers(logits).into_iter();
         let names = self.encoder.names().iter().cloned();
         Prediction::Numbers {

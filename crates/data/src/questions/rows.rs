@@ -1,0 +1,224 @@
+//! A row of JSON, or a question of SQuAD, to a [`Question`].
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Answer, Question, QuestionReason};
+use crate::tables::kind_of;
+use crate::tokens::Characters;
+use crate::{BadReason, Place};
+
+/// A flat row: `question`, `context`, and `answers` or `answer`.
+pub(super) fn question(
+    mut row: Map<String, Value>,
+    place: Place,
+    require_answers: bool,
+) -> Result<Question, BadReason> {
+    // A table has all columns in every row: null is none.
+    row.retain(|_, value| !value.is_null());
+    let context = text(&row, "context", None)?.into();
+    of_object(&row, &context, "", place, require_answers)
+}
+
+/// The question and answers of an object about a context. `at` is the path to it, empty for a row.
+pub(super) fn of_object(
+    row: &Map<String, Value>,
+    context: &Arc<str>,
+    at: &str,
+    place: Place,
+    require_answers: bool,
+) -> Result<Question, BadReason> {
+    let question = text(row, "question", Some(at).filter(|at| !at.is_empty()))?;
+    let id = match row.get("id") {
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(number @ Value::Number(_)) => Some(number.to_string()),
+        _ => None,
+    };
+    let is_impossible = match row.get("is_impossible") {
+        Some(Value::Bool(is)) => *is,
+        // CSV has text.
+        Some(Value::String(is)) => is.eq_ignore_ascii_case("true") || is == "1",
+        _ => false,
+    };
+    let inside = |key: &str| match at {
+        "" => key.to_owned(),
+        at => format!("{at}.{key}"),
+    };
+    let answers = if is_impossible {
+        Some(Vec::new())
+    } else if let Some(value) = row.get("answers") {
+        Some(answers(value, context, &inside("answers"))?)
+    } else if let Some(value) = row.get("answer") {
+        let start = row.get("answer_start");
+        Some(vec![answer(value, start, context, &inside("answer"))?])
+    } else {
+        None
+    };
+    if answers.is_none() && require_answers {
+        let at = match at {
+            "" => "the row".to_owned(),
+            at => format!("`{at}`"),
+        };
+        return Err(QuestionReason::NoAnswers { at }.into());
+    }
+    Ok(Question {
+        id,
+        question: question.to_owned(),
+        context: Arc::clone(context),
+        answers,
+        place,
+    })
+}
+
+/// The text of a key that must be there and not be blank.
+pub(super) fn text<'r>(
+    row: &'r Map<String, Value>,
+    key: &'static str,
+    at: Option<&str>,
+) -> Result<&'r str, BadReason> {
+    let place = || match at {
+        Some(at) => format!("`{at}.{key}`"),
+        None => format!("`{key}`"),
+    };
+    match row.get(key) {
+        Some(Value::String(text)) if text.trim().is_empty() => {
+            Err(QuestionReason::Empty { at: place() }.into())
+        }
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(wrong_type(&place(), "text", other)),
+        None => Err(QuestionReason::NoKey {
+            wanted: key,
+            at: at.map(|at| format!("`{at}`")),
+            found: row.keys().cloned().collect(),
+        }
+        .into()),
+    }
+}
+
+pub(super) fn wrong_type(at: &str, expected: &'static str, found: &Value) -> BadReason {
+    let found = kind_of(found).to_owned();
+    let at = at.to_owned();
+    QuestionReason::WrongType {
+        at,
+        expected,
+        found,
+    }
+    .into()
+}
+
+/// Answers in the shape of the `datasets` library, of SQuAD, or as texts alone.
+fn answers(value: &Value, context: &str, at: &str) -> Result<Vec<Answer>, BadReason> {
+    match value {
+        Value::Object(lists) => {
+            let list = |key: &str| match lists.get(key) {
+                None | Some(Value::Null) => Ok(Vec::new()),
+                Some(Value::Array(list)) => Ok(list.iter().collect()),
+                Some(one @ (Value::String(_) | Value::Number(_))) => Ok(vec![one]),
+                Some(other) => Err(wrong_type(&format!("`{at}.{key}`"), "a list", other)),
+            };
+            let (texts, starts) = (list("text")?, list("answer_start")?);
+            if !starts.is_empty() && texts.len() != starts.len() {
+                return Err(QuestionReason::Counts {
+                    at: format!("`{at}`"),
+                    texts: texts.len(),
+                    starts: starts.len(),
+                }
+                .into());
+            }
+            let starts = starts.into_iter().map(Some).chain(std::iter::repeat(None));
+            texts
+                .into_iter()
+                .zip(starts)
+                .enumerate()
+                .map(|(index, (text, start))| {
+                    answer(text, start, context, &format!("{at}.text[{index}]"))
+                })
+                .collect()
+        }
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(index, value)| match value {
+                Value::Object(fields) => {
+                    let text = fields.get("text").unwrap_or(&Value::Null);
+                    let at = format!("{at}[{index}].text");
+                    answer(text, fields.get("answer_start"), context, &at)
+                }
+                text => answer(text, None, context, &format!("{at}[{index}]")),
+            })
+            .collect(),
+        text @ Value::String(_) => Ok(vec![answer(text, None, context, at)?]),
+        other => Err(wrong_type(&format!("`{at}`"), "answers", other)),
+    }
+}
+
+/// An answer at its start; without one, where the context has it once.
+fn answer(
+    text: &Value,
+    start: Option<&Value>,
+    context: &str,
+    at: &str,
+) -> Result<Answer, BadReason> {
+    let at = format!("`{at}`");
+    let Value::String(text) = text else {
+        return Err(wrong_type(&at, "text", text));
+    };
+    if text.trim().is_empty() {
+        return Err(QuestionReason::Empty { at }.into());
+    }
+    let characters = Characters::new(context);
+    let text = text.clone();
+    let first = |text: &str| context.find(text).map(|byte| characters.number(byte));
+    let Some(start) = start.filter(|start| !start.is_null()) else {
+        let places: Vec<usize> = places(context, &text)
+            .map(|byte| characters.number(byte))
+            .collect();
+        return match places[..] {
+            [start] => Ok(Answer { text, start }),
+            [] => Err(QuestionReason::NotThere { at, text }.into()),
+            [first, second, ..] => {
+                let times = places.len();
+                Err(QuestionReason::Ambiguous {
+                    at,
+                    text,
+                    times,
+                    first,
+                    second,
+                }
+                .into())
+            }
+        };
+    };
+    let said = match start {
+        // CSV has text.
+        Value::String(digits) => digits.trim().parse().ok(),
+        number => number.as_i64(),
+    };
+    let said: i64 = said.ok_or_else(|| wrong_type(&at, "a whole number as start", start))?;
+    let length = text.chars().count();
+    let found = usize::try_from(said)
+        .ok()
+        .map(|start| characters.slice(start..start.saturating_add(length)));
+    match (found, usize::try_from(said)) {
+        (Some(found), Ok(start)) if found == text => Ok(Answer { text, start }),
+        _ => Err(QuestionReason::OtherText {
+            at,
+            elsewhere: first(&text),
+            text,
+            start: said,
+            found: found.filter(|found| !found.is_empty()).map(str::to_owned),
+        }
+        .into()),
+    }
+}
+
+/// Where a text stands in another, also where its places overlap, in bytes.
+fn places<'a>(context: &'a str, text: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + context.get(from..)?.find(text)?;
+        from = at + text.chars().next().map_or(1, char::len_utf8);
+        Some(at)
+    })
+}
