@@ -101,7 +101,7 @@ fn unknown_names_get_near_misses() {
     let message = hub.dataset("minj", &NoProgress).unwrap_err().to_string();
     assert!(
         message.contains("did you mean `mini`?")
-            && message.contains("known datasets: flat, icons, intents, mini, "),
+            && message.contains("known datasets: flat, helpdesk-entities, icons, intents, mini, "),
         "{message}"
     );
     assert!(matches!(
