@@ -7,6 +7,7 @@ use burn::tensor::{
     try_read_sync,
 };
 use rekindle_base::HostTensor;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A tensor could not be read back from its device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +21,21 @@ pub struct ReadError {
     pub reason: String,
 }
 
+/// Tensors that were read.
+static READS: AtomicU64 = AtomicU64::new(0);
+
+/// How many tensors this process has read back so far: a GPU stands still while it waits for one.
+#[must_use]
+pub fn reads() -> u64 {
+    READS.load(Ordering::Relaxed)
+}
+
 /// Copies a backend's tensor to the host, as f32.
 ///
 /// # Errors
 /// When the device does not give its values back.
 pub fn to_host<B: Backend>(tensor: FloatTensor<B>) -> Result<HostTensor, ReadError> {
+    READS.fetch_add(1, Ordering::Relaxed);
     let shape = tensor.shape().as_slice().to_vec();
     as_f32(try_read_sync(B::float_into_data(tensor)), shape)
 }

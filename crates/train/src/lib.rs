@@ -24,7 +24,7 @@ pub use checkpoint::{Checkpoint, restore, restore_best};
 pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
 pub use job::{BatchStream, Evaluation, Job};
-pub use optimizer::{Gradients, Optimizer, OptimizerConfig, scalar};
+pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};
 pub use state::{Best, TrainState};

@@ -2,7 +2,8 @@
 //! to TF32 where the device has that, and one of what it tunes over reads past its operands. The kernel is the usual one of
 //! square tiles: a cube stages tiles of both factors in shared memory, double-buffered, a unit sums 4 x 4 or 8 x 8 elements of the
 //! result in registers. Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
-//! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage.
+//! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage, where there are matrix
+//! units for it; elsewhere this kernel rounds the factors as it reads them.
 
 use super::launch::empty;
 use super::sums;
@@ -78,10 +79,25 @@ struct Form {
     lhs_by_inner: bool,
     rhs_by_inner: bool,
     has_bias: bool,
+    /// Whether the sums over the inner dimension of the left factor are wanted too.
+    has_sums: bool,
+    /// Whether the factors are rounded to bf16 on their way in.
+    rounded: bool,
 }
 
 /// Four values that lie side by side in shared memory.
 type Four = Vector<f32, Const<4>>;
+
+/// To the nearest value with 8 bits of mantissa, ties to even; what is not finite stays.
+#[cube]
+fn to_bf16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let mut rounded = bits;
+    if bits & 0x7F80_0000u32 != 0x7F80_0000u32 {
+        rounded = (bits + 0x7FFFu32 + ((bits >> 16u32) & 1u32)) & 0xFFFF_0000u32;
+    }
+    f32::reinterpret(rounded)
+}
 
 /// One factor's share of a stage for this unit, four rows (or columns) of the result at a time: outside of the factor, zeros.
 #[cube]
@@ -96,6 +112,7 @@ fn fetch(
     stride: usize,
     #[comptime] tile: Tile,
     #[comptime] by_inner: bool,
+    #[comptime] rounded: bool,
 ) {
     #[unroll]
     for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
@@ -119,6 +136,9 @@ fn fetch(
                 } else {
                     value = x[k * stride + row + r];
                 }
+            }
+            if rounded {
+                value = to_bf16(value);
             }
             values[r] = value;
         }
@@ -158,6 +178,7 @@ fn product_kernel(
     rhs: &Array<f32>,
     bias: &Array<f32>,
     out: &mut Array<f32>,
+    lhs_sums: &mut Array<f32>,
     m: usize,
     n: usize,
     k: usize,
@@ -185,6 +206,7 @@ fn product_kernel(
         sums[i] = 0.0f32;
     }
 
+    let mut lhs_sum = Four::new(0.0f32);
     let first_row = CUBE_POS_Y as usize * comptime!(tile.side);
     let first_column = CUBE_POS_X as usize * comptime!(tile.side);
     let start = CUBE_POS_Z as usize * share;
@@ -193,6 +215,7 @@ fn product_kernel(
     let own_column = UNIT_POS as usize % comptime!(SIDE);
     let steps = (end - start).div_ceil(comptime!(tile.depth));
     let (lhs_by_inner, rhs_by_inner) = comptime!((form.lhs_by_inner, form.rhs_by_inner));
+    let rounded = comptime!(form.rounded);
 
     fetch(
         lhs,
@@ -204,6 +227,7 @@ fn product_kernel(
         lhs_stride,
         tile,
         lhs_by_inner,
+        rounded,
     );
     fetch(
         rhs,
@@ -215,6 +239,7 @@ fn product_kernel(
         rhs_stride,
         tile,
         rhs_by_inner,
+        rounded,
     );
     store(&kept_left, &mut left, 0usize, tile, lhs_by_inner);
     store(&kept_right, &mut right, 0usize, tile, rhs_by_inner);
@@ -232,6 +257,7 @@ fn product_kernel(
                 lhs_stride,
                 tile,
                 lhs_by_inner,
+                rounded,
             );
             fetch(
                 rhs,
@@ -243,9 +269,18 @@ fn product_kernel(
                 rhs_stride,
                 tile,
                 rhs_by_inner,
+                rounded,
             );
         }
         let from = (step % 2) * buffer_len;
+        if comptime!(form.has_sums) {
+            #[unroll]
+            for depth in 0..comptime!(tile.depth) {
+                if UNIT_POS < comptime!(tile.side as u32 / 4) {
+                    lhs_sum += left[from + depth * line + UNIT_POS as usize];
+                }
+            }
+        }
         #[unroll]
         for depth in 0..comptime!(tile.depth) {
             let row_base = from + depth * line + own_row;
@@ -272,6 +307,17 @@ fn product_kernel(
         sync_cube();
     }
 
+    if comptime!(form.has_sums) {
+        if CUBE_POS_X == 0 && UNIT_POS < comptime!(tile.side as u32 / 4) {
+            #[unroll]
+            for i in 0..4usize {
+                let row = first_row + UNIT_POS as usize * 4 + i;
+                if row < m {
+                    lhs_sums[CUBE_POS_Z as usize * m + row] = lhs_sum[i];
+                }
+            }
+        }
+    }
     let plane = CUBE_POS_Z as usize * m * n;
     #[unroll]
     for i in 0..each {
@@ -348,6 +394,7 @@ pub(super) struct Product<R: CubeRuntime> {
     sizes: [usize; 3],
     bias: Option<CubeTensor<R>>,
     factor: f64,
+    rounded: bool,
 }
 
 impl<R: CubeRuntime> Product<R> {
@@ -388,6 +435,7 @@ impl<R: CubeRuntime> Product<R> {
             sizes,
             bias: None,
             factor: 1.0,
+            rounded: false,
         }
     }
 
@@ -412,23 +460,37 @@ impl<R: CubeRuntime> Product<R> {
         if has_bf16(&out.client) && self.in_bf16(&out) {
             return out;
         }
-        let round = |factor: Factor<R>| {
-            let rounded = burn_cubecl::kernel::cast(factor.tensor, DType::BF16);
-            Factor::new(
-                burn_cubecl::kernel::cast(rounded, DType::F32),
-                factor.inner_first,
-            )
-        };
         let rounded = Self {
-            lhs: round(self.lhs),
-            rhs: round(self.rhs),
+            rounded: true,
             ..self
         };
         rounded.compute_into(out)
     }
 
+    /// The result `[m, n]`, and the sums over the inner dimension of the left factor, `[m]`.
+    pub(super) fn with_sums(self, precision: Precision) -> (CubeTensor<R>, CubeTensor<R>) {
+        let [m, n, _] = self.sizes;
+        let like = &self.lhs.tensor;
+        let (out, sums) = (empty(like, [m, n]), empty(like, [m]));
+        let product = Self {
+            rounded: precision == Precision::Bf16,
+            ..self
+        };
+        let out = product.compute_both(out, Some(&sums));
+        (out, sums)
+    }
+
     /// The result in f32, in `result [m, n]`.
     pub(super) fn compute_into(self, result: CubeTensor<R>) -> CubeTensor<R> {
+        self.compute_both(result, None)
+    }
+
+    /// The same, and the sums of the left factor where somebody wants them.
+    fn compute_both(
+        self,
+        result: CubeTensor<R>,
+        lhs_sums: Option<&CubeTensor<R>>,
+    ) -> CubeTensor<R> {
         let [m, n, k] = self.sizes;
         let like = self.lhs.tensor.clone();
         let processors = like
@@ -446,10 +508,18 @@ impl<R: CubeRuntime> Product<R> {
             lhs_by_inner: self.lhs.by_inner,
             rhs_by_inner: self.rhs.by_inner,
             has_bias: bias.is_some() && parts == 1,
+            has_sums: lhs_sums.is_some(),
+            rounded: self.rounded,
         };
         let out = match parts {
             1 => result.clone(),
             _ => empty(&like, [parts, m * n]),
+        };
+        // What nobody wants is not written.
+        let sums_out = match (lhs_sums, parts) {
+            (None, _) => empty(&like, [1]),
+            (Some(sums), 1) => sums.clone(),
+            (Some(_), _) => empty(&like, [parts, m]),
         };
         let count = CubeCount::Static(
             n.div_ceil(tile.side) as u32,
@@ -470,6 +540,7 @@ impl<R: CubeRuntime> Product<R> {
                 self.rhs.tensor.into_array_arg(),
                 bias_input.into_array_arg(),
                 out.clone().into_array_arg(),
+                sums_out.clone().into_array_arg(),
                 m,
                 n,
                 k,
@@ -484,6 +555,9 @@ impl<R: CubeRuntime> Product<R> {
             return out;
         }
         let out = sums::parts(out, result);
+        if let Some(lhs_sums) = lhs_sums {
+            sums::parts(sums_out, lhs_sums.clone());
+        }
         if let Some(bias) = bias {
             super::elementwise::add_bias(&out, bias);
         }
