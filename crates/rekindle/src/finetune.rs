@@ -3,7 +3,7 @@
 use crate::{
     Error, Observer, Plan, RunConfig,
     answers::{self, AnswerLog, Set},
-    backend::{OnBackend, on_device},
+    backend::{OnBackend, described, free_memory, on_device},
     config::{self, DataSource, Override},
     figures::{Figures, Watched},
     fingerprint::Fingerprint,
@@ -15,7 +15,7 @@ use crate::{
     memory,
     model_card::{self, Card},
     observer::Watching,
-    plan::{Memory, Sizes, free_memory},
+    plan::{Memory, Sizes},
     provenance::Provenance,
     recipe::{FinalEvaluation, Recipe},
     report::{self, Answered},
@@ -879,9 +879,8 @@ pub(crate) fn open<B: TuneAutodiff>(
     let precision = precision::<B>(config)?;
     let hub = Hub::from_env();
     let mut timings = Vec::new();
-    // Before anything is loaded. What a GPU has left, nobody says.
-    let on_cpu = config.device == config::Device::Cpu;
-    let free = on_cpu.then(free_memory).flatten();
+    // Before anything is loaded.
+    let free = free_memory(config.device);
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
     let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
@@ -1134,7 +1133,7 @@ fn make_plan<B: TuneAutodiff>(
         cost: None,
         gradient_checkpointing: opened.memory.gradient_checkpointing,
         device: match config.train.precision {
-            config::Precision::F32 => config.device.to_string(),
+            config::Precision::F32 => described(config.device),
             precision => format!("{}, trained in {precision}", config.device),
         },
         output_dir: dir.to_owned(),

@@ -53,7 +53,7 @@ pub struct RunArgs {
     /// Run directory
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<String>,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     pub device: Option<String>,
     /// Any setting, as section.key=value; may be repeated
