@@ -34,11 +34,14 @@ pub type Cpu = Flex;
 /// The CPU backend, to train.
 pub type Tuning = Autodiff<Flex>;
 
-/// A fixture's path below `tests/golden`.
+/// A fixture's path below `tests/golden`, or below `REKINDLE_TEST_GOLDEN` where the program was carried to another machine.
 pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden")
-        .join(path)
+    let folder = std::env::var_os("REKINDLE_TEST_GOLDEN");
+    let folder = folder.map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
+        PathBuf::from,
+    );
+    folder.join(path)
 }
 
 /// A JSON fixture.
