@@ -15,12 +15,14 @@ use serde_json::{Map, Value};
 
 use crate::args::Backend;
 use crate::bench;
-use crate::proc::{build_program, cargo, root, shown};
+use crate::proc::{cargo, root, shown};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub struct DeviceCheck {
     pub backend: Backend,
+    /// Cargo's profile of what is built.
+    pub profile: String,
     pub what: What,
 }
 
@@ -52,7 +54,7 @@ const FIXTURES: [&str; 7] = [
 pub fn run(check: &DeviceCheck) -> Result<()> {
     match &check.what {
         What::Pack(dir) => {
-            pack(check.backend, dir)?;
+            pack(check.backend, &check.profile, dir)?;
             println!(
                 "packed into {}: carry it to the machine with the GPU, run ./{SCRIPT} there, and take its {RESULTS} up with `cargo xtask device-check --take FILE`",
                 dir.display()
@@ -62,7 +64,7 @@ pub fn run(check: &DeviceCheck) -> Result<()> {
         What::Take(file) => take(file),
         What::All { python } => {
             let dir = root().join("target/device-check");
-            pack(check.backend, &dir)?;
+            pack(check.backend, &check.profile, &dir)?;
             let mut script = Command::new(dir.join(SCRIPT));
             script.arg(python);
             println!("    {}", shown(&script));
@@ -79,20 +81,11 @@ pub fn run(check: &DeviceCheck) -> Result<()> {
 }
 
 /// Builds the programs and lays them into `dir` with what they read.
-fn pack(backend: Backend, dir: &Path) -> Result<()> {
+fn pack(backend: Backend, profile: &str, dir: &Path) -> Result<()> {
     let name = backend.device().unwrap_or_default();
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let benches = build_program(
-        "rekindle-bench",
-        &["rekindle-benches"],
-        &["--features", name],
-    )?;
-    let mut programs = vec![("rekindle-bench", benches)];
-    for test in ["devices", "it"] {
-        programs.push((test, build_test(test, name)?));
-    }
     let mut size = 0;
-    for (name, program) in programs {
+    for (name, program) in build(name, profile)? {
         let to = dir.join(name);
         size += fs::copy(&program, &to).with_context(|| program.display().to_string())?;
     }
@@ -115,15 +108,23 @@ fn pack(backend: Backend, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds a test program in release and returns where it is.
-fn build_test(name: &str, feature: &str) -> Result<PathBuf> {
+/// Builds the programs in one go and returns where they are.
+fn build(feature: &str, profile: &str) -> Result<Vec<(&'static str, PathBuf)>> {
+    const PACKAGES: [&str; 3] = ["rekindle-benches", "rekindle-tests", "rekindle-nn"];
+    const PROGRAMS: [&str; 3] = ["rekindle-bench", "devices", "it"];
+    let features = PACKAGES.map(|package| format!("{package}/{feature}"));
     let mut build = cargo();
     build
-        .args(["test", "--release", "--no-run", "--test", name])
-        .args(["--package", "rekindle-tests", "--package", "rekindle-nn"])
+        .args(["build", "--profile", profile])
+        .args(PACKAGES.iter().flat_map(|name| ["--package", name]))
+        .args(["--features", &features.join(",")])
         .args([
-            "--features",
-            &format!("rekindle-tests/{feature},rekindle-nn/{feature}"),
+            "--bin",
+            PROGRAMS[0],
+            "--test",
+            PROGRAMS[1],
+            "--test",
+            PROGRAMS[2],
         ])
         .arg("--message-format=json-render-diagnostics")
         .arg("--manifest-path")
@@ -132,23 +133,25 @@ fn build_test(name: &str, feature: &str) -> Result<PathBuf> {
     println!("    {}", shown(&build));
     let mut child = build.spawn().context("cannot start cargo")?;
     let messages = child.stdout.take().context("cargo's output is not piped")?;
-    let mut program = None;
+    let mut found = Vec::new();
     for line in BufReader::new(messages).lines() {
         let message: Value = serde_json::from_str(&line?).unwrap_or_default();
-        if message["reason"] == "compiler-artifact"
-            && message["target"]["name"] == name
-            && message["profile"]["test"] == true
-        {
-            program = message["executable"]
-                .as_str()
-                .map(PathBuf::from)
-                .or(program);
+        let name = PROGRAMS
+            .into_iter()
+            .find(|name| message["target"]["name"] == *name);
+        if let (Some(name), Some(path)) = (name, message["executable"].as_str()) {
+            found.push((name, PathBuf::from(path)));
         }
     }
     if !child.wait()?.success() {
-        bail!("building the test `{name}` failed; the compiler's messages are above");
+        bail!("the build failed; the compiler's messages are above");
     }
-    program.with_context(|| format!("cargo named no program of the test `{name}`"))
+    for name in PROGRAMS {
+        if !found.iter().any(|(of, _)| *of == name) {
+            bail!("cargo named no program `{name}`");
+        }
+    }
+    Ok(found)
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
@@ -221,6 +224,7 @@ pub fn parse(
 ) -> Result<Option<DeviceCheck>> {
     let mut args = args.into_iter();
     let (mut backend, mut pack, mut take, mut python) = (Backend::Cuda, None, None, None);
+    let mut profile = "release".to_owned();
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--backend") => match Backend::parse(&value("--backend", args.next())?)? {
@@ -229,6 +233,11 @@ pub fn parse(
             },
             Some("--pack") => pack = Some(PathBuf::from(value("--pack", args.next())?)),
             Some("--take") => take = Some(PathBuf::from(value("--take", args.next())?)),
+            Some("--profile") => {
+                profile = value("--profile", args.next())?
+                    .to_string_lossy()
+                    .into_owned();
+            }
             Some("--python") => python = Some(PathBuf::from(value("--python", args.next())?)),
             Some("--help" | "-h") => return Ok(None),
             _ => bail!(
@@ -245,7 +254,11 @@ pub fn parse(
         (None, Some(file), None) => What::Take(file),
         _ => bail!("`cargo xtask device-check` takes one of --pack, --take and --python"),
     };
-    Ok(Some(DeviceCheck { backend, what }))
+    Ok(Some(DeviceCheck {
+        backend,
+        profile,
+        what,
+    }))
 }
 
 #[cfg(test)]
@@ -271,5 +284,30 @@ mod tests {
             "| minilm lora, 32 x 128 | 25.5 ms | 36.9 ms | 12.0 ms | 13.7 ms | 16.7 ms |  | 0.47 |"
         );
         assert!(super::rows("{}").is_err());
+    }
+
+    #[test]
+    fn one_part_is_asked_for_or_all() {
+        let value = |name: &str, value: Option<OsString>| value.with_context(|| name.to_owned());
+        let parsed = |line: &str| parse(line.split_whitespace().map(OsString::from), value);
+        let check = |line: &str| parsed(line).unwrap().unwrap();
+        assert_eq!(
+            check("--backend wgpu --pack dir --profile dev"),
+            DeviceCheck {
+                backend: Backend::Wgpu,
+                profile: "dev".into(),
+                what: What::Pack("dir".into()),
+            }
+        );
+        assert_eq!(check("--take results").what, What::Take("results".into()));
+        let all = check("");
+        assert_eq!(
+            (all.backend, all.profile.as_str()),
+            (Backend::Cuda, "release")
+        );
+        assert_eq!(parsed("--help").unwrap(), None);
+        for wrong in ["--pack a --take b", "--backend cpu", "--python", "--pak"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Matrix products. f32 has a kernel of its own, which multiplies in f32: what Burn takes without autotuning rounds the factors
 //! to TF32 where the device has that, and one of what it tunes over reads past its operands. The kernel is the usual one of
 //! square tiles: a cube stages tiles of both factors in shared memory, double-buffered, a unit sums 4 x 4 or 8 x 8 elements of the
-//! result in registers. Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
+//! result in registers (16 x 16 in software). Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
 //! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage, where there are matrix
 //! units for it; elsewhere this kernel rounds the factors as it reads them.
 
@@ -17,10 +17,6 @@ use cubek::matmul::{
 };
 use cubek::std::InputBinding;
 
-/// Units of a cube: 16 by 16.
-const UNITS: u32 = 256;
-const SIDE: usize = 16;
-
 /// The tile of a cube.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Tile {
@@ -28,18 +24,36 @@ struct Tile {
     side: usize,
     /// Of the inner dimension, a stage.
     depth: usize,
+    /// Units along each side.
+    across: usize,
+}
+
+impl Tile {
+    const fn units(self) -> usize {
+        self.across * self.across
+    }
 }
 
 /// 4 x 4 elements a unit.
 const SMALL: Tile = Tile {
     side: 64,
     depth: 16,
+    across: 16,
 };
 /// 8 x 8 elements a unit.
 const LARGE: Tile = Tile {
     side: 128,
     depth: 8,
+    across: 16,
 };
+/// 16 x 16 elements a unit, for an adapter in software: it has no registers to run out of, and what shared memory gives costs most.
+const SOFTWARE: Tile = Tile {
+    side: 128,
+    depth: 8,
+    across: 8,
+};
+/// The most units of a plane of such an adapter: a vector of the CPU. Mesa's has 8.
+const VECTOR: u32 = 8;
 
 /// The tile and the number of parts of the inner dimension that should take least, on a device of so many processors: the rate of
 /// a processor grows with the cubes that it holds, the last wave may leave some idle, and parts must be added up.
@@ -115,8 +129,8 @@ fn fetch(
     #[comptime] rounded: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
-        let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
+    for i in 0..comptime!(tile.side * tile.depth / 4 / tile.units()) {
+        let place = UNIT_POS as usize + i * comptime!(tile.units());
         let mut row = first;
         let mut k = inner;
         if by_inner {
@@ -156,8 +170,8 @@ fn store(
     #[comptime] by_inner: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
-        let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
+    for i in 0..comptime!(tile.side * tile.depth / 4 / tile.units()) {
+        let place = UNIT_POS as usize + i * comptime!(tile.units());
         let mut row = place / comptime!(tile.depth);
         let mut k = place % comptime!(tile.depth);
         if comptime!(!by_inner) {
@@ -189,9 +203,10 @@ fn product_kernel(
     #[comptime] form: Form,
 ) {
     let tile = comptime!(form.tile);
-    let each = comptime!(tile.side / SIDE);
+    let across = comptime!(tile.across);
+    let each = comptime!(tile.side / tile.across);
     let groups = comptime!(each / 4);
-    let kept_len = comptime!(tile.side * tile.depth / 4 / UNITS as usize);
+    let kept_len = comptime!(tile.side * tile.depth / 4 / tile.units());
     let line = comptime!(tile.side / 4 + 1);
     let buffer_len = comptime!(tile.depth * line);
     let mut left = SharedMemory::<Four>::new(comptime!(2 * buffer_len));
@@ -211,11 +226,12 @@ fn product_kernel(
     let first_column = CUBE_POS_X as usize * comptime!(tile.side);
     let start = CUBE_POS_Z as usize * share;
     let end = min(start + share, k);
-    let own_row = UNIT_POS as usize / comptime!(SIDE);
-    let own_column = UNIT_POS as usize % comptime!(SIDE);
+    let own_row = UNIT_POS as usize / across;
+    let own_column = UNIT_POS as usize % across;
     let steps = (end - start).div_ceil(comptime!(tile.depth));
     let (lhs_by_inner, rhs_by_inner) = comptime!((form.lhs_by_inner, form.rhs_by_inner));
     let rounded = comptime!(form.rounded);
+    let unroll = comptime!(tile != SOFTWARE);
 
     fetch(
         lhs,
@@ -281,14 +297,15 @@ fn product_kernel(
                 }
             }
         }
-        #[unroll]
+        // In software the compiler has enough to do with one.
+        #[unroll(unroll)]
         for depth in 0..comptime!(tile.depth) {
             let row_base = from + depth * line + own_row;
             let column_base = from + depth * line + own_column;
             #[unroll]
             for g in 0..groups {
-                a[g] = left[row_base + g * SIDE];
-                b[g] = right[column_base + g * SIDE];
+                a[g] = left[row_base + g * across];
+                b[g] = right[column_base + g * across];
             }
             #[unroll]
             for i in 0..each {
@@ -321,10 +338,10 @@ fn product_kernel(
     let plane = CUBE_POS_Z as usize * m * n;
     #[unroll]
     for i in 0..each {
-        let row = first_row + own_row * 4 + comptime!(i / 4 * 64 + i % 4);
+        let row = first_row + own_row * 4 + comptime!(i / 4 * 4 * tile.across + i % 4);
         #[unroll]
         for j in 0..each {
-            let column = first_column + own_column * 4 + comptime!(j / 4 * 64 + j % 4);
+            let column = first_column + own_column * 4 + comptime!(j / 4 * 4 * tile.across + j % 4);
             if row < m && column < n {
                 let mut value = sums[i * each + j] * factor;
                 if comptime!(form.has_bias) {
@@ -493,13 +510,12 @@ impl<R: CubeRuntime> Product<R> {
     ) -> CubeTensor<R> {
         let [m, n, k] = self.sizes;
         let like = self.lhs.tensor.clone();
-        let processors = like
-            .client
-            .properties()
-            .hardware
-            .num_streaming_multiprocessors
-            .unwrap_or(8) as usize;
-        let (tile, parts) = plan([m, n, k], processors);
+        let hardware = &like.client.properties().hardware;
+        let processors = hardware.num_streaming_multiprocessors.unwrap_or(8) as usize;
+        let (tile, parts) = match hardware.plane_size_max <= VECTOR {
+            true => (SOFTWARE, 1),
+            false => plan([m, n, k], processors),
+        };
         let share = k.div_ceil(parts).next_multiple_of(tile.depth);
         let parts = k.div_ceil(share.max(1)).max(1);
         let bias = self.bias;
@@ -535,7 +551,7 @@ impl<R: CubeRuntime> Product<R> {
             product_kernel::launch_unchecked::<R>(
                 &like.client,
                 count,
-                CubeDim::new_1d(UNITS),
+                CubeDim::new_1d(tile.units() as u32),
                 self.lhs.tensor.into_array_arg(),
                 self.rhs.tensor.into_array_arg(),
                 bias_input.into_array_arg(),
