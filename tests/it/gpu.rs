@@ -11,11 +11,11 @@ use rekindle_models::Model;
 use rekindle_nn::{Pass, TuneAutodiff, ops, params};
 use rekindle_peft::{LoraConfig, TargetModules};
 use rekindle_tests::{Need, need};
-use rekindle_train::{Gradients, Optimizer, OptimizerConfig};
+use rekindle_train::{Gradients, Optimizer, OptimizerConfig, TrainConfig};
 
 use crate::support::{
-    Tuning, golden, gradient, json, loss_sum, norm, packed, relative, set, tiny_classifier,
-    trainable, values,
+    Texts, Tuning, golden, gradient, json, loss_sum, norm, packed, relative, run, set,
+    tiny_classifier, train_config, trainable, values,
 };
 use crate::{decoders, families, vision};
 
@@ -138,6 +138,23 @@ fn decoder_steps<B: TuneAutodiff>(family: &str, method: Method) -> Vec<Step> {
     })
 }
 
+/// Losses and gradient norms of a run of the tiny BERT in full, clipped; of batches in so many shards, whose gradients are then added
+/// on the host.
+fn run_in_shards<B: TuneAutodiff>(shards: Option<usize>) -> Vec<(f64, f64)> {
+    let texts = set(&json("tiny_bert/expected.json")["cases"]);
+    let model = tiny_classifier::<B>(&B::Device::default()).with_dropout(0.0);
+    let config = TrainConfig {
+        epochs: 2.0,
+        shards,
+        max_grad_norm: 0.5,
+        ..train_config(1e-3)
+    };
+    let job = Texts::in_order(texts, 4);
+    let (_, steps) = run(&job, prepared(model, Method::Full), &config);
+    let figures = steps.iter().map(|step| (step.loss, step.grad_norm));
+    figures.collect()
+}
+
 /// Loss and gradients of a step of an image model with ten classes, on a batch of two.
 fn picture_step<B: TuneAutodiff>(name: &str, side: usize, pass: Pass) -> Step {
     let model = vision::model::<B>(name, 10);
@@ -219,6 +236,31 @@ fn gpu_matches_cpu_on_decoders() {
             let found = decoder_steps::<Gpu>(&family, method);
             let expected = decoder_steps::<Tuning>(&family, method);
             assert_same(&format!("{family}, {method:?}"), &found, &expected);
+        }
+    }
+}
+
+/// What several processes do, done by one: gradients by shard, AdamW on a slice of all parameters, on the GPU as on the CPU and as
+/// without shards.
+#[test]
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --backend wgpu"]
+fn gpu_matches_cpu_in_shards() {
+    let Some(_turn) = turn() else { return };
+    let expected = run_in_shards::<Tuning>(Some(2));
+    assert!(expected.len() > 2);
+    for (what, found) in [
+        ("in shards", run_in_shards::<Gpu>(Some(2))),
+        ("without shards", run_in_shards::<Gpu>(None)),
+    ] {
+        assert_eq!(found.len(), expected.len());
+        for ((loss, norm), (expected_loss, expected_norm)) in found.iter().zip(&expected) {
+            for (found, expected) in [(loss, expected_loss), (norm, expected_norm)] {
+                let apart = (found / expected - 1.0).abs();
+                assert!(
+                    apart <= f64::from(ACROSS_BACKENDS),
+                    "{what}: {found}, on the CPU in shards {expected}"
+                );
+            }
         }
     }
 }

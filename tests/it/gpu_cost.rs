@@ -13,7 +13,7 @@ use rekindle_data::{Encoded, EncodedSet};
 use rekindle_models::{Model, Pretrained, Reads};
 use rekindle_nn::{host, ops, params};
 use rekindle_peft::LoraConfig;
-use rekindle_train::{Job, Optimizer, OptimizerConfig, TrainConfig};
+use rekindle_train::{Job, Optimizer, OptimizerConfig, Shards, TrainConfig};
 use rekindle_weights::{ToWrite, WeightFiles, write};
 use serde_json::{Value, json};
 
@@ -208,7 +208,7 @@ impl Steps {
     }
 
     fn one(&mut self) -> f64 {
-        let window: Vec<_> = (self.job.stream(0, 0).unwrap())
+        let window: Vec<_> = (self.job.stream(0, 0, &Shards::whole()).unwrap())
             .map(Result::unwrap)
             .collect();
         let model = self.model.take().unwrap();

@@ -21,8 +21,8 @@ use rekindle_nn::params::{self, NameMap, ParamRef};
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend, ops};
 use rekindle_tests::{Need, need};
 use rekindle_train::{
-    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Gradients, Job, OptimizerConfig,
-    Outcome, RunDir, Schedule, TrainConfig, TrainError, Warmup, train,
+    BatchStream, BestMetric, Checkpoint, Choose, Evaluation, Event, Every, Gradients, Job,
+    OptimizerConfig, Outcome, RunDir, Schedule, Shards, TrainConfig, TrainError, Warmup, train,
 };
 use rekindle_weights::WeightFiles;
 use serde_json::Value;
@@ -439,12 +439,23 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         self.sampler.batches(self.set.len())
     }
 
-    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, TextBatch>, TrainError> {
+    fn stream(
+        &self,
+        epoch: u64,
+        start: usize,
+        shards: &Shards,
+    ) -> Result<BatchStream<'_, TextBatch>, TrainError> {
         let order = self.sampler.epoch(&self.set.lengths(), epoch);
+        let shards = shards.clone();
+        let cut = move |batch: Vec<usize>| {
+            let own: Vec<_> = shards.own().map(|own| shards.cut(&batch, own)).collect();
+            own
+        };
         Ok(Box::new(
             order
                 .into_iter()
                 .skip(start)
+                .flat_map(cut)
                 .map(|indices| Ok(TextBatch::pack(&self.set, &indices))),
         ))
     }
@@ -495,6 +506,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
         epochs: 1.0,
         max_steps: None,
         gradient_accumulation_steps: 1,
+        shards: None,
         learning_rate,
         schedule: Schedule::Constant,
         warmup: Warmup::Steps(0),
@@ -511,6 +523,7 @@ pub fn train_config(learning_rate: f64) -> TrainConfig {
             name: "loss".into(),
             higher_is_better: false,
         },
+        choose: Choose::Best,
         early_stopping: None,
         average_decay: None,
         fingerprint: "test".into(),

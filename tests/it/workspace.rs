@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each package and the workspace's crates that it may import. An arrow the other way is a design fault, not a detail.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     (
         "rekindle-benches",
         &[
@@ -18,7 +18,8 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "rekindle-train",
         ],
     ),
-    ("rekindle-cli", &["rekindle"]),
+    ("rekindle-cli", &["rekindle", "rekindle-mpi"]),
+    ("rekindle-mpi", &["rekindle-train"]),
     (
         "rekindle",
         &[
@@ -62,7 +63,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates from outside that only some packages may name, because of what the others promise not to know.
-const ONLY_IN: [(&str, &[&str]); 15] = [
+const ONLY_IN: [(&str, &[&str]); 16] = [
     // A tensor library.
     (
         "burn",
@@ -81,6 +82,8 @@ const ONLY_IN: [(&str, &[&str]); 15] = [
     ("safetensors", &["rekindle-weights"]),
     // A network.
     ("ureq", &["rekindle-hub"]),
+    // Other processes.
+    ("mpi", &["rekindle-mpi"]),
     // A terminal.
     ("clap", &["rekindle-cli"]),
     ("clap_complete", &["rekindle-cli"]),

@@ -29,12 +29,16 @@ pub enum Need {
     Wgpu,
     /// An NVIDIA GPU with its driver.
     Cuda,
+    /// MPI, which starts several processes.
+    Mpi,
+    /// Network namespaces, which play several machines.
+    Namespaces,
     /// Instructions that only some CPUs have.
     Cpu,
 }
 
 impl Need {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::MiniLm,
         Self::EfficientNetLite0,
         Self::SmolLm2,
@@ -43,6 +47,8 @@ impl Need {
         Self::Libraries,
         Self::Wgpu,
         Self::Cuda,
+        Self::Mpi,
+        Self::Namespaces,
         Self::Cpu,
     ];
 
@@ -58,6 +64,8 @@ impl Need {
             Self::Libraries => "libraries",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
+            Self::Mpi => "mpi",
+            Self::Namespaces => "namespaces",
             Self::Cpu => "cpu",
         }
     }
@@ -75,6 +83,10 @@ impl Need {
             }
             Self::Wgpu => "set REKINDLE_TEST_WGPU=1 where there is a Vulkan driver",
             Self::Cuda => "set REKINDLE_TEST_CUDA=1 where there is an NVIDIA GPU",
+            Self::Mpi => "apt-get install libopenmpi-dev openmpi-bin libclang-dev",
+            Self::Namespaces => {
+                "run as root, with the package iproute2, where `ip netns add` is allowed"
+            }
             Self::Cpu => "run on another CPU",
         }
     }

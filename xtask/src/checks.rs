@@ -12,12 +12,13 @@ use crate::goldens;
 use crate::proc::{cargo, root, shown};
 
 /// Every step, in order.
-pub const STEPS: [&str; 7] = [
+pub const STEPS: [&str; 8] = [
     "fmt",
     "clippy",
     "test",
     "doc",
     "deny",
+    "mpi",
     "check-wgpu",
     "check-cuda",
 ];
@@ -142,6 +143,7 @@ fn run_step(step: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
             )
         }
         "deny" => deny(),
+        "mpi" => mpi(counts),
         "check-wgpu" => simple(
             cargo_with(
                 "check --package rekindle-cli --package rekindle-tests --tests --no-default-features --features cpu,wgpu",
@@ -214,6 +216,38 @@ fn gpu(backend: Backend, counts: &mut Option<Counts>) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Several processes, where there is an MPI to build with and to start them. The packages are those of the step `test`, so that
+/// little is built anew.
+fn mpi(counts: &mut Option<Counts>) -> Result<Outcome> {
+    let there = |program: &str| {
+        let asked = Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        asked.is_ok_and(|status| status.success())
+    };
+    let packages = "apt-get install libopenmpi-dev openmpi-bin libclang-dev";
+    if !(there("mpirun") && there("mpicc")) {
+        return Ok(Outcome::Skipped(format!("there is no MPI: {packages}")));
+    }
+    let mut command = cargo_with(
+        "test --workspace --features rekindle-cli/mpi --test processes -- --show-output",
+    );
+    // Processes wait for each other: one test at a time.
+    command
+        .arg("--test-threads=1")
+        .env("REKINDLE_REQUIRE", "mpi");
+    let (success, found) = run_tests(&mut command)?;
+    let hint = format!("mend the tests above; a build that fails may lack a package: {packages}");
+    let outcome = found.outcome(success, &hint);
+    match counts {
+        Some(counts) => counts.add(found),
+        None => *counts = Some(found),
+    }
+    Ok(outcome)
+}
+
 /// Licences, bans and sources from what is on this machine; advisories if their database can be had.
 fn deny() -> Result<Outcome> {
     let installed = cargo_with("deny --version")
@@ -263,9 +297,7 @@ fn tests(hint: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
     let mut ignored =
         cargo_with("test --workspace --no-fail-fast --tests -- --ignored --show-output");
     let (ignored_success, more) = run_tests(&mut ignored)?;
-    found.passed += more.passed;
-    found.failed += more.failed;
-    found.skipped.extend(more.skipped);
+    found.add(more);
     let outcome = found.outcome(success && ignored_success, hint);
     *counts = Some(found);
     Ok(outcome)
@@ -322,6 +354,14 @@ struct Counts {
 }
 
 impl Counts {
+    /// Adds what other programs said.
+    fn add(&mut self, more: Self) {
+        self.programs += more.programs;
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.skipped.extend(more.skipped);
+    }
+
     fn outcome(&self, success: bool, hint: &str) -> Outcome {
         match self.skipped.len() {
             _ if !success => Outcome::Failed(hint.to_owned()),

@@ -11,6 +11,7 @@ use std::{
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Such a file, on the list for as long as this lives.
+#[derive(Debug)]
 struct Unfinished(PathBuf);
 
 impl Unfinished {
@@ -37,6 +38,96 @@ pub fn discard_unfinished() {
     }
 }
 
+/// A file that is written bit by bit: it has another name until it is finished, and is gone if it never is. What a kill left of
+/// an earlier try is removed.
+#[derive(Debug)]
+pub struct Aside {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+    _unfinished: Unfinished,
+}
+
+/// How the name of a file ends that is written aside.
+const ASIDE: &str = ".unfinished";
+
+impl Aside {
+    /// Begins a file. A link stays one, and who may read the file that is there may read the new one.
+    ///
+    /// # Errors
+    /// The system's, with nothing left behind.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.");
+        let folder = folder_of(&path);
+        sweep(folder, &prefix);
+        let mut builder = tempfile::Builder::new();
+        let made = builder.prefix(&prefix).suffix(ASIDE).tempfile_in(folder);
+        let file = made.map_err(|error| folder.metadata().err().unwrap_or(error))?;
+        // Held for as long as it is written, so that nobody sweeps it away. Not every file system has locks.
+        let _ = file.as_file().try_lock();
+        let permissions = path.metadata().map(|found| found.permissions());
+        match permissions {
+            // Where they cannot be the same, they are as of any new file.
+            Ok(permissions) => drop(file.as_file().set_permissions(permissions)),
+            Err(_) => make_readable(file.as_file())?,
+        }
+        Ok(Self {
+            _unfinished: Unfinished::new(file.path()),
+            file,
+            path,
+        })
+    }
+
+    /// The file, to write to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn writer(&self) -> io::Result<File> {
+        self.file.as_file().try_clone()
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// The system's, with nothing left behind.
+    pub fn finish(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist(&self.path).map_err(|e| e.error)?;
+        Ok(())
+    }
+}
+
+/// Removes what killed processes left of files that they wrote aside: what nobody holds.
+fn sweep(folder: &Path, prefix: &str) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_one = name.starts_with(prefix) && name.ends_with(ASIDE);
+        if is_one && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            // Where it cannot be removed, it is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// A temporary file is private; what we publish is readable like any other.
+fn make_readable(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
 /// Writes a file whole or not at all: aside, fsynced, renamed.
 ///
 /// # Errors
@@ -53,10 +144,7 @@ pub fn write_atomically_with(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let made = tempfile::NamedTempFile::new_in(folder);
     // A folder that is not there is told of as itself, not by the name of a file in it.
     let mut file = made.map_err(|error| folder.metadata().err().unwrap_or(error))?;
@@ -65,13 +153,7 @@ pub fn write_atomically_with(
     write(&mut buffer)?;
     buffer.flush()?;
     drop(buffer);
-    // A temporary file is private; what we publish is readable like any other.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
+    make_readable(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
@@ -99,5 +181,27 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "stop");
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_swept_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let left = folder.path().join(".a.jsonl.1234.unfinished");
+        let of_another = folder.path().join(".b.jsonl.1234.unfinished");
+        std::fs::write(&left, "half").unwrap();
+        std::fs::write(&of_another, "half").unwrap();
+        let first = Aside::create(&path).unwrap();
+        assert!(!left.exists() && of_another.exists());
+        let second = Aside::create(&path).unwrap();
+        for (aside, text) in [(&first, "one"), (&second, "two")] {
+            aside.writer().unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        assert!(!path.exists());
+        first.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        drop(second);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

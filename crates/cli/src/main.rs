@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
+mod looked;
 mod memory;
 mod output;
 mod printer;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         .map_err(|error| error.format(&mut command));
     let arguments = match parsed {
         Ok(arguments) => arguments,
+        // The first of several processes says it for all.
+        Err(_) if commands::follows(std::env::args_os()) => return ExitCode::from(1),
         Err(said) => {
             // Help and the version are no mistakes, and go to standard output.
             return match said.print().map_err(OutputError::from) {

@@ -1,9 +1,10 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
 use crate::{
-    target::Part,
+    target,
     terminal::{self, painted},
 };
+use rekindle::Aside;
 use serde::Serialize;
 use std::{
     borrow::Cow,
@@ -61,7 +62,7 @@ pub struct Output {
     to: BufWriter<Box<dyn Write>>,
     /// The file's name.
     path: Option<PathBuf>,
-    part: Option<Part>,
+    aside: Option<Aside>,
 }
 
 /// A text of somebody else, which does nothing to a terminal: there, control characters are spelt out.
@@ -93,24 +94,24 @@ impl Output {
         Self {
             to: BufWriter::new(Box::new(io::stdout().lock())),
             path: None,
-            part: None,
+            aside: None,
         }
     }
 
     /// A file that is whole when it has been finished.
     pub fn to_file(path: &Path) -> anyhow::Result<Self> {
-        let (file, part) = Part::create(path)?;
+        let (file, aside) = target::create(path)?;
         Ok(Self {
             to: BufWriter::new(Box::new(file)),
             path: Some(path.to_owned()),
-            part,
+            aside,
         })
     }
 
     /// Sends out what is held back; a file gets its name.
     pub fn finish(&mut self) -> Result<(), OutputError> {
         self.flush()?;
-        let named = self.part.as_mut().map_or(Ok(()), Part::finish);
+        let named = self.aside.take().map_or(Ok(()), Aside::finish);
         named.map_err(|source| self.failed(source))
     }
 

@@ -7,12 +7,13 @@ use crate::{
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle::{
-    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, Watched,
+    Error, Evaluation, Event, FinishedRun, Kind, Modality, Observer, Plan, Progress, TrainError,
+    Watched,
     report::{Answered, Mistake},
-    shell_word,
+    shell_word, words,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     io::{IsTerminal, Write as _},
     sync::{
@@ -29,6 +30,10 @@ pub struct Printer {
     watched: Mutex<Vec<Watched>>,
     /// The figure that makes a checkpoint the best.
     best_by: Mutex<String>,
+    /// Whether it was said what marks an evaluation that is the best so far.
+    explained_best: AtomicBool,
+    /// Notes that were printed.
+    said: Mutex<HashSet<String>>,
     /// The plan, once it is known.
     plan: Mutex<Option<Plan>>,
     downloads: Mutex<HashMap<String, ProgressBar>>,
@@ -47,6 +52,8 @@ impl Printer {
             training: Mutex::new(None),
             watched: Mutex::default(),
             best_by: Mutex::default(),
+            explained_best: AtomicBool::new(false),
+            said: Mutex::default(),
             plan: Mutex::default(),
             downloads: Mutex::new(HashMap::new()),
             terminal,
@@ -150,7 +157,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Observer for Printer {
     fn note(&self, line: &str) {
-        self.say(line);
+        let planned = |plan: &Plan| plan.notes.iter().any(|note| note == line);
+        if lock(&self.said).insert(line.to_owned())
+            && !lock(&self.plan).as_ref().is_some_and(planned)
+        {
+            self.say(line);
+        }
     }
 
     fn detail(&self, line: &str) {
@@ -161,7 +173,11 @@ impl Observer for Printer {
         *lock(&self.plan) = Some(plan.clone());
         *lock(&self.watched) = plan.watched.clone();
         *lock(&self.best_by) = plan.best_by.clone();
-        self.say(plan.to_string().trim_end());
+        // What was said on the way to the plan is not said again.
+        let mut shown = plan.clone();
+        let said = lock(&self.said);
+        shown.notes.retain(|note| !said.contains(note));
+        self.say(shown.to_string().trim_end());
     }
 
     fn event(&self, event: &Event) {
@@ -215,8 +231,11 @@ impl Observer for Printer {
                 seconds,
             } => {
                 let figures = self.watched(evaluation);
+                // What the mark stands for is said once.
+                let explained = &self.explained_best;
                 let best = match best {
-                    true => format!("  best {} so far", lock(&self.best_by)),
+                    true if explained.swap(true, Ordering::Relaxed) => "  *".to_owned(),
+                    true => format!("  * the best {} so far", lock(&self.best_by)),
                     false => String::new(),
                 };
                 self.say(&format!(
@@ -298,11 +317,34 @@ pub fn to_stderr(line: &str) {
 }
 
 /// An error: what it says, then causes that it does not name itself, its hints on lines of their own. An orderly stop is
-/// none, and only said.
+/// none, and only said; what another process says is not said again.
 pub fn error(error: &anyhow::Error) {
-    if let Some(stopped @ Error::Interrupted { .. }) = error.downcast_ref() {
-        return to_stderr(&stopped.to_string());
+    if is_told_elsewhere(error) {
+        return;
     }
+    match error.downcast_ref() {
+        Some(stopped @ Error::Interrupted { .. }) => to_stderr(&stopped.to_string()),
+        _ => to_stderr(&format!("error: {}", with_causes(error))),
+    }
+}
+
+/// An error of one of several processes.
+pub fn error_of(process: usize, error: &anyhow::Error) {
+    match process {
+        0 => to_stderr(&format!("error: {}", with_causes(error))),
+        process => to_stderr(&format!("process {process}: error: {}", with_causes(error))),
+    }
+}
+
+/// Whether another process of the run says what went wrong.
+pub fn is_told_elsewhere(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::Elsewhere { .. }))
+        || error
+            .downcast_ref()
+            .is_some_and(|error: &Error| error.is_told_elsewhere())
+}
+
+fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -310,7 +352,7 @@ pub fn error(error: &anyhow::Error) {
             text.insert_str(end, &format!(": {cause}"));
         }
     }
-    to_stderr(&format!("error: {text}"));
+    text
 }
 
 /// The end of a run, as the person who waited for it reads it.
@@ -328,7 +370,7 @@ pub fn finished(run: &FinishedRun) -> String {
         .unwrap_or_default();
     let memory = run
         .peak_memory
-        .map(|bytes| format!(", {:.0} MB at the peak", bytes as f64 / 1e6))
+        .map(|peak| format!(", {} at the peak", words::bytes(peak)))
         .unwrap_or_default();
     let _ = writeln!(out, "{} {}", run.split, run.figures.summary());
     if let Some(guess) = run
@@ -347,10 +389,10 @@ pub fn finished(run: &FinishedRun) -> String {
     }
     let _ = writeln!(
         out,
-        "{} {} in {:.1} s{memory}{best}{early}",
+        "{} {} in {}{memory}{best}{early}",
         run.steps,
         if run.steps == 1 { "step" } else { "steps" },
-        run.seconds
+        words::duration(run.seconds)
     );
     if let (Some(lost), Some(saved)) = (run.lost_best, run.best_step) {
         let _ = writeln!(

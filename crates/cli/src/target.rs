@@ -1,11 +1,12 @@
 //! Files that results are written to: what stands there already is replaced only if it is such a result.
 
 use anyhow::{Context, bail};
+use rekindle::Aside;
 use serde_json::{Map, Value};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// What is written.
@@ -83,61 +84,19 @@ fn is_page(path: &Path) -> bool {
     read.is_ok() && beginning.contains("\u{b7} Rekindle</title>")
 }
 
-/// A file that is whole or as it was: it has another name until it is finished, and is gone if it never is.
-pub struct Part {
-    path: PathBuf,
-    part: PathBuf,
-    finished: bool,
-}
-
-impl Part {
-    /// Begins a file. What is no regular file, such as a device, is written into as it is.
-    pub fn create(path: &Path) -> anyhow::Result<(File, Option<Self>)> {
-        let cannot = || {
-            format!(
-                "cannot write {}\nhint: name a file in a folder that is there and can be written to",
-                path.display()
-            )
-        };
-        let found = fs::metadata(path).ok();
-        if found.as_ref().is_some_and(|found| !found.is_file()) {
-            let file = File::options().write(true).open(path);
-            return Ok((file.with_context(cannot)?, None));
-        }
-        // A link stays one.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}", std::process::id()));
-        let part = path.with_file_name(name);
-        let file = File::create_new(&part).with_context(cannot)?;
-        if let Some(found) = found {
-            // Who may read it stays as it was; where that cannot be, it is as of any new file.
-            let _ = file.set_permissions(found.permissions());
-        }
-        let finished = false;
-        Ok((
-            file,
-            Some(Self {
-                path,
-                part,
-                finished,
-            }),
-        ))
+/// Begins a file that is whole or as it was: it is named when it is finished. What is no regular file, such as a device, is written
+/// into as it is.
+pub fn create(path: &Path) -> anyhow::Result<(File, Option<Aside>)> {
+    let cannot = || {
+        format!(
+            "cannot write {}\nhint: name a file in a folder that is there and can be written to",
+            path.display()
+        )
+    };
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let file = File::options().write(true).open(path);
+        return Ok((file.with_context(cannot)?, None));
     }
-
-    /// Gives the file its name.
-    pub fn finish(&mut self) -> std::io::Result<()> {
-        fs::rename(&self.part, &self.path)?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = fs::remove_file(&self.part);
-        }
-    }
+    let aside = Aside::create(path).with_context(cannot)?;
+    Ok((aside.writer().with_context(cannot)?, Some(aside)))
 }

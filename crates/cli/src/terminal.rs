@@ -33,6 +33,17 @@ pub struct GlobalArgs {
     no_progress: bool,
 }
 
+impl GlobalArgs {
+    /// The same for a process whose every word another one says.
+    pub fn silenced(self) -> Self {
+        Self {
+            quiet: true,
+            verbose: false,
+            ..self
+        }
+    }
+}
+
 /// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum When {
@@ -119,6 +130,13 @@ fn colours(when: When, is_terminal: bool) -> bool {
                 && variable("TERM").is_none_or(|value| value != "dumb")
         }
     }
+}
+
+/// Characters that a line of standard output has room for; in a pipe or a file, 100.
+pub fn width() -> usize {
+    const ELSEWHERE: usize = 100;
+    let width = terminal_size::terminal_size_of(io::stdout());
+    width.map_or(ELSEWHERE, |(width, _)| width.0.into())
 }
 
 /// What the arguments say of colours, before they are read as a whole: help and mistakes in them have colours too.

@@ -80,8 +80,9 @@ fn results_tell_programs_what_a_run_was_and_what_it_gave() {
     let counted = bins.iter().map(|bin| bin["examples"].as_u64().unwrap());
     assert_eq!(counted.sum::<u64>(), n);
 
-    // The figures are of the validation set: its evaluation during training gave the same.
-    assert_eq!(of_classes["validation"]["step"], of_classes["best_step"]);
+    // The figures are of the validation set, which is too small to choose by: the last evaluation gave the same.
+    assert_eq!(of_classes["best_step"], Value::Null);
+    assert_eq!(of_classes["validation"]["step"], of_classes["steps"]);
     for (key, value) in of_classes["figures"].as_object().unwrap() {
         assert_eq!(&of_classes["validation"]["figures"][key], value, "{key}");
     }
@@ -222,7 +223,7 @@ fn every_prediction_has_its_line() {
         assert_eq!(line["place"], format!("train.csv:{}", row + 2));
         let probabilities = line["probabilities"].as_object().unwrap();
         let sum: f64 = probabilities.values().map(|p| p.as_f64().unwrap()).sum();
-        assert!((sum - 1.0).abs() < 1e-9);
+        assert!((sum - 1.0).abs() < 1e-6);
         let predicted = line["predicted"].as_str().unwrap();
         assert_eq!(line["probability"], probabilities[predicted]);
         assert_eq!(line["correct"], predicted == label);

@@ -421,7 +421,17 @@ fn an_exported_model_answers_alike() {
     assert_eq!(ask("run"), ask("run/gguf/run-f32.gguf"));
     assert_ne!(ask("run"), ask("llama"));
     let left: Vec<_> = fs::read_dir(dir.path("run/gguf")).unwrap().collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    // The model, its Modelfile and its card.
+    assert_eq!(left.len(), 3, "{left:?}");
+    let card = fs::read_to_string(dir.path("run/gguf/README.md")).unwrap();
+    for words in [
+        "library_name: gguf",
+        "A GGUF file of type f32, tuned from a local model `llama`",
+        "## Figures",
+        "llama-cli -m run-f32.gguf",
+    ] {
+        assert!(card.contains(words), "{words}\n{card}");
+    }
     // Words of the adapter, and of what merging compared.
     let said = dir.ok("inspect run");
     assert!(

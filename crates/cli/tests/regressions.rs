@@ -1,6 +1,8 @@
 //! Faults that users met, one test a kind, on the tiny BERT and the real binary.
 #![allow(clippy::unwrap_used)]
 
+#[path = "regressions/first_hour.rs"]
+mod first_hour;
 mod support;
 
 use serde_json::{Value, json};

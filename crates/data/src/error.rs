@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::bad_rows;
 use crate::example::Place;
-use crate::tables::Role;
+use crate::tables::{Role, Skipped};
 use crate::targets::TargetKind;
 use rekindle_base::{
     near::{did_you_mean_or, quoted_list},
@@ -442,6 +443,16 @@ pub enum DataError {
         place: Place,
         /// What is wrong with it.
         reason: BadReason,
+    },
+    /// Several rows that cannot be used.
+    #[error(
+        "{}\nhint: {}; or leave such rows out: --set data.on_bad_example=skip",
+        bad_rows::listed(rows),
+        bad_rows::advice(rows)
+    )]
+    BadExamples {
+        /// All of them, in the order of the file.
+        rows: Vec<Skipped>,
     },
     /// A first row that cannot be read, so that the columns are unknown: an error even when bad rows are skipped.
     #[error("{place}: cannot tell the columns from the first row: {reason}\nhint: {}", reason.hint())]

@@ -20,6 +20,14 @@ impl ConfusionMatrix {
         }
     }
 
+    /// Of two classes, by its rows.
+    pub(crate) fn of_two(rows: [[u64; 2]; 2]) -> Self {
+        Self {
+            classes: 2,
+            counts: rows.concat(),
+        }
+    }
+
     /// Counts pairs of class ids.
     ///
     /// # Errors

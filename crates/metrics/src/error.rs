@@ -57,6 +57,33 @@ pub enum MetricsError {
         /// Columns given.
         found: usize,
     },
+    /// A tag of an entity that its scheme does not have.
+    #[error(
+        "expected tags of the scheme {scheme}, which begin with one of {expected}, found `{found}` at position {index}\n\
+         hint: write a tag as its prefix, a dash and the label, such as `B-person`; or choose the scheme in which the \
+         tags are written"
+    )]
+    UnknownTag {
+        /// The name of the scheme.
+        scheme: &'static str,
+        /// Its prefixes.
+        expected: &'static str,
+        /// Position in the sequence, from 0.
+        index: usize,
+        /// The tag that was given.
+        found: String,
+    },
+    /// Two accumulators with other cut-offs `k` were merged.
+    #[error(
+        "expected to merge figures at the cut-offs {expected:?}, found {found:?}\n\
+         hint: build both with the same cut-offs"
+    )]
+    CutoffMismatch {
+        /// Cut-offs of the accumulator merged into.
+        expected: Vec<usize>,
+        /// Cut-offs of the other accumulator.
+        found: Vec<usize>,
+    },
 }
 
 impl MetricsError {

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::{Counts, ratio};
+use crate::ranking::{Cut, average_precision, rank};
 use crate::{Mean, MetricsError};
 
 /// The threshold of a label for which the data decide nothing.
@@ -202,7 +204,7 @@ impl MultiLabel {
                 f1: counts.f1(),
                 support: counts.support,
                 threshold,
-                average_precision: average_precision(self.ranked(label)),
+                average_precision: average_precision(&self.ranked(label)),
             })
             .collect();
         let n = self.loss.count();
@@ -238,7 +240,7 @@ impl MultiLabel {
             samples_recall: samples_mean(Counts::recall),
             samples_f1: samples_mean(Counts::f1),
             mean_average_precision: mean_average_precision.mean(),
-            micro_average_precision: average_precision(rank(
+            micro_average_precision: average_precision(&rank(
                 self.scores.iter().copied().zip(self.truth.iter().copied()),
             )),
             per_label,
@@ -294,95 +296,6 @@ impl MultiLabelReport {
     }
 }
 
-/// Decisions that were positive, and those that should have been.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    /// Predicted and true.
-    both: u64,
-    predicted: u64,
-    /// True.
-    support: u64,
-}
-
-impl Counts {
-    fn add(&mut self, predicted: bool, truth: bool) {
-        self.both += u64::from(predicted && truth);
-        self.predicted += u64::from(predicted);
-        self.support += u64::from(truth);
-    }
-
-    fn wrong(&self) -> u64 {
-        self.predicted + self.support - 2 * self.both
-    }
-
-    fn precision(&self) -> f64 {
-        ratio(self.both, self.predicted)
-    }
-
-    fn recall(&self) -> f64 {
-        ratio(self.both, self.support)
-    }
-
-    fn f1(&self) -> f64 {
-        ratio(2 * self.both, self.predicted + self.support)
-    }
-
-    /// The weighted mean of a figure; 0 where the weights are.
-    fn mean(figure: fn(&Self) -> f64, of: &[Self], weight: fn(&Self) -> u64) -> f64 {
-        let total: u64 = of.iter().map(weight).sum();
-        let sum: f64 = of.iter().map(|c| figure(c) * weight(c) as f64).sum();
-        if total == 0 { 0.0 } else { sum / total as f64 }
-    }
-}
-
-/// The decisions of a threshold at `score`: all examples that score at least as much.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    score: f64,
-    predicted: u64,
-    /// Of those predicted, how many are true.
-    both: u64,
-}
-
-/// The cuts at each distinct score, highest first. The last one predicts everything.
-fn rank(decisions: impl Iterator<Item = (f64, bool)>) -> Vec<Cut> {
-    let mut decisions: Vec<(f64, bool)> = decisions.collect();
-    decisions.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-    let (mut predicted, mut both) = (0, 0);
-    decisions
-        .chunk_by(|a, b| a.0 == b.0)
-        .map(|tied| {
-            predicted += tied.len() as u64;
-            both += tied.iter().filter(|(_, truth)| *truth).count() as u64;
-            let score = tied[0].0;
-            Cut {
-                score,
-                predicted,
-                both,
-            }
-        })
-        .collect()
-}
-
-/// The sum over cuts of precision times the recall gained; NaN without positives.
-fn average_precision(cuts: Vec<Cut>) -> f64 {
-    let support = cuts.last().map_or(0, |cut| cut.both);
-    let mut before = 0;
-    let sum: f64 = cuts
-        .iter()
-        .map(|cut| {
-            let gained = cut.both - before;
-            before = cut.both;
-            gained as f64 * ratio(cut.both, cut.predicted)
-        })
-        .sum();
-    if support == 0 {
-        f64::NAN
-    } else {
-        sum / support as f64
-    }
-}
-
 /// See [`MultiLabel::best_thresholds`].
 fn best_threshold(cuts: Vec<Cut>) -> f64 {
     let Some(&Cut {
@@ -427,15 +340,6 @@ fn between(low: f64, high: f64) -> f64 {
         .into_iter()
         .find(within)
         .unwrap_or(high)
-}
-
-/// scikit-learn's `zero_division=0`.
-fn ratio(numerator: u64, denominator: u64) -> f64 {
-    if denominator == 0 {
-        0.0
-    } else {
-        numerator as f64 / denominator as f64
-    }
 }
 
 #[cfg(test)]

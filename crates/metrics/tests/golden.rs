@@ -1,6 +1,13 @@
 //! Every figure against scikit-learn's and SciPy's, and those of answers against `rouge_score`'s and sacrebleu's;
-//! `golden/make.py` and `golden/answers/make.py` make the fixtures.
+//! `golden/make.py` and the `make.py` in each folder there make the fixtures.
 #![allow(clippy::unwrap_used)]
+
+#[path = "golden/entities/test.rs"]
+mod entities;
+#[path = "golden/extractive/test.rs"]
+mod extractive;
+#[path = "golden/retrieval/test.rs"]
+mod retrieval;
 
 use rekindle_metrics::{
     Answers, Classification, MultiLabel, PerClass, Regression, rouge_l, wilson_95,

@@ -3,8 +3,9 @@
 use crate::{
     inputs::{Inputs, Prepared},
     report::{DataSummary, LabelCounts, Lengths, NumberSpread, SplitSize},
+    spread,
 };
-use rekindle_data::{TargetKind, TargetRow, Targets};
+use rekindle_data::{TargetEncoder, TargetKind, TargetRow, Targets};
 
 /// Bars of the histogram of lengths.
 const BARS: usize = 24;
@@ -20,8 +21,21 @@ pub(crate) fn summary(prepared: &Prepared) -> DataSummary {
         .into_iter()
         .filter_map(|(name, set)| Some((name, set?.as_ref())));
     let sets: Vec<(&str, &dyn Inputs)> = sets.collect();
-    let names = prepared.encoder.names();
-    let labels = match prepared.encoder.kind() {
+    DataSummary {
+        sizes: prepared.sizes.clone(),
+        max_length: prepared.max_length as u64,
+        ..of_sets(&sets, &prepared.encoder, prepared.noun)
+    }
+}
+
+/// The same of these sets, the training examples first; without what a run alone knows.
+pub(crate) fn of_sets(
+    sets: &[(&str, &dyn Inputs)],
+    encoder: &TargetEncoder,
+    noun: &str,
+) -> DataSummary {
+    let names = encoder.names();
+    let labels = match encoder.kind() {
         TargetKind::Class | TargetKind::Classes => {
             let counts: Vec<Vec<u64>> = (sets.iter())
                 .map(|(_, set)| counts(set.targets(), names.len()))
@@ -34,7 +48,7 @@ pub(crate) fn summary(prepared: &Prepared) -> DataSummary {
         }
         _ => Vec::new(),
     };
-    let numbers = match prepared.encoder.kind() {
+    let numbers = match encoder.kind() {
         TargetKind::Real => {
             let of = |(column, name): (usize, &String)| NumberSpread {
                 name: name.clone(),
@@ -53,12 +67,15 @@ pub(crate) fn summary(prepared: &Prepared) -> DataSummary {
     };
     DataSummary {
         splits: sets.iter().map(size).collect(),
-        noun: prepared.noun.to_owned(),
-        sizes: prepared.sizes.clone(),
+        noun: noun.to_owned(),
+        sizes: String::new(),
         labels,
         numbers,
-        lengths: prepared.train.lengths().and_then(|all| lengths(&all)),
-        max_length: prepared.max_length as u64,
+        lengths: sets
+            .first()
+            .and_then(|(_, train)| train.lengths())
+            .and_then(|all| lengths(&all)),
+        max_length: 0,
         files: Vec::new(),
     }
 }
@@ -79,13 +96,18 @@ fn counts(targets: &Targets, labels: usize) -> Vec<u64> {
     counts
 }
 
-/// Least, mean and greatest value of a column; NaN where there is none.
-fn spread(targets: &Targets, column: usize) -> [f64; 3] {
+/// The numbers of a column; none where targets are no numbers.
+pub(crate) fn column_of(targets: &Targets, column: usize) -> Vec<f64> {
     let value = |row| match targets.row(row) {
         TargetRow::Real(values) => values.get(column).map(|&value| f64::from(value)),
         _ => None,
     };
-    let values: Vec<f64> = (0..targets.len()).filter_map(value).collect();
+    (0..targets.len()).filter_map(value).collect()
+}
+
+/// Least, mean and greatest value of a column; NaN where there is none.
+fn spread(targets: &Targets, column: usize) -> [f64; 3] {
+    let values = column_of(targets, column);
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     // `min` and `max` of a NaN are the other operand.
     let least = values.iter().copied().fold(f64::NAN, f64::min);
@@ -96,9 +118,12 @@ fn spread(targets: &Targets, column: usize) -> [f64; 3] {
 fn lengths(all: &[u32]) -> Option<Lengths> {
     let longest = all.iter().copied().max()?;
     let width = (longest as usize + 1).div_ceil(BARS).max(1) as u32;
-    let mut bars = vec![0; (longest / width) as usize + 1];
-    all.iter()
-        .for_each(|length| bars[(length / width) as usize] += 1);
+    let bars = spread::bars(
+        all.iter().map(|&length| f64::from(length)),
+        0.0,
+        f64::from(width),
+        (longest / width) as usize + 1,
+    );
     let mut sorted = all.to_vec();
     sorted.sort_unstable();
     Some(Lengths {

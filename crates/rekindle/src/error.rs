@@ -84,6 +84,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another process of the run says what went wrong.
+    #[must_use]
+    pub fn is_told_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Train(rekindle_train::TrainError::Elsewhere { .. })
+        )
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use rekindle_data::{Sampler, Targets, prefetch};
 use rekindle_models::Model;
 use rekindle_nn::{Pass, TuneBackend, host};
+use rekindle_train::Collective;
 use std::sync::Arc;
 
 /// Logits `[N][C]`.
@@ -115,7 +116,10 @@ pub(crate) fn fitting(batch_size: usize, longest: usize) -> usize {
 
 /// Logits of a set by `forward`, which gives `[N, C]` for a batch of N examples, or `[N P, C]` where each has P parts; these
 /// stand side by side in what is returned. At `most` so many examples. `input_needed` says whether a batch's input must be made.
+/// Each of the `processes` does its share of the batches, and all get all logits: those of one process, to the bit.
+#[allow(clippy::too_many_arguments)] // each says something of its own about the evaluation
 pub(crate) fn score<B: TuneBackend>(
+    processes: &Collective,
     set: &Arc<dyn Inputs>,
     batch_size: usize,
     outputs: usize,
@@ -140,25 +144,37 @@ pub(crate) fn score<B: TuneBackend>(
     let outputs = outputs * set.parts();
     let batches = sampler.epoch(&lengths, 0).into_iter();
     let of_set = |batch: Vec<usize>| batch.into_iter().map(|i| chosen[i]).collect();
-    let order: Vec<Vec<usize>> = batches.map(of_set).collect();
+    let order: Vec<Vec<usize>> = batches
+        .map(of_set)
+        .skip(processes.rank())
+        .step_by(processes.world())
+        .collect();
     let source = Arc::clone(set);
     let batches = order.len();
     let make = move |i: usize| match input_needed(&order[i]) {
         true => source.batch(&order[i], None),
         false => Ok(HostBatch::without_input(source.as_ref(), &order[i])),
     };
+    let own = || -> Result<Vec<(usize, Vec<f32>)>, Error> {
+        let mut own = Vec::new();
+        for batch in prefetch(set.ahead(), 0, batches, make)? {
+            let batch = batch??;
+            if batch.examples.is_empty() {
+                continue;
+            }
+            let rows = host::values(forward(&batch)?)?;
+            let rows = rows.chunks(outputs).map(<[f32]>::to_vec);
+            own.extend(batch.examples.iter().copied().zip(rows));
+        }
+        Ok(own)
+    };
+    let own = own();
+    let own = processes.agree(own)?;
     let mut values = vec![0f32; n * outputs];
     let mut seen = vec![false; n];
-    for batch in prefetch(set.ahead(), 0, batches, make)? {
-        let batch = batch??;
-        if batch.examples.is_empty() {
-            continue;
-        }
-        let rows = host::values(forward(&batch)?)?;
-        for (row, &example) in rows.chunks(outputs).zip(&batch.examples) {
-            values[example * outputs..][..outputs].copy_from_slice(row);
-            seen[example] = true;
-        }
+    for (example, row) in gathered(processes, own, outputs)? {
+        values[example * outputs..][..outputs].copy_from_slice(&row);
+        seen[example] = true;
     }
     let examples: Vec<usize> = (0..n).filter(|&i| seen[i]).collect();
     if examples.len() < n {
@@ -173,7 +189,33 @@ pub(crate) fn score<B: TuneBackend>(
     })
 }
 
-/// Logits of a set by a whole model.
+/// The rows of all processes, each with its example.
+fn gathered(
+    processes: &Collective,
+    own: Vec<(usize, Vec<f32>)>,
+    outputs: usize,
+) -> Result<Vec<(usize, Vec<f32>)>, Error> {
+    if processes.is_alone() {
+        return Ok(own);
+    }
+    let bytes = own.iter().flat_map(|(example, row)| {
+        let example = (*example as u64).to_le_bytes().into_iter();
+        example.chain(row.iter().flat_map(|value| value.to_le_bytes()))
+    });
+    let all = processes.gather(bytes.collect())?.concat();
+    let rows = all.chunks_exact(8 + 4 * outputs).map(|bytes| {
+        let (example, row) = bytes.split_at(8);
+        let example = example
+            .iter()
+            .rev()
+            .fold(0, |n, &b| n << 8 | usize::from(b));
+        let values = row.as_chunks::<4>().0.iter();
+        (example, values.map(|&v| f32::from_le_bytes(v)).collect())
+    });
+    Ok(rows.collect())
+}
+
+/// Logits of a set by a whole model, in one process.
 pub(crate) fn score_with<B: TuneBackend>(
     model: &Model<B>,
     set: &Arc<dyn Inputs>,
@@ -181,6 +223,7 @@ pub(crate) fn score_with<B: TuneBackend>(
     device: &B::Device,
 ) -> Result<Scored, Error> {
     score(
+        &Collective::alone(),
         set,
         batch_size,
         model.outputs(),

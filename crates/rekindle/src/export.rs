@@ -5,6 +5,10 @@ use crate::{
     backend::{OnBackend, on_device},
     config::Device,
     located::{Located, locate},
+    model_card::{
+        self,
+        whole::{self, Made},
+    },
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
@@ -133,6 +137,27 @@ pub fn export(
         .collect();
     let text = modelfile_of(&file, &stop);
     write_atomically(&modelfile, text.as_bytes()).map_err(Error::io(&modelfile))?;
+    let name = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let (file_name, modelfile_name) = (name(&file), name(&modelfile));
+    let made = Made::Gguf {
+        file: &file_name,
+        dtype,
+        modelfile: &modelfile_name,
+    };
+    let from = located.adapter.as_deref();
+    let from = from.unwrap_or(located.pretrained.dir());
+    let base = located.base.as_ref();
+    let title = file.file_stem().unwrap_or_default().to_string_lossy();
+    let written = whole::write(&folder, &title, located.task, base, &made, from)?;
+    if !written {
+        observer.note(&format!(
+            "{} stays as it is: it is no model card of ours",
+            folder.join(model_card::FILE).display()
+        ));
+    }
     let bytes = fs::metadata(&file).map_err(Error::io(&file))?.len();
     Ok(Exported {
         file,

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Observer, RunConfig,
-    backend::{OnBackend, on_device},
+    backend::{OnBackend, chosen, on_device},
     config::Device,
     finetune::{open, train_config},
     inputs::Draw,
@@ -12,6 +12,7 @@ use crate::{
 };
 use burn::tensor::backend::BackendTypes;
 use rekindle_nn::TuneAutodiff;
+use rekindle_train::Collective;
 use serde::Serialize;
 
 /// Share of the budget that is aimed at.
@@ -59,7 +60,7 @@ pub fn find_batch(
         hint: "halve train.batch_size until the run fits, and double train.gradient_accumulation_steps".into(),
     }
     };
-    if config.device != Device::Cpu {
+    if chosen(config.device) != Device::Cpu {
         return Err(unknown("the memory of a step is measured on a CPU only"));
     }
     if !memory::forget_peak() || memory::peak().is_none() {
@@ -94,9 +95,9 @@ impl OnBackend for Finder<'_> {
         self,
         device: &<B as BackendTypes>::Device,
     ) -> Result<BatchFound, Error> {
-        let (opened, model) = open::<B>(self.config, self.observer, device)?;
+        let (opened, model) = open::<B>(self.config, self.observer, &Collective::alone(), device)?;
         let train = &opened.prepared.train;
-        let config = train_config(self.config, train.len(), "");
+        let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);
         let mut longest: Vec<usize> = (0..train.len()).collect();
         if let Some(lengths) = train.lengths() {

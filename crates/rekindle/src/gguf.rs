@@ -58,6 +58,44 @@ pub(crate) fn is_unpacked(dir: &Path) -> bool {
     dir.join(WEIGHTS).is_file() && dir.join(LAST).is_file()
 }
 
+/// The file that a directory which [`unpacked`] made was made of.
+pub(crate) fn file_of(dir: &Path) -> PathBuf {
+    let link = dir.join(WEIGHTS);
+    link.canonicalize().unwrap_or(link)
+}
+
+/// Keys of the metadata under which converters write the repository that a file was made of. `general.base_model` is another's: the
+/// model that this one was tuned from.
+const REPOSITORIES: [&str; 5] = [
+    "general.source.huggingface.repository",
+    "general.source.repo_url",
+    "general.repo_url",
+    "general.source.url",
+    "general.url",
+];
+
+/// The name on the hub of the model in a directory which [`unpacked`] made, where its file tells.
+pub(crate) fn hub_name(dir: &Path) -> Option<String> {
+    let file = GgufFile::open(&dir.join(WEIGHTS)).ok()?;
+    let said = REPOSITORIES.iter().find_map(|key| file.text(key))?;
+    named_by(said)
+}
+
+/// `owner/name`, of which `said` is the address or the name itself.
+fn named_by(said: &str) -> Option<String> {
+    const HUB: [&str; 2] = ["https://huggingface.co/", "https://hf.co/"];
+    let path = HUB.iter().find_map(|hub| said.strip_prefix(hub));
+    let path = path.unwrap_or(said).trim_end_matches('/');
+    let is_part = |part: &&str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && part.chars().all(fits)
+    };
+    match path.split('/').collect::<Vec<_>>()[..] {
+        [owner, name] if is_part(&owner) && is_part(&name) => Some(path.to_owned()),
+        _ => None,
+    }
+}
+
 #[cfg(unix)]
 fn linked(file: &Path, link: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(file, link)
@@ -87,4 +125,27 @@ fn find(path: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
     let mut found = entries.filter(|path| is_named(path));
     found.next().filter(|_| found.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_told_by_its_address_or_its_name() {
+        for (said, name) in [
+            (
+                "https://huggingface.co/owner/a-model.v1",
+                Some("owner/a-model.v1"),
+            ),
+            ("https://hf.co/owner/model/", Some("owner/model")),
+            ("owner/model", Some("owner/model")),
+            ("https://example.org/owner/model", None),
+            ("/home/somebody/model", None),
+            ("model", None),
+            ("https://huggingface.co/owner/model/tree/main", None),
+        ] {
+            assert_eq!(named_by(said).as_deref(), name, "{said}");
+        }
+    }
 }

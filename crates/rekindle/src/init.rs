@@ -9,7 +9,7 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    DataError, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
@@ -117,8 +117,11 @@ pub fn language_task(path: &Path) -> Option<Task> {
     let none = rekindle_hub::Columns::default();
     let labelled = || {
         let sniffed = sniff(path, &read_options(&RunConfig::default(), &none, None));
-        let columns = sniffed.ok().and_then(|sniffed| sniffed.columns.ok());
-        columns.is_some_and(|columns| !columns.labels.is_empty())
+        sniffed.is_ok_and(|sniffed| match sniffed.columns {
+            Ok(columns) => !columns.labels.is_empty(),
+            // A table whose header is to be put right first.
+            Err(error) => matches!(error, DataError::DuplicateColumn { .. }),
+        })
     };
     match texts == read.rows.len() && labelled() {
         true => None,
@@ -324,8 +327,6 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
 }
 
 fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    /// Below this, the head alone does as well as everything, in seconds.
-    const FEW: usize = 1000;
     let none = rekindle_hub::Columns::default();
     let options = ReadOptions {
         on_bad_example: OnBad::Skip,
@@ -334,14 +335,6 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let read = read_images(&image_parts(path)?.train, &options)?;
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
-    let defaults = RunConfig::for_task(config.task);
-    let small =
-        read.set.len() < FEW && config.peft == defaults.peft && config.train == defaults.train;
-    if small {
-        config.peft.method = config::Method::Head;
-        config.train.learning_rate = Some(5e-3);
-        config.train.epochs = Some(5.0);
-    }
     let header = format!(
         "Written for {}: {} pictures to train on.\n{}\n{RUN_IT}",
         path.display(),
@@ -357,12 +350,6 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let mut notes = vec![("", header.as_str())];
     if let Some(bad) = &bad {
         notes.push(("data.on_bad_example", bad));
-    }
-    if small {
-        notes.push((
-            "peft.method",
-            "with few pictures the head alone, in seconds; \"full\" with learning_rate 5e-4 trains everything",
-        ));
     }
     Ok(commented(&config, &notes))
 }

@@ -1,6 +1,6 @@
 //! What a directory or file of ours, or of Python's, holds, in words.
 
-use crate::{Error, RunConfig, saved::Saved};
+use crate::{Error, RunConfig, runs, saved::Saved};
 use rekindle_base::{first_of, thousands};
 use rekindle_models::Pretrained;
 use rekindle_train::{Checkpoint as TrainCheckpoint, Evaluation, Event, read_metrics};
@@ -248,32 +248,41 @@ fn figures_of(evaluation: &Evaluation) -> String {
 }
 
 fn run(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
+    let summary = runs::summary(path);
     line(out, "run", &path.display().to_string());
-    let events = read_metrics(&path.join("metrics.jsonl"))?;
-    // A run file that an older version wrote may not be readable: the figure then stays unnamed.
-    let best_by = RunConfig::load(Some(&path.join("config.toml")), &[]).map_or_else(
-        |_| String::new(),
-        |config| format!("{} ", config.metric().name()),
-    );
-    for event in &events {
-        if let Event::Evaluated {
-            step,
-            evaluation,
-            best,
-            ..
-        } = event
-        {
-            let mark = match best {
-                true => format!("  (best {best_by}so far)"),
-                false => String::new(),
-            };
-            line(
-                out,
-                &format!("step {step}"),
-                &format!("validation {}{mark}", figures_of(evaluation)),
-            );
+    line(out, "state", &summary.state.to_string());
+    let about = [
+        ("task", summary.task),
+        ("tuned from", summary.model),
+        ("data", summary.data),
+        ("method", summary.method),
+    ];
+    for (name, value) in about {
+        if let Some(value) = value {
+            line(out, name, &value);
         }
     }
+    if let (Some(name), Some(value), Some(split)) =
+        (summary.headline, summary.figure, summary.split)
+    {
+        let result = format!("{} {value:.4} ({split})", name.replace('_', " "));
+        line(out, "result", &result);
+    }
+    let last = path.join("final");
+    match last.is_dir() {
+        false => line(
+            out,
+            "final",
+            "not finished yet; continue with finetune --resume",
+        ),
+        true if last.join("adapter_config.json").is_file() => adapter(out, &last, all)?,
+        true => model(out, &last, all)?,
+    }
+    history(out, path)
+}
+
+/// The checkpoints of a run, and its evaluations with the best marked.
+fn history(out: &mut Inspected, path: &Path) -> Result<(), Error> {
     let mut checkpoints: Vec<String> = fs::read_dir(path.join("checkpoints"))
         .map(|entries| {
             entries
@@ -284,18 +293,32 @@ fn run(out: &mut Inspected, path: &Path, all: bool) -> Result<(), Error> {
         .unwrap_or_default();
     checkpoints.sort();
     line(out, "checkpoints", &checkpoints.join(", "));
-    let last = path.join("final");
-    if !last.is_dir() {
-        line(
-            out,
-            "final",
-            "not finished yet; continue with finetune --resume",
-        );
-        return Ok(());
+    let events = read_metrics(&path.join("metrics.jsonl"))?;
+    // A run file that an older version wrote may not be readable: the figure then stays unnamed.
+    let best_by = RunConfig::load(Some(&path.join("config.toml")), &[]).map_or_else(
+        |_| String::new(),
+        |config| format!(" {}", config.metric().name()),
+    );
+    let best_of = |event: &Event| match event {
+        Event::Evaluated { step, best, .. } => best.then_some(*step),
+        _ => None,
+    };
+    let best = events.iter().rev().find_map(best_of);
+    for event in &events {
+        if let Event::Evaluated {
+            step, evaluation, ..
+        } = event
+        {
+            let mark = match best == Some(*step) {
+                true => format!("  (best{best_by})"),
+                false => String::new(),
+            };
+            line(
+                out,
+                &format!("step {step}"),
+                &format!("validation {}{mark}", figures_of(evaluation)),
+            );
+        }
     }
-    if last.join("adapter_config.json").is_file() {
-        adapter(out, &last, all)
-    } else {
-        model(out, &last, all)
-    }
+    Ok(())
 }

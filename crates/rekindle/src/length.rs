@@ -9,6 +9,9 @@ const CHANGEABLE: [&str; 2] = ["train.epochs", "train.max_steps"];
 /// Where a run before it was made longer keeps its settings.
 pub(crate) const BEFORE: &str = "config.before.toml";
 
+/// Stands in a run from when it is made longer until it ends: its results and its report are those of the shorter run until then.
+pub(crate) const ONGOING: &str = ".longer";
+
 /// What is said of a run that was made longer.
 pub(crate) struct Longer {
     /// The settings before.

@@ -83,6 +83,7 @@ mod observer;
 mod plan;
 mod predictions;
 mod predictor;
+mod processes;
 mod provenance;
 mod queries;
 mod rates;
@@ -92,6 +93,7 @@ mod results;
 mod run_report;
 pub mod runs;
 mod saved;
+mod spread;
 mod task;
 mod tasks;
 mod tensorboard;
@@ -103,27 +105,33 @@ pub use config::RunConfig;
 pub use error::Error;
 pub use export::{EXPORT_TYPES, Exported, export};
 pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
-pub use finetune::{FinishedRun, Occupied, finetune, finetune_into, plan, resume, resume_longer};
+pub use finetune::{
+    FinishedRun, Occupied, finetune, finetune_into, finetune_together, plan, resume, resume_longer,
+    resume_together,
+};
 pub use fitting::{BatchFound, BatchPoint, find_batch};
 pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use guess::Guess;
 pub use init::{fitting_task, language_task, run_file_for, write_run_file};
 pub use inspect::{Inspected, inspect};
-pub use look::{Looked, LookedAt, look, task_of_model};
+pub use look::{Cut, Finding, Found, FoundRow, Looked, LookedAt, LookedToken, look, task_of_model};
 pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
 pub use predictor::{Evaluated, Predictor, Shots};
 pub use queries::{Query, text_of_line};
 pub use rates::{RatePoint, Rates, find_rate, write_rates_page};
-pub use rekindle_base::{discard_unfinished, shell_word, write_atomically_with};
+pub use rekindle_base::{
+    Aside, discard_unfinished, shell_word, thousands, words, write_atomically_with,
+};
 pub use rekindle_data::chat::{ChatRole, Constraint, Conversation, Message};
 pub use rekindle_data::image::find_pictures;
 pub use rekindle_hub::{
     DatasetCard, Hub, ModelCard, NoProgress, Progress, Push, Pushed, model_cards,
 };
-pub use rekindle_train::{Evaluation, Event, Stopped};
+pub use rekindle_train::{Collective, Evaluation, Event, Launch, Stopped, TrainError};
 pub use runs::results;
+pub use spread::Spread;
 pub use task::{Kind, Modality, Task};
 pub use tasks::Prediction;
 pub use trial::Cost;

@@ -5,6 +5,7 @@ use crate::{
     config::{Device, Override},
     finetune::find_model,
     gguf,
+    model_card::BaseName,
     saved::{KeptSettings, Saved, SavedModel},
     task::{Kind, Modality, Task},
 };
@@ -26,6 +27,8 @@ pub(crate) struct Located {
     pub pretrained: Pretrained,
     /// The adapter's directory, if it is one.
     pub adapter: Option<PathBuf>,
+    /// Of an adapter, what its base is called.
+    pub base: Option<BaseName>,
     /// Where tokenizer files lie.
     pub tokenizer: PathBuf,
     pub task: Task,
@@ -235,7 +238,9 @@ fn locate_adapter(
             reason: "the adapter does not say which base model it is for".into(),
             hint: "write base_model_name_or_path into its adapter_config.json".into(),
         })?;
-    let base = find_model(&name, &Hub::from_env(), observer)?.dir;
+    let found = find_model(&name, &Hub::from_env(), observer)?;
+    let base_name = BaseName::of(&found);
+    let base = found.dir;
     let mut pretrained = Pretrained::open(&base)?;
     if let Some(rows) = rekindle_peft::stored_vocabulary(&dir)? {
         pretrained = pretrained.with_vocabulary(rows);
@@ -281,6 +286,7 @@ fn locate_adapter(
             .unwrap_or_default(),
         reads: reads(saved.as_ref()),
         adapter: Some(dir),
+        base: Some(base_name),
         pretrained,
     })
 }
@@ -301,6 +307,7 @@ fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
     Ok(Located {
         task: task_of(&dir, saved.as_ref(), config, labels.len())?,
         adapter: None,
+        base: None,
         thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
         tokenizer: dir,
         labels,

@@ -65,6 +65,8 @@ pub(crate) struct Log {
     every: u64,
     /// The figure that makes a checkpoint the best.
     best_by: String,
+    /// Whether it was said what marks an evaluation that is the best so far.
+    explained: bool,
 }
 
 impl Log {
@@ -78,6 +80,7 @@ impl Log {
             file,
             every: every.max(1),
             best_by: best_by.to_owned(),
+            explained: false,
         })
     }
 
@@ -115,9 +118,11 @@ impl Sink for Log {
                     .map(|(name, value)| format!("{name} {value:.4}"))
                     .collect();
                 let best = match best {
-                    true => format!(" (best {} so far)", self.best_by),
+                    true if self.explained => " *".to_owned(),
+                    true => format!(" * the best {} so far", self.best_by),
                     false => String::new(),
                 };
+                self.explained |= !best.is_empty();
                 let figures = figures.join(", ");
                 self.line(&format!("step {step}: validation {figures}{best}"));
             }

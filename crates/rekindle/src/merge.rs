@@ -9,11 +9,16 @@ use crate::{
     finetune::clear,
     inputs::{Chats, Inputs, Texts, encoder, saved_encoder},
     located::{Located, locate},
+    model_card::{
+        self, Loading,
+        whole::{self, Made},
+    },
     saved::{Saved, pooling_name},
     task::Kind,
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{Example, chat::Conversation};
+use rekindle_models::{Problem, Reads};
 use rekindle_nn::TuneAutodiff;
 use std::{
     path::{Path, PathBuf},
@@ -133,6 +138,7 @@ pub fn merge(
             located: &located,
             set: &set,
             to: &aside,
+            name: &to.file_name().unwrap_or_default().to_string_lossy(),
         },
     );
     // A directory that is there is whole.
@@ -167,6 +173,8 @@ struct Merge<'a> {
     located: &'a Located,
     set: &'a Arc<dyn Inputs>,
     to: &'a Path,
+    /// What the merged model is called.
+    name: &'a str,
 }
 
 impl OnBackend for Merge<'_> {
@@ -191,6 +199,20 @@ impl OnBackend for Merge<'_> {
             kept: located.kept.clone(),
         };
         saved.write(self.to)?;
+        let of_texts = located.task.kind().problem() != Problem::NextToken;
+        let loading = Loading {
+            task: located.task,
+            base_of_adapter: None,
+            labels: located.labels.len(),
+            pairs: located.kept.columns.text_pair.is_some(),
+            mean_pooling: of_texts && model.reads() != Reads::First,
+            chat_template: model_card::has_chat_template(self.to),
+            added_tokens: false,
+            max_length: located.max_length,
+        };
+        let from = located.adapter.as_deref().unwrap_or(self.to);
+        let (base, made) = (located.base.as_ref(), Made::Merged(loading));
+        whole::write(self.to, self.name, located.task, base, &made, from)?;
         let columns = match located.task.kind() {
             // The other column counts tokens.
             Kind::Generation => 1,

@@ -7,13 +7,16 @@ use crate::{
     figures::Shown,
     provenance::Provenance,
     report::text::{count, figure, scientific},
-    task::{Kind, Modality},
+    task::{Kind, Modality, Task},
 };
 use rekindle_base::{shell_word, thousands};
-use rekindle_hub::{Resolved, Source};
 use std::{fmt::Write, path::Path};
 
+mod base;
 mod program;
+pub(crate) mod whole;
+
+pub(crate) use base::BaseName;
 
 /// The file's name.
 pub(crate) const FILE: &str = "README.md";
@@ -23,21 +26,38 @@ pub(crate) struct Card<'a> {
     pub config: &'a RunConfig,
     pub plan: &'a Plan,
     pub provenance: &'a Provenance,
-    pub base: &'a Resolved,
-    /// What Python loads the base of an adapter by; `None` for a whole model.
-    pub base_of_adapter: Option<&'a str>,
-    /// The file of weights in the base's directory, where they are GGUF.
-    pub gguf: Option<&'static str>,
-    /// Whether the head reads the mean of all tokens, which transformers' classes do not.
-    pub mean_pooling: bool,
-    /// Whether the folder holds a chat template.
-    pub chat_template: bool,
-    pub max_length: usize,
+    pub base: BaseName,
+    pub loading: Loading<'a>,
     pub figures: &'a Figures,
     /// The set that they are of.
     pub split: &'a str,
     pub steps: u64,
     pub best_step: Option<u64>,
+}
+
+/// What it takes to load a model.
+pub(crate) struct Loading<'a> {
+    pub task: Task,
+    /// Of an adapter, its base.
+    pub base_of_adapter: Option<&'a BaseName>,
+    /// Outputs of the head.
+    pub labels: usize,
+    /// Whether examples are pairs of texts.
+    pub pairs: bool,
+    /// Whether the head reads the mean of all tokens, which transformers' classes do not.
+    pub mean_pooling: bool,
+    /// Whether the folder holds a chat template.
+    pub chat_template: bool,
+    /// Whether the tokenizer got tokens.
+    pub added_tokens: bool,
+    pub max_length: usize,
+}
+
+/// Whether a model's folder holds a chat template.
+pub(crate) fn has_chat_template(folder: &Path) -> bool {
+    let tokenizer = std::fs::read_to_string(folder.join("tokenizer_config.json"));
+    folder.join("chat_template.jinja").is_file()
+        || tokenizer.is_ok_and(|text| text.contains("\"chat_template\""))
 }
 
 /// The hub's names of our figures, where it has one.
@@ -65,7 +85,7 @@ impl Card<'_> {
     /// The whole file.
     pub(crate) fn text(&self) -> String {
         let name = self.name();
-        let tuned = match self.base_of_adapter {
+        let tuned = match self.loading.base_of_adapter {
             Some(_) => "An adapter for",
             None => "Tuned from",
         };
@@ -73,7 +93,7 @@ impl Card<'_> {
             "---\n{}---\n\n# {}\n\n{tuned} {} for the task {}, by {} with [Rekindle]({}) {}.\n\n{}{}{}{}",
             self.header(&name),
             plain(&name),
-            code(&self.base_name()),
+            self.base.words,
             code(self.config.task.name()),
             plain(&self.plan.method),
             env!("CARGO_PKG_REPOSITORY"),
@@ -81,7 +101,8 @@ impl Card<'_> {
             self.figures_table(),
             self.data(),
             self.training(),
-            self.loading(&name),
+            self.loading
+                .section(&format!(" The run was called {}.", code(&name))),
         )
     }
 
@@ -94,42 +115,17 @@ impl Card<'_> {
         )
     }
 
-    /// The base model's name; of a folder of this machine, not where it lies.
-    fn base_name(&self) -> String {
-        let folder = Path::new(&self.plan.model).file_name();
-        match (&self.base.source, folder) {
-            (Source::Path, Some(folder)) => folder.to_string_lossy().into_owned(),
-            _ => self.plan.model.clone(),
-        }
-    }
-
-    fn library(&self) -> &'static str {
-        match (self.base_of_adapter, self.config.task.modality()) {
-            (Some(_), _) => "peft",
-            (None, Modality::Text) => "transformers",
-            (None, Modality::Images) => "timm",
-        }
-    }
-
-    fn pipeline(&self) -> &'static str {
-        match (self.config.task.kind(), self.config.task.modality()) {
-            (Kind::Generation | Kind::Preference, _) => "text-generation",
-            (_, Modality::Text) => "text-classification",
-            (_, Modality::Images) => "image-classification",
-        }
-    }
-
     /// The facts that the hub reads.
     fn header(&self, name: &str) -> String {
-        let mut out = format!("library_name: {}\n", self.library());
+        let mut out = format!("library_name: {}\n", self.loading.library());
         let mut line = |key: &str, value: &str| {
             let _ = writeln!(out, "{key}: {value}");
         };
-        line("pipeline_tag", self.pipeline());
+        line("pipeline_tag", self.loading.pipeline());
         // What is no name of the hub must not look like one.
-        if self.base.source != Source::Path {
-            line("base_model", &quoted(&self.base.name));
-            let relation = match self.base_of_adapter {
+        if let Some(hub) = &self.base.hub {
+            line("base_model", &quoted(hub));
+            let relation = match self.loading.base_of_adapter {
                 Some(_) => "adapter",
                 None => "finetune",
             };
@@ -144,7 +140,7 @@ impl Card<'_> {
         };
         let task = self.config.task.name();
         let mut tags = vec!["rekindle", method];
-        tags.extend(Some(task).filter(|task| *task != self.pipeline()));
+        tags.extend(Some(task).filter(|task| *task != self.loading.pipeline()));
         tags.iter().for_each(|tag| {
             let _ = writeln!(out, "- {tag}");
         });
@@ -164,7 +160,7 @@ impl Card<'_> {
             out,
             "model-index:\n- name: {}\n  results:\n  - task:\n      type: {}\n    dataset:\n      name: {}\n      type: {}\n      split: {}\n    metrics:\n",
             quoted(name),
-            self.pipeline(),
+            self.loading.pipeline(),
             quoted(&self.plan.dataset),
             quoted(&self.plan.dataset),
             quoted(self.split),
@@ -256,11 +252,7 @@ impl Card<'_> {
         let mut rows = vec![
             (
                 "base model",
-                format!(
-                    "{}, {}",
-                    code(&self.base_name()),
-                    self.provenance.model.short()
-                ),
+                format!("{}, {}", self.base.words, self.provenance.model.short()),
             ),
             ("method", plain(&plan.method)),
             (
@@ -294,7 +286,10 @@ impl Card<'_> {
             rows.push(("label smoothing", train.label_smoothing.to_string()));
         }
         if self.config.task.modality() == Modality::Text {
-            rows.push(("longest input", format!("{} tokens", self.max_length)));
+            rows.push((
+                "longest input",
+                format!("{} tokens", self.loading.max_length),
+            ));
         }
         let device = match &machine.cpu {
             Some(cpu) if self.config.device == crate::config::Device::Cpu => plain(cpu),
@@ -307,9 +302,28 @@ impl Card<'_> {
         }
         out + "\n"
     }
+}
 
-    fn loading(&self, name: &str) -> String {
-        let verb = match (self.config.task.kind(), self.config.task.modality()) {
+impl Loading<'_> {
+    pub(super) fn library(&self) -> &'static str {
+        match (self.base_of_adapter, self.task.modality()) {
+            (Some(_), _) => "peft",
+            (None, Modality::Text) => "transformers",
+            (None, Modality::Images) => "timm",
+        }
+    }
+
+    pub(super) fn pipeline(&self) -> &'static str {
+        match (self.task.kind(), self.task.modality()) {
+            (Kind::Generation | Kind::Preference, _) => "text-generation",
+            (_, Modality::Text) => "text-classification",
+            (_, Modality::Images) => "image-classification",
+        }
+    }
+
+    /// How to load it, with what else there is to say.
+    pub(super) fn section(&self, more: &str) -> String {
+        let verb = match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => "chat FOLDER".to_owned(),
             (_, Modality::Text) => format!("predict FOLDER {}", shell_word("a text")),
             (_, Modality::Images) => "predict FOLDER picture.jpg".to_owned(),
@@ -320,8 +334,7 @@ impl Card<'_> {
         };
         format!(
             "## How to load it\n\nIn Python, `folder` being the folder of this file:\n\n{python}\n\
-             With Rekindle:\n\n```sh\nrekindle {verb}\n```\n\n`rekindle.json` beside this file keeps what Python's files have no place for. The run was called {}.\n",
-            code(name)
+             With Rekindle:\n\n```sh\nrekindle {verb}\n```\n\n`rekindle.json` beside this file keeps what Python's files have no place for.{more}\n"
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{figures::Watched, trial::Cost};
 use rekindle_base::thousands;
+use rekindle_base::words::bytes;
 use rekindle_models::{TextLimits, image::MapSizes};
 use serde::Serialize;
 use std::{fmt, path::PathBuf};
@@ -110,9 +111,9 @@ impl fmt::Display for Plan {
                 "memory",
                 match self.cost.and_then(|cost| cost.peak_memory) {
                     Some(peak) => {
-                        format!("about {:.0} MB at the peak, measured", peak as f64 / 1e6)
+                        format!("about {} at the peak, measured", bytes(peak))
                     }
-                    None => format!("about {:.0} MB at the peak", self.memory as f64 / 1e6),
+                    None => format!("about {} at the peak", bytes(self.memory)),
                 },
             ),
             ("device", self.device.clone()),
@@ -315,22 +316,21 @@ pub(crate) struct Memory {
 impl Memory {
     /// What the user should know.
     pub(crate) fn note(&self) -> Option<String> {
-        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         if let Some(plain) = self
             .instead_of
             .filter(|_| self.free.is_none_or(|free| self.bytes <= free))
         {
             return Some(format!(
                 "gradient checkpointing: activations are computed again in the backward pass, which takes {} instead of {}",
-                gigabytes(self.bytes),
-                gigabytes(plain)
+                bytes(self.bytes),
+                bytes(plain)
             ));
         }
         let free = self.free.filter(|&free| self.bytes > free)?;
         Some(format!(
             "warning: the run takes about {}, and {} are free; a smaller train.batch_size with train.gradient_accumulation_steps, a smaller data.max_length, or peft.method = \"lora\" take less",
-            gigabytes(self.bytes),
-            gigabytes(free)
+            bytes(self.bytes),
+            bytes(free)
         ))
     }
 }

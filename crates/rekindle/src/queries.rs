@@ -21,7 +21,7 @@ use std::{
 pub struct Query {
     /// Where it stands: the line in its file, counted from 1; of Parquet, the row.
     pub line: Option<u64>,
-    /// The text, or the picture's file.
+    /// The text, or the name of the picture's file.
     pub text: String,
     /// The second text of a pair.
     pub text_pair: Option<String>,
@@ -74,8 +74,27 @@ impl Query {
         }
     }
 
+    /// The pictures that an argument names: a file, or those of a folder. What is not there is a query without an answer.
+    #[must_use]
+    pub fn pictures(path: &Path) -> Vec<Self> {
+        match find_pictures(path) {
+            Ok(files) => files.iter().map(|file| Self::picture(None, file)).collect(),
+            Err(error) => {
+                let problem = first_line(&error.to_string()).to_owned();
+                vec![Self::bad(None, path.to_string_lossy(), problem)]
+            }
+        }
+    }
+
     fn picture(line: Option<u64>, file: &Path) -> Self {
-        Self::new(line, file.to_string_lossy())
+        match file.to_str() {
+            Some(name) => Self::new(line, name),
+            None => Self::bad(
+                line,
+                file.to_string_lossy(),
+                "its name is not UTF-8; rename the file",
+            ),
+        }
     }
 }
 

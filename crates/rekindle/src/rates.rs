@@ -10,7 +10,7 @@ use crate::{
 use burn::tensor::backend::BackendTypes;
 use rekindle_base::write_atomically;
 use rekindle_nn::TuneAutodiff;
-use rekindle_train::Event;
+use rekindle_train::{Collective, Event};
 use serde::Serialize;
 use std::{path::Path, time::Instant};
 
@@ -86,8 +86,8 @@ impl OnBackend for Finder<'_> {
     type Output = Rates;
 
     fn run<B: TuneAutodiff>(self, device: &<B as BackendTypes>::Device) -> Result<Rates, Error> {
-        let (opened, model) = open::<B>(self.config, self.observer, device)?;
-        let config = train_config(self.config, opened.prepared.train.len(), "");
+        let (opened, model) = open::<B>(self.config, self.observer, &Collective::alone(), device)?;
+        let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);
         let mut curve = Curve::default();
         let (first, last) = RATES;

@@ -29,7 +29,7 @@ use rekindle_nn::{
     ops::Precision,
     params::{self, NameMap, ParamRef},
 };
-use rekindle_train::{BatchStream, Evaluation, Gradients, Job, TrainError};
+use rekindle_train::{BatchStream, Collective, Evaluation, Gradients, Job, Shards, TrainError};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -65,6 +65,8 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
     picture_size: usize,
     /// Factor of each parameter's learning rate, by published name, where it is not 1.
     rates: BTreeMap<String, f64>,
+    /// Those that share the run.
+    processes: Collective,
     device: B::Device,
 }
 
@@ -187,6 +189,7 @@ fn boxed<E: std::error::Error + Send + Sync + 'static>(error: E) -> TrainError {
 }
 
 impl<B: TuneAutodiff> Recipe<B> {
+    #[allow(clippy::too_many_arguments)] // a recipe is made once, of all that a run has
     pub(crate) fn new(
         config: &RunConfig,
         prepared: &Prepared,
@@ -194,6 +197,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         model: &Model<B>,
         precision: Precision,
         gradient_checkpointing: bool,
+        processes: &Collective,
         device: &B::Device,
     ) -> Self {
         let names = model.names();
@@ -206,6 +210,11 @@ impl<B: TuneAutodiff> Recipe<B> {
         let dir = config.output_dir.clone().unwrap_or_default();
         let cache = |name: &str| {
             let budget = (config.train.cache_features_mb << 20) / 2;
+            // Each process keeps what it computes.
+            let name = match processes.rank() {
+                0 => name.to_owned(),
+                rank => format!("{name}-{rank}"),
+            };
             Arc::new(Mutex::new(FeatureCache::new(budget, &dir.join(name))))
         };
         Self {
@@ -238,6 +247,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             sampled: RefCell::default(),
             picture_size: prepared.picture_size.map_or(0, |(size, _)| size),
             rates: rates(config, model),
+            processes: processes.clone(),
             device: device.clone(),
         }
     }
@@ -395,7 +405,8 @@ impl<B: TuneAutodiff> Recipe<B> {
         };
         let batch_size = self.config.eval.batch_size;
         let outputs = model.outputs();
-        score(set, batch_size, outputs, most, needed, |batch| {
+        let processes = &self.processes;
+        score(processes, set, batch_size, outputs, most, needed, |batch| {
             let pass = Pass::evaluation();
             if units == 0 {
                 return Ok(model.forward(self.input(batch)?, pass));
@@ -411,6 +422,11 @@ impl<B: TuneAutodiff> Recipe<B> {
         self.cache.keeps_training && self.frozen.borrow().units > 0
     }
 
+    /// Whether what the frozen beginning makes of a validation example is kept.
+    pub(crate) fn keeps_evaluated(&self) -> bool {
+        self.cache.keeps_validation && self.frozen.borrow().units > 0
+    }
+
     /// Evaluates so many examples of a set, evenly spread; how many these were.
     pub(crate) fn try_evaluation(
         &self,
@@ -420,6 +436,7 @@ impl<B: TuneAutodiff> Recipe<B> {
     ) -> Result<usize, Error> {
         let (batch_size, outputs) = (self.config.eval.batch_size, model.outputs());
         let scored = score(
+            &Collective::alone(),
             set,
             batch_size,
             outputs,
@@ -458,6 +475,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             };
             let (batch_size, outputs) = (self.config.eval.batch_size, model.outputs());
             let scored = score(
+                &self.processes,
                 &set,
                 batch_size,
                 outputs,
@@ -531,18 +549,25 @@ impl<B: TuneAutodiff> Recipe<B> {
         })
     }
 
-    /// What is worth saying after training.
-    pub(crate) fn remarks(&self, units: usize) -> Vec<String> {
+    /// What is worth saying after training. All processes ask for it, since each left out what it could not read.
+    pub(crate) fn remarks(&self, units: usize) -> Result<Vec<String>, Error> {
         let sets = [
             Some(&self.sets.train),
             self.sets.validation.as_ref(),
             self.sets.test.as_ref(),
         ];
-        let mut remarks: Vec<String> = sets
-            .into_iter()
-            .flatten()
-            .flat_map(|set| set.left_out())
-            .collect();
+        let left_out = sets.into_iter().flatten().flat_map(|set| set.left_out());
+        let left_out: Vec<String> = left_out.collect();
+        let left_out = self.processes.gather(left_out.join("\n").into_bytes())?;
+        let mut remarks: Vec<String> = Vec::new();
+        for lines in &left_out {
+            let lines = String::from_utf8_lossy(lines);
+            let new = lines
+                .lines()
+                .filter(|line| !remarks.iter().any(|r| r == line));
+            let new: Vec<String> = new.map(str::to_owned).collect();
+            remarks.extend(new);
+        }
         let trained_on = self.sets.train.len();
         if self.final_set().0 == "train" && trained_on > MOST_TRAINED_ON {
             remarks.push(format!(
@@ -574,7 +599,7 @@ impl<B: TuneAutodiff> Recipe<B> {
                 each * hits as f64
             ));
         }
-        remarks
+        Ok(remarks)
     }
 }
 
@@ -586,6 +611,10 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         self.names
     }
 
+    fn collective(&self) -> Collective {
+        self.processes.clone()
+    }
+
     fn batches(&self, _: u64) -> usize {
         sampler(&self.config, false).batches(self.sets.train.len())
     }
@@ -594,22 +623,27 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         &self,
         epoch: u64,
         start: usize,
+        shards: &Shards,
     ) -> Result<BatchStream<'_, (HostBatch, Draw)>, TrainError> {
         let order = self.order(epoch);
-        let batches = order.len();
+        let (shards, own) = (shards.clone(), shards.own().len());
+        let (start, batches) = (start * own, order.len() * own);
         let view = self.view(epoch);
         let set = Arc::clone(&self.sets.train);
         let cache = self
             .keeps_features()
             .then(|| Arc::clone(&self.cache.training));
-        let ahead = set.ahead();
+        let ahead = set.ahead() * own.max(1);
         let make = move |i: usize| {
-            let (examples, batch) = (&order[i], i as u64);
+            // Of each batch the own shards, one after the other.
+            let (at, shard) = (i / own, shards.own().start + i % own);
+            let examples = &shards.cut(&order[at], shard);
+            let batch = shards.draw(at as u64, shard);
             let draw = Draw { view, epoch, batch };
             let held = cache
                 .as_ref()
                 .is_some_and(|c| lock(c).holds(view, examples));
-            let batch = match held {
+            let batch = match held || examples.is_empty() {
                 true => HostBatch::without_input(set.as_ref(), examples),
                 false => set.batch(examples, Some(draw))?,
             };
@@ -737,7 +771,8 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let targets = scored.targets(validation.as_ref());
         let figures = self.objective.figures(&scored.logits, &targets);
         *self.last.borrow_mut() = Some(scored);
-        if let Some(answering) = self.answering() {
+        // Answers are shown, and decide nothing: the process that writes them asks for them.
+        if let Some(answering) = self.answering().filter(|_| self.processes.leads()) {
             let begin = self.sessions(model);
             let answers = answering.answer(&begin, &answering.samples, &|| false);
             *self.sampled.borrow_mut() = answers.map_err(boxed)?.unwrap_or_default();

@@ -3,6 +3,7 @@
 use crate::{
     FinishedRun, Plan, RunConfig,
     figures::{Figures, Section},
+    processes::Communication,
     provenance::Provenance,
     report::EvalPoint,
 };
@@ -19,6 +20,8 @@ pub(crate) struct Results<'a> {
     pub validation: Option<&'a EvalPoint>,
     /// Phases and their seconds.
     pub timings: &'a [(String, f64)],
+    /// Of a run by several processes.
+    pub communication: Option<Communication>,
 }
 
 impl Results<'_> {
@@ -72,6 +75,9 @@ impl Results<'_> {
             "rekindle": env!("CARGO_PKG_VERSION"),
             "machine": machine,
         })));
+        if let Some(communication) = self.communication {
+            results.insert("communication".into(), json!(communication));
+        }
         results.into()
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     provenance::Provenance,
     report::{Answered, EvalPoint, Mistake, Report, TrainPoint},
 };
+use rekindle_base::words::bytes;
 use rekindle_base::{shell_words, thousands};
 use rekindle_models::Pretrained;
 use rekindle_train::{Event, RunDir, TrainConfig, read_metrics};
@@ -130,15 +131,14 @@ impl Finished<'_> {
             parameters: (plan.parameters as u64, plan.trainable as u64),
             environment: Vec::new(),
         };
-        let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
         report.environment = vec![
             ("rekindle".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("device".into(), plan.device.clone()),
             ("threads".into(), machine.threads.to_string()),
-            ("memory, estimated".into(), megabytes(plan.memory)),
+            ("memory, estimated".into(), bytes(plan.memory)),
         ];
         let known = [
-            ("memory, peak", run.peak_memory.map(megabytes)),
+            ("memory, peak", run.peak_memory.map(bytes)),
             ("CPU", machine.cpu.clone()),
             ("CPU features", Some(machine.cpu_features.join(", "))),
         ];
@@ -291,6 +291,7 @@ mod tests {
             epochs: 1.0,
             max_steps: None,
             gradient_accumulation_steps: 1,
+            shards: None,
             learning_rate: 2e-3,
             schedule: Schedule::Linear,
             warmup: Warmup::Steps(warmup),
@@ -309,6 +310,7 @@ mod tests {
                 name: "loss".into(),
                 higher_is_better: false,
             },
+            choose: rekindle_train::Choose::Best,
             early_stopping: None,
             average_decay: None,
             fingerprint: String::new(),

@@ -7,9 +7,10 @@ use crate::{
     recipe::Recipe,
 };
 use burn::module::AutodiffModule;
+use rekindle_base::words::duration;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
-use rekindle_train::{Every, Job, Optimizer, Stepped, TrainConfig, step};
+use rekindle_train::{Every, Job, Optimizer, Shards, Stepped, TrainConfig, step};
 use serde::Serialize;
 use std::{
     fmt,
@@ -63,10 +64,11 @@ impl<'a, B: TuneAutodiff> Trial<'a, B> {
     ) -> impl Iterator<Item = Result<Vec<(HostBatch, Draw)>, Error>> + use<'a, B> {
         let job = self.job;
         let size = self.config.gradient_accumulation_steps.max(1);
-        let mut batches = (0..).flat_map(move |epoch| match job.stream(epoch, 0) {
-            Ok(batches) => batches,
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        });
+        let mut batches =
+            (0..).flat_map(move |epoch| match job.stream(epoch, 0, &Shards::whole()) {
+                Ok(batches) => batches,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            });
         std::iter::from_fn(move || {
             let window: Result<Vec<_>, _> = batches.by_ref().take(size).collect();
             Some(window.map_err(Error::from))
@@ -142,6 +144,8 @@ impl Cost {
         for (set, times) in evaluations.of_steps(steps, steps_an_epoch) {
             let clock = Instant::now();
             let seen = job.try_evaluation(&model, set, EVALUATED)?;
+            // Where features are kept, it is the first time that takes long.
+            let times = if job.keeps_evaluated() { 1 } else { times };
             seconds +=
                 clock.elapsed().as_secs_f64() / seen.max(1) as f64 * (set.len() * times) as f64;
         }
@@ -184,42 +188,7 @@ impl fmt::Display for Cost {
         write!(
             f,
             " ({} a step, measured in {TIMED})",
-            short(self.seconds_per_step)
+            duration(self.seconds_per_step)
         )
-    }
-}
-
-fn short(seconds: f64) -> String {
-    match seconds < 1.0 {
-        true => format!("{:.0} ms", 1e3 * seconds),
-        false => format!("{seconds:.1} s"),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..100 => short(seconds),
-        100..6000 => format!("{} min", (whole + 30) / 60),
-        _ => format!("{:.1} h", seconds / 3600.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, expected) in [
-            (0.0304, "30 ms"),
-            (12.34, "12.3 s"),
-            (99.4, "99.4 s"),
-            (150.0, "3 min"),
-            (5_999.0, "100 min"),
-            (9_000.0, "2.5 h"),
-        ] {
-            assert_eq!(duration(seconds), expected);
-        }
     }
 }

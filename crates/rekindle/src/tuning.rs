@@ -14,6 +14,7 @@ use rekindle_nn::{
     params::{self, ParamRef},
 };
 use rekindle_peft::{LoraConfig, PeftError, TargetModules, Trainable};
+use std::collections::BTreeSet;
 
 /// A model that is ready to train.
 pub(crate) struct Tuned<B: TuneAutodiff> {
@@ -36,6 +37,7 @@ pub(crate) fn load<B: TuneAutodiff>(
     base: &Resolved,
     pretrained: &Pretrained,
     objective: &dyn Objective,
+    examples: usize,
     device: &B::Device,
 ) -> Result<Tuned<B>, Error> {
     let head = HeadSpec {
@@ -71,12 +73,13 @@ pub(crate) fn load<B: TuneAutodiff>(
         Method::Lora => Trainable::AsIs,
     };
     let names = model.names();
+    let every_linear = config.adapts_every_linear_layer(examples, head.outputs);
     let (model, adapter) = match peft.method {
         Method::Lora => {
             let mut lora = lora(
                 config,
                 base,
-                target_modules(&peft.target_modules, &model),
+                target_modules(&peft.target_modules, &model, every_linear),
                 &whole,
             );
             let is_saved = |module| rekindle_peft::is_saved(&format!("{module}.weight"), &lora);
@@ -117,7 +120,12 @@ pub(crate) fn load<B: TuneAutodiff>(
             only_last(model, units, &vocabulary)
         }
     };
-    let method = described(config, &model, adapter.as_ref());
+    let frozen_norms = config.freezes_batch_norms(examples);
+    let model = match frozen_norms {
+        true => without_batch_norms(model),
+        false => model,
+    };
+    let method = described(config, &model, adapter.as_ref(), frozen_norms);
     Ok(Tuned {
         model,
         loaded,
@@ -154,11 +162,13 @@ const QUERY_AND_VALUE: [&str; 4] = ["query", "value", "q_lin", "v_lin"];
 fn target_modules<B: TuneAutodiff>(
     asked: &config::TargetModules,
     model: &Model<B>,
+    every_linear: bool,
 ) -> TargetModules {
     match asked {
         config::TargetModules::Suffixes(suffixes) => TargetModules::Suffixes(suffixes.clone()),
         config::TargetModules::Regex(pattern) => TargetModules::Regex(pattern.clone()),
         config::TargetModules::AllLinear => TargetModules::AllLinear,
+        config::TargetModules::Auto if every_linear => TargetModules::AllLinear,
         config::TargetModules::Auto => {
             let mut there = Vec::new();
             params::visit(model, &mut |param: ParamRef<'_, B>| {
@@ -285,10 +295,26 @@ pub(crate) fn only_last<B: TuneAutodiff>(
     })
 }
 
+/// Batch norms stay as they are: what has running moments beside it trains no more.
+fn without_batch_norms<B: TuneAutodiff>(model: Model<B>) -> Model<B> {
+    let module = |path: &str| path.rsplit_once('.').map(|(module, _)| module.to_owned());
+    let mut norms = BTreeSet::new();
+    params::visit(&model, &mut |param: ParamRef<'_, B>| {
+        if params::is_buffer(param.path) {
+            norms.extend(module(param.path));
+        }
+    });
+    params::map(model, &mut |param: ParamRef<'_, B>| params::Mapped {
+        trainable: param.trainable && module(param.path).is_none_or(|name| !norms.contains(&name)),
+        value: param.value,
+    })
+}
+
 fn described<B: TuneAutodiff>(
     config: &RunConfig,
     model: &Model<B>,
     adapter: Option<&(LoraConfig, Vec<String>)>,
+    frozen_norms: bool,
 ) -> String {
     let mut method = match (config.peft.method, adapter) {
         (_, Some((lora, layers))) => format!(
@@ -326,6 +352,9 @@ fn described<B: TuneAutodiff>(
                 format!("{method}; of that the last {last} of {all} {block} train")
             }
         };
+    }
+    if frozen_norms {
+        method.push_str(", batch norms frozen");
     }
     if let Some(every) = config.peft.unfreeze_every {
         method.push_str(&format!(

@@ -115,7 +115,7 @@ impl Checkpoint {
 
     /// Reads the checkpoint of a step, whatever its state says of the run.
     pub(crate) fn of_step(run: &RunDir, step: u64) -> Result<Self, TrainError> {
-        Self::read(&run.checkpoints().join(folder_name(step)))
+        Self::read(&path_of(run, step))
     }
 
     /// Checks that the run still is what it was started as.
@@ -308,6 +308,11 @@ fn delete(path: &Path) -> Result<(), TrainError> {
         fs::remove_dir_all(&aside).map_err(TrainError::io(&aside))?;
     }
     Ok(())
+}
+
+/// Where the checkpoint of a step lies.
+pub(crate) fn path_of(run: &RunDir, step: u64) -> PathBuf {
+    run.checkpoints().join(folder_name(step))
 }
 
 /// The name of a step's folder.

@@ -103,6 +103,30 @@ pub enum TrainError {
         /// Which examples were in the batch.
         batch: String,
     },
+    /// Another process of the run failed, and says why.
+    #[error(
+        "process {rank} of this run failed, and says why\nhint: its message stands beside this one"
+    )]
+    Elsewhere {
+        /// Its number, from 0.
+        rank: usize,
+    },
+    /// The processes of a run cannot reach each other any more.
+    #[error(
+        "the processes of this run lost each other: {reason}\nhint: the last checkpoint is whole; continue with `rekindle finetune --resume`, on any number of processes"
+    )]
+    Lost {
+        /// What the network says.
+        reason: String,
+    },
+    /// A process is one of several, and cannot train with the others.
+    #[error("{reason}\nhint: {hint}")]
+    Launch {
+        /// Expected and found.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// The job itself failed.
     #[error("{0}")]
     Job(Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,6 @@
 //! What the loop trains.
 
-use crate::{Gradients, TrainError};
+use crate::{Collective, Gradients, Shards, TrainError};
 use burn::{module::AutodiffModule, tensor::Tensor};
 use rekindle_nn::{Pass, TuneAutodiff, params::NameMap};
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,21 @@ pub trait Job<B: TuneAutodiff> {
     fn names(&self) -> NameMap;
     /// Number of micro-batches in an epoch; a pure function of the epoch.
     fn batches(&self, epoch: u64) -> usize;
-    /// The micro-batches of an epoch from number `start` on, in order; a pure function of (epoch, start).
+    /// The processes that share the job.
+    fn collective(&self) -> Collective {
+        Collective::alone()
+    }
+    /// The micro-batches of an epoch from number `start` on, in order, of each the own `shards`, in order: a shard of a
+    /// micro-batch that has fewer examples than shards may be empty. A pure function of the arguments.
     ///
     /// # Errors
     /// When the stream cannot begin; a batch that cannot be made is an error in its place.
-    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, Self::Batch>, TrainError>;
+    fn stream(
+        &self,
+        epoch: u64,
+        start: usize,
+        shards: &Shards,
+    ) -> Result<BatchStream<'_, Self::Batch>, TrainError>;
     /// The factor of the learning rate for a parameter, by published name.
     fn rate(&self, _name: &str) -> f64 {
         1.0

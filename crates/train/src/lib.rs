@@ -8,27 +8,35 @@
 mod average;
 mod checkpoint;
 mod checksums;
+mod collective;
 mod error;
 mod events;
+mod flat;
 mod job;
+mod launch;
 mod number;
 mod optimizer;
 mod run_dir;
 mod schedule;
+mod sharded;
+mod shards;
 mod state;
 mod step;
 mod trainer;
 
 pub use average::Average;
 pub use checkpoint::{Checkpoint, restore, restore_best};
+pub use collective::{Collective, Link, Traffic};
 pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
 pub use job::{BatchStream, Evaluation, Job};
+pub use launch::{Launch, Launcher};
 pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};
+pub use shards::Shards;
 pub use state::{Best, TrainState};
 pub use step::{Stepped, step};
 pub use trainer::{
-    BestMetric, BestModel, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
+    BestMetric, BestModel, Choose, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
 };

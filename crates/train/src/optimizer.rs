@@ -124,6 +124,18 @@ pub(crate) fn norm_of(square_sums: &[f32]) -> f64 {
         .sqrt()
 }
 
+/// A factor of gradients as a tensor `[1]`.
+pub(crate) fn factor_of<B: TuneAutodiff>(
+    factor: f64,
+    device: &B::Device,
+) -> FloatTensor<B::InnerBackend> {
+    let host = HostTensor {
+        shape: vec![1],
+        values: vec![factor as f32],
+    };
+    from_host::<B::InnerBackend>(host, device)
+}
+
 /// AdamW with its moments.
 pub struct Optimizer<B: TuneAutodiff> {
     config: OptimizerConfig,
@@ -133,7 +145,8 @@ pub struct Optimizer<B: TuneAutodiff> {
     joined: BTreeMap<String, u64>,
 }
 
-type Moments<B> = (
+/// Running means of a parameter's gradient and of its square.
+pub(crate) type Moments<B> = (
     FloatTensor<<B as AutodiffBackend>::InnerBackend>,
     FloatTensor<<B as AutodiffBackend>::InnerBackend>,
 );
@@ -166,11 +179,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
             return model;
         };
         let device = B::InnerBackend::float_device(grad);
-        let scale = HostTensor {
-            shape: vec![1],
-            values: vec![grad_scale as f32],
-        };
-        let factor = from_host::<B::InnerBackend>(scale, &device);
+        let factor = factor_of::<B>(grad_scale, &device);
         self.step_by(model, grads, learning_rate, factor, rate, names)
     }
 
@@ -184,16 +193,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
         rate: &dyn Fn(&str) -> f64,
         names: NameMap,
     ) -> M {
-        self.steps += 1;
-        let base = AdamW {
-            learning_rate,
-            beta1: self.config.beta1,
-            beta2: self.config.beta2,
-            epsilon: self.config.epsilon,
-            weight_decay: self.config.weight_decay,
-            step: self.steps,
-            grad_scale: 1.0,
-        };
+        let base = self.next_step(learning_rate);
         // The parameters with a gradient are taken out, changed all together, and put back.
         let (mut changing, mut operands) = (Vec::new(), Vec::new());
         let model = params::map(model, &mut |param| {
@@ -206,16 +206,10 @@ impl<B: TuneAutodiff> Optimizer<B> {
             };
             let is_vector = param.shape.num_dims() < 2;
             let known = self.moments.remove(&name);
-            if known.is_none() && self.steps > 1 {
-                self.joined.insert(name.clone(), self.steps - 1);
+            if known.is_none() {
+                self.note_joined(&name);
             }
-            let settings = AdamW {
-                weight_decay: if is_vector { 0.0 } else { base.weight_decay },
-                learning_rate: base.learning_rate * rate(&name),
-                // Its own count corrects the bias of its moments.
-                step: base.step - self.joined.get(&name).copied().unwrap_or(0),
-                ..base
-            };
+            let settings = self.settings(base, &name, is_vector, rate(&name));
             let moments = known.unwrap_or_else(|| {
                 let zeros = || {
                     B::InnerBackend::float_zeros(
@@ -263,6 +257,58 @@ impl<B: TuneAutodiff> Optimizer<B> {
                 },
             },
         )
+    }
+
+    /// Begins a step: its settings but for what is a parameter's own, and the factor of gradients.
+    pub(crate) fn next_step(&mut self, learning_rate: f64) -> AdamW {
+        self.steps += 1;
+        AdamW {
+            learning_rate,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            epsilon: self.config.epsilon,
+            weight_decay: self.config.weight_decay,
+            step: self.steps,
+            grad_scale: 1.0,
+        }
+    }
+
+    /// Notes that a parameter has its first gradient in this step.
+    pub(crate) fn note_joined(&mut self, name: &str) {
+        if self.steps > 1 {
+            self.joined.insert(name.to_owned(), self.steps - 1);
+        }
+    }
+
+    /// The step's settings for a parameter; `rate` is its factor of the learning rate.
+    pub(crate) fn settings(&self, base: AdamW, name: &str, is_vector: bool, rate: f64) -> AdamW {
+        AdamW {
+            weight_decay: if is_vector { 0.0 } else { base.weight_decay },
+            learning_rate: base.learning_rate * rate,
+            // Its own count corrects the bias of its moments.
+            step: base.step - self.joined.get(name).copied().unwrap_or(0),
+            ..base
+        }
+    }
+
+    /// The moments of a parameter that had a gradient.
+    pub(crate) fn moments(&self, name: &str) -> Option<&Moments<B>> {
+        self.moments.get(name)
+    }
+
+    /// Takes a parameter's moments up.
+    pub(crate) fn set_moments(&mut self, name: &str, moments: Moments<B>) {
+        self.moments.insert(name.to_owned(), moments);
+    }
+
+    /// The same without the moments.
+    pub(crate) fn without_moments(&self) -> Self {
+        Self {
+            config: self.config,
+            steps: self.steps,
+            moments: BTreeMap::new(),
+            joined: self.joined.clone(),
+        }
     }
 
     /// The state by name: `<parameter>.m` and `<parameter>.v`, and `<parameter>.joined` where it came late. A

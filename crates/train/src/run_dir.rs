@@ -32,11 +32,11 @@ const OURS: [&str; 12] = [
     "report.html",
 ];
 
-/// A run directory held by this process.
+/// A run directory held by this process, or by the process that leads it.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl RunDir {
@@ -145,6 +145,15 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// A run directory that another process of the run holds: this one only reads in it.
+    #[must_use]
+    pub fn follow(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _lock: None,
+        }
+    }
+
     /// Removes folders of checkpoints that a kill left half-written or half-deleted.
     pub(crate) fn clear_checkpoints(&self) -> Result<(), TrainError> {
         remove_all(&self.checkpoints(), &[WRITING, DELETING])
@@ -162,7 +171,7 @@ impl RunDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                _lock: Some(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
                 path: path.to_owned(),

@@ -97,9 +97,17 @@ pub fn step<B: TuneAutodiff, J: Job<B>>(
 }
 
 /// Losses `[1]` one after the other; `None` where there are none.
-fn joined<B: Backend>(mut losses: Vec<Tensor<B, 1>>) -> Option<Tensor<B, 1>> {
+pub(crate) fn joined<B: Backend>(mut losses: Vec<Tensor<B, 1>>) -> Option<Tensor<B, 1>> {
     match losses.len() {
         0 | 1 => losses.pop(),
         _ => Some(Tensor::cat(losses, 0)),
+    }
+}
+
+/// What gradients of this norm are multiplied by.
+pub(crate) fn clipping(config: &TrainConfig, grad_norm: f64) -> f64 {
+    match config.max_grad_norm > 0.0 {
+        true => (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
+        false => 1.0,
     }
 }

@@ -1,9 +1,10 @@
 //! The loop.
 
 use crate::{
-    Average, BatchStream, Best, Checkpoint, Event, Job, Optimizer, OptimizerConfig, RunDir,
-    Schedule, Sink, TrainError, TrainState, Warmup,
+    Average, BatchStream, Best, Checkpoint, Collective, Evaluation, Event, Job, Optimizer,
+    OptimizerConfig, RunDir, Schedule, Shards, Sink, Traffic, TrainError, TrainState, Warmup,
     checkpoint::{self, AVERAGE, OPTIMIZER, TRAINABLE},
+    sharded::{Place, Sharded},
     step::step,
 };
 use burn::module::AutodiffModule;
@@ -30,6 +31,15 @@ pub struct BestMetric {
     pub higher_is_better: bool,
 }
 
+/// Which evaluated model is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choose {
+    /// The one with the best figure.
+    Best,
+    /// The latest with a finite figure: the examples are too few to tell which is better.
+    Last,
+}
+
 /// When to give up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EarlyStopping {
@@ -48,6 +58,9 @@ pub struct TrainConfig {
     pub max_steps: Option<u64>,
     /// Micro-batches a step.
     pub gradient_accumulation_steps: usize,
+    /// Shards of a micro-batch, whose gradients are added in an order that does not depend on the number of processes. Unset:
+    /// one a process; for a process that is alone, no shards.
+    pub shards: Option<usize>,
     /// The peak rate.
     pub learning_rate: f64,
     /// What it does over time.
@@ -68,6 +81,8 @@ pub struct TrainConfig {
     pub keep: usize,
     /// What is best.
     pub best: BestMetric,
+    /// Whether that is what is kept.
+    pub choose: Choose,
     /// When to give up.
     pub early_stopping: Option<EarlyStopping>,
     /// Decay of the average of the weights, which then is what is evaluated.
@@ -144,6 +159,8 @@ pub struct Outcome<B: TuneAutodiff, M> {
     pub state: TrainState,
     /// Why.
     pub stopped: Stopped,
+    /// What its steps said to other processes, and how many steps these were.
+    pub traffic: (Traffic, u64),
 }
 
 /// Trains `job` from `model`, or from `resume` on. `stop` is asked after every step.
@@ -152,6 +169,9 @@ pub struct Outcome<B: TuneAutodiff, M> {
 /// A loss or gradient that is not finite, a failed evaluation, a checkpoint that cannot be read or is not of this run, a job
 /// without batches. A checkpoint that cannot be written is a warning while training goes on, and an error only at an
 /// interrupt, when it would lose the run.
+///
+/// All processes of [`Job::collective`] call it alike; the one that leads writes, and the others' `sink` and `dir` are not written
+/// to. They stop where any is asked to.
 #[allow(clippy::too_many_arguments)] // each is one thing the loop needs; a struct of them would have no meaning
 pub fn train<B: TuneAutodiff, J: Job<B>>(
     job: &J,
@@ -167,18 +187,18 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
     let mut model = run.begin(model, resume, device)?;
     while !run.is_over() {
         model = job.at_epoch(model, run.state.epoch);
-        let mut batches = job.stream(run.state.epoch, run.state.batch)?;
+        let mut batches = job.stream(run.state.epoch, run.state.batch, &run.shards)?;
         loop {
             model = run.step(model, &mut batches)?;
             if run.evaluation_is_due() {
                 run.evaluate(&model)?;
             }
-            let interrupted = stop() && !run.is_finished();
+            let interrupted = run.collective.any(stop())? && !run.is_finished();
             if run.checkpoint_is_due() || interrupted {
                 run.write_checkpoint(&model, interrupted)?;
             }
             if interrupted {
-                return Ok(run.end(model, Stopped::Interrupted));
+                return run.end(model, Stopped::Interrupted);
             }
             if run.is_over() || run.at_start_of_epoch() {
                 break;
@@ -189,7 +209,24 @@ pub fn train<B: TuneAutodiff, J: Job<B>>(
         true => Stopped::Finished,
         false => Stopped::Early,
     };
-    Ok(run.end(model, stopped))
+    run.end(model, stopped)
+}
+
+/// Who takes the steps.
+enum Stepper<B: TuneAutodiff> {
+    /// This process, on whole batches.
+    Alone(Optimizer<B>),
+    /// All processes, on shards of batches.
+    Together(Box<Sharded<B>>),
+}
+
+impl<B: TuneAutodiff> Stepper<B> {
+    fn traffic(&self) -> Traffic {
+        match self {
+            Self::Alone(_) => Traffic::default(),
+            Self::Together(sharded) => sharded.traffic(),
+        }
+    }
 }
 
 /// A run on its way: all but the model, which the steps hand on.
@@ -198,9 +235,13 @@ struct Run<'a, B: TuneAutodiff, J: Job<B>> {
     config: &'a TrainConfig,
     dir: &'a RunDir,
     sink: &'a mut dyn Sink,
-    optimizer: Optimizer<B>,
+    collective: Collective,
+    shards: Shards,
+    optimizer: Stepper<B>,
     average: Option<Average<B>>,
     state: TrainState,
+    /// Steps done here, and not before a checkpoint.
+    steps: u64,
     /// The best evaluation whose checkpoint is on disk.
     best_on_disk: Option<Best>,
     /// The step of the newest checkpoint, 0 if none.
@@ -222,12 +263,17 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
                 found: 0,
             });
         }
+        let collective = job.collective();
+        let (rank, world) = (collective.rank(), collective.world());
         Ok(Self {
             job,
             config,
             dir,
             sink,
-            optimizer: Optimizer::new(config.optimizer),
+            shards: Shards::of(config.shards.unwrap_or(world), rank, world),
+            collective,
+            optimizer: Stepper::Alone(Optimizer::new(config.optimizer)),
+            steps: 0,
             average: config.average_decay.map(Average::new),
             state: TrainState {
                 total_steps: config.total_steps(batches),
@@ -246,10 +292,24 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         resume: Option<&Checkpoint>,
         device: &B::Device,
     ) -> Result<J::Model, TrainError> {
-        self.dir.clear_checkpoints()?;
+        let cleared = match self.collective.leads() {
+            true => self.dir.clear_checkpoints(),
+            false => Ok(()),
+        };
+        self.collective.agree(cleared)?;
+        let mut optimizer = Optimizer::new(self.config.optimizer);
         if let Some(checkpoint) = resume {
-            model = self.take_up(checkpoint, model, device)?;
+            let taken_up = self.take_up(checkpoint, model, &mut optimizer, device);
+            model = self.collective.agree(taken_up)?;
         }
+        self.optimizer = match self.config.shards.is_some() || !self.collective.is_alone() {
+            false => Stepper::Alone(optimizer),
+            true => {
+                let shards = self.shards.clone();
+                let sharded = Sharded::new(self.job, &model, shards, optimizer, device);
+                Stepper::Together(Box::new(self.collective.agree(sharded)?))
+            }
+        };
         self.sink.event(&Event::Started {
             step: self.state.step,
             total_steps: self.state.total_steps,
@@ -258,7 +318,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             self.sink.event(&Event::Resumed {
                 step: checkpoint.state.step,
             });
-            self.find_best();
+            self.find_best()?;
         }
         self.tidy();
         Ok(model)
@@ -268,6 +328,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         &mut self,
         checkpoint: &Checkpoint,
         model: J::Model,
+        optimizer: &mut Optimizer<B>,
         device: &B::Device,
     ) -> Result<J::Model, TrainError> {
         let (job, names) = (self.job, self.job.names());
@@ -276,7 +337,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         let state = checkpoint.state.clone();
         let model = checkpoint.model(model, names, device)?;
         let model = job.at_epoch(model, state.epoch_of_last_step());
-        checkpoint.moments(&mut self.optimizer, &model, names, device)?;
+        checkpoint.moments(optimizer, &model, names, device)?;
         if let Some(decay) = self.config.average_decay {
             self.average = Some(checkpoint.average(decay, &model, names, device)?);
         }
@@ -286,27 +347,47 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     }
 
     /// After resuming: the best checkpoint must still be there and whole.
-    fn find_best(&mut self) {
+    fn find_best(&mut self) -> Result<(), TrainError> {
         self.best_on_disk = self.state.best;
         if let Some(best) = self.state.best.filter(|best| best.step != self.state.step)
-            && let Err(error) = Checkpoint::of_step(self.dir, best.step)
+            && let Err(reason) = self.look_for(best.step)?
         {
             self.best_on_disk = None;
-            self.lose(best, &error.to_string());
+            self.lose(best, &reason);
         }
+        Ok(())
     }
 
-    /// The micro-batches of the next step.
-    fn window(&self, batches: &mut BatchStream<'_, J::Batch>) -> Result<Vec<J::Batch>, TrainError> {
+    /// The checkpoint of a step, or why it cannot be used. What the process that leads finds counts for all.
+    fn look_for(&self, step: u64) -> Result<Result<PathBuf, String>, TrainError> {
+        let found = match self.collective.leads() {
+            true => Checkpoint::of_step(self.dir, step).map(|checkpoint| checkpoint.path),
+            false => Ok(checkpoint::path_of(self.dir, step)),
+        };
+        let failed = self.collective.any(found.is_err())?;
+        Ok(match found {
+            Ok(path) if !failed => Ok(path),
+            Ok(_) => Err(String::new()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// How many micro-batches the next step has.
+    fn window_size(&self) -> usize {
         let left = self.job.batches(self.state.epoch) - self.state.batch;
-        let size = self.config.gradient_accumulation_steps.max(1).min(left);
-        let window: Vec<J::Batch> = batches.take(size).collect::<Result<_, _>>()?;
-        match window.len() == size && size > 0 {
+        self.config.gradient_accumulation_steps.max(1).min(left)
+    }
+
+    /// The micro-batches of the next step, of each the own shards.
+    fn window(&self, batches: &mut BatchStream<'_, J::Batch>) -> Result<Vec<J::Batch>, TrainError> {
+        let (size, own) = (self.window_size(), self.shards.own().len());
+        let window: Vec<J::Batch> = batches.take(size * own).collect::<Result<_, _>>()?;
+        match window.len() == size * own && size > 0 {
             true => Ok(window),
             false => Err(TrainError::Batches {
                 epoch: self.state.epoch,
-                expected: self.state.batch + left,
-                found: self.state.batch + window.len(),
+                expected: self.job.batches(self.state.epoch),
+                found: self.state.batch + window.len() / own.max(1),
             }),
         }
     }
@@ -319,23 +400,41 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     ) -> Result<J::Model, TrainError> {
         self.leave_last_evaluation();
         let (job, config, started) = (self.job, self.config, Instant::now());
-        let window = self.window(batches)?;
-        let learning_rate = self.learning_rate();
-        let passes = self.state.passes;
-        let optimizer = &mut self.optimizer;
-        let (model, stepped) = step(
-            job,
-            model,
-            &window,
-            config,
-            optimizer,
-            learning_rate,
-            passes,
-        )?;
+        let (size, learning_rate, passes) =
+            (self.window_size(), self.learning_rate(), self.state.passes);
+        let window = self.window(batches);
+        let (model, stepped, window) = match &mut self.optimizer {
+            Stepper::Alone(optimizer) => {
+                let window = window?;
+                let (model, stepped) = step(
+                    job,
+                    model,
+                    &window,
+                    config,
+                    optimizer,
+                    learning_rate,
+                    passes,
+                )?;
+                (model, stepped, window)
+            }
+            Stepper::Together(sharded) => {
+                let window = self.collective.agree(window)?;
+                let own: usize = window.iter().map(|batch| job.count(batch)).sum();
+                let examples = self.collective.numbers(own as u64)?.iter().sum();
+                let at = Place {
+                    examples,
+                    learning_rate,
+                    first_pass: passes,
+                };
+                let (model, stepped) = sharded.step(job, model, &window, config, at)?;
+                (model, stepped, window)
+            }
+        };
         if let Some((what, value)) = stepped.fault() {
             return Err(self.not_finite(what, value, &window));
         }
-        self.advance(window.len());
+        self.steps += 1;
+        self.advance(size);
         if let Some(average) = &mut self.average {
             average.update(&model, self.state.step, job.names());
         }
@@ -360,6 +459,19 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
 
     fn not_finite(&self, what: &'static str, value: f64, window: &[J::Batch]) -> TrainError {
         let batch: Vec<String> = window.iter().map(|b| self.job.describe(b)).collect();
+        // The examples may be another process's.
+        let batch = match self.collective.gather(batch.join("; ").into_bytes()) {
+            Ok(all) => all,
+            Err(error) => return error,
+        };
+        if !self.collective.leads() {
+            return TrainError::Elsewhere { rank: 0 };
+        }
+        let batch: Vec<String> = batch
+            .iter()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .filter(|described| !described.is_empty())
+            .collect();
         TrainError::NotFinite {
             step: self.state.step + 1,
             what,
@@ -430,7 +542,21 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             Some(average) => average.model(model, self.job.names()),
             None => model.valid(),
         };
-        let evaluation = self.job.evaluate(&model)?;
+        let evaluation = self.job.evaluate(&model);
+        let evaluation = self.same_for_all(self.collective.agree(evaluation)?)?;
+        // What the last step broke, no step after it finds.
+        if let Some(value) = evaluation.get("loss").filter(|loss| !loss.is_finite())
+            && self.is_finished()
+        {
+            return Err(TrainError::NotFinite {
+                step,
+                what: "loss after it",
+                value,
+                last_checkpoint: self.saved_at,
+                learning_rate: self.config.learning_rate,
+                batch: "the validation set".to_owned(),
+            });
+        }
         let metric = &self.config.best;
         let value = evaluation
             .get(&metric.name)
@@ -455,8 +581,18 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
         Ok(())
     }
 
+    /// What the process that leads found, so that all decide alike whatever their processors are.
+    fn same_for_all(&self, own: Evaluation) -> Result<Evaluation, TrainError> {
+        if self.collective.is_alone() {
+            return Ok(own);
+        }
+        let json = serde_json::to_vec(&own).map_err(|e| TrainError::Job(e.into()))?;
+        let json = self.collective.of_lead(json)?;
+        serde_json::from_slice(&json).map_err(|e| TrainError::Job(e.into()))
+    }
+
     /// Holds an evaluation against the best so far: whether it is the best, and whether patience begins anew. A figure
-    /// that is not finite is neither.
+    /// that is not finite is neither; nothing is called the best where the last is kept.
     fn judge(&mut self, found: Best) -> bool {
         let higher_is_better = self.config.best.higher_is_better;
         let state = &mut self.state;
@@ -472,26 +608,43 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             false => state.without_improvement + 1,
         };
         let beats = |other: Best| found.beats(&other, higher_is_better);
-        let is_best = finite && state.best.is_none_or(beats);
-        if is_best {
+        let chosen = match self.config.choose {
+            Choose::Best => finite && state.best.is_none_or(beats),
+            Choose::Last => finite,
+        };
+        if chosen {
             state.best = Some(found);
-            state.lost = state.lost.filter(|&lost| !beats(lost));
+            state.lost = state
+                .lost
+                .filter(|&lost| self.config.choose == Choose::Best && !beats(lost));
         }
-        is_best
+        chosen && self.config.choose == Choose::Best
     }
 
     /// Writes a checkpoint. A failure is a warning, unless the run ends here and would be lost.
     fn write_checkpoint(&mut self, model: &J::Model, must: bool) -> Result<(), TrainError> {
         let (job, names, step) = (self.job, self.job.names(), self.state.step);
-        let trainable = checkpoint::trainable(model, &|name| job.will_train(name), names);
-        let moments = self.optimizer.state(model, names);
-        let mut files = vec![(TRAINABLE, trainable), (OPTIMIZER, moments)];
-        files.extend(
-            self.average
-                .as_ref()
-                .map(|average| (AVERAGE, average.state())),
-        );
-        match Checkpoint::write(self.dir, &self.state, files) {
+        let gathered;
+        let optimizer = match &self.optimizer {
+            Stepper::Alone(optimizer) => Some(optimizer),
+            Stepper::Together(sharded) => {
+                gathered = self.collective.agree(sharded.gathered())?;
+                gathered.as_ref()
+            }
+        };
+        let written = match optimizer {
+            // Another process writes.
+            None => Ok(checkpoint::path_of(self.dir, step)),
+            Some(optimizer) => {
+                let trainable = checkpoint::trainable(model, &|name| job.will_train(name), names);
+                let moments = optimizer.state(model, names);
+                let mut files = vec![(TRAINABLE, trainable), (OPTIMIZER, moments)];
+                let average = self.average.as_ref();
+                files.extend(average.map(|average| (AVERAGE, average.state())));
+                Checkpoint::write(self.dir, &self.state, files)
+            }
+        };
+        match self.collective.agree(written) {
             Ok(path) => {
                 self.saved_at = step;
                 self.best_on_disk = self.state.best;
@@ -508,6 +661,9 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
 
     /// Sets the link to the best checkpoint and deletes old ones.
     fn tidy(&mut self) {
+        if !self.collective.leads() {
+            return;
+        }
         let best = self.best_on_disk.map(|best| best.step);
         if let Err(error) = checkpoint::tidy(self.dir, self.saved_at, best, self.config.keep) {
             self.warn(format!("checkpoints could not be tidied up: {error}"));
@@ -547,30 +703,35 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     }
 
     /// The end: where the best model is, checked to the byte if it is on disk.
-    fn end(mut self, model: J::Model, stopped: Stopped) -> Outcome<B, J::Model> {
+    fn end(
+        mut self,
+        model: J::Model,
+        stopped: Stopped,
+    ) -> Result<Outcome<B, J::Model>, TrainError> {
         let step = self.state.step;
         let mut best = BestModel::Last { step };
         if let Some(earlier) = self.state.best.filter(|best| best.step != step) {
-            match Checkpoint::of_step(self.dir, earlier.step) {
-                Ok(checkpoint) => {
+            match self.look_for(earlier.step)? {
+                Ok(path) => {
                     best = BestModel::Checkpoint {
                         step: earlier.step,
-                        path: checkpoint.path,
+                        path,
                     };
                 }
-                Err(error) => {
+                Err(reason) => {
                     self.best_on_disk = None;
-                    self.lose(earlier, &error.to_string());
+                    self.lose(earlier, &reason);
                     self.tidy();
                 }
             }
         }
-        Outcome {
+        Ok(Outcome {
             model,
             average: self.average,
             best,
             state: self.state,
             stopped,
-        }
+            traffic: (self.optimizer.traffic(), self.steps),
+        })
     }
 }

@@ -4,7 +4,7 @@ use super::run_args::RunArgs;
 use crate::{output, printer::Printer};
 use anyhow::{Context, bail};
 use clap::Args;
-use rekindle::{BatchFound, Modality};
+use rekindle::{BatchFound, Modality, words};
 use std::fmt::Write as _;
 
 /// Find the largest batch that fits into memory, by real steps on the longest examples.
@@ -28,7 +28,7 @@ pub struct BatchFind {
 impl BatchFind {
     pub fn run(mut self) -> anyhow::Result<()> {
         let printer = Printer::new();
-        let budget = self.memory.as_deref().map(bytes).transpose()?;
+        let budget = self.memory.as_deref().map(size).transpose()?;
         let config = self.run.configuration(&printer)?;
         let found = rekindle::find_batch(&config, budget, &printer)?;
         printer.clear();
@@ -44,8 +44,8 @@ impl BatchFind {
             };
             bail!(
                 "a step on one example takes {}, more than {}\nhint: {less} take less",
-                megabytes(found.tried.last().map_or(0, |tried| tried.bytes)),
-                megabytes(found.budget)
+                words::bytes(found.tried.last().map_or(0, |tried| tried.bytes)),
+                words::bytes(found.budget)
             );
         }
         Ok(output::print(shown(&found))?)
@@ -60,14 +60,14 @@ fn shown(found: &BatchFound) -> String {
             out,
             "  {:>6}  {:>9}",
             tried.batch_size,
-            megabytes(tried.bytes)
+            words::bytes(tried.bytes)
         );
     }
     let _ = writeln!(
         out,
         "largest     --batch-size {} within {}{}",
         found.batch_size,
-        megabytes(found.budget),
+        words::bytes(found.budget),
         if found.all_examples {
             ", all examples there are"
         } else {
@@ -86,12 +86,8 @@ fn shown(found: &BatchFound) -> String {
     out
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.0} MB", bytes as f64 / 1e6)
-}
-
 /// A size with its unit, in bytes.
-fn bytes(text: &str) -> anyhow::Result<u64> {
+fn size(text: &str) -> anyhow::Result<u64> {
     let trimmed = text.trim().to_ascii_uppercase();
     let digits = trimmed
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -124,10 +120,10 @@ mod tests {
             ("800 mb", 800_000_000),
             ("1.5GiB", 1_610_612_736),
         ] {
-            assert_eq!(bytes(text).unwrap(), expected, "{text}");
+            assert_eq!(size(text).unwrap(), expected, "{text}");
         }
         for text in ["4", "GB", "4TBB", "-1GB", ""] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

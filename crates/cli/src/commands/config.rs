@@ -88,7 +88,7 @@ fn explained(setting: &Description) -> String {
         row("example", &format!("{} = {example}", setting.name));
     }
     if !setting.other_names.is_empty() {
-        row("other names", &setting.other_names.join(", "));
+        row("elsewhere", &setting.other_names.join(", "));
     }
     row("tasks", &setting.tasks.join(", "));
     row("set it", &format!("--set {}=VALUE", setting.path));

@@ -1,10 +1,8 @@
 //! `rekindle datasets`
 
-use crate::{
-    output,
-    table::{bytes, table},
-};
+use crate::{output, table::table};
 use clap::Args;
+use rekindle::words::bytes;
 use rekindle::{Hub, NoProgress};
 use serde_json::{Value, json};
 use std::{

@@ -1,11 +1,8 @@
 //! `rekindle devices`
 
-use crate::{
-    output,
-    table::{bytes, table},
-};
+use crate::{output, table::table};
 use clap::Args;
-use rekindle::DeviceInfo;
+use rekindle::{DeviceInfo, words::bytes};
 use serde_json::{Value, json};
 use std::time::Instant;
 

@@ -3,10 +3,10 @@
 use super::{overrides, run_args::RunArgs};
 use crate::{
     output,
-    printer::{Printer, finished},
+    printer::{self, Printer, finished},
 };
 use clap::Args;
-use rekindle::{Occupied, config::Override};
+use rekindle::{Collective, Error, Occupied, RunConfig, config::Override};
 use std::path::PathBuf;
 
 /// Tune a model on your examples; without any, MiniLM on the intents dataset.
@@ -36,32 +36,55 @@ pub struct Finetune {
 }
 
 impl Finetune {
-    pub fn run(mut self) -> anyhow::Result<()> {
+    /// Runs in every process that a launcher started: the first prints and writes, the others do their part of the training.
+    pub fn run(self) -> anyhow::Result<()> {
+        let processes = rekindle_mpi::join()?;
+        let done = self.run_in(&processes);
+        match &done {
+            // Other processes may be waiting for this one, which cannot go on.
+            Err(error) if !processes.is_alone() && !is_orderly(error) => {
+                printer::error_of(processes.rank(), error);
+                let code = super::exit_code(error).into();
+                processes.abort(code);
+                std::process::exit(code);
+            }
+            _ => {}
+        }
+        done
+    }
+
+    fn run_in(mut self, processes: &Collective) -> anyhow::Result<()> {
         let printer = Printer::new();
-        printer.stop_on_signals()?;
         let run = match &self.resume {
-            Some(dir) => match rekindle::resume_longer(dir, &self.longer(), &printer)? {
-                Some(run) => run,
-                None if self.json => return output::json(&rekindle::results(dir)?),
-                None => return Ok(()),
-            },
+            Some(dir) => {
+                printer.stop_on_signals()?;
+                let longer = self.longer();
+                match rekindle::resume_together(dir, &longer, &printer, processes)? {
+                    Some(run) => run,
+                    None if self.json && processes.leads() => {
+                        return output::json(&rekindle::results(dir)?);
+                    }
+                    None => return Ok(()),
+                }
+            }
             None => {
-                let config = self.run.configuration(&printer)?;
+                // Until the settings are known there is nothing to save: a signal ends the program at once.
+                let config = processes.agree(self.run.configuration(&printer))?;
+                printer.stop_on_signals()?;
                 if self.dry_run {
-                    rekindle::plan(&config, &printer)?;
-                    printer.say("dry run: nothing was written");
-                    return match printer.known_plan() {
-                        Some(plan) if self.json => output::json(&plan),
-                        // Who wants nothing but the result gets the plan.
-                        Some(plan) if printer.is_quiet() => Ok(output::print(plan)?),
-                        _ => Ok(()),
+                    return match processes.leads() {
+                        true => self.plan(&config, &printer),
+                        false => Ok(()),
                     };
                 }
                 let occupied = match self.force {
                     true => Occupied::ReplaceUnfinished,
                     false => Occupied::Refuse,
                 };
-                rekindle::finetune_into(&config, occupied, &printer)?
+                match rekindle::finetune_together(&config, occupied, &printer, processes)? {
+                    Some(run) => run,
+                    None => return Ok(()),
+                }
             }
         };
         printer.clear();
@@ -71,10 +94,28 @@ impl Finetune {
         Ok(output::print(finished(&run))?)
     }
 
+    /// The plan alone, made and measured in one process.
+    fn plan(&self, config: &RunConfig, printer: &Printer) -> anyhow::Result<()> {
+        rekindle::plan(config, printer)?;
+        printer.say("dry run: nothing was written");
+        match printer.known_plan() {
+            Some(plan) if self.json => output::json(&plan),
+            // Who wants nothing but the result gets the plan.
+            Some(plan) if printer.is_quiet() => Ok(output::print(plan)?),
+            _ => Ok(()),
+        }
+    }
+
     /// What a resumed run is to be longer by.
     fn longer(&self) -> Vec<Override> {
         let epochs = self.run.epochs.iter();
         let epochs = epochs.map(|epochs| Override::flag("--epochs", "train.epochs", epochs));
         overrides(epochs.collect(), &self.run.set)
     }
+}
+
+/// Whether all processes end alike: they were asked to stop, or another one says why.
+fn is_orderly(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Interrupted { .. }))
+        || printer::is_told_elsewhere(error)
 }

@@ -2,21 +2,26 @@
 
 use super::{Columns, configuration, sets_task, told_task};
 use crate::{
+    looked::{coloured_bars, told},
     output::{self, Output},
     printer::Printer,
-    terminal,
+    terminal::{self, painted},
 };
 use clap::Args;
-use rekindle::{Looked, RunConfig, Task, config::Override};
-use serde_json::{Value, json};
+use rekindle::{Kind, Looked, LookedToken, RunConfig, Task, config::Override};
 use std::path::{Path, PathBuf};
 
-/// Show the first examples of a file as a model will see them: their tokens, which of them are learned, and what is cut.
+/// Show the first examples of a file as a model will see them, and what is striking about all of them, before training.
+///
+/// The examples are split as a run would split them. Shown are how many there are of each label, how long they are, and what
+/// data.max_length cuts; copies, and copies with different labels; examples of validation and test that stand in training too, or
+/// nearly; labels that those of similar texts contradict; pictures of odd sizes, and pictures that look the same. Of each at most
+/// ten are named. Nothing is changed.
 ///
 /// Tokens that are learned (of preferences: compared) are green on a terminal, and in [brackets] elsewhere.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle look chats.jsonl --model smollm2 --rows 2\n  rekindle look --model smollm2 --data pairs.jsonl --task text-preference\n  rekindle look --config runs/smollm2-chats"
+    after_help = "Examples:\n  rekindle look reviews.csv --model minilm --rows 0\n  rekindle look chats.jsonl --model smollm2 --rows 2\n  rekindle look --model smollm2 --data pairs.jsonl --task text-preference\n  rekindle look --config runs/smollm2-chats"
 )]
 pub struct Look {
     /// File of examples, folder of pictures, or a dataset's name: the same as --data
@@ -36,7 +41,7 @@ pub struct Look {
     data: Option<String>,
     #[command(flatten)]
     columns: Columns,
-    /// So many examples
+    /// So many examples; 0 for what is said of all of them only
     #[arg(long, value_name = "N", default_value_t = 3)]
     rows: usize,
     /// Any setting, as section.key=value; may be repeated
@@ -54,24 +59,10 @@ impl Look {
         let config = self.configuration(&printer)?;
         let looked = rekindle::look(&config, self.rows, &printer)?;
         printer.clear();
-        if self.json {
-            return output::json(&as_json(&looked));
+        match self.json {
+            true => output::json(&looked),
+            false => print(&looked),
         }
-        let colours = terminal::get().colours_out;
-        let mut out = Output::new();
-        for example in &looked.examples {
-            out.line(format_args!("{}  ({})", example.place, example.size))?;
-            if !example.tokens.is_empty() {
-                // It is coloured, and shows control characters itself.
-                out.piece(format_args!("{}\n", shown(&example.tokens, colours)))?;
-            }
-            out.line("")?;
-        }
-        out.line(&looked.summary)?;
-        for note in &looked.notes {
-            out.line(format_args!("note: {note}"))?;
-        }
-        Ok(out.flush()?)
     }
 
     /// The settings of a run on this model and file.
@@ -101,7 +92,12 @@ impl Look {
             let rows = self.data.as_ref().map(Path::new);
             let task = match rows.and_then(rekindle::language_task) {
                 Some(of_rows) if task == Task::TextGeneration => of_rows,
-                _ => task,
+                _ if task == Task::TextGeneration => task,
+                // Of others it is the labels, which classes, sets of labels or numbers they are.
+                _ => rows
+                    .and_then(|rows| told_task(rows, &flags, &self.set))
+                    .filter(|told| told.modality() == task.modality() && is_labelled(*told))
+                    .unwrap_or(task),
             };
             flags.push(Override::flag("--model", "task", task.name()));
         } else if let (false, Some(data)) = (says_task, &self.data)
@@ -117,36 +113,42 @@ impl Look {
     }
 }
 
-/// Everything that is shown, for programs.
-fn as_json(looked: &Looked) -> Value {
-    let token = |(text, learned): &(String, bool)| json!({"text": text, "learned": learned});
-    let examples = looked.examples.iter().map(|example| {
-        json!({
-            "place": example.place,
-            "size": example.size,
-            "tokens": example.tokens.iter().map(token).collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "examples": examples.collect::<Vec<_>>(),
-        "summary": looked.summary,
-        "notes": looked.notes,
-    })
+/// Whether the task learns labels or numbers.
+fn is_labelled(task: Task) -> bool {
+    !matches!(task.kind(), Kind::Generation | Kind::Preference)
+}
+
+/// Examples, then what there is of labels and lengths, then what is striking.
+fn print(looked: &Looked) -> anyhow::Result<()> {
+    let colours = terminal::get().colours_out;
+    let mut out = Output::new();
+    for example in &looked.examples {
+        out.line(format_args!("{}  ({})", example.place, example.size))?;
+        if !example.tokens.is_empty() {
+            // It is coloured, and shows control characters itself.
+            out.piece(format_args!("{}\n", shown(&example.tokens, colours)))?;
+        }
+        out.line("")?;
+    }
+    let told = told(looked);
+    let told = output::harmless(&told);
+    out.piece(coloured_bars(&painted(&told, colours), colours))?;
+    Ok(())
 }
 
 /// Tokens one after the other. Where no token is learned they are separated by bars.
-fn shown(tokens: &[(String, bool)], colours: bool) -> String {
+fn shown(tokens: &[LookedToken], colours: bool) -> String {
     const LEARNED: [&str; 2] = ["\x1b[1;32m", "\x1b[1;92m"];
     const OTHERS: [&str; 2] = ["\x1b[0m", "\x1b[2m"];
-    let any = tokens.iter().any(|(_, learned)| *learned);
+    let any = tokens.iter().any(|token| token.learned);
     let mut out = String::new();
-    for (i, (text, learned)) in tokens.iter().enumerate() {
-        let text = visible(text);
+    for (i, token) in tokens.iter().enumerate() {
+        let (text, learned) = (visible(&token.text), token.learned);
         if colours {
             // Two shades in turn show where a token ends.
-            let shades = if *learned { LEARNED } else { OTHERS };
+            let shades = if learned { LEARNED } else { OTHERS };
             out += &format!("{}{text}\x1b[0m", shades[i % 2]);
-        } else if *learned {
+        } else if learned {
             out += &format!("[{text}]");
         } else if any || i == 0 {
             out += &text;
@@ -177,7 +179,10 @@ mod tests {
 
     #[test]
     fn what_is_learned_is_marked() {
-        let token = |(text, learned): (&str, bool)| (text.to_owned(), learned);
+        let token = |(text, learned): (&str, bool)| LookedToken {
+            text: text.to_owned(),
+            learned,
+        };
         let tokens = [
             ("Hi", false),
             ("\n\x1b[2J", false),

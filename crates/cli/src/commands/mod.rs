@@ -26,17 +26,18 @@ mod runs;
 use crate::{printer::Printer, signals, terminal, version};
 use clap::{Args, Parser, Subcommand};
 use rekindle::{
-    Error, RunConfig, Task,
+    Error, Launch, RunConfig, Task,
     config::{Device, Override},
 };
 use std::{
+    ffi::OsString,
     fmt,
     io::BufRead,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-/// Fine-tune pretrained models. One command, any GPU, no Python.
+/// Fine-tune pretrained models on a CPU or one GPU. One command, no Python.
 #[derive(Parser)]
 #[command(name = "rekindle", version = version::short(), long_version = version::long(), after_help = after_help())]
 pub struct Arguments {
@@ -79,9 +80,19 @@ fn after_help() -> String {
     )
 }
 
+/// Whether these arguments are those of a training process that is not the first of several.
+pub fn follows(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    let trains = arguments.any(|argument| argument == "finetune");
+    trains && Launch::found().is_some_and(|launch| launch.rank > 0)
+}
+
 /// Runs the verb.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    terminal::set(&arguments.global);
+    let follows = matches!(arguments.verb, Verb::Finetune(_)) && follows(std::env::args_os());
+    terminal::set(&match follows {
+        true => arguments.global.clone().silenced(),
+        false => arguments.global.clone(),
+    });
     let clock = Instant::now();
     let printer = Printer::new();
     printer.detail(&format!(

@@ -1,10 +1,8 @@
 //! `rekindle models`
 
-use crate::{
-    output,
-    table::{bytes, table},
-};
+use crate::{output, table::table};
 use clap::Args;
+use rekindle::words::bytes;
 use rekindle::{Hub, ModelCard, NoProgress, model_cards};
 use serde_json::{Value, json};
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use rekindle::{
 };
 use serde_json::{Map, Value};
 use std::{
+    ffi::OsString,
     io::{self, BufRead, IsTerminal},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -30,7 +31,7 @@ pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
     model: PathBuf,
     /// Texts, or for an image model files and folders of pictures; without any and without --file, lines of standard input
-    texts: Vec<String>,
+    texts: Vec<OsString>,
     /// File of texts: CSV, TSV, JSONL or Parquet by its columns (those of the training file, where it has them), anything else a text a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     file: Option<PathBuf>,
@@ -140,17 +141,26 @@ impl Predict {
         if predictor.takes_pictures() {
             let mut queries = Vec::new();
             for name in &self.texts {
-                let files = find_pictures(name.as_ref())?;
-                queries.extend(
-                    files
-                        .iter()
-                        .map(|file| Query::new(None, file.to_string_lossy())),
-                );
+                // Of a single one it is said at once, with what lies beside it.
+                if self.texts.len() == 1 {
+                    find_pictures(name.as_ref())?;
+                }
+                queries.extend(Query::pictures(name.as_ref()));
             }
             return Ok(Some(queries));
         }
+        let mut texts = Vec::new();
+        for text in &self.texts {
+            match text.to_str() {
+                Some(text) => texts.push(text.to_owned()),
+                None => bail!(
+                    "`{}` is not UTF-8\nhint: convert the text, for example with `iconv -f latin1 -t utf-8`",
+                    text.to_string_lossy()
+                ),
+            }
+        }
         let is_file = |text: &&String| Path::new(text.as_str()).is_file();
-        match self.texts.as_slice() {
+        match texts.as_slice() {
             [only] if !is_file(&only) && is_table_name(only) => {
                 printer.say(&format!(
                     "warning: there is no file `{only}`: it is labelled as a text"
@@ -175,10 +185,7 @@ impl Predict {
             }
         }
         Ok(Some(
-            self.texts
-                .iter()
-                .map(|text| Query::new(None, text))
-                .collect(),
+            texts.iter().map(|text| Query::new(None, text)).collect(),
         ))
     }
 

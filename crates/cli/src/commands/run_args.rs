@@ -35,28 +35,29 @@ pub struct RunArgs {
     pub test: Option<String>,
     #[command(flatten)]
     columns: Columns,
-    /// lora, full, head or bitfit
+    /// lora (the default for texts), full (the default for pictures), head or bitfit
     #[arg(long)]
     pub method: Option<String>,
-    /// Passes over the training examples
+    /// Passes over the training examples; by default 3, and more where there are few examples
     #[arg(long)]
     pub epochs: Option<String>,
-    /// The highest learning rate
+    /// The highest learning rate; by default what suits the method, such as 1e-3 for lora and 5e-5 for full (`rekindle config
+    /// train.learning_rate` lists them)
     #[arg(long, value_name = "RATE")]
     pub lr: Option<String>,
-    /// Examples in a batch
+    /// Examples in a batch; by default 32
     #[arg(long, value_name = "N")]
     pub batch_size: Option<String>,
-    /// Of everything that is random
+    /// The seed of everything that is random; by default 42
     #[arg(long, value_name = "N")]
     pub seed: Option<String>,
-    /// Run directory
+    /// Run directory; by default runs/MODEL-DATASET
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<String>,
-    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
+    /// cpu (the default), auto, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     pub device: Option<String>,
-    /// Any setting, as section.key=value; may be repeated
+    /// Any setting, as section.key=value; may be repeated. The section may be left out where one setting alone has the name
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -1,13 +1,18 @@
 //! `rekindle runs`
 
 use crate::{
-    output,
-    table::table,
+    output::{self, Output},
+    printer::Printer,
+    table::{Narrower, narrow_table, table},
     target::{self, Form},
+    terminal,
 };
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use rekindle::runs::{Comparison, RunSummary, compare, runs};
+use rekindle::{
+    runs::{Comparison, RunSummary, compare, runs},
+    words,
+};
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
@@ -91,9 +96,29 @@ impl Runs {
             "time",
         ];
         let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-        Ok(output::print(table(&header, &rows))?)
+        let (shown, left_out) = narrow_table(&header, &rows, terminal::width(), &NARROWER);
+        if !left_out.is_empty() {
+            Printer::new().say(&format!(
+                "left out for want of room: {}; --json has everything",
+                left_out.join(", ")
+            ));
+        }
+        Ok(output::print(shown)?)
     }
 }
+
+/// What the list does without on a narrow terminal, the first first.
+const NARROWER: [Narrower; 9] = [
+    Narrower::Cut("state", 40),
+    Narrower::Without("method"),
+    Narrower::Without("task"),
+    Narrower::Cut("data", 24),
+    Narrower::Without("model"),
+    Narrower::Without("data"),
+    Narrower::Without("time"),
+    Narrower::Without("began (UTC)"),
+    Narrower::Cut("state", 24),
+];
 
 /// A run in the table.
 fn row(run: &RunSummary) -> Vec<String> {
@@ -122,7 +147,7 @@ fn row(run: &RunSummary) -> Vec<String> {
         run.began.map(minute).unwrap_or_default(),
         run.state.to_string(),
         figure,
-        run.seconds.map(duration).unwrap_or_default(),
+        run.seconds.map(words::duration).unwrap_or_default(),
     ]
 }
 
@@ -133,24 +158,14 @@ fn minute(seconds: u64) -> String {
     format!("{day} {:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-fn duration(seconds: f64) -> String {
-    match seconds as u64 {
-        few if few < 60 => format!("{seconds:.1} s"),
-        some if some < 3600 => format!("{} min {:02} s", some / 60, some % 60),
-        many => format!("{} h {:02} min", many / 3600, many % 3600 / 60),
-    }
-}
-
 impl Compare {
     fn run(self, json: bool) -> anyhow::Result<()> {
         let compared = compare(&self.runs)?;
         if let Some(path) = &self.html {
             target::check(path, Form::Page, &[])?;
-            let written = std::fs::write(path, compared.html());
-            written.map_err(|source| rekindle::Error::Io {
-                path: path.clone(),
-                source,
-            })?;
+            let mut file = Output::to_file(path)?;
+            file.piece(compared.html())?;
+            file.finish()?;
         }
         match json {
             true => output::json(&compared),

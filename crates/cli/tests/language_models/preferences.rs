@@ -6,6 +6,9 @@ use std::{fs, time::Duration};
 
 const TUNE: &str = "finetune --task text-preference --model llm --set train.learning_rate=1e-2 --set train.batch_size=4";
 
+/// Figures of one model on the same pairs: its head is f32 in both, but batches are cut otherwise.
+const SAME: f64 = 1e-4;
+
 /// A folder with the model and twelve pairs: who asks politely is to be told the room.
 fn with_pairs() -> Dir {
     let dir = dir();
@@ -77,6 +80,17 @@ fn from_pairs_to_answers() {
             "{loss}"
         );
 
+        // Evaluated on the same pairs, it gives what the run found.
+        let found: Value =
+            serde_json::from_str(&dir.ok(&format!("evaluate {loss} pairs.jsonl --json"))).unwrap();
+        for figure in ["reward_accuracy", "reward_margin", "logp_chosen", "loss"] {
+            let [again, before] = [&found, figures].map(|of| of[figure].as_f64().unwrap());
+            assert!(
+                (again - before).abs() <= SAME * before.abs().max(1.0),
+                "{loss} {figure}: {again}, the run found {before}"
+            );
+        }
+
         // It is a language model like others.
         let asked = format!("generate {loss} --file chats.jsonl --max-new-tokens 4");
         assert_eq!(dir.ok(&asked).lines().count(), 48);
@@ -86,7 +100,17 @@ fn from_pairs_to_answers() {
         let saved = fs::read_to_string(dir.path(loss).join("final/rekindle.json")).unwrap();
         assert!(saved.contains("\"text-generation\""), "{saved}");
     }
+    dir.ok("evaluate dpo pairs.jsonl --predictions each.jsonl");
+    let each = fs::read_to_string(dir.path("each.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(each.lines().next().unwrap()).unwrap();
+    assert!(
+        first["chosen"]["reward"].is_number() && first["margin"].is_number(),
+        "{first}"
+    );
+    assert_eq!(each.lines().count(), 12);
     dir.ok("merge dpo --to merged");
+    let said = dir.output("evaluate merged pairs.jsonl");
+    assert!(said.contains("is not known: rewards are its own"), "{said}");
     let asked = "--file chats.jsonl --max-new-tokens 4";
     assert_eq!(
         dir.ok(&format!("generate dpo {asked}")),

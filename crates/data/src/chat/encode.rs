@@ -330,11 +330,13 @@ impl ChatEncoder {
                     set.items.extend(items);
                 }
                 Err(Bad::Model(error)) => return Err(error),
-                Err(Bad::Row(reason)) if self.options.on_bad_example == OnBad::Skip => {
-                    set.skipped.push(Skipped { place, reason });
-                }
-                Err(Bad::Row(reason)) => return Err(DataError::BadExample { place, reason }),
+                Err(Bad::Row(reason)) => set.skipped.push(Skipped { place, reason }),
             }
+        }
+        if self.options.on_bad_example == OnBad::Error
+            && let Some(error) = DataError::of_bad_rows(std::mem::take(&mut set.skipped))
+        {
+            return Err(error);
         }
         match set.skipped.first() {
             Some(first) if set.items.is_empty() => Err(DataError::AllBad {

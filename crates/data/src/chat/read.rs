@@ -143,15 +143,11 @@ impl<T> Reader<T> {
         }
     }
 
-    fn add(&mut self, place: Place, made: Result<T, BadReason>) -> Result<(), DataError> {
+    fn add(&mut self, place: Place, made: Result<T, BadReason>) {
         match made {
             Ok(row) => self.rows.push(row),
-            Err(reason) if self.on_bad_example == OnBad::Skip => {
-                self.skipped.push(Skipped { place, reason });
-            }
-            Err(reason) => return Err(DataError::BadExample { place, reason }),
+            Err(reason) => self.skipped.push(Skipped { place, reason }),
         }
-        Ok(())
     }
 
     /// Every row of a table or of a file of JSON.
@@ -167,12 +163,18 @@ impl<T> Reader<T> {
                 line,
             };
             let made = row.and_then(|row| make(row, place.clone()));
-            self.add(place, made)
+            self.add(place, made);
+            Ok(())
         })
     }
 
     /// The good rows, of which there must be one, and those left out.
-    pub(super) fn finish(self, path: &Path) -> Result<(Vec<T>, Vec<Skipped>), DataError> {
+    pub(super) fn finish(mut self, path: &Path) -> Result<(Vec<T>, Vec<Skipped>), DataError> {
+        if self.on_bad_example == OnBad::Error
+            && let Some(error) = DataError::of_bad_rows(std::mem::take(&mut self.skipped))
+        {
+            return Err(error);
+        }
         if !self.rows.is_empty() {
             return Ok((self.rows, self.skipped));
         }
@@ -199,11 +201,15 @@ impl Reader<Conversation> {
             line,
         };
         let text = match utf8(&bytes, 1) {
-            Err((line, reason)) => return self.add(place(line), Err(reason)),
+            Err((line, reason)) => {
+                self.add(place(line), Err(reason));
+                return Ok(());
+            }
             Ok(text) => text,
         };
         if text.trim().is_empty() {
-            return self.add(place(0), Err(BadReason::EmptyDocument));
+            self.add(place(0), Err(BadReason::EmptyDocument));
+            return Ok(());
         }
         let row = Conversation {
             messages: Vec::new(),
@@ -211,7 +217,8 @@ impl Reader<Conversation> {
             place: place(0),
             kind: ChatKind::Text(text.to_owned()),
         };
-        self.add(place(0), Ok(row))
+        self.add(place(0), Ok(row));
+        Ok(())
     }
 }
 

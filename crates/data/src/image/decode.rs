@@ -123,9 +123,19 @@ pub(super) fn read_within(path: &Path, most: u64) -> Result<Picture, DataError> 
 /// # Errors
 /// As [`read_picture`], as far as the header shows it.
 pub fn picture_size(path: &Path) -> Result<(usize, usize), DataError> {
+    Ok(picture_header(path)?.0)
+}
+
+/// Width and height before EXIF turns it, and whether it has no colours, by the file's header alone.
+///
+/// # Errors
+/// As [`read_picture`], as far as the header shows it.
+pub(super) fn picture_header(path: &Path) -> Result<((usize, usize), bool), DataError> {
     let (file, format) = open(path)?;
-    let (width, height) = decoder(path, file, format, MOST_BYTES)?.dimensions();
-    Ok((width as usize, height as usize))
+    let decoder = decoder(path, file, format, MOST_BYTES)?;
+    let (width, height) = decoder.dimensions();
+    let grey = !decoder.color_type().has_color();
+    Ok(((width as usize, height as usize), grey))
 }
 
 /// Width and height of a picture whose file is whole and not too large, as far as can be told without decoding it.

@@ -2,6 +2,7 @@
 
 pub mod colour;
 mod decode;
+mod facts;
 mod loader;
 mod parts;
 mod set;
@@ -10,6 +11,7 @@ pub mod transforms;
 mod whole;
 
 pub use decode::{Picture, picture_size, read_picture};
+pub use facts::{PictureFacts, SmallPicture};
 pub use loader::{ImageBatch, ImageLoader, Mix, Mixed};
 pub use parts::{ImageParts, image_parts};
 pub use set::{ImageRead, ImageSet, find_pictures, pictures_of_table, read_images};

@@ -112,8 +112,14 @@ impl ResolvedColumns {
             .collect()
     }
 
-    /// What to say where the texts are not in the column that is usual, and nobody named another.
+    /// What to say where the texts are not in the column that is usual, or may be in another, and nobody named one.
     pub(crate) fn unusual(&self, options: &ReadOptions) -> Option<String> {
+        if self.text.reason == LONGEST {
+            return Some(format!(
+                "column {} is read as the text: it holds the longest ones; --text names another",
+                self.text.name
+            ));
+        }
         let Some(Column::Name(usual)) = options
             .usual
             .text
@@ -318,6 +324,9 @@ const IDS: &[&str] = &[
     "__index_level_0__",
 ];
 
+/// Why a column is read as the text where it could be another one.
+const LONGEST: &str = "the longest texts";
+
 /// Rows looked at to tell a label from text.
 const SAMPLE: usize = 10_000;
 
@@ -451,7 +460,13 @@ pub(crate) fn resolve(
         }
     } else if text.is_none() && text_pair.is_none() {
         let several = labels.len() > 1;
-        let (found, label) = chooser.by_content(&labels, options.target)?;
+        let (found, label) = match chooser.by_content(&labels, options.target) {
+            // Which one is the label is of no interest.
+            Err(DataError::AmbiguousColumn { .. }) if options.without_labels => {
+                (chooser.longest()?, None)
+            }
+            other => other?,
+        };
         text = found;
         if !several {
             labels = label.into_iter().collect();
@@ -561,11 +576,13 @@ impl Chooser<'_> {
             .filter(|&index| self.names[index] == name)
             .collect();
         match (matches.as_slice(), wanted) {
-            (&[index], _) => Ok(Some(self.column(index, "as named"))),
+            (&[index], _) => Ok(Some(self.column(index, "named in the settings"))),
             ([], &Column::Index(index))
                 if index < self.names.len() && self.table.format() != Format::Jsonl =>
             {
-                Ok(Some(self.column(index, "as numbered")))
+                Ok(Some(
+                    self.column(index, "given by its number in the settings"),
+                ))
             }
             ([], _) => Err(DataError::MissingColumn {
                 path: self.path.to_owned(),
@@ -762,6 +779,25 @@ impl Chooser<'_> {
                 }
             }
         }
+    }
+
+    /// The column of the longest texts, in the sample; `None` where two are alike.
+    fn longest(&self) -> Result<Option<ResolvedColumn>, DataError> {
+        let mut characters = vec![0; self.names.len()];
+        let all: Vec<usize> = (0..self.names.len()).collect();
+        for row in self.table.rows(&all).take(SAMPLE) {
+            for (sum, cell) in characters.iter_mut().zip(row?.cells.into_iter().flatten()) {
+                if let Cell::Text(text) = cell {
+                    *sum += text.chars().count();
+                }
+            }
+        }
+        let most = characters.iter().copied().max().unwrap_or(0);
+        let mut with_most = (0..characters.len()).filter(|&index| characters[index] == most);
+        Ok(match (with_most.next(), with_most.next()) {
+            (Some(index), None) => Some(self.column(index, LONGEST)),
+            _ => None,
+        })
     }
 
     /// Distinct values and rows of a column, in the sample.

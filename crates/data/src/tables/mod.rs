@@ -17,6 +17,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rekindle_base::thousands;
+
 use crate::targets::canonical::{self, SetForm};
 use crate::targets::{Looker, by_value};
 use crate::{
@@ -192,16 +194,8 @@ fn read_source(
     let mut examples = Vec::new();
     let (mut skipped, mut good_rows) = (Vec::new(), Vec::new());
     let mut looker = Looker::new(names.iter().cloned());
-    let mut bad = |place: Place, reason: BadReason| match options.on_bad_example {
-        OnBad::Error => Err(DataError::BadExample { place, reason }),
-        OnBad::Skip => {
-            skipped.push(Skipped { place, reason });
-            Ok(())
-        }
-    };
     let wanted = columns.wanted();
-    let mut rows = table.rows(&wanted).take(first_rows);
-    while let Some(row) = rows.next() {
+    for row in table.rows(&wanted).take(first_rows) {
         let Row { line, cells } = row?;
         let place = Place {
             path: Arc::clone(&shared),
@@ -221,30 +215,11 @@ fn read_source(
         good_rows.push(example.is_ok());
         match example {
             Ok(example) => examples.push(example),
-            Err(reason) => {
-                if options.on_bad_example == OnBad::Error {
-                    // What the other labels look like may say more than this one.
-                    for row in rows.by_ref() {
-                        let Ok(Row {
-                            line,
-                            cells: Ok(cells),
-                        }) = row
-                        else {
-                            continue;
-                        };
-                        if let Ok(example) = to_example(cells, &columns, place.clone())
-                            && let Some(raw) = &example.label
-                        {
-                            looker.look(raw, line);
-                        }
-                    }
-                    looker.check_row(path, &columns.labels, options, &place, &reason)?;
-                }
-                bad(place, reason)?;
-            }
+            Err(reason) => skipped.push(Skipped { place, reason }),
         }
     }
     let mut label_names = Vec::new();
+    let mut several = None;
     let mut hint = looker.hint();
     match options.target {
         TargetKind::Next => {}
@@ -262,20 +237,25 @@ fn read_source(
                 let place = example.place.clone();
                 match with_target(example, &names, options, form) {
                     Ok(example) => good.push(example),
-                    Err(reason) => {
-                        if options.on_bad_example == OnBad::Error {
-                            looker.check_row(path, &columns.labels, options, &place, &reason)?;
-                        }
-                        bad(place, reason)?;
-                    }
+                    Err(reason) => skipped.push(Skipped { place, reason }),
                 }
             }
             examples = good;
+            several = several_labels(&examples, form, &columns);
             hint = hint_of_sets(&examples, form, &names, hint);
             label_names = by_value(hint.counts().into_keys().collect());
         }
     }
     skipped.sort_by_key(|row| row.place.line);
+    if options.on_bad_example == OnBad::Error {
+        // What the other labels look like may say more than the one that is bad.
+        if let Some(Skipped { place, reason }) = skipped.first() {
+            looker.check_row(path, &columns.labels, options, place, reason)?;
+        }
+        if let Some(error) = DataError::of_bad_rows(std::mem::take(&mut skipped)) {
+            return Err(error);
+        }
+    }
 
     if examples.is_empty() && options.limit.is_none_or(|limit| limit.examples != 0) {
         let path = path.to_owned();
@@ -308,6 +288,7 @@ fn read_source(
             .iter()
             .map(|note| format!("{}: {note}", path.display())),
     );
+    notes.extend(several.map(|note| format!("{}: {note}", path.display())));
     if options.target != TargetKind::Real {
         let alike = canonical::look_alikes(&hint.counts());
         notes.extend(alike.map(|note| format!("{}: {note}", path.display())));
@@ -336,6 +317,34 @@ fn with_target(
     Ok(example)
 }
 
+/// How the labels of a column of text were taken apart, where any were.
+fn several_labels(
+    examples: &[Example],
+    form: SetForm,
+    columns: &ResolvedColumns,
+) -> Option<String> {
+    let SetForm::Column {
+        separator: Some(separator),
+    } = form
+    else {
+        return None;
+    };
+    let column = columns.labels.first()?;
+    let labels = |example: &&Example| {
+        let label = example.label.as_ref().and_then(|label| label.0.first());
+        matches!(label, Some(RawValue::List(labels)) if labels.len() > 1)
+    };
+    let several = examples.iter().filter(labels).count();
+    (several > 0).then(|| {
+        format!(
+            "column `{}` is read as sets of labels, separated by `{separator}`: {} of {} rows have several",
+            column.name,
+            thousands(several as u64),
+            thousands(examples.len() as u64)
+        )
+    })
+}
+
 /// What sets of labels look like whose form is known; as they are written, where that fits no sets. Their rows must be in
 /// the form.
 fn hint_of_sets(
@@ -361,6 +370,7 @@ fn hint_of_sets(
             counts,
             unlabelled,
             separator,
+            certain: true,
         },
     }
 }

@@ -820,7 +820,7 @@ mod parquet_files {
         for (bytes, expect) in [
             (
                 &nulls,
-                "a.parquet:2: the field `text` is missing\nhint: every line needs the same fields; or leave such rows out: --set data.on_bad_example=skip",
+                "a.parquet:2: the field `text` is missing; the same in 1 other row, line 4\nhint: every line needs the same fields; or leave such rows out: --set data.on_bad_example=skip",
             ),
             (
                 &raw,

@@ -11,6 +11,7 @@
 //! | only numbers, some with a fraction, and D > 10 or D > R / 2 | a number to predict |
 //! | the same, but for one row, or one of ten rows | a number to predict, and rows to correct |
 //! | text of which a quarter holds `|` or `;`, which divides it into fewer than D names | sets of labels |
+//! | text of which some holds `|` or `;`, which divides it into names that all stand alone in other rows | probably sets of labels |
 //! | R of at least 20, D > R / 2 | nothing that repeats: no classes |
 //! | several columns, all of 0 and 1 | sets of labels |
 //! | several columns, all of numbers | numbers to predict |
@@ -100,6 +101,8 @@ pub enum TargetHint {
         unlabelled: usize,
         /// What separates the labels of a text; `None` for lists.
         separator: Option<char>,
+        /// Whether they can be nothing else. Of texts few of which have a separator, each may be one class.
+        certain: bool,
     },
     /// Several columns of 0 and 1: sets of labels, named as the columns.
     Binary {
@@ -154,7 +157,10 @@ impl TargetHint {
             (_, TargetKind::Next) => true,
             (Self::Nothing, _) => true,
             (Self::MultiHot { .. }, _) => false,
-            (_, TargetKind::Class) => matches!(self, Self::Classes { .. }),
+            (_, TargetKind::Class) => matches!(
+                self,
+                Self::Classes { .. } | Self::Lists { certain: false, .. }
+            ),
             (_, TargetKind::Classes) => self.kind() != Some(TargetKind::Real),
             // Every row says whether it is a number.
             (_, TargetKind::Real) => true,
@@ -517,6 +523,7 @@ impl Column {
                 counts: self.elements.clone(),
                 unlabelled: self.empty,
                 separator: None,
+                certain: true,
             });
         }
         let rows = self.rows();
@@ -578,6 +585,7 @@ impl Column {
             counts,
             unlabelled,
             separator: None,
+            certain: true,
         }))
     }
 
@@ -604,10 +612,13 @@ impl Column {
             }
         }
         let fewer = counts.len() < self.values.len();
-        (fewer && with * 4 >= rows(&mut texts())).then_some(TargetHint::Lists {
-            counts,
+        let certain = with * 4 >= rows(&mut texts());
+        let alone = || counts.keys().all(|name| self.values.contains_key(name));
+        (fewer && with > 0 && (certain || alone())).then(|| TargetHint::Lists {
+            counts: counts.clone(),
             unlabelled: self.empty,
             separator: Some(separator),
+            certain,
         })
     }
 }
@@ -721,6 +732,7 @@ mod tests {
                 counts: counts(&[("a", 3), ("b", 3), ("c", 2)]),
                 unlabelled: 0,
                 separator: Some('|'),
+                certain: true,
             }
         );
         assert_eq!(
@@ -729,6 +741,7 @@ mod tests {
                 counts: counts(&[("a", 1)]),
                 unlabelled: 1,
                 separator: None,
+                certain: true,
             }
         );
         let mut looker = Looker::new(["toxic", "rude"].map(str::to_owned));

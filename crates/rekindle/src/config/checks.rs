@@ -175,6 +175,40 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        keys: &["train.batch_size", "train.shards"],
+        find: |config| {
+            let (batch, shards) = (config.train.batch_size, config.train.shards?);
+            (batch < shards).then(|| {
+                (
+                    format!("`train.shards` = {shards} cuts batches of `train.batch_size` = {batch} into parts of less than one example"),
+                    "raise `train.batch_size`, or lower `train.shards`",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &[
+            "train.batch_size",
+            "train.shards",
+            "preference.loss",
+            "task",
+        ],
+        find: |config| {
+            let shards = config.train.shards?;
+            let kto = config.task.kind() == Kind::Preference
+                && config.preference.loss == PreferenceLoss::Kto;
+            (kto && config.train.batch_size < 2 * shards).then(|| {
+                (
+                    format!(
+                        "`train.batch_size` = {} in `train.shards` = {shards} parts, but `preference.loss` = \"kto\" compares with the answers to other prompts of the part",
+                        config.train.batch_size
+                    ),
+                    "raise `train.batch_size` to twice `train.shards` or more",
+                )
+            })
+        },
+    },
+    Check {
         keys: &["train.batch_size", "preference.loss", "task"],
         find: |config| {
             let kto = config.task.kind() == Kind::Preference

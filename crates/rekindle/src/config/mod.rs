@@ -41,8 +41,9 @@ pub use schema::{
     PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
-    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Schedule, TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
+    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss,
+    Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 
@@ -142,21 +143,38 @@ impl RunConfig {
         write::complete(self)
     }
 
-    /// Passes over so many training examples: those set; else 3, or as many as make enough steps to learn from, within bounds.
-    /// What is enough was measured (docs/results.md, "Small sets").
-    pub fn epochs(&self, examples: usize) -> f64 {
+    /// Passes over so many training examples with so many labels: those set; else 3, or as many as make enough steps to learn from,
+    /// within bounds. What is enough was measured (docs/results.md, "Small sets").
+    pub fn epochs(&self, examples: usize, labels: usize) -> f64 {
+        let usual = || self.usual_epochs(examples, labels);
+        self.train.epochs.unwrap_or_else(usual)
+    }
+
+    /// The passes where nobody set them.
+    pub(crate) fn usual_epochs(&self, examples: usize, labels: usize) -> f64 {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
             Kind::Preference => (0.0, USUAL),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
-            _ if self.task.modality() == Modality::Images => (60.0, 30.0),
-            _ => (150.0, 60.0),
+            // What is below the head is computed once: steps cost next to nothing.
+            _ if self.peft.method == Method::Head => (300.0, 60.0),
+            _ if self.task.modality() == Modality::Images => (40.0, 30.0),
+            // Many classes take longer to tell apart.
+            _ => (150f64.max(10.0 * labels as f64), 60.0),
         };
         let window = self.train.batch_size * self.train.gradient_accumulation_steps;
         let steps = examples.max(1).div_ceil(window.max(1)) as f64;
-        let usual = (enough / steps).ceil().clamp(USUAL, most);
-        self.train.epochs.unwrap_or(usual)
+        (enough / steps).ceil().clamp(USUAL, most)
+    }
+
+    /// Epochs from one evaluation to the next in so many epochs, where `eval.every` is "auto": patience counts every epoch.
+    pub(crate) fn epochs_an_evaluation(&self, epochs: f64) -> u64 {
+        const MOST: f64 = 20.0;
+        match self.eval.early_stopping_patience {
+            Some(_) => 1,
+            None => (epochs / MOST).ceil().max(1.0) as u64,
+        }
     }
 
     /// The highest learning rate of the schedule: the one set, or the method's.
@@ -167,22 +185,65 @@ impl RunConfig {
             (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,
-            (Modality::Images, Method::Full) => 5e-4,
+            (Modality::Images, Method::Full) => 1e-4,
             (Modality::Images, _) => 5e-3,
         };
         self.train.learning_rate.unwrap_or(usual)
     }
 
     /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
-    /// from where they end. So it is for classes of texts that are learned with LoRA at the usual rate: a new head is small, and has
-    /// far to go where there are many classes (docs/results.md, "Small sets"). `None`: that of the other parameters.
+    /// from where they end. So it is for classes of texts that are learned with LoRA, and of pictures of which everything is tuned, at
+    /// the usual rate: a new head is small, and has far to go (docs/results.md, "Small sets"). `None`: that of the other parameters.
     pub fn head_learning_rate(&self) -> Option<f64> {
-        let adapted = self.task == Task::TextClassification
-            && self.peft.method == Method::Lora
-            && self.train.learning_rate.is_none();
-        let faster = adapted || self.task.kind() == Kind::MultiLabel;
+        let far = matches!(
+            (self.task, self.peft.method),
+            (Task::TextClassification, Method::Lora) | (Task::ImageClassification, Method::Full)
+        );
+        let faster =
+            (far && self.train.learning_rate.is_none()) || self.task.kind() == Kind::MultiLabel;
         let usual = faster.then(|| self.learning_rate().max(1e-2));
         self.train.head_learning_rate.or(usual)
+    }
+
+    /// Whether `peft.target_modules` = "auto" puts adapters on every linear layer, and not on query and value only, for so many examples of
+    /// so many labels: that tells more classes apart, where there is enough to learn them from (docs/results.md, "Small
+    /// sets").
+    pub fn adapts_every_linear_layer(&self, examples: usize, labels: usize) -> bool {
+        const MANY: usize = 10;
+        const EACH: usize = 8;
+        self.task == Task::TextClassification && labels > MANY && examples >= EACH * labels
+    }
+
+    /// Whether batch norms stay what they are in the pretrained model, with so many training examples. The moments of a few small
+    /// batches are worse than those that the model comes with (docs/results.md, "Small sets").
+    pub fn freezes_batch_norms(&self, examples: usize) -> bool {
+        const ENOUGH: usize = 2000;
+        match self.images.batch_norm {
+            BatchNorms::Auto => {
+                self.task.modality() == Modality::Images
+                    && self.peft.method == Method::Full
+                    && self.peft.unfreeze.is_empty()
+                    && examples < ENOUGH
+            }
+            BatchNorms::Train => false,
+            BatchNorms::Frozen => true,
+        }
+    }
+
+    /// Whether the best model is saved, and not the last, with so many validation examples. By the share of right answers among a
+    /// few dozen, models that differ by ten points cannot be told apart (docs/results.md, "Small sets").
+    pub fn saves_best(&self, validation: usize) -> bool {
+        const ENOUGH: usize = 100;
+        match self.eval.choose {
+            ModelChoice::Auto => {
+                validation >= ENOUGH
+                    || self.task.kind() != Kind::Classification
+                    || self.metric() == Metric::Loss
+                    || self.eval.early_stopping_patience.is_some()
+            }
+            ModelChoice::Best => true,
+            ModelChoice::Last => false,
+        }
     }
 
     /// The figure that says which checkpoint is the best: the one set, or the task's usual one.

@@ -23,7 +23,8 @@ pub struct Override {
 }
 
 impl Override {
-    /// `KEY=VALUE`, as the option `--set` takes it. The value is TOML; what is not TOML is taken as a text, so a
+    /// `KEY=VALUE`, as the option `--set` takes it. The section may be left out where one setting alone has the name, and the
+    /// name may be that of an option, such as `lr`. The value is TOML; what is not TOML is taken as a text, so a
     /// text needs no quotes. An argument that is no `KEY=VALUE` is reported when the configuration is loaded.
     pub fn set(argument: &str) -> Self {
         let (key, value) = match argument.split_once('=') {
@@ -31,7 +32,7 @@ impl Override {
             _ => (argument, None),
         };
         Self {
-            key: key.trim().to_owned(),
+            key: with_section(key.trim()),
             value,
             origin: "--set".to_owned(),
         }
@@ -52,23 +53,112 @@ impl Override {
     }
 }
 
+/// Options of the command line that are called otherwise than their setting, or stand for one of several of the name.
+const OPTIONS: [(&str, &str); 5] = [
+    ("lr", "train.learning_rate"),
+    ("batch_size", "train.batch_size"),
+    ("model", "model.name"),
+    ("output", "output_dir"),
+    // Of a run or of a model: it stays unknown.
+    ("name", "name"),
+];
+
+/// A key with its section, where it was left out and can be told; else the key as it is.
+fn with_section(key: &str) -> String {
+    let name = key.replace('-', "_");
+    if let Some((_, path)) = OPTIONS.iter().find(|(option, _)| *option == name) {
+        return (*path).to_owned();
+    }
+    // A section's name is no setting's: `train=3` tells nothing.
+    let is_section = section_names().any(|section| section == name);
+    let mut called = keys().filter(|known| known.name == name && !is_section);
+    match (called.next(), called.next()) {
+        (Some(only), None) if !key.contains('.') => only.path(),
+        _ => key.to_owned(),
+    }
+}
+
 /// Keys of other tools that have no counterpart here.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (
-        &["optim", "optimizer"],
+        &["optim", "optimizer", "opt"],
         "the optimizer is AdamW; leave it out",
     ),
     (
-        &["num_labels", "label_list", "labels"],
+        &[
+            "num_labels",
+            "num_classes",
+            "label_list",
+            "labels",
+            "id2label",
+        ],
         "the labels are those of the training examples; leave it out",
     ),
     (
         &[
             "num_workers",
+            "workers",
             "dataloader_num_workers",
             "preprocessing_num_workers",
         ],
         "all cores are used; leave it out",
+    ),
+    (
+        &["push_to_hub", "hub_model_id", "hub_token"],
+        "leave it out; `rekindle push RUN OWNER/NAME` does that",
+    ),
+    (
+        &["wandb", "wandb_project", "wandb_mode"],
+        "there is no Weights & Biases; leave it out: report.tensorboard writes event files, and metrics.jsonl has every figure",
+    ),
+    (
+        &["resume_from_checkpoint", "auto_resume_from_checkpoints"],
+        "leave it out; `rekindle finetune --resume RUN` does that",
+    ),
+    (
+        &[
+            "packing",
+            "sample_packing",
+            "eval_sample_packing",
+            "pad_to_sequence_len",
+            "pad_to_max_length",
+            "padding",
+        ],
+        "texts lie side by side without padding; leave it out",
+    ),
+    (
+        &["truncation", "truncate"],
+        "texts are always cut to data.max_length; leave it out",
+    ),
+    (
+        &["deepspeed", "fsdp", "fsdp_config", "ddp"],
+        "there is no DeepSpeed and no FSDP; leave it out",
+    ),
+    (
+        &[
+            "torch_compile",
+            "flash_attention",
+            "sdp_attention",
+            "xformers_attention",
+        ],
+        "kernels are chosen by the machine; leave it out",
+    ),
+    (
+        &["chat_template"],
+        "the model's own template is used: chat_template.jinja in its directory; leave it out",
+    ),
+    (&["drop_path"], "there is no stochastic depth; leave it out"),
+    (
+        &["task_type", "problem_type"],
+        "the setting `task` says that, and the examples tell it; leave it out",
+    ),
+    (
+        &["bias"],
+        "adapters have no biases; peft.method = \"bitfit\" trains the model's; leave it out",
+    ),
+    (
+        &["dataset_prepared_path", "preprocessing", "strict"],
+        "there is no such setting; leave it out",
     ),
 ];
 
@@ -581,7 +671,10 @@ fn near_key(section: &str, name: &str) -> String {
     }
     let names: Vec<_> = here.iter().map(|key| key.name).collect();
     match section {
-        "" => format!("the keys above all sections are {}", names.join(", ")),
+        "" => format!(
+            "the keys above all sections are {}; `rekindle config` lists all settings",
+            names.join(", ")
+        ),
         _ if names.is_empty() => sections_are(),
         section => format!("the keys of [{section}] are {}", names.join(", ")),
     }

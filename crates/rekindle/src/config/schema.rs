@@ -7,9 +7,9 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    AnswerCount, Augmentation, Column, Columns, Date, Device, EvalEvery, FileFormat, LossOn,
-    Method, Metric, OnBadExample, Pooling, Precision, PreferenceLoss, Range, Schedule, Setting,
-    TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
+    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss, Range,
+    Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 use rekindle_models::Problem;
@@ -209,10 +209,10 @@ settings! {
     /// The seed of everything random: the split, the order, dropout, new weights.
     seed: u64 = 42, range Range::at_least(0), aka ["random_seed", "random_state", "data_seed"];
     /// What to compute on: "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", as far as compiled in; "auto" takes a GPU where there is one.
-    device: Device = Device::Cpu, aka ["accelerator"];
+    device: Device = Device::Cpu, aka ["accelerator", "use_cpu", "no_cuda", "backend", "device_map"];
     /// The directory the run is written to.
     /// Unset: runs/MODEL-DATASET, with -2, -3 ... behind it where that exists.
-    output_dir: Option<PathBuf> = None, example "\"runs/minilm-intents\"", aka ["output", "logdir"];
+    output_dir: Option<PathBuf> = None, example "\"runs/minilm-intents\"", aka ["output", "logdir", "run_name", "output_directory", "logging_dir"];
 
     => {
         /// The pretrained model.
@@ -243,7 +243,7 @@ settings! {
     /// A known name ("minilm", "efficientnet-lite0"), a Hugging Face name ("org/name"), a model directory, or for images a
     /// file of weights. For images the default is "efficientnet-lite0".
     name: String = "minilm".to_owned(),
-        aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path"];
+        aka ["model_name_or_path", "pretrained_model_name_or_path", "base_model", "path", "initial_checkpoint", "pretrained"];
     /// The vector the head sees: "cls" (first token, through the pooler), "mean" (over the tokens) or "auto"
     /// (what the model directory says, else "cls").
     pooling: Pooling = Pooling::Auto, aka ["pooling_mode"], applies Applies::EncodedText;
@@ -255,7 +255,7 @@ settings! {
     quantized: bool = false, aka ["load_in_4bit", "load_in_8bit", "qlora", "quantization"], applies Applies::Writing;
     /// For language models: tokens to add where the tokenizer lacks them, which are never cut. Their embeddings begin as the mean
     /// of the others and train; with "lora" the whole table of embeddings does, and is saved with the adapter. Answers hold them.
-    add_tokens: Vec<String> = Vec::new(), aka ["additional_special_tokens", "extra_special_tokens", "new_tokens"], applies Applies::Writing;
+    add_tokens: Vec<String> = Vec::new(), aka ["additional_special_tokens", "extra_special_tokens", "new_tokens", "tokens", "special_tokens"], applies Applies::Writing;
 }
 
 settings! {
@@ -267,18 +267,18 @@ settings! {
     dataset: Option<String> = None, example "\"intents\"", aka ["dataset_name", "card"];
     /// The file of training examples; for images also a folder with a folder for each class, or one that holds such
     /// folders under the names train, val and test.
-    train: Option<PathBuf> = None, example "\"train.csv\"", aka ["train_file", "train_path", "data_files"];
+    train: Option<PathBuf> = None, example "\"train.csv\"", aka ["train_file", "train_path", "data_files", "dataset_path", "datasets", "data_dir", "training_set"];
     /// The file of validation examples. Unset: split off the training examples.
     validation: Option<PathBuf> = None, example "\"validation.csv\"",
-        aka ["validation_file", "valid", "val", "dev", "eval_file"];
+        aka ["validation_file", "valid", "val", "dev", "eval_file", "test_datasets", "validation_set"];
     /// The file of test examples. Unset: split off the training examples if `test_fraction` > 0.
-    test: Option<PathBuf> = None, example "\"test.csv\"", aka ["test_file"];
+    test: Option<PathBuf> = None, example "\"test.csv\"", aka ["test_file", "test_set"];
     /// The column of the text (for images: of the path), by name or place (the first is 0). Unset: the card's, or found by its usual name.
-    text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key"];
+    text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key", "dataset_text_field", "field_text", "input_features"];
     /// The column of the second text, where examples are pairs.
     text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies Applies::EncodedText;
     /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
-    label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target"];
+    label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target", "output_features", "field_output"];
     /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
     label_separator: Option<char> = None, example "\"|\"", aka ["label_delimiter"], applies LABELS;
     /// How the files are written. Unset: by their extension, `.gz` behind it or not.
@@ -294,22 +294,22 @@ settings! {
     /// than a thousand times its size is refused.
     max_unpacked: Option<usize> = None, range Range::at_least(1), example "8000000000";
     /// The share of the training examples to validate on, where no validation examples are given.
-    validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size"];
+    validation_fraction: f64 = 0.1, range Range::FRACTION, aka ["validation_split", "val_size", "eval_size", "val_set_size", "val_split", "split"];
     /// The share of the training examples to test on, where no test examples are given.
     test_fraction: f64 = 0.0, range Range::FRACTION, aka ["test_size", "test_split"];
     /// Whether a split keeps the shares of the labels, also where examples have several.
     stratify: bool = true;
     /// Use only the first so many training examples, in file order.
-    train_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_train_samples"];
+    train_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_train_samples", "shards", "sample_size"];
     /// Use only the first so many validation examples, in file order.
     validation_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_eval_samples"];
     /// Use only the first so many test examples, in file order.
     test_limit: Option<usize> = None, range Range::at_least(1), example "1000", aka ["max_predict_samples"];
     /// Longer examples are cut to this many tokens, special tokens included.
-    max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size"], applies TEXT;
+    max_length: usize = 128, range Range::at_least(3), aka ["max_seq_length", "max_seq_len", "block_size", "sequence_len", "max_sequence_length", "seq_length", "model_max_length"], applies TEXT;
     /// Which tokens of a conversation are learned: "assistant" (every answer), "last" (the last answer) or "all". Of prompt and
     /// completion it is the completion, of plain text everything.
-    loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss"], applies CHATS;
+    loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss", "roles_to_train", "train_on_prompt"], applies CHATS;
     /// The tokens that windows of a long plain text share.
     overlap: usize = 0, range Range::at_least(0), aka ["stride", "doc_stride"], applies CHATS;
     /// The day that a chat template is told which writes the date. Unset: today; a run keeps the day on which it began.
@@ -323,7 +323,7 @@ settings! {
     ImagesConfig at config.images;
 
     /// Side of the square that the model sees, in pixels. Unset: what the model was made for.
-    size: Option<usize> = None, range Range::at_least(8).at_most(4096), example "224", aka ["image_size", "input_size", "resolution"], applies IMAGES;
+    size: Option<usize> = None, range Range::at_least(8).at_most(4096), example "224", aka ["image_size", "input_size", "resolution", "img_size"], applies IMAGES;
     /// Bytes of memory that one picture may take while it is decoded. Unset: 1 GiB.
     max_bytes: Option<usize> = None, range Range::at_least(1), example "4000000000", aka ["max_image_pixels"], applies IMAGES;
     /// That side as a share of the resized picture's shorter side, in evaluation. Unset: the model's.
@@ -354,6 +354,9 @@ settings! {
     mixup: f64 = 0.0, range Range::at_least(0), aka ["mixup_alpha"], applies IMAGES;
     /// CutMix: alpha; 0 for none.
     cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"], applies IMAGES;
+    /// What batch norms do while the network around them trains: "train" (they normalise by the batch, and learn), "frozen" (they stay
+    /// what they are in the pretrained model) or "auto" ("frozen" with method "full" on fewer than 2,000 examples, else "train").
+    batch_norm: BatchNorms = BatchNorms::Auto, aka ["freeze_bn", "frozen_bn", "bn"], applies IMAGES;
     /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
     cache_mb: usize = 1024, range Range::at_least(0).at_most(1 << 24), aka ["cache"], applies IMAGES;
 }
@@ -364,9 +367,9 @@ settings! {
 
     /// "dpo" (of two answers the chosen one becomes likelier than the rejected one, measured by the model before training), "orpo"
     /// (the same without that model, while the chosen answer is learned) or "kto" (answers that were judged one by one).
-    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "objective"], applies PREFERENCES;
+    loss: PreferenceLoss = PreferenceLoss::Dpo, aka ["loss_type", "objective", "rl"], applies PREFERENCES;
     /// How much a change of log-probability counts: more keeps the model nearer to what it was. With "orpo" the weight of the odds.
-    beta: f64 = 0.1, range Range::above(0), aka ["dpo_beta", "temperature"], applies PREFERENCES;
+    beta: f64 = 0.1, range Range::above(0), aka ["dpo_beta", "temperature", "rl_beta"], applies PREFERENCES;
     /// With "dpo": the share of the pairs that are taken to be the wrong way round (conservative DPO); below 0.5.
     label_smoothing: f64 = 0.0, range Range::FRACTION, applies PREFERENCES;
     /// With "dpo": adds the mean token loss of the chosen answer times this, which keeps it likely.
@@ -394,9 +397,10 @@ settings! {
     use_rslora: bool = false, aka ["rslora"];
     /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match,
     /// "all-linear" (every linear layer but the head), or "auto": an encoder's query and value layers, however its family
-    /// calls them, and every linear layer of a model that has none of these names.
+    /// calls them; every linear layer of a model that has none of these names, and for classes of texts where there are more than ten
+    /// with at least eight examples each on average.
     target_modules: TargetModules = TargetModules::Auto,
-        aka ["lora_target_modules", "lora_target", "targets"];
+        aka ["lora_target_modules", "lora_target", "targets", "lora_target_linear"];
     /// Only these encoder layers get adapters, the first being 0. Unset: all.
     layers_to_transform: Option<Vec<usize>> = None, range Range::at_least(0), example "[4, 5]", aka ["layers"];
     /// Modules trained in full and saved with the adapter. The head always is.
@@ -420,19 +424,22 @@ settings! {
     /// steps to learn from.
     epochs: Option<f64> = None, range Range::above(0), example "3", aka ["num_train_epochs", "num_epochs", "max_epochs", "n_epochs"];
     /// Train for exactly this many optimizer steps, whatever `epochs` says.
-    max_steps: Option<usize> = None, range Range::at_least(1), example "1000", aka ["steps", "max_iters"];
+    max_steps: Option<usize> = None, range Range::at_least(1), example "1000", aka ["steps", "max_iters", "train_steps"];
     /// Examples in a batch.
     batch_size: usize = 32, range Range::at_least(1),
         aka ["per_device_train_batch_size", "train_batch_size", "micro_batch_size"];
     /// Batches in an optimizer step.
     gradient_accumulation_steps: usize = 1, range Range::at_least(1),
         aka ["accumulate_grad_batches", "grad_accum", "accumulation_steps"];
+    /// Parts of a batch whose gradients are added in an order of their own, so that any number of processes up to this gives the
+    /// same result (docs/scaling.md). Unset: as many as there are processes at the start; a process that is alone does not cut batches.
+    shards: Option<usize> = None, range Range::at_least(1).at_most(1 << 16), example "4", aka ["num_shards"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 5e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-3 for "head"; for images 1e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
-    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and for classes of texts with "lora" where `learning_rate`
-    /// is unset too; else that of the other parameters.
+    /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and, where `learning_rate` is unset too, for classes of texts
+    /// with "lora" and of pictures with "full"; else that of the other parameters.
     head_learning_rate: Option<f64> = None, range Range::above(0), example "1e-2", aka ["head_lr"];
     /// For images: each stage's learning rate is the next one's times this.
     layer_decay: Option<f64> = None, range Range::above(0), example "0.7", aka ["layer_wise_lr_decay", "llrd"], applies IMAGES;
@@ -445,28 +452,28 @@ settings! {
     /// AdamW's epsilon.
     epsilon: f64 = 1e-8, range Range::above(0), aka ["adam_epsilon", "eps"];
     /// Gradients are scaled down to this global norm; 0 for no limit.
-    max_grad_norm: f64 = 1.0, range Range::at_least(0), aka ["gradient_clip_val", "grad_clip", "clip_grad_norm"];
+    max_grad_norm: f64 = 1.0, range Range::at_least(0), aka ["gradient_clip_val", "grad_clip", "clip_grad_norm", "gradient_clipping", "clip_grad"];
     /// How the learning rate goes after warmup: "linear" or "cosine" down to 0, or "constant".
-    schedule: Schedule = Schedule::Linear, aka ["lr_scheduler_type", "lr_scheduler", "scheduler"];
+    schedule: Schedule = Schedule::Linear, aka ["lr_scheduler_type", "lr_scheduler", "scheduler", "learning_rate_scheduler", "sched"];
     /// The share of the steps in which the learning rate rises; never more than half the run. Unset: 0.06, where `warmup_steps` is unset.
-    warmup_ratio: Option<f64> = None, range Range::FRACTION, example "0.06", aka ["warmup", "warmup_proportion"];
+    warmup_ratio: Option<f64> = None, range Range::FRACTION, example "0.06", aka ["warmup", "warmup_proportion", "warmup_fraction", "warmup_epochs"];
     /// The steps in which the learning rate rises, never more than half the run; not together with `warmup_ratio`.
     warmup_steps: Option<usize> = None, range Range::at_least(0), example "100", aka ["num_warmup_steps"];
     /// The share of the target probability spread over all labels.
-    label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor"], applies CLASSES;
+    label_smoothing: f64 = 0.0, range Range::FRACTION, aka ["label_smoothing_factor", "smoothing"], applies CLASSES;
     /// Weigh each label's loss by how rare it is, so that all labels count the same.
     class_weights: bool = false, aka ["balanced", "class_weight"], applies CLASSES;
     /// For regression: learn numbers with mean 0 and deviation 1, and fold the scale into the head that is saved.
     standardize_targets: bool = true, aka ["normalize_targets", "scale_targets"], applies NUMBERS;
     /// Draw examples so that all labels come equally often.
-    weighted_sampling: bool = false, aka ["weighted_sampler", "oversample"], applies CLASSES;
+    weighted_sampling: bool = false, aka ["weighted_sampler", "oversample", "oversample_minority"], applies CLASSES;
     /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
     /// CPUs that have AMX (Intel) or `avx512_bf16` (AMD). Weights, gradients, evaluation and what is saved are f32 either way.
-    precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision"];
+    precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision", "amp", "tf32"];
     /// For text: keep only what each layer puts out, and compute the rest again in the backward pass. That takes a third more
     /// time and a fraction of the memory; the result is the same. Unset: where the plan's memory is more than is free.
     gradient_checkpointing: Option<bool> = None, example "true",
-        aka ["use_gradient_checkpointing", "activation_checkpointing", "checkpointing"], applies TEXT;
+        aka ["use_gradient_checkpointing", "activation_checkpointing", "checkpointing", "enable_gradient_checkpointing"], applies TEXT;
     /// Keep an average of the weights with this decay, and evaluate and save that.
     ema_decay: Option<f64> = None, range Range::FRACTION, example "0.999", aka ["ema", "model_ema", "model_ema_decay"];
     /// Compute a frozen beginning of the model once and keep its output, where nothing before it is random.
@@ -485,16 +492,20 @@ settings! {
     /// Evaluation on the validation examples during training.
     EvalConfig at config.eval;
 
-    /// When: after each "epoch", "never", or a number: after each so many optimizer steps.
-    every: EvalEvery = EvalEvery::Epoch,
-        aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval"];
+    /// When: after each "epoch", "never", or a number: after each so many optimizer steps. "auto" is each epoch, or about twenty times
+    /// where there are more than twenty.
+    every: EvalEvery = EvalEvery::Auto,
+        aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval", "evals_per_epoch", "steps_per_checkpoint"];
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "loss" for
     /// regression and everything in words, "map" for multi-label.
-    metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor"];
+    metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor", "validation_metric", "eval_metric"];
+    /// Which model is saved: the "best" by `metric`, that of the "last" step, or "auto": "last" for classification with fewer than
+    /// 100 validation examples, which are too few to tell checkpoints apart, and no `early_stopping_patience`; else "best".
+    choose: ModelChoice = ModelChoice::Auto, aka ["load_best_model_at_end", "save_best", "restore_best_weights"];
     /// Stop after this many evaluations in a row without a better `metric`. Unset: never stop early.
-    early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience"];
+    early_stopping_patience: Option<usize> = None, range Range::at_least(1), example "3", aka ["patience", "early_stop", "early_stopping"];
     /// The least gain in `metric` that counts as better.
     early_stopping_min_delta: f64 = 0.0, range Range::at_least(0), aka ["min_delta", "early_stopping_threshold"];
     /// For text generation: so many conversations of the test set (else of the validation set) are answered at the end, the most
@@ -514,9 +525,9 @@ settings! {
 
     /// Optimizer steps between two checkpoints. Unset: one with each evaluation.
     every_steps: Option<usize> = None, range Range::at_least(1), example "500",
-        aka ["steps", "save_steps", "save_every", "every_n_steps", "every"];
+        aka ["steps", "save_steps", "save_every", "every_n_steps", "every", "save_strategy", "checkpoints_per_epoch"];
     /// How many of the latest are kept; the best is kept beside them.
-    keep: usize = 2, range Range::at_least(1), aka ["save_total_limit", "keep_last", "save_top_k"];
+    keep: usize = 2, range Range::at_least(1), aka ["save_total_limit", "keep_last", "save_top_k", "checkpoint_hist"];
 }
 
 settings! {
@@ -526,7 +537,7 @@ settings! {
     /// How many of the worst mistakes, with their text.
     mistakes: usize = 50, range Range::at_least(0), aka ["worst", "top_losses"];
     /// Whether the run also gets `tensorboard/`, an event file of TensorBoard with every figure that metrics.jsonl has.
-    tensorboard: bool = false, aka ["event_files", "tensorboard_logs"];
+    tensorboard: bool = false, aka ["event_files", "tensorboard_logs", "report_to"];
 }
 
 /// A section of the run file: its name, its documentation and its keys.

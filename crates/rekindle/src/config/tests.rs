@@ -73,6 +73,7 @@ fn nothing_default() -> RunConfig {
             random_erasing: 0.3,
             mixup: 0.1,
             cutmix: 1.0,
+            batch_norm: BatchNorms::Frozen,
             cache_mb: 0,
         },
         preference: PreferenceConfig {
@@ -102,6 +103,7 @@ fn nothing_default() -> RunConfig {
             max_steps: Some(100),
             batch_size: 8,
             gradient_accumulation_steps: 2,
+            shards: Some(4),
             learning_rate: Some(2e-5),
             head_learning_rate: Some(1e-2),
             layer_decay: Some(0.7),
@@ -130,6 +132,7 @@ fn nothing_default() -> RunConfig {
             every: EvalEvery::Steps(50),
             batch_size: 12,
             metric: Some(Metric::Loss),
+            choose: ModelChoice::Last,
             early_stopping_patience: Some(3),
             early_stopping_min_delta: 1e-3,
             answers: AnswerCount::All,
@@ -534,10 +537,10 @@ const BAD: &[Bad] = &[
      hint: did you mean `data.max_length`?"# },
     Bad { file: "[train]\nfrobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.frobnicate`
-     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
+     hint: the keys of [train] are epochs, max_steps, batch_size, gradient_accumulation_steps, shards, learning_rate, head_learning_rate, layer_decay, weight_decay, beta1, beta2, epsilon, max_grad_norm, schedule, warmup_ratio, warmup_steps, label_smoothing, class_weights, standardize_targets, weighted_sampling, precision, gradient_checkpointing, ema_decay, cache_features, cache_features_mb, shuffle, group_by_length, log_every_steps"# },
     Bad { file: "frobnicate = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: unknown key `frobnicate`
-     hint: the keys above all sections are task, seed, device, output_dir"# },
+     hint: the keys above all sections are task, seed, device, output_dir; `rekindle config` lists all settings"# },
     Bad { file: "[trian]\nepochs = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:2: unknown section [trian]
      hint: did you mean [train]?"# },
@@ -630,9 +633,9 @@ const BAD: &[Bad] = &[
   1. run.toml:2:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", found "LoRA"
      hint: did you mean "lora"?"# },
     Bad { file: "[eval]\nevery = 0\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
+  1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
     Bad { file: "[eval]\nevery = \"step\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
+  1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
     Bad { file: "[eval]\nmetric = \"f1\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
      hint: did you mean "macro_f1"?"# },
@@ -655,9 +658,9 @@ const BAD: &[Bad] = &[
     Bad { file: "", sets: &["train.epochs"], says: r#"1 mistake in the configuration:
   1. --set: expected KEY=VALUE, found `train.epochs`
      hint: such as --set train.epochs=3"# },
-    Bad { file: "", sets: &["learning_rate=1"], says: r#"1 mistake in the configuration:
-  1. --set: unknown key `learning_rate`
-     hint: did you mean `train.learning_rate`?"# },
+    Bad { file: "", sets: &["label_smoothing=1"], says: r#"1 mistake in the configuration:
+  1. --set: unknown key `label_smoothing`
+     hint: did you mean `preference.label_smoothing` or `train.label_smoothing`?"# },
     Bad { file: "", sets: &["train.epochs=many"], says: r#"1 mistake in the configuration:
   1. --set: `train.epochs`: expected a number above 0, found "many""# },
     Bad { file: "", sets: &["train=3"], says: r#"1 mistake in the configuration:
@@ -724,7 +727,7 @@ const BAD: &[Bad] = &[
      hint: write it without quotes: 8"# },
     Bad { file: "[train]\nepochs = 1\n[model\nname = 3\n[eval]\nevery = 0\n", sets: &[], says: r#"2 mistakes in the configuration:
   1. run.toml:3:7: not valid TOML: unclosed table, expected `]`, found `[model`
-  2. run.toml:6:9: `eval.every`: expected "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
+  2. run.toml:6:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
     Bad { file: "[checkpoint]\nsteps = 5\nsave_total_limit = 3\n", sets: &[], says: r#"2 mistakes in the configuration:
   1. run.toml:2:1: unknown key `checkpoint.steps`
      hint: did you mean `checkpoint.every_steps`?
@@ -780,4 +783,131 @@ fn days_are_those_of_the_calendar() {
     let set = format!("data.date={today}");
     let again = parse("task = \"text-generation\"", &[&set]).unwrap();
     assert_eq!(again.data.date, Some(today));
+}
+
+#[test]
+fn few_pictures_leave_batch_norms_and_few_validation_examples_choose_nothing() {
+    let few = |text: &str, examples: usize| parse(text, &[]).unwrap().freezes_batch_norms(examples);
+    let pictures = "task = \"image-classification\"\n";
+    assert!(few(pictures, 1999) && !few(pictures, 2000));
+    assert!(!few(&format!("{pictures}peft.method = \"head\""), 60));
+    assert!(!few(
+        &format!("{pictures}images.batch_norm = \"train\""),
+        60
+    ));
+    assert!(few(
+        &format!("{pictures}images.batch_norm = \"frozen\""),
+        90_000
+    ));
+    assert!(!few(&format!("{pictures}peft.unfreeze = [\"*\"]"), 60));
+    assert!(!few("", 60));
+
+    let best = |text: &str, examples: usize| parse(text, &[]).unwrap().saves_best(examples);
+    assert!(!best("", 99) && best("", 100));
+    for tells in [
+        "eval.metric = \"loss\"",
+        "eval.early_stopping_patience = 2",
+        "eval.choose = \"best\"",
+        "task = \"text-regression\"",
+        "task = \"text-generation\"",
+    ] {
+        assert!(best(tells, 12), "{tells}");
+    }
+    assert!(!best("eval.choose = \"last\"", 5000));
+    // Where nothing is said, a new head learns faster than what it stands on.
+    let rates = |text: &str| {
+        let config = parse(text, &[]).unwrap();
+        (config.learning_rate(), config.head_learning_rate())
+    };
+    assert_eq!(rates(pictures), (1e-4, Some(1e-2)));
+    assert_eq!(
+        rates(&format!("{pictures}train.learning_rate = 1e-3")),
+        (1e-3, None)
+    );
+    assert_eq!(
+        rates(&format!("{pictures}peft.method = \"head\"")),
+        (5e-3, None)
+    );
+    assert_eq!(rates(""), (1e-3, Some(1e-2)));
+}
+
+#[test]
+fn many_classes_get_more_steps_and_more_adapters() {
+    let config = parse("", &[]).unwrap();
+    // 32 examples a step.
+    assert_eq!(config.epochs(320, 2), 15.0);
+    assert_eq!(config.epochs(320, 28), 28.0);
+    assert_eq!(config.epochs(64_000, 28), 3.0);
+    assert_eq!(
+        parse("peft.method = \"head\"", &[]).unwrap().epochs(320, 2),
+        30.0
+    );
+    let evaluations = [3.0, 20.0, 20.5, 53.0].map(|epochs| config.epochs_an_evaluation(epochs));
+    assert_eq!(evaluations, [1, 1, 2, 3]);
+    assert!(config.adapts_every_linear_layer(224, 28));
+    assert!(!config.adapts_every_linear_layer(223, 28));
+    assert!(!config.adapts_every_linear_layer(5000, 10));
+    let regression = parse("task = \"text-regression\"", &[]).unwrap();
+    assert!(!regression.adapts_every_linear_layer(5000, 30));
+}
+
+/// Names of transformers, PEFT, TRL, axolotl, Ludwig and timm, with what an error says of them.
+#[test]
+fn names_of_other_tools_lead_to_ours() {
+    let pairs = [
+        ("sequence_len", "`data.max_length`"),
+        ("max_seq_length", "`data.max_length`"),
+        ("max_sequence_length", "`data.max_length`"),
+        ("val_set_size", "`data.validation_fraction`"),
+        ("img_size", "`images.size`"),
+        ("report_to", "`report.tensorboard`"),
+        ("push_to_hub", "rekindle push"),
+        ("num_train_epochs", "`train.epochs`"),
+        ("per_device_train_batch_size", "`train.batch_size`"),
+        ("micro_batch_size", "`train.batch_size`"),
+        ("lora_r", "`peft.r`"),
+        ("lora_target_linear", "`peft.target_modules`"),
+        ("learning_rate_scheduler", "`train.schedule`"),
+        ("gradient_clipping", "`train.max_grad_norm`"),
+        ("warmup_fraction", "`train.warmup_ratio`"),
+        ("save_steps", "`checkpoint.every_steps`"),
+        ("checkpoint_hist", "`checkpoint.keep`"),
+        ("eval_steps", "`eval.every`"),
+        ("validation_metric", "`eval.metric`"),
+        ("fp16", "`train.precision`"),
+        ("bf16", "`train.precision`"),
+        ("dataset_path", "`data.train`"),
+        ("datasets", "`data.train`"),
+        ("dataset_text_field", "`data.text`"),
+        ("output_features", "`data.label`"),
+        ("num_classes", "those of the training examples"),
+        ("sample_packing", "without padding"),
+        ("load_best_model_at_end", "`eval.choose`"),
+        ("rl_beta", "`preference.beta`"),
+        ("roles_to_train", "`data.loss_on`"),
+        ("clip_grad", "`train.max_grad_norm`"),
+        ("drop_path", "no stochastic depth"),
+        ("run_name", "`output_dir`"),
+        ("nothing_like_it", "`rekindle config` lists all settings"),
+    ];
+    for (name, words) in pairs {
+        let hint = read::near_path(name);
+        assert!(hint.contains(words), "{name}: {hint}");
+    }
+}
+
+/// The names of options, and names that one setting alone has, need no section behind `--set`.
+#[test]
+fn overrides_need_no_section_where_it_is_clear() {
+    let set = |text: &str| RunConfig::load(None, &[Override::set(text)]);
+    assert_eq!(set("lr=2e-3").unwrap().train.learning_rate, Some(2e-3));
+    assert_eq!(set("batch-size=4").unwrap().train.batch_size, 4);
+    assert_eq!(set("model=there").unwrap().model.name, "there");
+    assert_eq!(set("lora_alpha=4").unwrap().peft.lora_alpha, 4.0);
+    assert_eq!(set("seed=7").unwrap().seed, 7);
+    // Two have this name, and what a run or a model is called is not clear.
+    for unclear in ["label_smoothing=0.1", "name=mine"] {
+        let error = set(unclear).unwrap_err().to_string();
+        assert!(error.contains("unknown key"), "{error}");
+    }
 }

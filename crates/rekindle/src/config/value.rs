@@ -475,6 +475,8 @@ impl Setting for Device {
 /// When the model is evaluated on the validation examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvalEvery {
+    /// After each pass over the training data, and about twenty times where there are more.
+    Auto,
     /// After each pass over the training data.
     Epoch,
     /// After each so many optimizer steps, and at the end.
@@ -491,11 +493,12 @@ impl Serialize for EvalEvery {
 
 impl Setting for EvalEvery {
     fn expected(_: &Range) -> String {
-        r#""epoch", "never", or a whole number of at least 1 (optimizer steps)"#.to_owned()
+        r#""auto", "epoch", "never", or a whole number of at least 1 (optimizer steps)"#.to_owned()
     }
 
     fn read(value: &Value, _: &Range) -> Option<Self> {
         match value.as_str() {
+            Some("auto") => Some(Self::Auto),
             Some("epoch") => Some(Self::Epoch),
             Some("never") => Some(Self::Never),
             Some(_) => None,
@@ -505,6 +508,7 @@ impl Setting for EvalEvery {
 
     fn write(&self) -> Option<Value> {
         match self {
+            Self::Auto => Some(Value::String("auto".to_owned())),
             Self::Epoch => Some(Value::String("epoch".to_owned())),
             Self::Never => Some(Value::String("never".to_owned())),
             Self::Steps(steps) => steps.write(),
@@ -512,7 +516,7 @@ impl Setting for EvalEvery {
     }
 
     fn names() -> &'static [&'static str] {
-        &["epoch", "never"]
+        &["auto", "epoch", "never"]
     }
 }
 
@@ -749,6 +753,26 @@ choices! {
         None = "none",
         /// What the settings below say.
         Standard = "standard",
+    }
+
+    /// What batch norms do while the network around them trains.
+    BatchNorms {
+        /// `frozen` where everything is tuned on few examples, else `train`.
+        Auto = "auto",
+        /// They normalise by the batch, and learn.
+        Train = "train",
+        /// They stay what they are in the pretrained model.
+        Frozen = "frozen",
+    }
+
+    /// Which evaluated model is saved.
+    ModelChoice {
+        /// `last` where the validation examples are too few to tell models apart, else `best`.
+        Auto = "auto",
+        /// The one that is best by `metric`.
+        Best = "best",
+        /// The one of the last step.
+        Last = "last",
     }
 
     /// How the token vectors become one vector for the classification head.

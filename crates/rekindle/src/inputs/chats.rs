@@ -42,6 +42,16 @@ impl Chats {
         Ok(Self { rows, set, targets })
     }
 
+    /// The rows as files have them.
+    pub(crate) fn rows(&self) -> &[Conversation] {
+        &self.rows
+    }
+
+    /// The same as tokens.
+    pub(crate) fn encoded(&self) -> &EncodedChats {
+        &self.set
+    }
+
     fn row(&self, example: usize) -> &Conversation {
         &self.rows[self.set.sources[example]]
     }
@@ -154,7 +164,7 @@ pub(crate) fn with_added_tokens(
 }
 
 /// Turns as people read them, a line each.
-pub(super) fn spoken(turns: &[Message]) -> String {
+pub(crate) fn spoken(turns: &[Message]) -> String {
     let lines = turns.iter().map(|turn| {
         let content = turn.content.as_deref().unwrap_or("");
         format!("{}: {content}", turn.role)

@@ -1,11 +1,14 @@
 //! Pictures, decoded and transformed.
 
-use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample};
+use super::{
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, text::text_file_for_pictures,
+};
 use crate::{
-    Error, Observer, RunConfig,
-    config::{Augmentation, ImagesConfig, Method},
+    Error, Modality, Observer, RunConfig,
+    config::{Augmentation, DataSource, ImagesConfig, Method},
     examples::{Splits, in_order_of, on_bad, read_splits},
     fingerprint::Fingerprint,
+    init::fitting_task,
     plan::{Footprint, PicturesInMemory},
 };
 use rekindle_data::{
@@ -153,7 +156,8 @@ pub(super) fn prepare(
             hint: "name an image model, or --task text-classification".into(),
         });
     };
-    let splits: Splits<ImageSet> = read_splits(config, hub, observer)?;
+    let splits: Splits<ImageSet> =
+        read_splits(config, hub, observer).map_err(|error| holds_texts(config).unwrap_or(error))?;
     let encoder = in_order_of(splits.encoder, &model.labels)?;
     let (preprocess, augment) = (preprocess(pictures, &config.images), augment(config));
     let mix = Mix {
@@ -212,6 +216,17 @@ pub(super) fn prepare(
         picture_size: Some((size, config.images.crop_pct.unwrap_or(pictures.crop))),
         answering: None,
     })
+}
+
+/// The mistake of giving a file of texts to a model for pictures, where that is what reading failed at.
+pub(crate) fn holds_texts(config: &RunConfig) -> Option<Error> {
+    let DataSource::Files { train, .. } = config.data_source() else {
+        return None;
+    };
+    let is_of_texts = train.is_file()
+        && config.data.text.is_none()
+        && fitting_task(train, config).is_ok_and(|task| task.modality() == Modality::Text);
+    is_of_texts.then(|| text_file_for_pictures(train, &config.model.name))
 }
 
 /// How pictures become the model's input: as the model's files say, but for what the run says.

@@ -7,10 +7,10 @@ pub(crate) mod preferences;
 mod text;
 
 pub(crate) use chats::{
-    Chats, decoder_limits, encoder as chat_encoder, saved_encoder, with_added_tokens,
+    Chats, decoder_limits, encoder as chat_encoder, saved_encoder, spoken, with_added_tokens,
 };
-pub(crate) use images::{Pictures, preprocess};
-pub(crate) use text::{Texts, encoder, text_limits};
+pub(crate) use images::{Pictures, holds_texts, preprocess};
+pub(crate) use text::{Texts, encoder, pools_by_mean, text_limits};
 
 use crate::{
     Error, Observer, RunConfig,

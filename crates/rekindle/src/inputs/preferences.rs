@@ -67,13 +67,8 @@ impl Preferences {
         on_bad: OnBad,
     ) -> Result<Self, Error> {
         let mut skipped = Vec::new();
-        let mut leave_out = |place: Place, reason: BadReason| match on_bad {
-            OnBad::Error => Err(DataError::BadExample { place, reason }),
-            OnBad::Skip => {
-                skipped.push(Skipped { place, reason });
-                Ok(())
-            }
-        };
+        let mut leave_out =
+            |place: Place, reason: BadReason| skipped.push(Skipped { place, reason });
         let (mut firsts, mut seconds, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match row {
@@ -87,7 +82,7 @@ impl Preferences {
                     wanted.push(is);
                 }
                 Preference::Judged { answer, .. } => {
-                    leave_out(answer.place, BadReason::NotAPair)?;
+                    leave_out(answer.place, BadReason::NotAPair);
                 }
             }
         }
@@ -112,11 +107,16 @@ impl Preferences {
                 if one.ids == other.ids {
                     let max_length = encoder.max_length().filter(|_| one.cut);
                     let reason = BadReason::SameAnswers { max_length };
-                    leave_out(rows[row].place.clone(), reason)?;
+                    leave_out(rows[row].place.clone(), reason);
                 } else {
                     examples.push([chosen, rejected]);
                 }
             }
+        }
+        if on_bad == OnBad::Error
+            && let Some(error) = DataError::of_bad_rows(skipped.clone())
+        {
+            return Err(error.into());
         }
         set.skipped.append(&mut skipped);
         if let (true, Some(first)) = (examples.is_empty(), set.skipped.first()) {

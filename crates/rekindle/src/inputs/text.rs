@@ -2,7 +2,8 @@
 
 use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut};
 use crate::{
-    Error, Observer, RunConfig, config,
+    Error, Observer, RunConfig,
+    config::{self, DataSource},
     examples::{Splits, in_order_of, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -32,6 +33,16 @@ impl Texts {
     ) -> Result<Self, Error> {
         let set = encoder.encode_examples(&examples, targets)?;
         Ok(Self { examples, set })
+    }
+
+    /// The examples as files have them.
+    pub(crate) fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    /// The same as tokens.
+    pub(crate) fn encoded(&self) -> &EncodedSet {
+        &self.set
     }
 
     /// Texts that stand in no file.
@@ -134,7 +145,7 @@ pub(super) fn prepare(
             hint: "--task text-generation, which learns labels as answers too, or name an encoder such as minilm".into(),
         });
     }
-    let limits = text_limits(pretrained)?;
+    let limits = text_limits(pretrained, config)?;
     let splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
     let targets = in_order_of(splits.encoder, &model.labels)?;
@@ -177,17 +188,46 @@ pub(super) fn prepare(
     })
 }
 
+/// Whether a directory says, as sentence-transformers writes it, that its model is read by the mean of its tokens.
+pub(crate) fn pools_by_mean(dir: &Path) -> bool {
+    let text = std::fs::read_to_string(dir.join("1_Pooling/config.json")).unwrap_or_default();
+    let says = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
+    says["pooling_mode_mean_tokens"] == true
+}
+
 /// The sizes of a model for texts.
-pub(crate) fn text_limits(pretrained: &Pretrained) -> Result<&TextLimits, Error> {
-    let config = pretrained.config();
-    config.text.as_ref().ok_or_else(|| Error::ModelDir {
-        path: pretrained.dir().to_owned(),
-        reason: format!(
-            "this is a model for pictures ({}), not for texts",
-            config.family
-        ),
-        hint: "name a text model, or --task image-classification".into(),
+pub(crate) fn text_limits<'a>(
+    pretrained: &'a Pretrained,
+    config: &RunConfig,
+) -> Result<&'a TextLimits, Error> {
+    let model = pretrained.config();
+    model.text.as_ref().ok_or_else(|| {
+        let name = &config.model.name;
+        match config.data_source() {
+            DataSource::Files { train, .. } if train.is_file() => {
+                text_file_for_pictures(train, name)
+            }
+            _ => Error::ModelDir {
+                path: pretrained.dir().to_owned(),
+                reason: format!(
+                    "{name} is a model for pictures ({}), not for texts",
+                    model.family
+                ),
+                hint: "name a text model such as minilm, or --task image-classification".into(),
+            },
+        }
     })
+}
+
+/// A table of texts was given to a model for pictures.
+pub(crate) fn text_file_for_pictures(file: &Path, model: &str) -> Error {
+    Error::Setting {
+        reason: format!(
+            "{} is a file of texts, and {model} is a model for pictures: expected a folder that has a folder of pictures for each label, or a table with a column of their files",
+            file.display()
+        ),
+        hint: "name a model for texts, such as --model minilm; or the column of the files with --text, and --task image-classification".into(),
+    }
 }
 
 /// The tokenizer of a model directory at the configured length, checked against the model's tables; and a note where that

@@ -1,14 +1,13 @@
 //! The Python program on a card: it loads the model with transformers, PEFT or timm, and asks it.
 
-use super::{Card, quoted};
+use super::{BaseName, Loading, quoted};
 use crate::task::{Kind, Modality};
-use rekindle_hub::Source;
 use std::fmt::Write;
 
-impl Card<'_> {
+impl Loading<'_> {
     /// A program that loads the model and asks it.
     pub(super) fn python(&self) -> String {
-        match (self.config.task.kind(), self.config.task.modality()) {
+        match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => self.python_that_writes(),
             (kind, Modality::Images) => format!(
                 "import json\n\nimport timm\nimport torch\nfrom PIL import Image\n\nfolder = \".\"\n\
@@ -20,9 +19,9 @@ impl Card<'_> {
                 asked(kind)
             ),
             (kind, Modality::Text) => {
-                let pair = match self.config.data.text_pair {
-                    Some(_) => "\"a text\", \"its second text\"",
-                    None => "\"a text\"",
+                let pair = match self.pairs {
+                    true => "\"a text\", \"its second text\"",
+                    false => "\"a text\"",
                 };
                 format!(
                     "import json\n\nimport torch\n{}\n\nfolder = \".\"\n\
@@ -57,7 +56,10 @@ impl Card<'_> {
 
     fn imports(&self, class: &str) -> String {
         let peft = match self.base_of_adapter {
-            Some(_) => "from peft import PeftModel\n",
+            Some(BaseName {
+                python: Some(_), ..
+            }) => "from peft import PeftModel\n",
+            Some(_) => "from peft import PeftConfig, PeftModel\n",
             None => "",
         };
         format!("{peft}from transformers import {class}, AutoTokenizer")
@@ -68,39 +70,34 @@ impl Card<'_> {
         let Some(base) = self.base_of_adapter else {
             return format!("model = {class}.from_pretrained(folder).eval()\n");
         };
-        let writes = self.config.task.kind().problem() == Kind::Generation.problem();
+        let writes = self.task.kind().problem() == Kind::Generation.problem();
         let mut options = String::new();
-        if let Some(revision) = self.base.revision.as_ref().filter(|_| self.is_of_hub()) {
+        // Where it lies on this machine is nobody else's business, but the adapter's own file must say it.
+        let name = match &base.python {
+            Some((name, _)) => quoted(name),
+            None => "PeftConfig.from_pretrained(folder).base_model_name_or_path".to_owned(),
+        };
+        if let Some((_, Some(revision))) = &base.python {
             let _ = write!(options, ", revision={}", quoted(revision));
         }
-        if let Some(weights) = self.gguf {
+        if let Some(weights) = base.gguf {
             let _ = write!(options, ", gguf_file={}", quoted(weights));
         }
         if !writes {
-            let labels = self.plan.labels.len();
-            options += &format!(", num_labels={labels}");
+            options += &format!(", num_labels={}", self.labels);
             // The base may have a head of its own, of another size; the adapter brings the right one.
             options += ", ignore_mismatched_sizes=True";
         }
-        let resize = match self.config.model.add_tokens.is_empty() {
-            true => "",
-            false => {
+        let resize = match self.added_tokens {
+            false => "",
+            true => {
                 "rows = base.get_input_embeddings().num_embeddings\n\
                  base.resize_token_embeddings(max(rows, len(tokenizer)))\n"
             }
         };
         format!(
-            "base = {class}.from_pretrained({}{options})\n{resize}model = PeftModel.from_pretrained(base, folder).eval()\n",
-            quoted(base)
+            "base = {class}.from_pretrained({name}{options})\n{resize}model = PeftModel.from_pretrained(base, folder).eval()\n"
         )
-    }
-
-    /// Whether the hub knows the base by its revision.
-    fn is_of_hub(&self) -> bool {
-        matches!(
-            self.base.source,
-            Source::Hub { .. } | Source::HfCache { .. }
-        ) && self.gguf.is_none()
     }
 }
 

@@ -377,12 +377,16 @@ impl Chart<'_> {
         let mut out = String::new();
         for column in 0..columns {
             let (step, value) = points[(2 * column + 1) * points.len() / (2 * columns)];
-            let width = 100.0 / columns as f64;
+            let half = 50.0 / columns as f64;
+            let at = x.place(*step) * 100.0;
+            // What stands out of the plot makes a narrow page scroll sideways.
+            let (from, to) = ((at - half).max(0.0), (at + half).min(100.0));
+            let width = to - from;
             let _ = write!(
                 out,
-                "<i class=\"hover{}\" style=\"left:{:.2}%;width:{width:.2}%\" data-t=\"step {}: {}\"></i>",
+                "<i class=\"hover{}\" style=\"left:{from:.2}%;width:{width:.2}%;--at:{:.0}%\" data-t=\"step {}: {}\"></i>",
                 if x.place(*step) > 0.6 { " left" } else { "" },
-                x.place(*step) * 100.0 - width / 2.0,
+                (at - from) / width.max(f64::EPSILON) * 100.0,
                 count(*step as u64),
                 (self.format)(*value)
             );
@@ -525,6 +529,36 @@ mod tests {
                 .collect();
             assert_eq!(found, labels, "{low}..{high}");
             assert!(axis.low <= low && axis.high >= high);
+        }
+    }
+
+    /// A page of 400 pixels scrolled sideways.
+    #[test]
+    fn no_column_stands_out_of_the_plot() {
+        let points = vec![(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)];
+        let chart = Chart {
+            title: "loss",
+            unit: "",
+            size: "small",
+            lines: vec![Line::new("loss", "first", points)],
+            dots: Vec::new(),
+            marks: Vec::new(),
+            format: |value| value.to_string(),
+            from_zero: false,
+            ceiling: None,
+            note: String::new(),
+        };
+        let page = chart.html();
+        let of = |column: &str, name: &str| -> f64 {
+            let (_, rest) = column.split_once(&format!("{name}:")).unwrap_or_default();
+            let (number, _) = rest.split_once('%').unwrap_or_default();
+            number.parse().unwrap_or(f64::NAN)
+        };
+        let columns: Vec<&str> = page.split("class=\"hover").skip(1).collect();
+        assert_eq!(columns.len(), 3);
+        for column in columns {
+            let (left, width) = (of(column, "left"), of(column, "width"));
+            assert!(left >= 0.0 && left + width <= 100.01, "{column}");
         }
     }
 

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::{Figures, Section, Tile, Watched};
 pub(crate) use compare::html as comparison;
-use text::{count, duration, escape, percent, short_count};
+use rekindle_base::words::duration;
+use text::{count, escape, percent, short_count};
 
 /// Everything the page shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

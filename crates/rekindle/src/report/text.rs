@@ -127,20 +127,6 @@ pub fn scientific(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A duration in seconds in the unit a person would use.
-pub fn duration(seconds: f64) -> String {
-    if !seconds.is_finite() || seconds < 0.0 {
-        return "n/a".to_owned();
-    }
-    let whole = seconds.round() as u64;
-    match seconds {
-        s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
-        s if s < 59.95 => format!("{s:.1} s"),
-        _ if whole < 3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,18 +185,6 @@ mod tests {
         assert_eq!(
             [0.0, 3e-4, 1.25e-5].map(|value| scientific(value, 2)),
             ["0", "3e-4", "1.25e-5"]
-        );
-        assert_eq!(
-            [0.0, 0.25, 12.34, 59.96, 192.0, 3725.0, f64::NAN].map(duration),
-            [
-                "0 ms",
-                "250 ms",
-                "12.3 s",
-                "1 min 00 s",
-                "3 min 12 s",
-                "1 h 02 min",
-                "n/a"
-            ]
         );
         assert_eq!([0.9534, f64::NAN].map(percent), ["95.3\u{a0}%", "n/a"]);
     }

@@ -1,6 +1,6 @@
 //! Classification: one of several classes, by softmax and cross-entropy.
 
-use super::{Loss, Objective, Prediction, Wrong, most_probable};
+use super::{Loss, Objective, Prediction, Wrong, most_probable, shortest};
 use crate::{
     RunConfig, balance,
     evaluation::{Logits, argmax},
@@ -207,7 +207,7 @@ impl Objective for Classification {
         line.insert("predicted".into(), said["label"].clone());
         line.insert("probability".into(), said["probability"].clone());
         line.insert("probabilities".into(), said["probabilities"].clone());
-        line.insert("loss".into(), json!(cross_entropy(logits, class)));
+        line.insert("loss".into(), json!(shortest(cross_entropy(logits, class))));
         line.insert("correct".into(), json!(argmax(logits) == class));
         line
     }

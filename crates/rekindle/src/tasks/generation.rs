@@ -1,7 +1,7 @@
 //! Generation: the next token of conversations and texts, by cross-entropy. A language model gives no logits but, of each example,
 //! the sum of its tokens' losses and how many of them it would have chosen; the mean is over tokens, whatever the batch.
 
-use super::{Loss, Objective, Prediction, Wrong};
+use super::{Loss, Objective, Prediction, Wrong, shortest};
 use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Shown, Tile, Watched},
@@ -127,7 +127,7 @@ impl Objective for Generation {
         let mut line = Map::new();
         line.insert("tokens".into(), json!(learned as u64));
         line.insert("tokens_right".into(), json!(right as u64));
-        line.insert("loss".into(), json!(loss));
+        line.insert("loss".into(), json!(shortest(loss)));
         line
     }
 

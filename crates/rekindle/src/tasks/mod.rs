@@ -7,6 +7,7 @@ mod preference;
 mod regression;
 
 pub use prediction::Prediction;
+use prediction::shortest;
 
 mod prediction;
 
@@ -141,6 +142,11 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::Generation => Box::new(Generation::new()),
         Kind::Preference => Box::new(Preference::train(config)),
     }
+}
+
+/// The objective of preferences, by the settings `[preference]`.
+pub(crate) fn preference(config: &RunConfig) -> Box<dyn Objective> {
+    Box::new(Preference::train(config))
 }
 
 /// The objective of a saved model, by what it answers and the thresholds that were kept.

@@ -3,7 +3,7 @@
 //! During training a label counts as given from a probability of 0.5 on. After training each label gets the threshold that
 //! is best on the validation examples; `rekindle.json` keeps them.
 
-use super::{Loss, Objective, Prediction, Wrong, most_probable};
+use super::{Loss, Objective, Prediction, Wrong, most_probable, shortest};
 use crate::{
     evaluation::Logits,
     figures::{Figures, Scalar, Section, Shown, Tile, Watched},
@@ -213,7 +213,7 @@ impl Objective for MultiLabel {
         line.insert("labels".into(), right);
         line.insert("predicted".into(), said["labels"].clone());
         line.insert("probabilities".into(), said["probabilities"].clone());
-        line.insert("loss".into(), json!(cross_entropy(logits, truth)));
+        line.insert("loss".into(), json!(shortest(cross_entropy(logits, truth))));
         line.insert("correct".into(), json!(correct));
         line
     }

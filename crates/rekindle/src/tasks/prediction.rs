@@ -64,7 +64,7 @@ impl Prediction {
                 probabilities,
             } => {
                 object.insert("label".into(), label.as_str().into());
-                object.insert("probability".into(), json!(probability));
+                object.insert("probability".into(), json!(shortest(*probability)));
                 object.insert("probabilities".into(), by_name(probabilities));
             }
             Self::Labels {
@@ -76,7 +76,7 @@ impl Prediction {
             }
             Self::Numbers { values } => {
                 for (name, value) in values {
-                    object.insert(name.clone(), json!(value));
+                    object.insert(name.clone(), json!(shortest(*value)));
                 }
             }
         }
@@ -111,6 +111,12 @@ impl Prediction {
     }
 }
 
+/// The number with the fewest digits that stands for the same f32, which is what models compute in. JSON gets it by this.
+pub(crate) fn shortest(number: f64) -> f64 {
+    let single = number as f32;
+    single.to_string().parse().unwrap_or(number)
+}
+
 /// A name, in quotes where it holds one of these characters, a quote, a tab or a line end.
 fn quoted(name: &str, special: &[char]) -> String {
     match name.contains(|c: char| c == '"' || c.is_control() || special.contains(&c)) {
@@ -122,12 +128,34 @@ fn quoted(name: &str, special: &[char]) -> String {
 /// Names to numbers, in order.
 fn by_name(numbers: &[(String, f64)]) -> Value {
     let pairs = numbers.iter();
-    Value::Object(pairs.map(|(name, n)| (name.clone(), json!(n))).collect())
+    Value::Object(
+        pairs
+            .map(|(name, n)| (name.clone(), json!(shortest(*n))))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_no_more_digits_than_an_f32_tells() {
+        let third = f64::from(1.0_f32 / 3.0);
+        let answer = Prediction::Class {
+            label: "a".into(),
+            probability: third,
+            probabilities: vec![("a".into(), third), ("b".into(), 2.0 / 3.0)],
+        };
+        assert_eq!(
+            Value::Object(answer.to_json()).to_string(),
+            r#"{"label":"a","probability":0.33333334,"probabilities":{"a":0.33333334,"b":0.6666667}}"#
+        );
+        for number in [0.0, 1e-12, -2.5, 123_456.0, 3.4e38] {
+            assert_eq!(shortest(number) as f32, number as f32);
+        }
+        assert!(shortest(f64::NAN).is_nan());
+    }
 
     #[test]
     fn a_brief_answer_is_one_line_that_can_be_taken_apart() {

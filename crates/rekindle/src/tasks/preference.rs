@@ -17,7 +17,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Loss, Objective, Prediction, Wrong};
+use super::{Loss, Objective, Prediction, Wrong, shortest};
 use crate::{
     RunConfig,
     config::{PreferenceConfig, PreferenceLoss},
@@ -29,6 +29,7 @@ use crate::{
 use burn::tensor::{Tensor, activation, backend::Backend};
 use rekindle_data::{Part, TargetEncoder, TargetRow, Targets};
 use rekindle_nn::TuneBackend;
+use serde_json::{Map, Value, json};
 
 /// The least mean token loss that log odds are taken of: below, a probability is 1 in f32.
 const LEAST_LOSS: f64 = 1e-7;
@@ -356,6 +357,26 @@ impl Objective for Preference {
             top: Vec::new(),
         });
         described.collect()
+    }
+
+    fn scored(&self, outputs: &Logits, targets: &Targets, row: usize) -> Map<String, Value> {
+        let divergence = self.divergence(outputs, targets);
+        let example = self.example(outputs, targets, row, divergence);
+        let mut line = Map::new();
+        for answer in &example.answers {
+            let name = match (self.is_kto(), answer.wanted) {
+                (true, true) => "wanted",
+                (true, false) => "not_wanted",
+                (false, true) => "chosen",
+                (false, false) => "rejected",
+            };
+            let about = json!({"logp": shortest(answer.logp), "reward": shortest(answer.reward)});
+            line.insert(name.into(), about);
+        }
+        line.insert("margin".into(), json!(shortest(example.margin)));
+        line.insert("loss".into(), json!(shortest(example.loss)));
+        line.insert("correct".into(), json!(example.margin > 0.0));
+        line
     }
 
     fn answer(&self, outputs: &[f32]) -> Prediction {

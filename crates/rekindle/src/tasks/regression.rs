@@ -3,7 +3,7 @@
 //! The model learns standardised numbers, so that prices train as well as ratings; what is saved gives the numbers
 //! themselves, because the scale is folded into the head (`train.standardize_targets`).
 
-use super::{Loss, Objective, Prediction, Scale, Wrong};
+use super::{Loss, Objective, Prediction, Scale, Wrong, shortest};
 use crate::{
     RunConfig,
     evaluation::Logits,
@@ -232,7 +232,7 @@ impl Objective for Regression {
         let named = |numbers: &[f64]| -> Map<String, Value> {
             let names = self.encoder.names().iter().cloned();
             names
-                .zip(numbers.iter().map(|number| json!(number)))
+                .zip(numbers.iter().map(|&number| json!(shortest(number))))
                 .collect()
         };
         let errors: Vec<f64> = predicted.iter().zip(&right).map(|(p, r)| p - r).collect();
@@ -240,7 +240,10 @@ impl Objective for Regression {
         line.insert("label".into(), named(&right).into());
         line.insert("predicted".into(), named(&predicted).into());
         line.insert("error".into(), named(&errors).into());
-        line.insert("loss".into(), json!(self.loss(&predicted, &right)));
+        line.insert(
+            "loss".into(),
+            json!(shortest(self.loss(&predicted, &right))),
+        );
         line
     }
 

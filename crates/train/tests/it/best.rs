@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use rekindle_train::{
-    BestModel, Checkpoint, EarlyStopping, Every, RunDir, Stopped, TrainConfig, restore_best,
+    BestModel, Checkpoint, Choose, EarlyStopping, Every, RunDir, Stopped, TrainConfig, restore_best,
 };
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ const NAN: f64 = f64::NAN;
 fn a_figure_that_is_no_number_is_never_best() {
     for bad in [NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for higher_is_better in [true, false] {
-            let figures = [bad, 0.5, bad].map(|v| vec![("accuracy", v), ("loss", NAN)]);
+            let figures = [bad, 0.5, bad].map(|v| vec![("accuracy", v), ("loss", 1.0)]);
             let job = Points::scripted(figures.to_vec());
             let mut config = config();
             config.best.higher_is_better = higher_is_better;
@@ -56,7 +56,7 @@ fn ties_go_to_the_lower_loss_and_then_to_the_later_step() {
         ([(0.5, 0.9), (0.5, 0.9), (0.5, 0.9)], 12),
         ([(0.5, 0.9), (0.5, 0.8), (0.4, 0.1)], 8),
         ([(0.5, 0.7), (0.5, 0.8), (0.5, 0.9)], 4),
-        ([(0.5, NAN), (0.5, 0.8), (0.5, NAN)], 8),
+        ([(0.5, NAN), (0.5, 0.8), (0.5, 0.9)], 8),
     ] {
         let script = figures.map(|(a, l)| vec![("accuracy", a), ("loss", l)]);
         let (_folder, run) = fresh();
@@ -74,6 +74,26 @@ fn ties_go_to_the_lower_loss_and_then_to_the_later_step() {
             linked(&run)
                 .unwrap()
                 .ends_with(format!("step-{expected:08}"))
+        );
+    }
+}
+
+/// Where the examples are too few to choose by, the last model with a figure is kept, and none is called the best.
+#[test]
+fn the_last_is_kept_where_there_is_too_little_to_choose_by() {
+    for (figures, expected) in [([0.9, 0.5, 0.4], 12), ([0.9, 0.5, NAN], 8)] {
+        let script = figures.map(|value| vec![("accuracy", value), ("loss", 1.0)]);
+        let mut config = config();
+        config.choose = Choose::Last;
+        let (_folder, run) = fresh();
+        rewind(0);
+        let job = Points::scripted(script.to_vec());
+        let (ended, events) = go(&run, None, &job, &config, None);
+        assert_eq!(best(&ended.unwrap().state).unwrap().0, expected);
+        assert!(
+            events
+                .iter()
+                .all(|event| !matches!(event, rekindle_train::Event::Evaluated { best: true, .. }))
         );
     }
 }

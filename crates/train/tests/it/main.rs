@@ -4,5 +4,7 @@
 mod best;
 mod checkpoints;
 mod events;
+mod processes;
 mod resume;
 mod support;
+mod threads;

@@ -16,8 +16,8 @@ use rekindle_nn::{
     params::{self, NameMap, ParamRef},
 };
 use rekindle_train::{
-    BatchStream, BestMetric, Checkpoint, Evaluation, Event, Every, Job, OptimizerConfig, Outcome,
-    RunDir, Schedule, TrainConfig, TrainError, TrainState, Warmup, train,
+    BatchStream, BestMetric, Checkpoint, Choose, Evaluation, Event, Every, Job, OptimizerConfig,
+    Outcome, RunDir, Schedule, Shards, TrainConfig, TrainError, TrainState, Warmup, train,
 };
 use std::{
     cell::Cell,
@@ -149,7 +149,12 @@ impl Job<Tuning> for Points {
         }
     }
 
-    fn stream(&self, epoch: u64, start: usize) -> Result<BatchStream<'_, Vec<usize>>, TrainError> {
+    fn stream(
+        &self,
+        epoch: u64,
+        start: usize,
+        shards: &Shards,
+    ) -> Result<BatchStream<'_, Vec<usize>>, TrainError> {
         let mut order: Vec<usize> = (0..TRAIN).collect();
         shuffle(&mut order, self.seed, 1, epoch);
         let batches: Vec<Vec<usize>> = order
@@ -157,11 +162,17 @@ impl Job<Tuning> for Points {
             .map(<[usize]>::to_vec)
             .collect();
         let there = self.batches(epoch).saturating_sub(self.short_by);
+        let shards = shards.clone();
+        let cut = move |batch: Vec<usize>| {
+            let shards = shards.clone();
+            shards.own().map(move |shard| shards.cut(&batch, shard))
+        };
         Ok(Box::new(
             batches
                 .into_iter()
                 .take(there)
                 .skip(start)
+                .flat_map(cut)
                 .map(|batch| self.burn().map(|()| batch)),
         ))
     }
@@ -242,6 +253,7 @@ pub fn config() -> TrainConfig {
         epochs: 1.0,
         max_steps: Some(12),
         gradient_accumulation_steps: 1,
+        shards: None,
         learning_rate: 0.1,
         schedule: Schedule::Cosine,
         warmup: Warmup::Steps(2),
@@ -255,6 +267,7 @@ pub fn config() -> TrainConfig {
             name: "accuracy".into(),
             higher_is_better: true,
         },
+        choose: Choose::Best,
         early_stopping: None,
         average_decay: None,
         fingerprint: "test".into(),

@@ -288,6 +288,15 @@ impl GgufFile {
         &self.path
     }
 
+    /// What the metadata say under a key, where that is text.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.metadata.get(key) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// What the file calls its kind of model: `llama`, `qwen2`.
     #[must_use]
     pub fn architecture(&self) -> &'static str {

@@ -1,12 +1,15 @@
 //! A tuned model, loaded back to predict and to be evaluated: from a run directory, a directory that transformers, timm or
 //! PEFT wrote, or a hub name.
 
+mod preferences;
+
 use crate::{
     Error, Observer, Prediction, RunConfig,
     answers::{self, Answering},
     config::{self, Column, DataConfig, Device, ImagesConfig, Override},
     examples::{on_bad, read_set},
     figures::Figures,
+    init::language_task,
     inputs::{self, Chats, Inputs, Pictures, Texts, preprocess},
     loaded::{Loaded, load},
     located::{locate, own_settings},
@@ -92,6 +95,9 @@ pub struct Predictor {
     limits: Option<TextLimits>,
     /// Whether the labels are numbers for want of names.
     nameless: bool,
+    /// What was opened, and on which device.
+    origin: PathBuf,
+    device: Device,
     /// Examples predicted together.
     batch_size: usize,
 }
@@ -170,6 +176,8 @@ impl Predictor {
             tokenizer: located.tokenizer,
             limits,
             nameless: located.nameless,
+            origin: path.to_owned(),
+            device,
             batch_size: BATCH,
         })
     }
@@ -359,6 +367,13 @@ impl Predictor {
                     Arc::new(Texts::encode(read.set, encoder, targets)?),
                     read.notes,
                 )
+            }
+            Input::Chats { encoder, .. }
+                if shots.is_none()
+                    && path.is_file()
+                    && language_task(path) == Some(Task::TextPreference) =>
+            {
+                return self.evaluate_preferences(path, encoder, each, config, observer);
             }
             Input::Chats { encoder, positions } => {
                 let read = read_set::<Vec<Conversation>>(path, config, &self.kept.columns, &[])?;
