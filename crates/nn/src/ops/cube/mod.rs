@@ -17,6 +17,7 @@ mod pictures;
 mod products;
 mod random;
 mod sums;
+mod vectors;
 
 use super::{
     AdamWOperand, AdamWResult, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads,

@@ -9,7 +9,9 @@ use cubecl::prelude::*;
 
 /// Units of a cube.
 const UNITS: u32 = 256;
-/// Values of a cube of AdamW.
+/// Values that a unit of AdamW reads at once, where a parameter has a multiple of them.
+const AT_ONCE: usize = 4;
+/// Reads of a cube of AdamW.
 const SHARE: usize = 1024;
 /// Cubes of a tensor whose squares are summed.
 const PARTS: usize = 64;
@@ -35,11 +37,11 @@ struct Settings {
 
 /// A cube's share of one parameter.
 #[cube]
-fn update(
-    parameter: &mut Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
-    grad: &Array<f32>,
+fn update<N: Size>(
+    parameter: &mut Array<Vector<f32, N>>,
+    m: &mut Array<Vector<f32, N>>,
+    v: &mut Array<Vector<f32, N>>,
+    grad: &Array<Vector<f32, N>>,
     factor: f32,
     s: Settings,
 ) {
@@ -48,23 +50,24 @@ fn update(
     for i in 0..comptime!(SHARE / UNITS as usize) {
         let at = first + comptime!(i * UNITS as usize);
         if at < parameter.len() {
-            let g = grad[at] * factor;
-            let first = m[at] * s.beta1 + g * s.rest1;
-            let second = v[at] * s.beta2 + g * g * s.rest2;
-            let denominator = (second * s.inverse2).sqrt() + s.epsilon;
+            let g = grad[at] * Vector::new(factor);
+            let first = m[at] * Vector::new(s.beta1) + g * Vector::new(s.rest1);
+            let second = v[at] * Vector::new(s.beta2) + g * g * Vector::new(s.rest2);
+            let denominator = (second * Vector::new(s.inverse2)).sqrt() + Vector::new(s.epsilon);
             m[at] = first;
             v[at] = second;
-            parameter[at] = parameter[at] * s.decay - first / denominator * s.rate;
+            parameter[at] =
+                parameter[at] * Vector::new(s.decay) - first / denominator * Vector::new(s.rate);
         }
     }
 }
 
 #[cube(launch_unchecked)]
-fn adamw_kernel(
-    parameters: &mut Sequence<Array<f32>>,
-    ms: &mut Sequence<Array<f32>>,
-    vs: &mut Sequence<Array<f32>>,
-    grads: &Sequence<Array<f32>>,
+fn adamw_kernel<N: Size>(
+    parameters: &mut Sequence<Array<Vector<f32, N>>>,
+    ms: &mut Sequence<Array<Vector<f32, N>>>,
+    vs: &mut Sequence<Array<Vector<f32, N>>>,
+    grads: &Sequence<Array<Vector<f32, N>>>,
     each: &Sequence<Settings>,
     factor: &Array<f32>,
     #[comptime] count: usize,
@@ -79,7 +82,7 @@ fn adamw_kernel(
         let own = *each.index(i);
         let cubes = parameters.index(i).len().div_ceil(SHARE);
         if CUBE_POS >= own.first && CUBE_POS < own.first + cubes {
-            update(
+            update::<N>(
                 parameters.index_mut(i),
                 ms.index_mut(i),
                 vs.index_mut(i),
@@ -217,62 +220,87 @@ where
     let Some(first) = operands.first() else {
         return Vec::new();
     };
-    let (client, at_once) = (first.grad.client.clone(), at_once(&first.grad, 4));
-    let mut done = Vec::with_capacity(operands.len());
-    let mut left = operands.into_iter();
-    loop {
-        let group: Vec<_> = left.by_ref().take(at_once).collect();
-        if group.is_empty() {
-            return done;
-        }
-        let count = group.len();
-        let (mut results, mut grads, mut settings) = (Vec::new(), Vec::new(), Vec::new());
-        let mut cubes_before = 0;
-        for operand in group {
-            let s = operand.settings;
-            let (c1, c2) = s.corrections();
-            let len = operand.parameter.meta.num_elements();
-            let [parameter, m, v] =
-                [operand.parameter, operand.moments.0, operand.moments.1].map(owned);
-            results.push((parameter, m, v));
-            grads.push(operand.grad);
-            settings.push(SettingsLaunch::new(
-                cubes_before,
-                s.beta1 as f32,
-                (1.0 - s.beta1) as f32,
-                s.beta2 as f32,
-                (1.0 - s.beta2) as f32,
-                (1.0 / c2) as f32,
-                s.epsilon as f32,
-                (s.learning_rate / c1) as f32,
-                (1.0 - s.learning_rate * s.weight_decay) as f32,
-            ));
-            cubes_before += len.div_ceil(SHARE);
-        }
-        let arrays = |of: fn(&(CubeTensor<R>, CubeTensor<R>, CubeTensor<R>)) -> &CubeTensor<R>| {
-            results
-                .iter()
-                .map(|result| of(result).clone().into_array_arg())
-                .collect()
-        };
-        let (cube_count, dim) = cubes(cubes_before, UNITS);
-        if cubes_before > 0 {
-            // SAFETY: a unit touches its values of one parameter and of what belongs to it, which nobody else holds.
-            unsafe {
-                adamw_kernel::launch_unchecked::<R>(
-                    &client,
-                    cube_count,
-                    dim,
-                    arrays(|result| &result.0),
-                    arrays(|result| &result.1),
-                    arrays(|result| &result.2),
-                    grads.into_iter().map(input).collect(),
-                    settings.into_iter().collect(),
-                    input(factor.clone()),
-                    count,
-                );
+    let at_once = at_once(&first.grad, 4);
+    let mut done: Vec<_> = operands.iter().map(|_| None).collect();
+    let whole = |operand: &AdamWOperand<B>| {
+        let count = operand.parameter.meta.num_elements();
+        count.is_multiple_of(AT_ONCE)
+    };
+    let (fours, rest): (Vec<_>, Vec<_>) =
+        (operands.into_iter().enumerate()).partition(|(_, operand)| whole(operand));
+    for (width, operands) in [(AT_ONCE, fours), (1, rest)] {
+        let mut left = operands.into_iter();
+        loop {
+            let group: Vec<_> = left.by_ref().take(at_once).collect();
+            if group.is_empty() {
+                break;
+            }
+            let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            for (place, result) in places.into_iter().zip(adamw_group(group, &factor, width)) {
+                done[place] = Some(result);
             }
         }
-        done.extend(results);
     }
+    done.into_iter().flatten().collect()
+}
+
+/// The same of as many as a launch binds, `width` values at a time.
+fn adamw_group<R: CubeRuntime, B>(
+    group: Vec<AdamWOperand<B>>,
+    factor: &CubeTensor<R>,
+    width: usize,
+) -> Vec<AdamWResult<B>>
+where
+    B: TuneBackend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let count = group.len();
+    let (mut results, mut grads, mut settings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut cubes_before = 0;
+    for operand in group {
+        let s = operand.settings;
+        let (c1, c2) = s.corrections();
+        let len = operand.parameter.meta.num_elements();
+        let [parameter, m, v] =
+            [operand.parameter, operand.moments.0, operand.moments.1].map(owned);
+        results.push((parameter, m, v));
+        grads.push(operand.grad);
+        settings.push(SettingsLaunch::new(
+            cubes_before,
+            s.beta1 as f32,
+            (1.0 - s.beta1) as f32,
+            s.beta2 as f32,
+            (1.0 - s.beta2) as f32,
+            (1.0 / c2) as f32,
+            s.epsilon as f32,
+            (s.learning_rate / c1) as f32,
+            (1.0 - s.learning_rate * s.weight_decay) as f32,
+        ));
+        cubes_before += (len / width).div_ceil(SHARE);
+    }
+    let arrays = |of: fn(&(CubeTensor<R>, CubeTensor<R>, CubeTensor<R>)) -> &CubeTensor<R>| {
+        results
+            .iter()
+            .map(|result| of(result).clone().into_array_arg())
+            .collect()
+    };
+    let (cube_count, dim) = cubes(cubes_before, UNITS);
+    if cubes_before > 0 {
+        // SAFETY: a unit touches its values of one parameter and of what belongs to it, which nobody else holds.
+        unsafe {
+            adamw_kernel::launch_unchecked::<R>(
+                &factor.client,
+                cube_count,
+                dim,
+                width,
+                arrays(|result| &result.0),
+                arrays(|result| &result.1),
+                arrays(|result| &result.2),
+                grads.into_iter().map(input).collect(),
+                settings.into_iter().collect(),
+                input(factor.clone()),
+                count,
+            );
+        }
+    }
+    results
 }

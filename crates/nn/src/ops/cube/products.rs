@@ -1,12 +1,13 @@
 //! Matrix products. f32 has a kernel of its own, which multiplies in f32: what Burn takes without autotuning rounds the factors
 //! to TF32 where the device has that, and one of what it tunes over reads past its operands. The kernel is the usual one of
 //! square tiles: a cube stages tiles of both factors in shared memory, double-buffered, a unit sums 4 x 4 or 8 x 8 elements of the
-//! result in registers (16 x 16 in software). Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
+//! result in registers (16 x 16 in software, where what `vectors.rs` has does not take the sizes). Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
 //! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage, where there are matrix
 //! units for it; elsewhere this kernel rounds the factors as it reads them.
 
 use super::launch::empty;
 use super::sums;
+use super::vectors::{self, LANES, ROWS, SIDE, VectorForm, vector_kernel};
 use crate::ops::Precision;
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
@@ -104,7 +105,7 @@ type Four = Vector<f32, Const<4>>;
 
 /// To the nearest value with 8 bits of mantissa, ties to even; what is not finite stays.
 #[cube]
-fn to_bf16(x: f32) -> f32 {
+pub(super) fn to_bf16(x: f32) -> f32 {
     let bits = u32::reinterpret(x);
     let mut rounded = bits;
     if bits & 0x7F80_0000u32 != 0x7F80_0000u32 {
@@ -512,7 +513,11 @@ impl<R: CubeRuntime> Product<R> {
         let like = self.lhs.tensor.clone();
         let hardware = &like.client.properties().hardware;
         let processors = hardware.num_streaming_multiprocessors.unwrap_or(8) as usize;
-        let (tile, parts) = match hardware.plane_size_max <= VECTOR {
+        let software = hardware.plane_size_max <= VECTOR;
+        if software && self.by_vectors(&like) {
+            return self.compute_by_vectors(result, lhs_sums);
+        }
+        let (tile, parts) = match software {
             true => (SOFTWARE, 1),
             false => plan([m, n, k], processors),
         };
@@ -578,6 +583,63 @@ impl<R: CubeRuntime> Product<R> {
             super::elementwise::add_bias(&out, bias);
         }
         out
+    }
+
+    /// Whether the kernel for adapters in software takes this: it reads four values at a time.
+    fn by_vectors(&self, like: &CubeTensor<R>) -> bool {
+        let [m, n, k] = self.sizes;
+        let whole = |factor: &Factor<R>, count: usize| {
+            factor.stride.is_multiple_of(4) && (factor.by_inner || count.is_multiple_of(4))
+        };
+        let sizes = k > 0 && k.is_multiple_of(4) && whole(&self.lhs, m) && whole(&self.rhs, n);
+        sizes && vectors::available(&like.client)
+    }
+
+    /// The result by that kernel.
+    fn compute_by_vectors(
+        self,
+        result: CubeTensor<R>,
+        lhs_sums: Option<&CubeTensor<R>>,
+    ) -> CubeTensor<R> {
+        let [m, n, k] = self.sizes;
+        let like = self.lhs.tensor.clone();
+        let form = VectorForm {
+            lhs_by_inner: self.lhs.by_inner,
+            rhs_by_inner: self.rhs.by_inner,
+            has_bias: self.bias.is_some(),
+            has_sums: lhs_sums.is_some(),
+            rounded: self.rounded,
+        };
+        let bias = match self.bias {
+            Some(bias) => into_contiguous(bias),
+            None => like.clone(),
+        };
+        let sums = match lhs_sums {
+            Some(sums) => sums.clone(),
+            None => empty(&like, [1]),
+        };
+        let count = CubeCount::Static(n.div_ceil(SIDE) as u32, m.div_ceil(ROWS) as u32, 1);
+        // SAFETY: places beyond a factor's last are its last, and what lies outside of the result is not written.
+        unsafe {
+            vector_kernel::launch_unchecked::<R>(
+                &like.client,
+                count,
+                CubeDim::new_1d(LANES as u32),
+                self.lhs.tensor.into_array_arg(),
+                self.rhs.tensor.into_array_arg(),
+                bias.into_array_arg(),
+                result.clone().into_array_arg(),
+                sums.into_array_arg(),
+                m,
+                n,
+                k,
+                self.lhs.stride,
+                self.rhs.stride,
+                self.factor as f32,
+                form,
+            );
+        }
+        result
     }
 
     /// By `cubek`'s kernel with one stage, where it takes these sizes.
