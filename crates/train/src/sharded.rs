@@ -357,7 +357,11 @@ impl<B: TuneAutodiff> Sharded<B> {
         for group in self.pieces.chunks_mut(AT_ONCE) {
             let (mut changing, mut operands) = (Vec::new(), Vec::new());
             for piece in group {
-                let (true, Some(parameter)) = (present[piece.entry], piece.value.take()) else {
+                // What has no gradient keeps its value.
+                if !present[piece.entry] {
+                    continue;
+                }
+                let Some(parameter) = piece.value.take() else {
                     continue;
                 };
                 let entry = &self.layout.entries[piece.entry];
