@@ -30,10 +30,10 @@ const LORA_LAUNCHES: usize = 266;
 const FULL_LAUNCHES: usize = 287;
 /// Times as many by the default bodies at least.
 const FEWER: usize = 4;
-/// How often a step is timed, in turn with that of the default bodies, and how many times faster it must be: on software Vulkan 1.4 to 1.6
-/// times were measured for LoRA, on a machine that did other work too. Aim: 2.
+/// How often a step is timed, in turn with that of the default bodies, and how many times faster it must be: on software Vulkan 2.6
+/// and 2.8 times were measured.
 const ROUNDS: usize = 5;
-const FASTER: f64 = 1.2;
+const FASTER: f64 = 2.0;
 
 /// Where the runtime writes the name of every kernel that it launches. It reads how to when a device is first used, from a file in
 /// the current folder.
