@@ -4,7 +4,7 @@
 //!
 //!     rekindle-bench JOB [DEVICE [MODEL]]
 //!
-//! JOB is `minilm-{forward,full,lora}[-real][-bf16]`, `smollm2-{full,lora}[-bf16]`, `smollm2-generate`,
+//! JOB is `minilm-{forward,full,lora}[-real|-small][-bf16]`, `smollm2-{full,lora}[-bf16]`, `smollm2-generate`,
 //! each training step also with `-losses` (which prints the losses of ten, with dropout),
 //! `resnet18-{forward,step}`, `lite0-{forward,step}` or `products` (which prints times of matrix products). DEVICE is cpu (the
 //! default), wgpu or cuda, where they are compiled in. MODEL is a directory that takes MiniLM's or SmolLM2's place.
@@ -106,14 +106,27 @@ fn peak_bytes() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Lengths of a batch of 32: all of 128 tokens, or many short ones and few long.
-fn lengths(real: bool) -> Vec<usize> {
-    (0..32)
-        .map(|i: usize| match real {
-            false => 128,
-            true => 8 + 120 * i.pow(3) / 31usize.pow(3),
-        })
-        .collect()
+/// The texts of a job.
+#[derive(Clone, Copy)]
+enum Texts {
+    /// 32 of 128 tokens.
+    Full,
+    /// 32, many of them short and few long.
+    Real,
+    /// 4 of 32 tokens.
+    Small,
+}
+
+impl Texts {
+    fn lengths(self) -> Vec<usize> {
+        match self {
+            Self::Full => vec![128; 32],
+            Self::Real => (0..32usize)
+                .map(|i| 8 + 120 * i.pow(3) / 31usize.pow(3))
+                .collect(),
+            Self::Small => vec![32; 4],
+        }
+    }
 }
 
 fn text<B: Backend>(lengths: &[usize], device: &B::Device) -> TextInput<B> {
@@ -174,10 +187,10 @@ fn minilm<B: TuneAutodiff>(what: &str, model: Option<PathBuf>, device: B::Device
     let Suffixes {
         what, precision, ..
     } = suffixes;
-    let (what, real) = match what.strip_suffix("-real") {
-        Some(what) => (what, true),
-        None => (what, false),
-    };
+    let kinds = [("-real", Texts::Real), ("-small", Texts::Small)];
+    let (what, texts) = (kinds.into_iter())
+        .find_map(|(suffix, texts)| Some((what.strip_suffix(suffix)?, texts)))
+        .unwrap_or((what, Texts::Full));
     let dir = match model {
         Some(dir) => dir,
         None => Hub::from_env().model("minilm", &NoProgress)?.dir,
@@ -186,7 +199,7 @@ fn minilm<B: TuneAutodiff>(what: &str, model: Option<PathBuf>, device: B::Device
     let (model, _) = Model::<B>::from_pretrained(&pretrained, &head(2), &device)?;
     let names = model.names();
     let model = model.with_dropout(suffixes.dropout());
-    let lengths = lengths(real);
+    let lengths = texts.lengths();
     if what == "forward" {
         let (model, input) = (model.valid(), text::<Inner<B>>(&lengths, &device));
         return Ok(Box::new(move || {
@@ -205,7 +218,10 @@ fn minilm<B: TuneAutodiff>(what: &str, model: Option<PathBuf>, device: B::Device
         }
         _ => bail!("no such job: minilm-{what}"),
     };
-    let (input, classes) = (text::<B>(&lengths, &device), classes(32, 2, &device));
+    let (input, classes) = (
+        text::<B>(&lengths, &device),
+        classes(lengths.len() as i32, 2, &device),
+    );
     Ok(steps(model, names, suffixes.losses, move |model, pass| {
         let logits = model.forward(input.clone().into(), pass.with_precision(precision));
         mean_loss(logits, &classes)

@@ -73,7 +73,7 @@ pub fn packed<B: Backend>(texts: &[Vec<u32>], first: usize, device: &B::Device) 
     TextInput::new(tokens, vec![0; sequences.tokens()], sequences, device).with_next(next)
 }
 
-fn families() -> Vec<String> {
+pub fn families() -> Vec<String> {
     let (fixture, ..) = fixture();
     fixture["families"]
         .as_object()

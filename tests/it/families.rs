@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// Fixture folders, and the family that each must be taken for.
-const FAMILIES: [(&str, &str); 3] = [
+pub const FAMILIES: [(&str, &str); 3] = [
     ("tiny_distilbert", "distilbert"),
     ("tiny_roberta", "roberta"),
     ("tiny_xlm_roberta", "xlm-roberta"),
@@ -72,7 +72,7 @@ fn open<B: Backend>(
 }
 
 /// The fixture's model with its own head, of which nothing is new and nothing left over.
-fn whole<B: Backend>(dir: &Path, device: &B::Device) -> Model<B> {
+pub fn whole<B: Backend>(dir: &Path, device: &B::Device) -> Model<B> {
     let (model, report) = open(dir, 3, true, device).unwrap();
     assert!(report.initialised.is_empty(), "{dir:?}: {report:?}");
     model
@@ -208,7 +208,7 @@ fn in_steps(cases: &EncodedSet, steps: &Value) -> EncodedSet {
 }
 
 /// The class of each case.
-fn class_ids(cases: &EncodedSet) -> Vec<u32> {
+pub fn class_ids(cases: &EncodedSet) -> Vec<u32> {
     match &cases.targets {
         Targets::Class(ids) => ids.clone(),
         other => panic!("the fixture's targets are {other:?}"),

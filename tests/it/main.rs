@@ -10,6 +10,8 @@ mod decoders;
 mod families;
 #[cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
 mod gpu;
+#[cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
+mod gpu_cost;
 #[cfg(feature = "cpu")]
 mod laws;
 #[cfg(feature = "cpu")]

@@ -34,11 +34,14 @@ pub type Cpu = Flex;
 /// The CPU backend, to train.
 pub type Tuning = Autodiff<Flex>;
 
-/// A fixture's path below `tests/golden`.
+/// A fixture's path below `tests/golden`, or below `REKINDLE_TEST_GOLDEN` where the program was carried to another machine.
 pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden")
-        .join(path)
+    let folder = std::env::var_os("REKINDLE_TEST_GOLDEN");
+    let folder = folder.map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
+        PathBuf::from,
+    );
+    folder.join(path)
 }
 
 /// A JSON fixture.
@@ -436,18 +439,23 @@ impl<B: TuneAutodiff> Job<B> for Texts<B> {
         self.sampler.batches(self.set.len())
     }
 
-    /// Whole batches: these jobs are of one process.
     fn stream(
         &self,
         epoch: u64,
         start: usize,
-        _: &Shards,
+        shards: &Shards,
     ) -> Result<BatchStream<'_, TextBatch>, TrainError> {
         let order = self.sampler.epoch(&self.set.lengths(), epoch);
+        let shards = shards.clone();
+        let cut = move |batch: Vec<usize>| {
+            let own: Vec<_> = shards.own().map(|own| shards.cut(&batch, own)).collect();
+            own
+        };
         Ok(Box::new(
             order
                 .into_iter()
                 .skip(start)
+                .flat_map(cut)
                 .map(|indices| Ok(TextBatch::pack(&self.set, &indices))),
         ))
     }

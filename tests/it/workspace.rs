@@ -223,6 +223,39 @@ fn burn_is_pinned() {
     );
 }
 
+/// Burn 0.21's autotuning takes products that read past their operands (cubek 0.2.0: two stages at a time, given an odd number), and
+/// with fusion rows that are wrong (tracel-ai/burn 5122). Neither is compiled in: then that choice is out of reach.
+#[test]
+fn burn_neither_tunes_nor_fuses() {
+    let wrong = |feature: &str| {
+        ["autotune", "fusion", "default"]
+            .iter()
+            .any(|name| feature == *name || feature.ends_with(&format!("/{name}")))
+    };
+    let mut seen = 0;
+    for package in metadata().workspace_packages() {
+        for dependency in &package.dependencies {
+            let name = dependency.name.as_str();
+            if !is_burn(name) && !name.starts_with("cube") {
+                continue;
+            }
+            seen += 1;
+            assert!(
+                !dependency.uses_default_features,
+                "{}: {name} with its default features",
+                package.name
+            );
+            let found = dependency.features.iter().find(|feature| wrong(feature));
+            assert_eq!(found, None, "{}: a feature of {name}", package.name);
+        }
+        let parts = package.features.values().flatten();
+        let of_burn = |part: &&String| is_burn(part.split(['/', '?']).next().unwrap_or_default());
+        let found = parts.filter(of_burn).find(|part| wrong(part));
+        assert_eq!(found, None, "{}: a feature", package.name);
+    }
+    assert!(seen > 5, "the dependencies are read");
+}
+
 #[test]
 fn versions_and_lints_come_from_the_workspace() {
     let metadata = metadata();

@@ -8,15 +8,23 @@ use anyhow::{Result, bail};
 
 use crate::bench::Bench;
 use crate::checks::STEPS;
+use crate::device_check::{self, DeviceCheck};
 
-const TASKS: [&str; 7] = [
-    "finetune", "run", "dataset", "test", "bench", "goldens", "help",
+const TASKS: [&str; 8] = [
+    "finetune",
+    "run",
+    "dataset",
+    "test",
+    "bench",
+    "device-check",
+    "goldens",
+    "help",
 ];
 const BACKENDS: [&str; 3] = ["cpu", "wgpu", "cuda"];
 const TEST_OPTIONS: [&str; 6] = [
     "--quick",
     "--only",
-    "--wgpu",
+    "--backend",
     "--goldens",
     "--python",
     "--help",
@@ -34,6 +42,7 @@ pub enum Task {
         python: PathBuf,
     },
     Bench(Bench),
+    DeviceCheck(DeviceCheck),
     /// Make a dataset with the crate `tools/`.
     Dataset {
         name: String,
@@ -66,7 +75,8 @@ impl Backend {
         }
     }
 
-    fn device(self) -> Option<&'static str> {
+    /// Its name for `--device`, where that is not the default.
+    pub fn device(self) -> Option<&'static str> {
         match self {
             Self::Cpu => None,
             Self::Wgpu => Some("wgpu"),
@@ -74,7 +84,7 @@ impl Backend {
         }
     }
 
-    fn parse(name: &OsStr) -> Result<Self> {
+    pub fn parse(name: &OsStr) -> Result<Self> {
         match name.to_str() {
             Some("cpu") => Ok(Self::Cpu),
             Some("wgpu") => Ok(Self::Wgpu),
@@ -101,7 +111,8 @@ pub enum Which {
     All,
     Quick,
     Only(Vec<String>),
-    Wgpu,
+    /// The suite of this backend, which is not the CPU.
+    Backend(Backend),
 }
 
 /// Parses what follows `cargo xtask`.
@@ -117,6 +128,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
         Some("test") => parse_test(args),
         Some("goldens") => parse_goldens(args),
         Some("bench") => parse_bench(args),
+        Some("device-check") => {
+            Ok(device_check::parse(args, value)?.map_or(Task::Help, Task::DeviceCheck))
+        }
         Some("dataset") => parse_dataset(args),
         _ => bail!(
             "{}",
@@ -228,12 +242,15 @@ fn parse_bench(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
 
 fn parse_test(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
     let mut args = args.into_iter();
-    let (mut quick, mut wgpu, mut goldens, mut only, mut python) =
-        (false, false, false, Vec::new(), None);
+    let (mut quick, mut backend, mut goldens, mut only, mut python) =
+        (false, None, false, Vec::new(), None);
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--quick") => quick = true,
-            Some("--wgpu") => wgpu = true,
+            Some("--backend") => match Backend::parse(&value("--backend", args.next())?)? {
+                Backend::Cpu => bail!("--backend cpu: `cargo xtask test` tests the CPU"),
+                other => backend = Some(other),
+            },
             Some("--goldens") => goldens = true,
             Some("--python") => python = Some(PathBuf::from(value("--python", args.next())?)),
             Some("--only") => {
@@ -265,12 +282,12 @@ fn parse_test(args: impl IntoIterator<Item = OsString>) -> Result<Task> {
             ),
         }
     }
-    let which = match (quick, wgpu, only.is_empty()) {
-        (false, false, true) => Which::All,
-        (true, false, true) => Which::Quick,
-        (false, true, true) => Which::Wgpu,
-        (false, false, false) => Which::Only(only),
-        _ => bail!("`cargo xtask test` takes one of --quick, --only and --wgpu"),
+    let which = match (quick, backend, only.is_empty()) {
+        (false, None, true) => Which::All,
+        (true, None, true) => Which::Quick,
+        (false, Some(backend), true) => Which::Backend(backend),
+        (false, None, false) => Which::Only(only),
+        _ => bail!("`cargo xtask test` takes one of --quick, --only and --backend"),
     };
     if python.is_some() && !goldens {
         bail!("--python is the Python for --goldens, which is not given");
@@ -429,7 +446,8 @@ mod tests {
         let cases = [
             ("test", Which::All),
             ("test --quick", Which::Quick),
-            ("test --wgpu", Which::Wgpu),
+            ("test --backend wgpu", Which::Backend(Backend::Wgpu)),
+            ("test --backend cuda", Which::Backend(Backend::Cuda)),
             (
                 "test --only clippy --only fmt",
                 Which::Only(vec!["clippy".into(), "fmt".into()]),
@@ -509,8 +527,13 @@ mod tests {
             ("dataset", "expects one name"),
             ("dataset icons intents", "expects one name"),
             (
-                "test --quick --wgpu",
-                "takes one of --quick, --only and --wgpu",
+                "test --quick --backend wgpu",
+                "takes one of --quick, --only and --backend",
+            ),
+            ("test --backend cpu", "`cargo xtask test` tests the CPU"),
+            (
+                "test --backend metal",
+                "--backend: expected one of cpu, wgpu, cuda, found `metal`",
             ),
             (
                 "test --python python3",

@@ -244,6 +244,25 @@ pub fn run(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Takes up rows of a GPU and writes the page.
+pub fn take(card: &str, rows: Map<String, Value>) -> Result<()> {
+    let kept = root().join("benches/rows.json");
+    let text = fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+    let mut known: Known =
+        serde_json::from_str(&text).with_context(|| kept.display().to_string())?;
+    let of_card = known
+        .entry(card.to_owned())
+        .or_insert_with(|| Map::new().into());
+    for (key, row) in rows {
+        of_card[key] = row;
+    }
+    fs::write(&kept, serde_json::to_string_pretty(&known)? + "\n")?;
+    let path = root().join("docs/benchmarks.md");
+    fs::write(&path, page(&known)).with_context(|| path.display().to_string())?;
+    println!("wrote {} and {}", kept.display(), path.display());
+    Ok(())
+}
+
 /// A model's directory, fetched if need be.
 fn model_dir(bin: &Path, name: &str) -> Result<PathBuf> {
     let output = Command::new(bin.join("rekindle"))
@@ -783,6 +802,17 @@ fn page(known: &Known) -> String {
              |---|---|---|---|---|---|---|---|---|---|",
             runs().collect(),
         );
+        let of_device: Vec<&str> = (rows.as_object().into_iter().flatten())
+            .filter(|(key, _)| key.starts_with("device: "))
+            .filter_map(|(_, row)| row.as_str())
+            .collect();
+        if !of_device.is_empty() {
+            page += &format!(
+                "\nOn this GPU, written by `cargo xtask device-check` ([docs/gpu.md](gpu.md)): a step, the median of 10, each waited for.\n\n\
+                 | job | ours, f32 | bf16 products | PyTorch f32 | TF32 | bf16 autocast | compiled f32 | ratio in f32 |\n|---|---|---|---|---|---|---|---|\n{}\n",
+                of_device.join("\n")
+            );
+        }
     }
     page
 }

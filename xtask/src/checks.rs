@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::args::{Test, Which};
+use crate::args::{Backend, Test, Which};
 use crate::goldens;
 use crate::proc::{cargo, root, shown};
 
@@ -24,8 +24,12 @@ pub const STEPS: [&str; 8] = [
 ];
 /// What `--quick` keeps.
 const QUICK: [&str; 3] = ["fmt", "clippy", "test"];
-/// The test that trains on wgpu and on the CPU and compares.
-const WGPU_TEST: &str = "gpu_matches_cpu";
+/// How the names of all tests of a GPU begin, and that of the step that runs them.
+const GPU_TESTS: &str = "gpu_";
+const GPU_STEP: [(&str, Backend); 2] = [
+    ("backend-wgpu", Backend::Wgpu),
+    ("backend-cuda", Backend::Cuda),
+];
 
 /// How a step ended.
 enum Outcome {
@@ -105,10 +109,11 @@ fn plan(which: &Which) -> Vec<String> {
         Which::All => true,
         Which::Quick => QUICK.contains(step),
         Which::Only(steps) => steps.iter().any(|name| name == step),
-        Which::Wgpu => false,
+        Which::Backend(_) => false,
     };
-    if *which == Which::Wgpu {
-        return vec![WGPU_TEST.to_owned()];
+    if let Which::Backend(backend) = which {
+        let steps = GPU_STEP.iter().filter(|(_, of)| of == backend);
+        return steps.map(|(name, _)| (*name).to_owned()).collect();
     }
     STEPS
         .iter()
@@ -149,7 +154,13 @@ fn run_step(step: &str, counts: &mut Option<Counts>) -> Result<Outcome> {
             cargo_with("check --package rekindle-cli --no-default-features --features cuda"),
             &format!("the code must compile with cuda alone; mend the errors above, {again}"),
         ),
-        _ => wgpu(counts),
+        _ => {
+            let backend = GPU_STEP.iter().find(|(name, _)| *name == step);
+            gpu(
+                backend.map_or(Backend::Wgpu, |(_, backend)| *backend),
+                counts,
+            )
+        }
     }
 }
 
@@ -172,23 +183,32 @@ fn simple(mut command: Command, hint: &str) -> Result<Outcome> {
     })
 }
 
-/// Tests on wgpu what needs an adapter, which a machine that runs the other checks need not have.
-fn wgpu(counts: &mut Option<Counts>) -> Result<Outcome> {
-    let mut command = cargo_with(
-        "test --package rekindle-tests --package rekindle-nn --features rekindle-tests/wgpu,rekindle-nn/wgpu --tests",
-    );
+/// The suite of a backend that needs an adapter, which a machine that runs the other checks need not have: every operation, a step of
+/// every family, what a step costs.
+fn gpu(backend: Backend, counts: &mut Option<Counts>) -> Result<Outcome> {
+    let name = backend.device().unwrap_or_default();
+    let mut command = cargo_with(&format!(
+        "test --package rekindle-tests --package rekindle-nn --features rekindle-tests/{name},rekindle-nn/{name} --tests --no-fail-fast",
+    ));
     command
-        .args([WGPU_TEST, "--", "--ignored", "--show-output"])
-        .env("REKINDLE_TEST_WGPU", "1");
+        .args([GPU_TESTS, "--", "--ignored", "--show-output"])
+        .env(format!("REKINDLE_TEST_{}", name.to_uppercase()), "1");
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !PathBuf::from(dir).is_dir()) {
         // Mesa's drivers expect a folder there.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
-    let hint = "it needs a Vulkan driver; a software one will do (Debian and Ubuntu: apt-get install mesa-vulkan-drivers)";
+    let hint = match backend {
+        Backend::Cuda => {
+            "it needs an NVIDIA GPU, its driver and the CUDA toolkit's headers (docs/gpu.md)"
+        }
+        _ => {
+            "it needs a Vulkan driver; a software one will do (Debian and Ubuntu: apt-get install mesa-vulkan-drivers)"
+        }
+    };
     let (success, found) = run_tests(&mut command)?;
     let outcome = match found.passed {
         0 if success => Outcome::Failed(format!(
-            "no test named {WGPU_TEST} was run; look for it in tests/it"
+            "no test whose name has {GPU_TESTS} was run; look for them in tests/it"
         )),
         _ => found.outcome(success, hint),
     };
@@ -461,7 +481,8 @@ mod tests {
                 Which::Only(vec!["deny".into(), "fmt".into()]),
                 vec!["fmt", "deny"],
             ),
-            (Which::Wgpu, vec![WGPU_TEST]),
+            (Which::Backend(Backend::Wgpu), vec!["backend-wgpu"]),
+            (Which::Backend(Backend::Cuda), vec!["backend-cuda"]),
         ];
         for (which, steps) in cases {
             assert_eq!(plan(&which), steps, "{which:?}");

@@ -1,4 +1,4 @@
-//! Development tasks, run as `cargo xtask TASK`: build the CLI and hand over to it, run every check, make the golden
+//! Development tasks, run as `cargo xtask TASK`: build the CLI and hand over to it, run every check, check a GPU, make the golden
 //! fixtures anew.
 //!
 //! Depends on nothing of this workspace and not on Burn, so that it builds in seconds on a clean clone.
@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod checks;
 mod dataset;
+mod device_check;
 mod goldens;
 mod handover;
 mod proc;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Task::Run(run) => handover::run(&run),
         Task::Test(test) => checks::run(&test),
         Task::Dataset { name } => dataset::run(&name),
+        Task::DeviceCheck(check) => device_check::run(&check).map(|()| ExitCode::SUCCESS),
         Task::Bench(bench) => bench::run(&bench).map(|()| ExitCode::SUCCESS),
         Task::Goldens { python } => goldens::run(&python).map(|()| ExitCode::SUCCESS),
     });

@@ -15,5 +15,9 @@ pub mod init;
 pub mod layers;
 pub mod ops;
 pub mod params;
+#[cfg(feature = "cpu")]
+mod self_test;
 
 pub use ops::{Pass, Sequences, TuneAutodiff, TuneBackend};
+#[cfg(feature = "cpu")]
+pub use self_test::self_test;

@@ -2,8 +2,8 @@
 //! models have and tiles do not, in all three layouts, and everything else around the pieces of its kernel. Memory is filled
 //! with NaN first, so that what a kernel reads beside its operands or does not write shows.
 //!
-//! On request, since it needs an adapter (Mesa's software Vulkan will do) or an NVIDIA GPU:
-//! `REKINDLE_TEST_WGPU=1 cargo test -p rekindle-nn --features wgpu --test devices -- --ignored --nocapture`, or `CUDA` and `cuda`.
+//! On request, since it needs an adapter (Mesa's software Vulkan will do) or an NVIDIA GPU: `cargo xtask test --backend wgpu`, or
+//! `cuda`.
 #![cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
 #![allow(clippy::unwrap_used)]
 #![recursion_limit = "256"]
@@ -12,7 +12,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rekindle_base::rng;
 use rekindle_nn::ops::{
-    self, AdamW, AttentionConfig, CrossEntropy, Dropout, Gate, GeluKind, Precision,
+    self, AdamW, AdamWOperand, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate,
+    GeluKind, Grouped, Groups, Precision, Rectify, Window,
 };
 use rekindle_nn::{Sequences, TuneAutodiff, TuneBackend};
 use rekindle_tests::{Need, asked_for, need};
@@ -244,20 +245,113 @@ case!(
     }
 );
 case!(
-    LinearAdd {
+    Linear {
         tokens: usize,
         inner: usize,
         outer: usize
     },
-    [tokens * outer, tokens * inner, outer * inner],
+    [tokens * inner, outer * inner, *outer],
     |x, device, B| {
-        let y = ops::linear_add(
+        let (input, weight) = (
+            x(0).reshape([*tokens, *inner]),
+            x(1).reshape([*outer, *inner]),
+        );
+        ops::linear(input, weight, Some(x(2)), Precision::F32).reshape([-1])
+    }
+);
+case!(
+    LowRank {
+        tokens: usize,
+        inner: usize,
+        rank: usize,
+        outer: usize
+    },
+    [tokens * outer, tokens * inner, rank * inner, outer * rank],
+    |x, device, B| {
+        let y = ops::low_rank(
             x(0).reshape([*tokens, *outer]),
             x(1).reshape([*tokens, *inner]),
-            x(2).reshape([*outer, *inner]),
+            x(2).reshape([*rank, *inner]),
+            x(3).reshape([*outer, *rank]),
             2.0,
         );
         y.reshape([-1])
+    }
+);
+case!(
+    Convolution {
+        image: [usize; 4],
+        outputs: usize,
+        groups: usize,
+        window: Window
+    },
+    [
+        image.iter().product::<usize>(),
+        outputs * image[3] / groups * window.kernel[0] * window.kernel[1]
+    ],
+    |x, device, B| {
+        let [rows, columns] = window.kernel;
+        let weight = x(1).reshape([*outputs, image[3] / groups, rows, columns]);
+        ops::conv2d(x(0).reshape(*image), weight, *window, *groups).reshape([-1])
+    }
+);
+case!(
+    MaxPool {
+        image: [usize; 4],
+        window: Window
+    },
+    [image.iter().product::<usize>()],
+    |x, device, B| ops::max_pool(x(0).reshape(*image), *window).reshape([-1])
+);
+case!(
+    BatchNorm {
+        size: [usize; 2],
+        residual: bool,
+        of_batch: bool,
+        rectify: Rectify
+    },
+    [size[0] * size[1], size[0] * size[1], size[1], size[1]],
+    |x, device, B| {
+        let rows = x(0).reshape(*size) * 3.0 + 0.5;
+        let moments = match of_batch {
+            true => ops::moments(rows.clone()),
+            false => {
+                let fixed = flat::<B>(values(9, 2 * size[1]), device);
+                (fixed + 1.5).reshape([2, size[1]])
+            }
+        };
+        let config = BatchNormConfig {
+            epsilon: 1e-5,
+            of_batch: *of_batch,
+            rectify: *rectify,
+        };
+        let residual = residual.then(|| x(1).reshape(*size));
+        ops::batch_norm(rows, residual, (x(2) + 1.0, x(3)), moments, config).reshape([-1])
+    }
+);
+case!(
+    GroupedLinear {
+        tokens: usize,
+        groups: Groups
+    },
+    [tokens * groups.columns, groups.rows],
+    |x, device, B| {
+        let codes = (0..groups.rows * groups.words()).map(|i| (i * 0x0765_4321) & 0x7FFF_FFFF);
+        let table = |key| {
+            let count = groups.rows * groups.count();
+            let table = flat::<B>(values(key, count), device);
+            table.reshape([groups.rows, groups.count()])
+        };
+        let weight = Grouped::<B> {
+            codes: ints::<B>(codes, device)
+                .reshape([groups.rows, groups.words()])
+                .into_primitive(),
+            scales: (table(5) * 0.01).into_primitive().tensor(),
+            offsets: table(6).into_primitive().tensor(),
+            groups: *groups,
+        };
+        let input = x(0).reshape([*tokens, groups.columns]);
+        ops::grouped_linear(input, weight, Some(x(1)), Precision::F32).reshape([-1])
     }
 );
 case!(
@@ -433,11 +527,7 @@ fn products<B: TuneBackend>(
 
 fn all_products<B: TuneBackend>(device: &B::Device, large: bool) {
     let mut suite = Suite::default();
-    let mut precisions = vec![Precision::F32];
-    if B::tune_is_fast(Precision::Bf16) {
-        precisions.push(Precision::Bf16);
-    }
-    for precision in precisions {
+    for precision in [Precision::F32, Precision::Bf16] {
         for k in [1, 8, 16, 24, 32, 40, 96, 104, 160, 416] {
             for t in [32, 96, 104] {
                 products::<B>(&mut suite, t, k, 48, device, precision);
@@ -511,9 +601,15 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
             device,
         );
     }
-    for (tokens, inner, outer) in [(5, 1, 3), (96, 8, 40), (33, 16, 104), (65, 48, 24)] {
+    for (tokens, inner, outer) in [
+        (5, 1, 3),
+        (96, 8, 40),
+        (33, 16, 104),
+        (65, 48, 24),
+        (700, 40, 130),
+    ] {
         suite.hold::<G>(
-            &LinearAdd {
+            &Linear {
                 tokens,
                 inner,
                 outer,
@@ -529,6 +625,35 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
             device,
         );
     }
+    for (tokens, inner, rank, outer) in [
+        (1, 1, 1, 1),
+        (5, 3, 2, 7),
+        (33, 40, 8, 104),
+        (96, 416, 16, 24),
+        (104, 24, 13, 96),
+        (70, 33, 32, 5),
+        (40, 96, 40, 33),
+    ] {
+        suite.hold::<G>(
+            &LowRank {
+                tokens,
+                inner,
+                rank,
+                outer,
+            },
+            device,
+        );
+    }
+    for (size, bits) in [(8, 8), (32, 8), (32, 4)] {
+        let groups = Groups {
+            rows: 9,
+            columns: 96,
+            size,
+            bits,
+        };
+        suite.hold::<G>(&GroupedLinear { tokens: 5, groups }, device);
+    }
+    pictures::<G>(&mut suite, device);
     for (vocabulary, tokens, width) in [(1, 9, 3), (2, 300, 24), (37, 150, 40), (1000, 96, 130)] {
         suite.hold::<G>(
             &EmbeddingAdd {
@@ -642,6 +767,58 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
     suite.finish("operations");
 }
 
+/// What image models have, around the pieces of the kernels: windows that end outside of the image, strides that leave some of it
+/// out, groups of one channel and of more.
+fn pictures<G: TuneAutodiff>(suite: &mut Suite, device: &G::Device) {
+    let uneven = Window {
+        kernel: [3, 2],
+        stride: [2, 1],
+        padding: [0, 1, 2, 0],
+    };
+    for (image, outputs, groups, window) in [
+        ([1, 1, 1, 1], 1, 1, Window::square(1, 1, 0)),
+        ([2, 7, 5, 3], 17, 1, Window::square(3, 1, 1)),
+        ([2, 9, 9, 3], 8, 1, Window::square(7, 2, 3)),
+        ([3, 8, 8, 40], 24, 1, Window::square(1, 1, 0)),
+        ([3, 7, 8, 5], 9, 1, Window::square(1, 2, 0)),
+        ([2, 6, 7, 12], 10, 1, uneven),
+        ([2, 11, 6, 12], 12, 12, Window::square(3, 1, 1)),
+        ([2, 9, 9, 6], 6, 6, Window::same(5, 2, [9, 9])),
+        ([1, 6, 6, 6], 12, 6, uneven),
+        ([2, 5, 5, 8], 6, 2, Window::square(3, 2, 1)),
+    ] {
+        let case = Convolution {
+            image,
+            outputs,
+            groups,
+            window,
+        };
+        suite.hold::<G>(&case, device);
+    }
+    for (image, window) in [
+        ([1, 1, 1, 1], Window::square(1, 1, 0)),
+        ([2, 7, 9, 5], Window::square(3, 2, 1)),
+        ([2, 6, 6, 3], Window::square(2, 2, 0)),
+        ([1, 5, 8, 4], uneven),
+    ] {
+        suite.hold::<G>(&MaxPool { image, window }, device);
+    }
+    // Of two rows alone the normalised values are 1 and -1, and rounding decides their gradient.
+    for size in [[5, 1], [3, 17], [150, 40], [1100, 3]] {
+        for rectify in [Rectify::None, Rectify::Relu, Rectify::Relu6] {
+            for (residual, of_batch) in [(false, true), (true, true), (true, false)] {
+                let case = BatchNorm {
+                    size,
+                    residual,
+                    of_batch,
+                    rectify,
+                };
+                suite.hold::<G>(&case, device);
+            }
+        }
+    }
+}
+
 /// Losses of next tokens with the likeliest ones; two words tie.
 fn likeliest<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
     fn run<B: TuneBackend>(cap: Option<f64>, device: &B::Device) -> [Vec<f32>; 2] {
@@ -668,12 +845,15 @@ fn likeliest<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
     }
 }
 
-/// AdamW over three steps, and the sums of squares that clipping needs.
+/// AdamW over three steps, the sums of squares and the factor of clipping.
 fn optimizer<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
     fn run<B: TuneBackend>(len: usize, device: &B::Device) -> Vec<Vec<f32>> {
         let primitive = |x: Vec<f32>| flat::<B>(x, device).into_primitive().tensor();
-        let zeros = || primitive(vec![0.0; len]);
-        let (mut parameter, mut moments) = (primitive(values(1, len)), (zeros(), zeros()));
+        let lengths: Vec<usize> = (0..35).map(|i| len * (i % 3) + i + 1).collect();
+        let zeros = |len: usize| primitive(vec![0.0; len]);
+        let mut held: Vec<_> = (lengths.iter().enumerate())
+            .map(|(i, &len)| (primitive(values(i as u64, len)), zeros(len), zeros(len)))
+            .collect();
         for step in 1..4 {
             let settings = AdamW {
                 learning_rate: 1e-2,
@@ -682,18 +862,54 @@ fn optimizer<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
                 epsilon: 1e-8,
                 weight_decay: 0.1,
                 step,
-                grad_scale: 0.5,
+                grad_scale: 1.0,
             };
-            let grad = primitive(values(1 + step, len));
-            let (p, m, v) = B::tune_adamw_step(parameter, grad, moments, settings);
-            (parameter, moments) = (p, (m, v));
+            // More than a launch takes, of all lengths, each with its own settings. The third step is not finite.
+            let factor = primitive(vec![if step < 3 { 0.5 } else { f32::NAN }]);
+            held = B::tune_adamw_steps(
+                held.into_iter()
+                    .enumerate()
+                    .map(|(i, (parameter, m, v))| AdamWOperand {
+                        grad: primitive(values(40 * step + i as u64, lengths[i])),
+                        parameter,
+                        moments: (m, v),
+                        settings: AdamW {
+                            learning_rate: settings.learning_rate * (1.0 + i as f64),
+                            ..settings
+                        },
+                    })
+                    .collect(),
+                factor,
+            );
         }
-        let grads = (0..5)
-            .map(|i| primitive(values(i, len * i as usize + 1)))
+        let grads = (lengths.iter().enumerate())
+            .map(|(i, &len)| primitive(values(i as u64, len)))
             .collect();
-        [parameter, moments.0, moments.1, B::tune_square_sums(grads)]
+        let held = held.into_iter().flat_map(|(p, m, v)| [p, m, v]);
+        let square = B::tune_square_sum(primitive(values(1, len)));
+        let squares = B::tune_square_sums(grads);
+        let clips = [0.0, 1e-2, 1e9]
+            .map(|max_norm| B::tune_clip(primitive(vec![1.0, 2.0]), squares.clone(), max_norm));
+        held.chain([squares, square])
+            .chain(clips)
             .map(|x| host(Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(x))))
-            .to_vec()
+            .collect()
+    }
+    // One loss or one gradient that is not finite stops the step.
+    for (loss, square) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, f32::INFINITY)] {
+        let primitive = |x: Vec<f32>| flat::<B>(x, device).into_primitive().tensor();
+        let clip = B::tune_clip(
+            primitive(vec![0.5, loss]),
+            primitive(vec![1.0, square]),
+            1.0,
+        );
+        let clip = host(Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(clip)));
+        suite.cases += 1;
+        if !clip[0].is_nan() {
+            suite
+                .failures
+                .push(format!("clipping of {loss} and {square}: {clip:?}"));
+        }
     }
     for len in [1, 300, 5000] {
         poison::<B>(device);
@@ -706,25 +922,51 @@ fn optimizer<B: TuneBackend>(suite: &mut Suite, device: &B::Device) {
 }
 
 #[cfg(feature = "wgpu")]
+mod backend {
+    pub type Gpu = burn::backend::Wgpu<f32, i32, u32>;
+    pub const NEED: super::Need = super::Need::Wgpu;
+    pub const ASKED_FOR: &str = "REKINDLE_TEST_WGPU";
+}
+
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+mod backend {
+    pub type Gpu = burn::backend::Cuda<f32, i32>;
+    pub const NEED: super::Need = super::Need::Cuda;
+    pub const ASKED_FOR: &str = "REKINDLE_TEST_CUDA";
+}
+
+use backend::Gpu;
+
+fn is_asked_for() -> bool {
+    need(backend::NEED, asked_for(backend::ASKED_FOR)).is_some()
+}
+
 #[test]
-#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --wgpu"]
-fn wgpu_matches_cpu_on_operations() {
-    if need(Need::Wgpu, asked_for("REKINDLE_TEST_WGPU")).is_some() {
-        type Gpu = burn::backend::Wgpu<f32, i32, u32>;
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --backend wgpu"]
+fn gpu_passes_its_self_test() {
+    if is_asked_for() {
         let device = Default::default();
-        all_products::<Gpu>(&device, false);
-        all_operations::<Autodiff<Gpu>>(&device);
+        for what in ["the first time", "again"] {
+            let clock = std::time::Instant::now();
+            assert_eq!(rekindle_nn::self_test::<Autodiff<Gpu>>(&device), Ok(()));
+            println!("self-test {what}: {:.2} s", clock.elapsed().as_secs_f64());
+        }
     }
 }
 
-#[cfg(feature = "cuda")]
 #[test]
-#[ignore = "needs an NVIDIA GPU"]
-fn cuda_matches_cpu_on_operations() {
-    if need(Need::Cuda, asked_for("REKINDLE_TEST_CUDA")).is_some() {
-        type Gpu = burn::backend::Cuda<f32, i32>;
-        let device = Default::default();
-        all_products::<Gpu>(&device, true);
-        all_operations::<Autodiff<Gpu>>(&device);
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --backend wgpu"]
+fn gpu_multiplies_as_f64() {
+    if is_asked_for() {
+        // Large ones only where a GPU computes them.
+        all_products::<Gpu>(&Default::default(), cfg!(not(feature = "wgpu")));
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU or a software Vulkan driver: cargo xtask test --backend wgpu"]
+fn gpu_matches_cpu_on_operations() {
+    if is_asked_for() {
+        all_operations::<Autodiff<Gpu>>(&Default::default());
     }
 }

@@ -192,30 +192,49 @@ fn linear() {
 }
 
 #[test]
-fn linear_add() {
-    for (tokens, inner, outer) in [(1, 1, 1), (3, 17, 129), (129, 8, 17), (17, 3, 1)] {
+fn low_rank() {
+    for (tokens, inner, rank, outer) in [
+        (1, 1, 1, 1),
+        (3, 17, 8, 129),
+        (129, 8, 17, 3),
+        (17, 3, 2, 1),
+    ] {
         check(
-            &format!("linear added {tokens}x{inner}x{outer}"),
+            &format!("low rank {tokens}x{inner}x{rank}x{outer}"),
             &[
                 values(1, tokens * outer, 1.0),
                 values(2, tokens * inner, 1.0),
-                values(3, outer * inner, 1.0),
+                values(3, rank * inner, 1.0),
+                values(4, outer * rank, 1.0),
             ],
             |t| {
-                let [sum, x, w] = [(0, tokens, outer), (1, tokens, inner), (2, outer, inner)]
-                    .map(|(i, rows, columns)| t[i].clone().reshape([rows, columns]));
-                ops::linear_add(sum, x, w, 0.75).reshape([-1])
+                let [sum, x, a, b] = [
+                    (tokens, outer),
+                    (tokens, inner),
+                    (rank, inner),
+                    (outer, rank),
+                ]
+                .map({
+                    let mut inputs = t.iter();
+                    move |(rows, columns)| inputs.next().unwrap().clone().reshape([rows, columns])
+                });
+                ops::low_rank(sum, x, a, b, 0.75).reshape([-1])
             },
             |t| {
-                let product = |i: usize| -> f64 {
-                    let (token, output) = (i / outer, i % outer);
-                    let pairs = t[1][token * inner..][..inner]
-                        .iter()
-                        .zip(&t[2][output * inner..]);
-                    pairs.map(|(x, w)| x * w).sum()
+                // The rows of a factor with a row of values.
+                let times = |row: &[f64], factor: &[f64]| -> Vec<f64> {
+                    let rows = factor.chunks_exact(row.len());
+                    rows.map(|f| f.iter().zip(row).map(|(f, x)| f * x).sum())
+                        .collect()
                 };
-                let sums = t[0].iter().enumerate();
-                sums.map(|(i, sum)| sum + 0.75 * product(i)).collect()
+                let rows = t[1].chunks_exact(inner).zip(t[0].chunks_exact(outer));
+                rows.flat_map(|(x, sum)| {
+                    let side = times(&times(x, &t[2]), &t[3]);
+                    let sums = sum.iter().zip(side);
+                    sums.map(|(sum, side)| sum + 0.75 * side)
+                        .collect::<Vec<_>>()
+                })
+                .collect()
             },
         );
     }
@@ -1105,10 +1124,10 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
             vec![x.clone(), w.clone(), b.clone()],
         );
     }
-    let (sum, low, up) = (leaf(19, tokens, 390), leaf(20, tokens, 8), leaf(21, 390, 8));
+    let (sum, down, up) = (leaf(19, tokens, 390), leaf(20, 8, width), leaf(21, 390, 8));
     run(
-        ops::linear_add(sum.clone(), low.clone(), up.clone(), 2.0),
-        vec![sum, low, up],
+        ops::low_rank(sum.clone(), x.clone(), down.clone(), up.clone(), 2.0),
+        vec![sum, x.clone(), down, up],
     );
     for kind in [GeluKind::Exact, GeluKind::Tanh] {
         run(ops::gelu(x.clone(), kind), vec![x.clone()]);

@@ -8,12 +8,9 @@ use burn::{
 };
 use rekindle_models::{Activations, Input, Model};
 use rekindle_nn::{Pass, TuneAutodiff};
-use rekindle_train::{Gradients, TrainError, scalar};
+use rekindle_train::Gradients;
 
-/// Adds to `grads` the gradients of `loss` of the model's outputs `[N, C]`, and returns its value.
-///
-/// # Errors
-/// When the device does not give the value back.
+/// Adds to `grads` the gradients of `loss` of the model's outputs `[N, C]`, and returns its value `[1]`.
 ///
 /// # Panics
 /// If units of the model put out pictures: their norms' moments would move twice.
@@ -23,7 +20,7 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
     pass: Pass,
     loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
     grads: &mut Gradients<B>,
-) -> Result<f64, TrainError> {
+) -> Tensor<<B as AutodiffBackend>::InnerBackend, 1> {
     let (trains, last) = (model.training_units(), model.units() - 1);
     let frozen = trains.iter().take_while(|&&trains| !trains).count();
     let names = model.names();
@@ -41,7 +38,7 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
     }
     drop(plain);
 
-    let (mut loss, mut value, mut slope) = (Some(loss), 0.0, None);
+    let (mut loss, mut value, mut slope) = (Some(loss), None, None);
     for (unit, x) in (first..last + 1).zip(inputs).rev() {
         let x = Activations::<B>::from_inner(x);
         let x = if unit > first { x.tracked() } else { x };
@@ -49,7 +46,7 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
         let sum = match (loss.take(), slope.take().zip(y.rows())) {
             (Some(loss), _) => {
                 let sum = loss(model.head(y, pass));
-                value = scalar(sum.clone().inner())?;
+                value = Some(sum.clone().inner());
                 sum
             }
             // Its gradient in y is what came from above.
@@ -60,5 +57,6 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
         grads.add(&mut tape, model, names);
         slope = x.rows().and_then(|x| x.grad_remove(&mut tape));
     }
-    Ok(value)
+    // The last unit always goes first.
+    value.unwrap_or_else(|| Tensor::zeros([1], &Default::default()))
 }

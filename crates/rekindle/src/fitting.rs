@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Observer, RunConfig,
-    backend::{OnBackend, on_device},
+    backend::{OnBackend, chosen, on_device},
     config::Device,
     finetune::{open, train_config},
     inputs::Draw,
@@ -60,7 +60,7 @@ pub fn find_batch(
         hint: "halve train.batch_size until the run fits, and double train.gradient_accumulation_steps".into(),
     }
     };
-    if config.device != Device::Cpu {
+    if chosen(config.device) != Device::Cpu {
         return Err(unknown("the memory of a step is measured on a CPU only"));
     }
     if !memory::forget_peak() || memory::peak().is_none() {

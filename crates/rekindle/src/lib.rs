@@ -100,7 +100,7 @@ mod tensorboard;
 mod trial;
 mod tuning;
 
-pub use backend::{DeviceInfo, compiled_devices, cpu_kernels, devices};
+pub use backend::{Checked, DeviceInfo, check_device, compiled_devices, cpu_kernels, devices};
 pub use config::RunConfig;
 pub use error::Error;
 pub use export::{EXPORT_TYPES, Exported, export};

@@ -29,9 +29,7 @@ use rekindle_nn::{
     ops::Precision,
     params::{self, NameMap, ParamRef},
 };
-use rekindle_train::{
-    BatchStream, Collective, Evaluation, Gradients, Job, Shards, TrainError, scalar,
-};
+use rekindle_train::{BatchStream, Collective, Evaluation, Gradients, Job, Shards, TrainError};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -749,21 +747,21 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         pass: Pass,
         count: usize,
         grads: &mut Gradients<B>,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Tensor<Inner<B>, 1>, TrainError> {
         let examples = &batch.0;
         // What a frozen beginning puts out is kept, and has no graph to save.
         let kept = self.frozen.borrow().units > 0;
         if !self.gradient_checkpointing || kept || examples.examples.is_empty() {
             let loss = self.loss(model, batch, pass)? / count as f64;
             grads.backward(&loss, model, self.names);
-            return Ok(scalar(loss.inner())?);
+            return Ok(loss.inner());
         }
         let pass = pass.with_precision(self.precision);
         let loss = |logits| self.summed(logits, model, examples) / count as f64;
         let input = self.input(examples).map_err(boxed)?;
         // A parameter of two units gets one sum, to which the other micro-batches are added as ever.
         let mut own = Gradients::default();
-        let value = backward_by_unit(model, input, pass, loss, &mut own)?;
+        let value = backward_by_unit(model, input, pass, loss, &mut own);
         grads.merge(own);
         Ok(value)
     }

@@ -2,14 +2,20 @@
 //! that train now or will, then buffers. Processes own slices of it.
 
 use crate::{Gradients, TrainError};
-use burn::module::{AutodiffModule, Module};
+use burn::{
+    module::{AutodiffModule, Module},
+    tensor::ops::FloatTensor,
+};
 use rekindle_base::HostTensor;
 use rekindle_nn::{
     TuneAutodiff,
-    host::{from_host, to_host},
+    host::{all_to_host, from_host},
     params::{self, Mapped, NameMap, ParamRef},
 };
 use std::{collections::BTreeMap, ops::Range};
+
+/// Tensors read or stepped at once: more would need more room for copies and save little.
+pub(crate) const AT_ONCE: usize = 16;
 
 /// Slices begin at multiples of this, and squares are summed in blocks of it, so that a norm has the same bits however many
 /// slices there are.
@@ -129,16 +135,35 @@ impl Layout {
         flat: &mut [f32],
         from: usize,
     ) -> Result<(), TrainError> {
-        let mut done = Ok(());
+        let mut found = Vec::new();
         params::visit(model, &mut |param: ParamRef<'_, B>| {
             let at = self.index.get(&self.names.published(param.path));
-            let Some(&at) = at.filter(|&&at| at >= from && done.is_ok()) else {
-                return;
-            };
-            done = to_host::<B::InnerBackend>(B::inner(param.value))
-                .map(|host| flat[self.entries[at].range.clone()].copy_from_slice(&host.values));
+            if let Some(&at) = at.filter(|&&at| at >= from) {
+                found.push((at, B::inner(param.value)));
+            }
         });
-        Ok(done?)
+        self.copy::<B>(found, flat)
+    }
+
+    /// Copies tensors to the places of their entries.
+    fn copy<B: TuneAutodiff>(
+        &self,
+        tensors: Vec<(usize, FloatTensor<B::InnerBackend>)>,
+        flat: &mut [f32],
+    ) -> Result<(), TrainError> {
+        let mut left = tensors.into_iter();
+        loop {
+            let (places, tensors): (Vec<_>, Vec<_>) = left.by_ref().take(AT_ONCE).unzip();
+            if places.is_empty() {
+                return Ok(());
+            }
+            for (at, host) in places
+                .into_iter()
+                .zip(all_to_host::<B::InnerBackend>(tensors)?)
+            {
+                flat[self.entries[at].range.clone()].copy_from_slice(&host.values);
+            }
+        }
     }
 
     /// The model with the vector's values of the entries that `changed` names.
@@ -176,13 +201,14 @@ impl Layout {
         present: &mut [bool],
     ) -> Result<Vec<f32>, TrainError> {
         let mut flat = vec![0f32; self.len()];
-        for (at, entry) in self.entries[..self.parameters].iter().enumerate() {
-            if let Some(grad) = grads.get(&entry.name) {
-                let host = to_host::<B::InnerBackend>(grad.clone())?;
-                flat[entry.range.clone()].copy_from_slice(&host.values);
-                present[at] = true;
-            }
+        let parameters = self.entries[..self.parameters].iter().enumerate();
+        let found: Vec<_> = parameters
+            .filter_map(|(at, entry)| Some((at, grads.get(&entry.name)?.clone())))
+            .collect();
+        for (at, _) in &found {
+            present[*at] = true;
         }
+        self.copy::<B>(found, &mut flat)?;
         Ok(flat)
     }
 

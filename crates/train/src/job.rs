@@ -1,6 +1,6 @@
 //! What the loop trains.
 
-use crate::{Collective, Gradients, Shards, TrainError, optimizer::scalar};
+use crate::{Collective, Gradients, Shards, TrainError};
 use burn::{module::AutodiffModule, tensor::Tensor};
 use rekindle_nn::{Pass, TuneAutodiff, params::NameMap};
 use serde::{Deserialize, Serialize};
@@ -61,11 +61,11 @@ pub trait Job<B: TuneAutodiff> {
         batch: &Self::Batch,
         pass: Pass,
     ) -> Result<Tensor<B, 1>, TrainError>;
-    /// Adds to `grads` the gradients of the batch's loss divided by `count`, and returns that quotient. A job that builds its
-    /// graph in parts has a body of its own.
+    /// Adds to `grads` the gradients of the batch's loss divided by `count`, and returns that quotient `[1]`, on the device. A job
+    /// that builds its graph in parts has a body of its own.
     ///
     /// # Errors
-    /// Those of [`loss`](Self::loss), and a device that does not give the value back.
+    /// Those of [`loss`](Self::loss).
     fn backward(
         &self,
         model: &Self::Model,
@@ -73,11 +73,10 @@ pub trait Job<B: TuneAutodiff> {
         pass: Pass,
         count: usize,
         grads: &mut Gradients<B>,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Tensor<B::InnerBackend, 1>, TrainError> {
         let loss = self.loss(model, batch, pass)? / count as f64;
-        let value = scalar(loss.clone().inner())?;
         grads.backward(&loss, model, self.names());
-        Ok(value)
+        Ok(loss.inner())
     }
     /// Evaluates the model on the validation data.
     ///

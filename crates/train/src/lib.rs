@@ -31,7 +31,7 @@ pub use error::TrainError;
 pub use events::{Event, Metrics, Sink, read_metrics, truncate_metrics};
 pub use job::{BatchStream, Evaluation, Job};
 pub use launch::{Launch, Launcher};
-pub use optimizer::{Gradients, Optimizer, OptimizerConfig, scalar};
+pub use optimizer::{Gradients, Optimizer, OptimizerConfig};
 pub use run_dir::RunDir;
 pub use schedule::{Schedule, Warmup};
 pub use shards::Shards;

@@ -12,8 +12,8 @@ use burn::{
 use rekindle_base::HostTensor;
 use rekindle_nn::{
     TuneAutodiff, TuneBackend,
-    host::{self, ReadError, from_host, to_host},
-    ops::AdamW,
+    host::{ReadError, from_host, to_host},
+    ops::{AdamW, AdamWOperand},
     params::{self, Mapped, NameMap, ParamRef},
 };
 use rekindle_weights::ToWrite;
@@ -96,13 +96,16 @@ impl<B: TuneAutodiff> Gradients<B> {
     /// # Errors
     /// When the device does not give it back.
     pub fn norm(&self) -> Result<f64, ReadError> {
-        if self.by_name.is_empty() {
-            return Ok(0.0);
+        match self.square_sums() {
+            Some(sums) => Ok(norm_of(&to_host::<B::InnerBackend>(sums)?.values)),
+            None => Ok(0.0),
         }
-        // One transfer for all: a sum a parameter, added up on the host in f64.
-        let grads = self.by_name.values().cloned().collect();
-        let all = to_host::<B::InnerBackend>(B::InnerBackend::tune_square_sums(grads))?;
-        Ok(all.values.iter().map(|&v| f64::from(v)).sum::<f64>().sqrt())
+    }
+
+    /// The sum of squares of each gradient, `[n]`; `None` where there are none.
+    pub(crate) fn square_sums(&self) -> Option<FloatTensor<B::InnerBackend>> {
+        let grads: Vec<_> = self.by_name.values().cloned().collect();
+        (!grads.is_empty()).then(|| B::InnerBackend::tune_square_sums(grads))
     }
 
     /// A gradient by published name.
@@ -110,6 +113,27 @@ impl<B: TuneAutodiff> Gradients<B> {
     pub fn get(&self, name: &str) -> Option<&FloatTensor<B::InnerBackend>> {
         self.by_name.get(name)
     }
+}
+
+/// The norm over all from the sums of squares, added up in f64.
+pub(crate) fn norm_of(square_sums: &[f32]) -> f64 {
+    square_sums
+        .iter()
+        .map(|&v| f64::from(v))
+        .sum::<f64>()
+        .sqrt()
+}
+
+/// A factor of gradients as a tensor `[1]`.
+pub(crate) fn factor_of<B: TuneAutodiff>(
+    factor: f64,
+    device: &B::Device,
+) -> FloatTensor<B::InnerBackend> {
+    let host = HostTensor {
+        shape: vec![1],
+        values: vec![factor as f32],
+    };
+    from_host::<B::InnerBackend>(host, device)
 }
 
 /// AdamW with its moments.
@@ -144,14 +168,35 @@ impl<B: TuneAutodiff> Optimizer<B> {
     pub fn step<M: Module<B>>(
         &mut self,
         model: M,
-        mut grads: Gradients<B>,
+        grads: Gradients<B>,
         learning_rate: f64,
         grad_scale: f64,
         rate: &dyn Fn(&str) -> f64,
         names: NameMap,
     ) -> M {
-        let base = self.next_step(learning_rate, grad_scale);
-        params::map(model, &mut |param| {
+        let Some(grad) = grads.by_name.values().next() else {
+            self.steps += 1;
+            return model;
+        };
+        let device = B::InnerBackend::float_device(grad);
+        let factor = factor_of::<B>(grad_scale, &device);
+        self.step_by(model, grads, learning_rate, factor, rate, names)
+    }
+
+    /// The same by a factor `[1]` that lies on the device: nothing is read. One that is not finite leaves the model as it is.
+    pub(crate) fn step_by<M: Module<B>>(
+        &mut self,
+        model: M,
+        mut grads: Gradients<B>,
+        learning_rate: f64,
+        factor: FloatTensor<B::InnerBackend>,
+        rate: &dyn Fn(&str) -> f64,
+        names: NameMap,
+    ) -> M {
+        let base = self.next_step(learning_rate);
+        // The parameters with a gradient are taken out, changed all together, and put back.
+        let (mut changing, mut operands) = (Vec::new(), Vec::new());
+        let model = params::map(model, &mut |param| {
             let name = names.published(param.path);
             let (true, Some(grad)) = (param.trainable, grads.by_name.remove(&name)) else {
                 return Mapped {
@@ -175,18 +220,47 @@ impl<B: TuneAutodiff> Optimizer<B> {
                 };
                 (zeros(), zeros())
             });
-            let value = B::inner(param.value);
-            let (value, m, v) = B::InnerBackend::tune_adamw_step(value, grad, moments, settings);
-            self.moments.insert(name, (m, v));
+            let parameter = B::inner(param.value);
+            let room = B::InnerBackend::float_empty(
+                vec![1; param.shape.num_dims()].into(),
+                &B::InnerBackend::float_device(&grad),
+                parameter.dtype().into(),
+            );
+            changing.push(name);
+            operands.push(AdamWOperand {
+                parameter,
+                grad,
+                moments,
+                settings,
+            });
             Mapped {
-                value: B::from_inner(value),
+                value: B::from_inner(room),
                 trainable: true,
             }
-        })
+        });
+        let mut changed = BTreeMap::new();
+        let results = B::InnerBackend::tune_adamw_steps(operands, factor);
+        for (name, (value, m, v)) in changing.into_iter().zip(results) {
+            self.moments.insert(name.clone(), (m, v));
+            changed.insert(name, value);
+        }
+        params::map(
+            model,
+            &mut |param| match changed.remove(&names.published(param.path)) {
+                Some(value) => Mapped {
+                    value: B::from_inner(value),
+                    trainable: true,
+                },
+                None => Mapped {
+                    value: param.value,
+                    trainable: param.trainable,
+                },
+            },
+        )
     }
 
-    /// Begins a step: its settings but for what is a parameter's own.
-    pub(crate) fn next_step(&mut self, learning_rate: f64, grad_scale: f64) -> AdamW {
+    /// Begins a step: its settings but for what is a parameter's own, and the factor of gradients.
+    pub(crate) fn next_step(&mut self, learning_rate: f64) -> AdamW {
         self.steps += 1;
         AdamW {
             learning_rate,
@@ -195,7 +269,7 @@ impl<B: TuneAutodiff> Optimizer<B> {
             epsilon: self.config.epsilon,
             weight_decay: self.config.weight_decay,
             step: self.steps,
-            grad_scale,
+            grad_scale: 1.0,
         }
     }
 
@@ -355,13 +429,4 @@ fn count_of_tensor(tensor: &HostTensor) -> Option<u64> {
     };
     let whole = |v: f32| (v >= 0.0 && v < EXACT as f32 && v.fract() == 0.0).then_some(v as u64);
     Some(whole(upper)? * EXACT + whole(lower)?)
-}
-
-/// The value of a tensor `[1]`.
-///
-/// # Errors
-/// When the device does not give it back.
-pub fn scalar<B: TuneBackend>(tensor: Tensor<B, 1>) -> Result<f64, ReadError> {
-    let values = host::values(tensor)?;
-    Ok(values.first().map_or(f64::NAN, |&v| f64::from(v)))
 }

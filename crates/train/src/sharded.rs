@@ -6,16 +6,17 @@
 
 use crate::{
     Collective, Gradients, Job, Optimizer, Stepped, Traffic, TrainConfig, TrainError,
-    flat::Layout,
-    optimizer::Moments,
+    flat::{AT_ONCE, Layout},
+    optimizer::{Moments, factor_of},
     shards::{Node, Shards},
-    step::clipping,
+    step::{clipping, joined},
 };
 use burn::tensor::ops::FloatTensor;
 use rekindle_base::HostTensor;
 use rekindle_nn::{
     Pass, TuneAutodiff, TuneBackend,
-    host::{from_host, to_host},
+    host::{all_to_host, from_host, to_host, values},
+    ops::AdamWOperand,
 };
 use std::{collections::BTreeMap, ops::Range};
 
@@ -230,7 +231,8 @@ impl<B: TuneAutodiff> Sharded<B> {
         shard: usize,
     ) -> Result<Vec<f32>, TrainError> {
         let own = self.shards.own();
-        let (job, mut grads, mut loss, mut seen) = (window.job, Gradients::<B>::default(), 0.0, 0);
+        let (job, mut grads, mut seen) = (window.job, Gradients::<B>::default(), 0);
+        let mut losses = Vec::new();
         let buffers = !self.layout.buffers().is_empty();
         if buffers {
             // As they were before the step: every shard moves them from there.
@@ -252,10 +254,14 @@ impl<B: TuneAutodiff> Sharded<B> {
         for (batch, forward) in parts.zip(window.first_pass..) {
             let pass = Pass::training(window.seed, self.shards.draw(forward, shard));
             let count = (window.examples as usize).max(1);
-            loss += job.backward(model, batch, pass, count, &mut grads)?;
+            losses.push(job.backward(model, batch, pass, count, &mut grads)?);
             seen += job.count(batch);
         }
-        window.losses.push(loss);
+        // Read behind all passes, so that a GPU need not stand still between them.
+        let losses = joined(losses).map_or(Ok(Vec::new()), values)?;
+        window
+            .losses
+            .push(losses.iter().map(|&loss| f64::from(loss)).sum());
         let mut flat = self.layout.gradients(&grads, &mut window.present)?;
         if buffers {
             self.layout.read_buffers(model, &mut flat)?;
@@ -341,38 +347,53 @@ impl<B: TuneAutodiff> Sharded<B> {
         clip: f64,
         rate: &dyn Fn(&str) -> f64,
     ) -> Result<(), TrainError> {
-        let base = self.optimizer.next_step(learning_rate, clip);
+        let base = self.optimizer.next_step(learning_rate);
         for (at, _) in present.iter().enumerate().filter(|(_, present)| **present) {
             if !std::mem::replace(&mut self.known[at], true) {
                 self.optimizer.note_joined(&self.layout.entries[at].name);
             }
         }
-        for piece in &mut self.pieces {
-            let entry = &self.layout.entries[piece.entry];
-            if !present[piece.entry] {
-                continue;
+        let factor = factor_of::<B>(clip, &self.device);
+        for group in self.pieces.chunks_mut(AT_ONCE) {
+            let (mut changing, mut operands) = (Vec::new(), Vec::new());
+            for piece in group {
+                // What has no gradient keeps its value.
+                if !present[piece.entry] {
+                    continue;
+                }
+                let Some(parameter) = piece.value.take() else {
+                    continue;
+                };
+                let entry = &self.layout.entries[piece.entry];
+                let within =
+                    piece.range.start - self.slice.start..piece.range.end - self.slice.start;
+                let vector = |values: Vec<f32>| {
+                    let shape = vec![values.len()];
+                    from_host::<Inner<B>>(HostTensor { shape, values }, &self.device)
+                };
+                let name = &entry.name;
+                let settings = self
+                    .optimizer
+                    .settings(base, name, entry.is_vector(), rate(name));
+                let moments = piece.moments.take().unwrap_or_else(|| {
+                    let zeros = || vector(vec![0.0; within.len()]);
+                    (zeros(), zeros())
+                });
+                operands.push(AdamWOperand {
+                    parameter,
+                    grad: vector(sum[within].to_vec()),
+                    moments,
+                    settings,
+                });
+                changing.push(piece);
             }
-            let Some(value) = piece.value.take() else {
-                continue;
-            };
-            let within = piece.range.start - self.slice.start..piece.range.end - self.slice.start;
-            let vector = |values: Vec<f32>| {
-                let shape = vec![values.len()];
-                from_host::<Inner<B>>(HostTensor { shape, values }, &self.device)
-            };
-            let name = &entry.name;
-            let settings = self
-                .optimizer
-                .settings(base, name, entry.is_vector(), rate(name));
-            let moments = piece.moments.take().unwrap_or_else(|| {
-                let zeros = || vector(vec![0.0; within.len()]);
-                (zeros(), zeros())
-            });
-            let grad = vector(sum[within].to_vec());
-            let (value, m, v) = Inner::<B>::tune_adamw_step(value, grad, moments, settings);
-            let host = to_host::<Inner<B>>(value.clone())?;
-            self.flat[piece.range.clone()].copy_from_slice(&host.values);
-            (piece.value, piece.moments) = (Some(value), Some((m, v)));
+            let results = Inner::<B>::tune_adamw_steps(operands, factor.clone());
+            let new = results.iter().map(|(value, ..)| value.clone()).collect();
+            let new = all_to_host::<Inner<B>>(new)?;
+            for ((piece, (value, m, v)), host) in changing.into_iter().zip(results).zip(new) {
+                self.flat[piece.range.clone()].copy_from_slice(&host.values);
+                (piece.value, piece.moments) = (Some(value), Some((m, v)));
+            }
         }
         let first = self.layout.of_parameters().end.max(self.slice.start);
         for at in first..self.slice.end {

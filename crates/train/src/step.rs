@@ -1,7 +1,8 @@
 //! One optimizer step: gradients of a window of micro-batches, clipped and applied.
 
-use crate::{Gradients, Job, Optimizer, TrainConfig, TrainError};
-use rekindle_nn::{Pass, TuneAutodiff};
+use crate::{Gradients, Job, Optimizer, TrainConfig, TrainError, optimizer::norm_of};
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
+use rekindle_nn::{Pass, TuneAutodiff, TuneBackend, host};
 
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +16,15 @@ pub struct Stepped {
 }
 
 impl Stepped {
+    /// A step on nothing.
+    fn nothing(examples: usize) -> Self {
+        Self {
+            loss: 0.0,
+            grad_norm: 0.0,
+            examples,
+        }
+    }
+
     /// What was not a finite number, and its value; the model is as it was then.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, f64)> {
@@ -39,26 +49,59 @@ pub fn step<B: TuneAutodiff, J: Job<B>>(
 ) -> Result<(J::Model, Stepped), TrainError> {
     let examples: usize = window.iter().map(|batch| job.count(batch)).sum();
     let mut grads = Gradients::<B>::default();
-    let mut stepped = Stepped {
-        loss: 0.0,
-        grad_norm: 0.0,
-        examples,
-    };
+    let mut losses = Vec::with_capacity(window.len());
     for (batch, forward) in window.iter().zip(first_pass..) {
         let pass = Pass::training(config.seed, forward);
-        stepped.loss += job.backward(&model, batch, pass, examples.max(1), &mut grads)?;
-        if stepped.fault().is_some() {
-            return Ok((model, stepped));
-        }
+        losses.push(job.backward(&model, batch, pass, examples.max(1), &mut grads)?);
     }
-    stepped.grad_norm = grads.norm()?;
-    if stepped.fault().is_some() {
-        return Ok((model, stepped));
-    }
-    let clip = clipping(config, stepped.grad_norm);
+    let Some(losses) = joined(losses) else {
+        return Ok((model, Stepped::nothing(examples)));
+    };
+    // Clipped and applied on the device. A loss or a norm that is not finite changes nothing.
+    let squares: Tensor<B::InnerBackend, 1> = match grads.square_sums() {
+        Some(squares) => Tensor::from_primitive(TensorPrimitive::Float(squares)),
+        None => Tensor::zeros([1], &losses.device()),
+    };
+    let primitive = |x: &Tensor<B::InnerBackend, 1>| x.clone().into_primitive().tensor();
+    let factor = B::InnerBackend::tune_clip(
+        primitive(&losses),
+        primitive(&squares),
+        config.max_grad_norm,
+    );
     let rate = |name: &str| job.rate(name);
-    let model = optimizer.step(model, grads, learning_rate, clip, &rate, job.names());
+    let model = optimizer.step_by(
+        model,
+        grads,
+        learning_rate,
+        factor.clone(),
+        &rate,
+        job.names(),
+    );
+    // The one transfer of a step, at its end.
+    let factor = Tensor::from_primitive(TensorPrimitive::Float(factor));
+    let found = host::values(Tensor::cat(vec![losses, squares, factor], 0))?;
+    let (losses, rest) = found.split_at(window.len().min(found.len()));
+    let Some((factor, squares)) = rest.split_last() else {
+        return Ok((model, Stepped::nothing(examples)));
+    };
+    let mut stepped = Stepped {
+        loss: losses.iter().map(|&loss| f64::from(loss)).sum(),
+        grad_norm: norm_of(squares),
+        examples,
+    };
+    if stepped.fault().is_none() && !factor.is_finite() {
+        // The device's own sum of all squares was too large for an f32.
+        stepped.grad_norm = f64::INFINITY;
+    }
     Ok((model, stepped))
+}
+
+/// Losses `[1]` one after the other; `None` where there are none.
+pub(crate) fn joined<B: Backend>(mut losses: Vec<Tensor<B, 1>>) -> Option<Tensor<B, 1>> {
+    match losses.len() {
+        0 | 1 => losses.pop(),
+        _ => Some(Tensor::cat(losses, 0)),
+    }
 }
 
 /// What gradients of this norm are multiplied by.

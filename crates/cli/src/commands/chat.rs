@@ -31,7 +31,7 @@ pub struct Chat {
     system: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
 }

@@ -30,7 +30,7 @@ pub struct Evaluate {
     data: PathBuf,
     #[command(flatten)]
     columns: Columns,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
     /// Show so many of the worst mistakes

@@ -38,7 +38,7 @@ pub struct Generate {
     /// Answers made at once
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch_size: usize,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
     /// Only the answer

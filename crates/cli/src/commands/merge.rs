@@ -22,7 +22,7 @@ pub struct Merge {
     /// File of texts to compare on; by default the run's own
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
     /// Print what was done as JSON

@@ -40,7 +40,7 @@ pub struct Predict {
     file: Option<PathBuf>,
     #[command(flatten)]
     columns: Columns,
-    /// cpu, wgpu, cuda or cuda:N
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
     /// Only the N most probable labels of each

@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Run directory; by default runs/MODEL-DATASET
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<String>,
-    /// cpu (the default), wgpu, cuda or cuda:N
+    /// cpu (the default), auto, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long)]
     pub device: Option<String>,
     /// Any setting, as section.key=value; may be repeated. The section may be left out where one setting alone has the name

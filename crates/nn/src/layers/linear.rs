@@ -4,7 +4,7 @@
 use crate::{
     init,
     layers::Weight,
-    ops::{self, GeluKind, Pass, Precision, TuneBackend},
+    ops::{self, GeluKind, Pass, TuneBackend},
 };
 use burn::{
     module::{Module, Param},
@@ -101,8 +101,7 @@ impl<B: TuneBackend> LowRank<B> {
     /// `sum [T, out]` plus the side path of `x [T, in]`.
     fn add_to(&self, sum: Tensor<B, 2>, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let x = ops::dropout(x, self.dropout, pass.child(self.site));
-        let low = ops::linear(x, self.lora_a.val(), None, Precision::F32);
-        ops::linear_add(sum, low, self.lora_b.val(), self.scale)
+        ops::low_rank(sum, x, self.lora_a.val(), self.lora_b.val(), self.scale)
     }
 }
 

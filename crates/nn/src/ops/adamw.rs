@@ -2,7 +2,8 @@
 //! `p -= lr * (m / (1 - β₁ᵗ)) / (sqrt(v / (1 - β₂ᵗ)) + ε)`.
 
 use super::TuneBackend;
-use burn::tensor::ops::FloatTensor;
+use crate::host::to_host;
+use burn::tensor::{TensorData, backend::Backend, ops::FloatTensor};
 
 /// Settings of one step for one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +31,64 @@ impl AdamW {
         let power = |beta: f64| 1.0 - beta.powf(self.step as f64);
         (power(self.beta1), power(self.beta2))
     }
+}
+
+/// A parameter with what a step needs to change it.
+#[derive(Debug)]
+pub struct AdamWOperand<B: Backend> {
+    /// Its values.
+    pub parameter: FloatTensor<B>,
+    /// Their gradient.
+    pub grad: FloatTensor<B>,
+    /// The first and the second moment.
+    pub moments: (FloatTensor<B>, FloatTensor<B>),
+    /// The step's settings for it; the factor of the gradient is that of the whole step.
+    pub settings: AdamW,
+}
+
+/// What a step makes of it: the parameter, its first and its second moment.
+pub type AdamWResult<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+/// The values of a tensor; none where the device does not give them back.
+fn read<B: TuneBackend>(tensor: FloatTensor<B>) -> Vec<f32> {
+    to_host::<B>(tensor).map_or_else(|_| Vec::new(), |host| host.values)
+}
+
+/// The default body of [`TuneBackend::tune_clip`], which reads both.
+pub fn clip<B: TuneBackend>(
+    losses: FloatTensor<B>,
+    squares: FloatTensor<B>,
+    max_norm: f64,
+) -> FloatTensor<B> {
+    let device = B::float_device(&losses);
+    let (losses, squares) = (read::<B>(losses), read::<B>(squares));
+    let norm = squares.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt();
+    let whole = !losses.is_empty() && losses.iter().all(|x| x.is_finite()) && norm.is_finite();
+    let factor = match whole {
+        true if max_norm > 0.0 => (max_norm / (norm + 1e-6)).min(1.0) as f32,
+        true => 1.0,
+        false => f32::NAN,
+    };
+    B::float_from_data(TensorData::new(vec![factor], [1]), &device)
+}
+
+/// The default body of [`TuneBackend::tune_adamw_steps`], which reads the factor.
+pub fn steps<B: TuneBackend>(
+    operands: Vec<AdamWOperand<B>>,
+    factor: FloatTensor<B>,
+) -> Vec<AdamWResult<B>> {
+    let factor = read::<B>(factor).first().copied().unwrap_or(f32::NAN);
+    let step = |o: AdamWOperand<B>| {
+        if !factor.is_finite() {
+            return (o.parameter, o.moments.0, o.moments.1);
+        }
+        let settings = AdamW {
+            grad_scale: f64::from(factor),
+            ..o.settings
+        };
+        B::tune_adamw_step(o.parameter, o.grad, o.moments, settings)
+    };
+    operands.into_iter().map(step).collect()
 }
 
 /// The default body of [`TuneBackend::tune_adamw_step`].

@@ -6,7 +6,7 @@ use super::{
     GeluKind, Grouped, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
-    Autodiff,
+    Autodiff, NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
@@ -50,36 +50,66 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for Linear {
             let x = B::tune_linear_backward_x(grad.clone(), weight, self.0);
             grads.register::<B>(node.id, x);
         }
-        if let (Some(node), Some(x)) = (parent(1), ops.state.x) {
-            let weight = B::tune_linear_backward_weight(grad.clone(), x, self.0);
-            grads.register::<B>(node.id, weight);
+        let nodes = [parent(1), parent(2)].map(|node| node.map(|node| node.id));
+        weight_and_bias::<B>(grad, ops.state.x, nodes, self.0, grads);
+    }
+}
+
+/// Registers the gradients of a linear map's weight, which is tracked where there is an x, and of its bias.
+fn weight_and_bias<B: TuneBackend>(
+    grad: FloatTensor<B>,
+    x: Option<FloatTensor<B>>,
+    [weight, bias]: [Option<NodeId>; 2],
+    precision: Precision,
+    grads: &mut Gradients,
+) {
+    match (weight.zip(x), bias) {
+        (Some((weight, x)), Some(bias)) => {
+            let (for_weight, for_bias) = B::tune_linear_backward_both(grad, x, precision);
+            grads.register::<B>(weight, for_weight);
+            grads.register::<B>(bias, for_bias);
         }
-        if let Some(node) = parent(2) {
-            grads.register::<B>(node.id, B::tune_linear_backward_bias(grad));
+        (Some((weight, x)), None) => {
+            let for_weight = B::tune_linear_backward_weight(grad, x, precision);
+            grads.register::<B>(weight, for_weight);
         }
+        (None, Some(bias)) => grads.register::<B>(bias, B::tune_linear_backward_bias(grad)),
+        (None, None) => {}
     }
 }
 
 /// The factor of what is added.
 #[derive(Debug)]
-struct LinearAdd(f64);
+struct LowRank(f64);
 
-impl<B: TuneBackend> Backward<B, 3> for LinearAdd {
-    type State = LinearState<FloatTensor<B>>;
+/// x, the narrow product, A and B.
+#[derive(Debug, Clone)]
+struct LowRankState<P> {
+    x: P,
+    low: P,
+    a: P,
+    b: P,
+}
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+/// The parents are the sum, x, A and B.
+impl<B: TuneBackend> Backward<B, 4> for LowRank {
+    type State = LowRankState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let [node_sum, node_x, node_weight] = ops.parents;
-        let scaled = |x: FloatTensor<B>| B::float_mul_scalar(x, self.0.into());
-        if let (Some(node), Some(weight)) = (node_x, ops.state.weight) {
-            let x = B::tune_linear_backward_x(grad.clone(), weight, Precision::F32);
-            grads.register::<B>(node.id, scaled(x));
+        let ([sum, node_x, node_a, node_b], state) = (ops.parents, ops.state);
+        let needs = (node_x.is_some(), node_a.is_some() || node_b.is_some());
+        if needs != (false, false) {
+            let LowRankState { x, low, a, b } = state;
+            let found = B::tune_low_rank_backward(grad.clone(), x, low, a, b, self.0, needs);
+            let (a, b) = found.factors.unzip();
+            for (node, grad) in [node_x, node_a, node_b].into_iter().zip([found.x, a, b]) {
+                if let (Some(node), Some(grad)) = (node, grad) {
+                    grads.register::<B>(node.id, grad);
+                }
+            }
         }
-        if let (Some(node), Some(x)) = (node_weight, ops.state.x) {
-            let weight = B::tune_linear_backward_weight(grad.clone(), x, Precision::F32);
-            grads.register::<B>(node.id, scaled(weight));
-        }
-        if let Some(node) = node_sum {
+        if let Some(node) = sum {
             grads.register::<B>(node.id, grad);
         }
     }
@@ -145,14 +175,9 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for GeluLinear {
         let Self(kind, precision) = self;
         let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref);
         let (x, weight) = ops.state;
-        if let Some(node) = parent(2) {
-            grads.register::<B>(node.id, B::tune_linear_backward_bias(grad.clone()));
-        }
-        if let Some(node) = parent(1) {
-            let active = B::tune_gelu(x.clone(), kind);
-            let weight = B::tune_linear_backward_weight(grad.clone(), active, precision);
-            grads.register::<B>(node.id, weight);
-        }
+        let active = parent(1).map(|_| B::tune_gelu(x.clone(), kind));
+        let nodes = [parent(1), parent(2)].map(|node| node.map(|node| node.id));
+        weight_and_bias::<B>(grad.clone(), active, nodes, precision, grads);
         if let (Some(node), Some(weight)) = (parent(0), weight) {
             let active = B::tune_linear_backward_x(grad, weight, precision);
             grads.register::<B>(node.id, B::tune_gelu_backward(x, active, kind));
@@ -225,7 +250,7 @@ impl<B: TuneBackend> Backward<B, 1> for Rotary {
         if let [Some(node)] = ops.parents {
             // A rotation's transpose turns back.
             let (cos, sin) = ops.state;
-            let back = B::tune_rotary(grad, cos, B::float_neg(sin), self.0);
+            let back = B::tune_rotary_back(grad, cos, sin, self.0);
             grads.register::<B>(node.id, back);
         }
     }
@@ -512,19 +537,30 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
         }
     }
 
-    fn tune_linear_add(
+    fn tune_low_rank(
         sum: FloatTensor<Self>,
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
         scale: f64,
-    ) -> FloatTensor<Self> {
-        let state = LinearState {
-            x: weight.is_tracked().then(|| x.primitive.clone()),
-            weight: x.is_tracked().then(|| weight.primitive.clone()),
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [x_below, a_below, b_below] = [&x, &a, &b].map(|t| t.primitive.clone());
+        let (output, low) = B::tune_low_rank(
+            sum.primitive,
+            x_below.clone(),
+            a_below.clone(),
+            b_below.clone(),
+            scale,
+        );
+        let state = LowRankState {
+            x: x_below,
+            low: low.clone(),
+            a: a_below,
+            b: b_below,
         };
-        let output = B::tune_linear_add(sum.primitive, x.primitive, weight.primitive, scale);
-        let parents = [sum.node, x.node, weight.node];
-        node!(LinearAdd(scale), C, parents, state, output)
+        let parents = [sum.node, x.node, a.node, b.node];
+        let output = node!(LowRank(scale), C, parents, state, output);
+        (output, <Self as AutodiffBackend>::from_inner(low))
     }
 
     fn tune_gelu(x: FloatTensor<Self>, kind: GeluKind) -> FloatTensor<Self> {

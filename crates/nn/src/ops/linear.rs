@@ -58,9 +58,61 @@ pub fn backward_weight<B: TuneBackend>(
     B::float_matmul(grad, factor::<B>(x, precision))
 }
 
+/// The default body of [`TuneBackend::tune_linear_backward_both`].
+pub fn backward_both<B: TuneBackend>(
+    grad: FloatTensor<B>,
+    x: FloatTensor<B>,
+    precision: Precision,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let bias = B::tune_linear_backward_bias(grad.clone());
+    (B::tune_linear_backward_weight(grad, x, precision), bias)
+}
+
 /// The default body of [`TuneBackend::tune_linear_backward_bias`].
 pub fn backward_bias<B: TuneBackend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(grad).sum_dim(0).squeeze_dim::<1>(0))
+}
+
+/// Gradients of a low-rank side path; `None` where nobody asked.
+#[derive(Debug)]
+pub struct LowRankGrads<B: TuneBackend> {
+    /// `[T, I]`
+    pub x: Option<FloatTensor<B>>,
+    /// Of A `[r, I]` and of B `[O, r]`.
+    pub factors: Option<(FloatTensor<B>, FloatTensor<B>)>,
+}
+
+/// The default body of [`TuneBackend::tune_low_rank`].
+pub fn low_rank<B: TuneBackend>(
+    sum: FloatTensor<B>,
+    x: FloatTensor<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    scale: f64,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let low = B::tune_linear(x, a, None, Precision::F32);
+    (B::tune_linear_add(sum, low.clone(), b, scale), low)
+}
+
+/// The default body of [`TuneBackend::tune_low_rank_backward`].
+pub fn low_rank_backward<B: TuneBackend>(
+    grad: FloatTensor<B>,
+    x: FloatTensor<B>,
+    low: FloatTensor<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    scale: f64,
+    (needs_x, needs_factors): (bool, bool),
+) -> LowRankGrads<B> {
+    let scaled = |x: FloatTensor<B>| B::float_mul_scalar(x, scale.into());
+    let low_grad = scaled(B::tune_linear_backward_x(grad.clone(), b, Precision::F32));
+    let for_x = needs_x.then(|| B::tune_linear_backward_x(low_grad.clone(), a, Precision::F32));
+    let factors = needs_factors.then(|| {
+        let for_b = scaled(B::tune_linear_backward_weight(grad, low, Precision::F32));
+        let for_a = B::tune_linear_backward_weight(low_grad, x, Precision::F32);
+        (for_a, for_b)
+    });
+    LowRankGrads { x: for_x, factors }
 }
 
 /// The default body of [`TuneBackend::tune_linear_add`].

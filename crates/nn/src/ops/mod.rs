@@ -27,11 +27,13 @@ mod rms_norm;
 mod rotary;
 mod sequences;
 
-pub use adamw::AdamW;
+pub use adamw::{AdamW, AdamWOperand, AdamWResult};
 pub use attention::{AttentionConfig, AttentionGrads};
 pub use batch_norm::{BatchNormConfig, BatchNormGrads, Rectify};
 pub use conv2d::Window;
 pub use cross_entropy::CrossEntropy;
+#[cfg(feature = "cube")]
+pub use cube::use_gpu_kernels;
 pub use dropout::{Dropout, Pass};
 #[cfg(feature = "cpu")]
 pub use flex::cpu_kernels;
@@ -39,14 +41,14 @@ pub use gated::Gate;
 pub use gelu::GeluKind;
 pub use grouped::{Grouped, Groups};
 pub use layer_norm::LayerNormGrads;
-pub use linear::Precision;
+pub use linear::{LowRankGrads, Precision};
 pub use next_token::{NextToken, capped};
 pub use rms_norm::RmsNormGrads;
 pub use sequences::Sequences;
 
 /// The default bodies: what a backend's own kernel falls back on, and is held and timed against.
 pub mod default {
-    pub use super::adamw::step as adamw_step;
+    pub use super::adamw::{clip, step as adamw_step, steps as adamw_steps};
     pub use super::attention::{backward as attention_backward, forward as attention};
     pub use super::batch_norm::{backward as batch_norm_backward, forward as batch_norm, moments};
     pub use super::conv2d::{
@@ -62,15 +64,15 @@ pub mod default {
     pub use super::layer_norm::{backward as layer_norm_backward, forward as layer_norm};
     pub use super::linear::{
         add as linear_add, backward_bias as linear_backward_bias,
-        backward_weight as linear_backward_weight, backward_x as linear_backward_x,
-        forward as linear,
+        backward_both as linear_backward_both, backward_weight as linear_backward_weight,
+        backward_x as linear_backward_x, forward as linear, low_rank, low_rank_backward,
     };
     pub use super::next_token::{
         backward_weight as next_token_backward_weight, best as next_token_best,
         forward as next_token,
     };
     pub use super::rms_norm::{backward as rms_norm_backward, forward as rms_norm};
-    pub use super::rotary::apply as rotary;
+    pub use super::rotary::{apply as rotary, back as rotary_back};
 
     use super::TuneBackend;
     use burn::tensor::ops::FloatTensor;
@@ -120,6 +122,30 @@ pub trait TuneBackend: Backend {
     ) -> FloatTensor<Self> {
         linear::add::<Self>(sum, x, weight, scale)
     }
+    /// A low-rank side path: `sum [T, O]` plus `scale (x Aᵀ) Bᵀ` of `x [T, I]`, `a [r, I]` and `b [O, r]`; and the narrow `x Aᵀ
+    /// [T, r]`, which the backward pass wants.
+    fn tune_low_rank(
+        sum: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::low_rank::<Self>(sum, x, a, b, scale)
+    }
+    /// Gradients of [`TuneBackend::tune_low_rank`], whose narrow product is `low`; `needs` = (x, a and b). That of the sum is
+    /// `grad [T, O]`.
+    fn tune_low_rank_backward(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f64,
+        needs: (bool, bool),
+    ) -> LowRankGrads<Self> {
+        linear::low_rank_backward::<Self>(grad, x, low, a, b, scale, needs)
+    }
     /// The values `[O, I]` of a weight in groups.
     fn tune_grouped_values(weight: Grouped<Self>) -> FloatTensor<Self> {
         grouped::values::<Self>(weight)
@@ -148,6 +174,14 @@ pub trait TuneBackend: Backend {
         precision: Precision,
     ) -> FloatTensor<Self> {
         linear::backward_weight::<Self>(grad, x, precision)
+    }
+    /// Both gradients of weight and bias at once, for `grad [T, O]` and `x [T, I]`: `[O, I]` and `[O]`.
+    fn tune_linear_backward_both(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::backward_both::<Self>(grad, x, precision)
     }
     /// `grad [T, O]` -> gradient of the bias `[O]`.
     fn tune_linear_backward_bias(grad: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -219,8 +253,8 @@ pub trait TuneBackend: Backend {
         rms_norm::backward::<Self>(x, gamma, grad, epsilon, needs)
     }
 
-    /// Rotary positions: `x [T, H * K]` turned by the angles whose `cos` and `sin [T, R/2]` these are, R at most K. The gradient
-    /// is this again, with the negative `sin`; the tables have none.
+    /// Rotary positions: `x [T, H * K]` turned by the angles whose `cos` and `sin [T, R/2]` these are, R at most K. The tables
+    /// have no gradient.
     fn tune_rotary(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -228,6 +262,15 @@ pub trait TuneBackend: Backend {
         heads: usize,
     ) -> FloatTensor<Self> {
         rotary::apply::<Self>(x, cos, sin, heads)
+    }
+    /// The same turned back: the gradient of [`TuneBackend::tune_rotary`].
+    fn tune_rotary_back(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        rotary::back::<Self>(x, cos, sin, heads)
     }
 
     /// The activation of `gate [T, I]` times `up [T, I]`.
@@ -447,6 +490,24 @@ pub trait TuneBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         adamw::step::<Self>(parameter, grad, moments, settings)
     }
+
+    /// The factor `[1]` that clips gradients, whose sums of squares are `squares [n]`, to a global norm of `max_norm`: at most 1, and 1
+    /// where `max_norm` is 0; NaN where one of `losses [k]` or the norm is not finite.
+    fn tune_clip(
+        losses: FloatTensor<Self>,
+        squares: FloatTensor<Self>,
+        max_norm: f64,
+    ) -> FloatTensor<Self> {
+        adamw::clip::<Self>(losses, squares, max_norm)
+    }
+
+    /// One AdamW step of each parameter, by its gradient times `factor [1]`. A factor that is not finite leaves all as it is.
+    fn tune_adamw_steps(
+        operands: Vec<AdamWOperand<Self>>,
+        factor: FloatTensor<Self>,
+    ) -> Vec<AdamWResult<Self>> {
+        adamw::steps::<Self>(operands, factor)
+    }
 }
 
 /// An autodiff backend whose inner backend has the operations too: what training code asks for.
@@ -497,19 +558,16 @@ pub fn grouped_linear<B: TuneBackend>(
     ))
 }
 
-/// `sum [T, O]` plus `scale` times the linear map of `x [T, I]` by `weight [O, I]`.
-pub fn linear_add<B: TuneBackend>(
+/// `sum [T, O]` plus `scale (x Aᵀ) Bᵀ` of `x [T, I]`, `a [r, I]` and `b [O, r]`: a low-rank side path.
+pub fn low_rank<B: TuneBackend>(
     sum: Tensor<B, 2>,
     x: Tensor<B, 2>,
-    weight: Tensor<B, 2>,
+    a: Tensor<B, 2>,
+    b: Tensor<B, 2>,
     scale: f64,
 ) -> Tensor<B, 2> {
-    tensor(B::tune_linear_add(
-        primitive(sum),
-        primitive(x),
-        primitive(weight),
-        scale,
-    ))
+    let [sum, x, a, b] = [sum, x, a, b].map(primitive);
+    tensor(B::tune_low_rank(sum, x, a, b, scale).0)
 }
 
 /// GELU, elementwise.

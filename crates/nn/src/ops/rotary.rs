@@ -28,3 +28,13 @@ pub fn apply<B: TuneBackend>(
     }
     primitive(Tensor::cat(parts, 2).reshape([tokens, width]))
 }
+
+/// The default body of [`TuneBackend::tune_rotary_back`]: a rotation's transpose turns by the negative angles.
+pub fn back<B: TuneBackend>(
+    x: FloatTensor<B>,
+    cos: FloatTensor<B>,
+    sin: FloatTensor<B>,
+    heads: usize,
+) -> FloatTensor<B> {
+    B::tune_rotary(x, cos, B::float_neg(sin), heads)
+}

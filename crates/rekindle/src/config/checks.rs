@@ -426,7 +426,7 @@ pub(super) const CHECKS: &[Check] = &[
         find: |config| {
             let text = config.task.modality() == Modality::Text;
             let wrong = config.train.precision == Precision::Bf16
-                && !(text && config.device == Device::Cpu);
+                && !(text && crate::backend::chosen(config.device) == Device::Cpu);
             wrong.then(|| {
                 (
                     "`train.precision` = \"bf16\" is for text on the CPU".to_owned(),

@@ -304,10 +304,11 @@ impl RunConfig {
         directory
     }
 
-    /// This configuration with what it leaves to other settings written out: the dataset, the output directory, the
-    /// learning rate and the warmup. The run directory's `config.toml` is made of it.
+    /// This configuration with what it leaves to other settings and to the machine written out: the device, the dataset, the output
+    /// directory, the learning rate and the warmup. The run directory's `config.toml` is made of it.
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
+        resolved.device = crate::backend::chosen(self.device);
         resolved.output_dir = Some(self.output_dir());
         if let DataSource::Dataset(name) = self.data_source() {
             resolved.data.dataset = Some(name.to_owned());

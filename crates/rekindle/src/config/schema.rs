@@ -215,7 +215,7 @@ settings! {
     task: Task = Task::TextClassification;
     /// The seed of everything random: the split, the order, dropout, new weights.
     seed: u64 = 42, range Range::at_least(0), aka ["random_seed", "random_state", "data_seed"];
-    /// What to compute on: "cpu", "wgpu", "cuda" or "cuda:N", as far as compiled in.
+    /// What to compute on: "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", as far as compiled in; "auto" takes a GPU where there is one.
     device: Device = Device::Cpu, aka ["accelerator", "use_cpu", "no_cuda", "backend", "device_map"];
     /// The directory the run is written to.
     /// Unset: runs/MODEL-DATASET, with -2, -3 ... behind it where that exists.

@@ -386,7 +386,7 @@ fn a_flag_is_called_by_its_own_name() {
     let flag = Override::flag("--device", "device", "gpu");
     let errors = RunConfig::load(None, &[flag]).unwrap_err();
     let expected = r#"1 mistake in the configuration:
-  1. --device: `device`: expected "cpu", "wgpu", "cuda" or "cuda:N", found "gpu"
+  1. --device: `device`: expected "auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", found "gpu"
      hint: did you mean "wgpu"?"#;
     assert_eq!(errors.to_string(), expected);
 }
@@ -595,10 +595,10 @@ const BAD: &[Bad] = &[
     Bad { file: "seed = -1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:8: `seed`: expected a whole number of at least 0, found -1"# },
     Bad { file: "device = \"gpu\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:1:10: `device`: expected "cpu", "wgpu", "cuda" or "cuda:N", found "gpu"
+  1. run.toml:1:10: `device`: expected "auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", found "gpu"
      hint: did you mean "wgpu"?"# },
     Bad { file: "device = \"cuda:x\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:1:10: `device`: expected "cpu", "wgpu", "cuda" or "cuda:N", found "cuda:x"
+  1. run.toml:1:10: `device`: expected "auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", found "cuda:x"
      hint: did you mean "cuda"?"# },
     Bad { file: "output_dir = 2026-01-01\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:14: `output_dir`: expected a path in quotes, found 2026-01-01"# },
@@ -758,7 +758,7 @@ const BAD: &[Bad] = &[
   5. run.toml:10:5: `peft.r`: expected a whole number of at least 1, found 0
   6. run.toml:11:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", found "lorra"
      hint: did you mean "lora"?
-  7. --set: `device`: expected "cpu", "wgpu", "cuda" or "cuda:N", found "tpu"
+  7. --set: `device`: expected "auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", found "tpu"
      hint: did you mean "cpu"?
   8. --set: expected KEY=VALUE, found `train.epochs`
      hint: such as --set train.epochs=3"# },

@@ -406,19 +406,43 @@ impl Setting for TargetModules {
 /// What the run computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
+    /// An NVIDIA card where there is one, else another graphics card, else the processor, as far as compiled in.
+    Auto,
     /// The processor.
     Cpu,
-    /// The graphics card that wgpu finds.
-    Wgpu,
+    /// The graphics adapter of this number, the first being 0; without one, that which the driver prefers.
+    Wgpu(Option<usize>),
     /// The NVIDIA card of this number, the first being 0.
     Cuda(usize),
+}
+
+impl Device {
+    /// The device of a name such as `cuda:1`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => return Some(Self::Auto),
+            "cpu" => return Some(Self::Cpu),
+            "wgpu" => return Some(Self::Wgpu(None)),
+            "cuda" => return Some(Self::Cuda(0)),
+            _ => {}
+        }
+        let (backend, index) = name.split_once(':')?;
+        let index = index.parse().ok()?;
+        match backend {
+            "wgpu" => Some(Self::Wgpu(Some(index))),
+            "cuda" => Some(Self::Cuda(index)),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Wgpu => f.write_str("wgpu"),
+            Self::Wgpu(None) => f.write_str("wgpu"),
+            Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -432,16 +456,11 @@ impl Serialize for Device {
 
 impl Setting for Device {
     fn expected(_: &Range) -> String {
-        r#""cpu", "wgpu", "cuda" or "cuda:N""#.to_owned()
+        r#""auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N""#.to_owned()
     }
 
     fn read(value: &Value, _: &Range) -> Option<Self> {
-        match value.as_str()? {
-            "cpu" => Some(Self::Cpu),
-            "wgpu" => Some(Self::Wgpu),
-            "cuda" => Some(Self::Cuda(0)),
-            text => text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
-        }
+        Self::named(value.as_str()?)
     }
 
     fn write(&self) -> Option<Value> {
@@ -449,7 +468,7 @@ impl Setting for Device {
     }
 
     fn names() -> &'static [&'static str] {
-        &["wgpu", "cuda", "cpu"]
+        &["wgpu", "cuda", "cpu", "auto"]
     }
 }
 

@@ -3,11 +3,12 @@
 use super::{Opened, timed};
 use crate::{
     Error, Observer, RunConfig,
+    backend::free_memory,
     config::{self, DataSource},
     fingerprint::Fingerprint,
     gguf, inputs,
     located::{end_of_run, find_on_hub},
-    plan::{Sizes, free_memory},
+    plan::Sizes,
     recipe::Recipe,
     tasks,
     tuning::{self, Tuned},
@@ -29,9 +30,8 @@ pub(crate) fn open<B: TuneAutodiff>(
     let precision = precision::<B>(config)?;
     let hub = Hub::from_env();
     let mut timings = Vec::new();
-    // Before anything is loaded. What a GPU has left, nobody says.
-    let on_cpu = config.device == config::Device::Cpu;
-    let free = on_cpu.then(free_memory).flatten();
+    // Before anything is loaded.
+    let free = free_memory(config.device);
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
     let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;

@@ -2,7 +2,9 @@
 
 use super::{Opened, REPORT, RESULTS};
 use crate::{
-    Plan, RunConfig, answers, config,
+    Plan, RunConfig, answers,
+    backend::described,
+    config,
     figures::Watched,
     inputs::{self, Prepared},
     task::{Modality, Task},
@@ -168,7 +170,7 @@ pub(super) fn make_plan<B: TuneAutodiff>(
         cost: None,
         gradient_checkpointing: opened.memory.gradient_checkpointing,
         device: match config.train.precision {
-            config::Precision::F32 => config.device.to_string(),
+            config::Precision::F32 => described(config.device),
             precision => format!("{}, trained in {precision}", config.device),
         },
         output_dir: dir.to_owned(),

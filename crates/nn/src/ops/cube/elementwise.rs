@@ -1,8 +1,8 @@
-//! Kernels of one unit an element: activations, bias, rotary positions, dropout and AdamW.
+//! Kernels of one unit an element: activations, bias, rotary positions and dropout.
 
 use super::launch::{elements, empty, input, owned, rows_and_columns};
 use super::random::{Word64, child, row_bits};
-use crate::ops::{AdamW, Dropout, Gate, GeluKind};
+use crate::ops::{Dropout, Gate, GeluKind};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 use rekindle_base::rng::drop_threshold;
@@ -103,6 +103,7 @@ fn gated_backward_kernel(
 }
 
 #[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
 fn rotary_kernel(
     x: &Array<f32>,
     cos: &Array<f32>,
@@ -111,6 +112,7 @@ fn rotary_kernel(
     width: usize,
     head_width: usize,
     half: usize,
+    sign: f32,
 ) {
     if ABSOLUTE_POS >= out.len() {
         terminate!();
@@ -120,10 +122,10 @@ fn rotary_kernel(
     let mut value = x[ABSOLUTE_POS];
     if column < half {
         let at = token * half + column;
-        value = value * cos[at] - x[ABSOLUTE_POS + half] * sin[at];
+        value = value * cos[at] - x[ABSOLUTE_POS + half] * sin[at] * sign;
     } else if column < 2 * half {
         let at = token * half + column - half;
-        value = value * cos[at] + x[ABSOLUTE_POS - half] * sin[at];
+        value = value * cos[at] + x[ABSOLUTE_POS - half] * sin[at] * sign;
     }
     out[ABSOLUTE_POS] = value;
 }
@@ -175,40 +177,6 @@ fn low_rank_kernel(
         product += x[row + k] * weight[column + k];
     }
     sum[ABSOLUTE_POS] += scale * product;
-}
-
-/// The settings of a step that the kernel takes, computed in f64.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct AdamWSettings {
-    grad_scale: f32,
-    beta1: f32,
-    rest1: f32,
-    beta2: f32,
-    rest2: f32,
-    inverse2: f32,
-    epsilon: f32,
-    rate: f32,
-    decay: f32,
-}
-
-#[cube(launch_unchecked)]
-fn adamw_kernel(
-    parameter: &mut Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
-    grad: &Array<f32>,
-    s: AdamWSettings,
-) {
-    if ABSOLUTE_POS >= parameter.len() {
-        terminate!();
-    }
-    let g = grad[ABSOLUTE_POS] * s.grad_scale;
-    let first = m[ABSOLUTE_POS] * s.beta1 + g * s.rest1;
-    let second = v[ABSOLUTE_POS] * s.beta2 + g * g * s.rest2;
-    let denominator = (second * s.inverse2).sqrt() + s.epsilon;
-    m[ABSOLUTE_POS] = first;
-    v[ABSOLUTE_POS] = second;
-    parameter[ABSOLUTE_POS] = parameter[ABSOLUTE_POS] * s.decay - first / denominator * s.rate;
 }
 
 pub(super) fn gelu<R: CubeRuntime>(x: CubeTensor<R>, kind: GeluKind) -> CubeTensor<R> {
@@ -322,11 +290,13 @@ pub(super) fn gated_backward<R: CubeRuntime>(
     (for_gate, for_up)
 }
 
+/// Turns by the angles, or with the sign -1 back.
 pub(super) fn rotary<R: CubeRuntime>(
     x: CubeTensor<R>,
     cos: CubeTensor<R>,
     sin: CubeTensor<R>,
     heads: usize,
+    sign: f32,
 ) -> CubeTensor<R> {
     let out = empty(&x, x.meta.shape().clone());
     let count = out.meta.num_elements();
@@ -348,6 +318,7 @@ pub(super) fn rotary<R: CubeRuntime>(
                 width,
                 width / heads,
                 half,
+                sign,
             );
         }
     }
@@ -431,42 +402,4 @@ pub(super) fn add_low_rank<R: CubeRuntime>(
         }
     }
     sum
-}
-
-pub(super) fn adamw<R: CubeRuntime>(
-    parameter: CubeTensor<R>,
-    grad: CubeTensor<R>,
-    (m, v): (CubeTensor<R>, CubeTensor<R>),
-    s: AdamW,
-) -> (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>) {
-    let [parameter, m, v] = [parameter, m, v].map(owned);
-    let count = parameter.meta.num_elements();
-    if count > 0 {
-        let (cubes, dim) = elements(&parameter, count);
-        let (c1, c2) = s.corrections();
-        // SAFETY: see `gelu`; the three that are written are held by nobody else.
-        unsafe {
-            adamw_kernel::launch_unchecked::<R>(
-                &parameter.client,
-                cubes,
-                dim,
-                parameter.clone().into_array_arg(),
-                m.clone().into_array_arg(),
-                v.clone().into_array_arg(),
-                input(grad),
-                AdamWSettingsLaunch::new(
-                    s.grad_scale as f32,
-                    s.beta1 as f32,
-                    (1.0 - s.beta1) as f32,
-                    s.beta2 as f32,
-                    (1.0 - s.beta2) as f32,
-                    (1.0 / c2) as f32,
-                    s.epsilon as f32,
-                    (s.learning_rate / c1) as f32,
-                    (1.0 - s.learning_rate * s.weight_decay) as f32,
-                ),
-            );
-        }
-    }
-    (parameter, m, v)
 }

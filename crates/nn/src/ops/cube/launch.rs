@@ -6,15 +6,26 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 use cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise, prelude::ArrayArg};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Units of a cube that works on single elements.
 const UNITS: u32 = 256;
 
+/// Whether the kernels are in use.
+static IN_USE: AtomicBool = AtomicBool::new(true);
+
+/// Puts the default bodies in the place of every kernel for CUDA and WGPU, or the kernels back: for tests and benches that hold
+/// and time one against the other. It holds for the whole process.
+pub fn use_gpu_kernels(in_use: bool) {
+    IN_USE.store(in_use, Ordering::SeqCst);
+}
+
 /// Whether the kernels can take this: they are written for f32.
 pub(super) fn is_f32<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> bool {
-    tensors
-        .iter()
-        .all(|x| x.dtype == DType::F32 && x.qparams.is_none())
+    IN_USE.load(Ordering::Relaxed)
+        && tensors
+            .iter()
+            .all(|x| x.dtype == DType::F32 && x.qparams.is_none())
 }
 
 /// Whether these are indices as the kernels read them.
@@ -67,6 +78,23 @@ pub(super) fn empty<R: CubeRuntime>(
 /// The same contiguous elements, or those that a handle names, in another shape.
 pub(super) fn shaped<R: CubeRuntime>(x: CubeTensor<R>, shape: impl Into<Shape>) -> CubeTensor<R> {
     CubeTensor::new_contiguous(x.client, x.device, shape.into(), x.handle, x.dtype)
+}
+
+/// Rows `first..first + count` of a contiguous matrix, where they lie. WGPU binds only what starts at a multiple of 256 bytes, as
+/// a multiple of 64 rows of any matrix does.
+pub(super) fn rows_of<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    first: usize,
+    count: usize,
+) -> CubeTensor<R> {
+    let [rows, columns] = rows_and_columns(x);
+    let bytes = |rows: usize| (rows * columns * size_of::<f32>()) as u64;
+    let mut part = x.clone();
+    part.handle = part
+        .handle
+        .offset_start(bytes(first))
+        .offset_end(bytes(rows - first - count));
+    shaped(part, [count, columns])
 }
 
 /// Cubes for one unit an element.

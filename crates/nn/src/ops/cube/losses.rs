@@ -1,6 +1,6 @@
 //! Losses of next tokens and of classes: logits by chunks of rows, each row's softmax in one cube.
 
-use super::launch::{cubes, elements, empty, input, rows_and_columns, shaped};
+use super::launch::{cubes, elements, empty, input, rows_and_columns, rows_of};
 use super::products::Product;
 use super::sums::{cube_max, cube_sum};
 use crate::ops::{CrossEntropy, NextToken, Precision, TuneBackend};
@@ -115,18 +115,6 @@ fn slope_kernel(
 /// multiple of 256 bytes, where WGPU can bind them.
 fn chunk(words: usize) -> usize {
     (LOGITS / words.max(1) / 64).max(1) * 64
-}
-
-/// Rows `first..first + count` of a contiguous matrix, where they lie.
-fn rows_of<R: CubeRuntime>(x: &CubeTensor<R>, first: usize, count: usize) -> CubeTensor<R> {
-    let [rows, columns] = rows_and_columns(x);
-    let bytes = |rows: usize| (rows * columns * size_of::<f32>()) as u64;
-    let mut part = x.clone();
-    part.handle = part
-        .handle
-        .offset_start(bytes(first))
-        .offset_end(bytes(rows - first - count));
-    shaped(part, [count, columns])
 }
 
 pub(super) fn next_token<R: CubeRuntime, B>(

@@ -5,18 +5,24 @@
 #![allow(unsafe_code)] // launches without bounds checks; each says why its kernel stays within its arrays
 
 mod attention;
+mod conv;
 mod elementwise;
 mod embedding;
 mod launch;
 mod losses;
+mod low_rank;
 mod norms;
+mod optimizer;
+mod pictures;
 mod products;
 mod random;
 mod sums;
+mod vectors;
 
 use super::{
-    AdamW, AttentionConfig, AttentionGrads, CrossEntropy, Dropout, Gate, GeluKind, LayerNormGrads,
-    NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, default,
+    AdamWOperand, AdamWResult, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads,
+    CrossEntropy, Dropout, Gate, GeluKind, LayerNormGrads, LowRankGrads, NextToken, Precision,
+    RmsNormGrads, Sequences, TuneBackend, Window, default,
 };
 use burn::tensor::{
     TensorMetadata,
@@ -25,6 +31,7 @@ use burn::tensor::{
 };
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, tensor::CubeTensor};
 use cubecl::server::ComputeServer;
+pub use launch::use_gpu_kernels;
 use launch::{is_f32, is_i32};
 use products::Product;
 
@@ -68,6 +75,34 @@ where
         Self::float_add(sum, product.compute(Precision::F32))
     }
 
+    fn tune_low_rank(
+        sum: CubeTensor<R>,
+        x: CubeTensor<R>,
+        a: CubeTensor<R>,
+        b: CubeTensor<R>,
+        scale: f64,
+    ) -> (CubeTensor<R>, CubeTensor<R>) {
+        match narrows(&[&sum, &x, &a, &b], &a) {
+            true => low_rank::forward(sum, x, a, b, scale),
+            false => default::low_rank::<Self>(sum, x, a, b, scale),
+        }
+    }
+
+    fn tune_low_rank_backward(
+        grad: CubeTensor<R>,
+        x: CubeTensor<R>,
+        low: CubeTensor<R>,
+        a: CubeTensor<R>,
+        b: CubeTensor<R>,
+        scale: f64,
+        needs: (bool, bool),
+    ) -> LowRankGrads<Self> {
+        match narrows(&[&grad, &x, &low, &a, &b], &a) {
+            true => low_rank::backward(grad, x, low, a, b, scale, needs),
+            false => default::low_rank_backward::<Self>(grad, x, low, a, b, scale, needs),
+        }
+    }
+
     fn tune_linear_backward_x(
         grad: CubeTensor<R>,
         weight: CubeTensor<R>,
@@ -88,6 +123,19 @@ where
             return default::linear_backward_weight::<Self>(grad, x, precision);
         }
         Product::of_transposed(grad, x).compute(precision)
+    }
+
+    fn tune_linear_backward_both(
+        grad: CubeTensor<R>,
+        x: CubeTensor<R>,
+        precision: Precision,
+    ) -> (CubeTensor<R>, CubeTensor<R>) {
+        // The product in matrix units is not ours.
+        let ours = precision == Precision::F32 || !products::has_bf16(&grad.client);
+        match ours && covers(&[&grad, &x]) {
+            true => Product::of_transposed(grad, x).with_sums(precision),
+            false => default::linear_backward_both::<Self>(grad, x, precision),
+        }
     }
 
     fn tune_linear_backward_bias(grad: CubeTensor<R>) -> CubeTensor<R> {
@@ -165,8 +213,20 @@ where
         heads: usize,
     ) -> CubeTensor<R> {
         match is_f32(&[&x, &cos, &sin]) {
-            true => elementwise::rotary(x, cos, sin, heads),
+            true => elementwise::rotary(x, cos, sin, heads, 1.0),
             false => default::rotary::<Self>(x, cos, sin, heads),
+        }
+    }
+
+    fn tune_rotary_back(
+        x: CubeTensor<R>,
+        cos: CubeTensor<R>,
+        sin: CubeTensor<R>,
+        heads: usize,
+    ) -> CubeTensor<R> {
+        match is_f32(&[&x, &cos, &sin]) {
+            true => elementwise::rotary(x, cos, sin, heads, -1.0),
+            false => default::rotary_back::<Self>(x, cos, sin, heads),
         }
     }
 
@@ -310,24 +370,135 @@ where
         losses::next_token_best(hidden, weight, targets, softcap)
     }
 
+    fn tune_conv2d(
+        x: CubeTensor<R>,
+        weight: CubeTensor<R>,
+        window: Window,
+        groups: usize,
+    ) -> CubeTensor<R> {
+        match covers(&[&x, &weight]) {
+            true => conv::forward(x, weight, window, groups),
+            false => default::conv2d::<Self>(x, weight, window, groups),
+        }
+    }
+
+    fn tune_conv2d_backward_x(
+        size: [usize; 4],
+        weight: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        window: Window,
+        groups: usize,
+    ) -> CubeTensor<R> {
+        match covers(&[&weight, &grad]) {
+            true => conv::backward_x(size, weight, grad, window, groups),
+            false => default::conv2d_backward_x::<Self>(size, weight, grad, window, groups),
+        }
+    }
+
+    fn tune_conv2d_backward_weight(
+        x: CubeTensor<R>,
+        weight: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        window: Window,
+        groups: usize,
+    ) -> CubeTensor<R> {
+        match covers(&[&x, &weight, &grad]) {
+            true => conv::backward_weight(x, weight, grad, window, groups),
+            false => default::conv2d_backward_weight::<Self>(x, weight, grad, window, groups),
+        }
+    }
+
+    fn tune_max_pool(x: CubeTensor<R>, window: Window) -> CubeTensor<R> {
+        match covers(&[&x]) {
+            true => pictures::max_pool(x, window),
+            false => default::max_pool::<Self>(x, window),
+        }
+    }
+
+    fn tune_max_pool_backward(
+        x: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        window: Window,
+    ) -> CubeTensor<R> {
+        match covers(&[&x, &grad]) {
+            true => pictures::max_pool_backward(x, grad, window),
+            false => default::max_pool_backward::<Self>(x, grad, window),
+        }
+    }
+
+    fn tune_moments(x: CubeTensor<R>) -> CubeTensor<R> {
+        match covers(&[&x]) {
+            true => pictures::moments(x),
+            false => default::moments::<Self>(x),
+        }
+    }
+
+    fn tune_batch_norm(
+        x: CubeTensor<R>,
+        residual: Option<CubeTensor<R>>,
+        gamma: CubeTensor<R>,
+        beta: CubeTensor<R>,
+        moments: CubeTensor<R>,
+        config: BatchNormConfig,
+    ) -> CubeTensor<R> {
+        match covers(&[&x, &gamma, &beta, &moments]) {
+            true => pictures::batch_norm(x, residual, gamma, beta, moments, config),
+            false => default::batch_norm::<Self>(x, residual, gamma, beta, moments, config),
+        }
+    }
+
+    fn tune_batch_norm_backward(
+        x: CubeTensor<R>,
+        y: CubeTensor<R>,
+        gamma: CubeTensor<R>,
+        moments: CubeTensor<R>,
+        grad: CubeTensor<R>,
+        config: BatchNormConfig,
+        needs: (bool, bool, bool),
+    ) -> BatchNormGrads<Self> {
+        match covers(&[&x, &y, &gamma, &moments, &grad]) {
+            true => pictures::batch_norm_backward(x, y, gamma, moments, grad, config, needs),
+            false => {
+                default::batch_norm_backward::<Self>(x, y, gamma, moments, grad, config, needs)
+            }
+        }
+    }
+
     fn tune_square_sums(tensors: Vec<CubeTensor<R>>) -> FloatTensor<Self> {
         match is_f32(&tensors.iter().collect::<Vec<_>>()) {
-            true => sums::squares(tensors),
+            true => optimizer::squares(tensors),
             false => default::square_sums::<Self>(tensors),
         }
     }
 
-    fn tune_adamw_step(
-        parameter: CubeTensor<R>,
-        grad: CubeTensor<R>,
-        moments: (CubeTensor<R>, CubeTensor<R>),
-        settings: AdamW,
-    ) -> (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>) {
-        match is_f32(&[&parameter, &grad, &moments.0, &moments.1]) {
-            true => elementwise::adamw(parameter, grad, moments, settings),
-            false => default::adamw_step::<Self>(parameter, grad, moments, settings),
+    fn tune_clip(losses: CubeTensor<R>, squares: CubeTensor<R>, max_norm: f64) -> CubeTensor<R> {
+        match is_f32(&[&losses, &squares]) {
+            true => optimizer::clip(losses, squares, max_norm),
+            false => default::clip::<Self>(losses, squares, max_norm),
         }
     }
+
+    fn tune_adamw_steps(
+        operands: Vec<AdamWOperand<Self>>,
+        factor: CubeTensor<R>,
+    ) -> Vec<AdamWResult<Self>> {
+        let fits =
+            |o: &AdamWOperand<Self>| is_f32(&[&o.parameter, &o.grad, &o.moments.0, &o.moments.1]);
+        match is_f32(&[&factor]) && operands.iter().all(fits) {
+            true => optimizer::adamw(operands, factor),
+            false => default::adamw_steps::<Self>(operands, factor),
+        }
+    }
+}
+
+/// Whether the kernels of a low-rank path take this call, whose narrow factor is `a [r, I]`.
+fn narrows<R: CubeRuntime>(tensors: &[&CubeTensor<R>], a: &CubeTensor<R>) -> bool {
+    covers(tensors) && a.meta.shape()[0] <= low_rank::LARGEST
+}
+
+/// Whether the kernels of pictures take this call.
+fn covers<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> bool {
+    is_f32(tensors) && tensors.iter().all(|x| x.meta.num_elements() > 0)
 }
 
 /// Whether the attention kernels take this call.

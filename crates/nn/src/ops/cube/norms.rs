@@ -2,7 +2,7 @@
 //! are sums over rows: chunks first, then the chunks.
 
 use super::launch::{cubes, elements, empty, input, rows_and_columns, units_for};
-use super::sums::{CHUNK, columns, cube_sum};
+use super::sums::{self, CHUNK, cube_sum};
 use crate::ops::{LayerNormGrads, RmsNormGrads, TuneBackend};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
@@ -176,7 +176,8 @@ fn norm_backward_kernel(
     }
 }
 
-/// Sums over chunks of rows of `grad * normalised` and, of a layer norm, of the gradient: `[chunks, C]` each.
+/// Sums over chunks of rows of `grad * normalised` and of the gradient: `out [chunks, 2, C]`; of an RMS norm the first alone, `[chunks,
+/// C]`.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 fn affine_kernel(
@@ -184,18 +185,19 @@ fn affine_kernel(
     residual: &Array<f32>,
     grad: &Array<f32>,
     statistics: &Array<f32>,
-    for_gamma: &mut Array<f32>,
-    for_beta: &mut Array<f32>,
+    out: &mut Array<f32>,
     rows: usize,
     columns: usize,
     chunk: usize,
+    chunks: usize,
     #[comptime] has_residual: bool,
     #[comptime] centred: bool,
 ) {
-    if ABSOLUTE_POS >= for_gamma.len() {
+    if ABSOLUTE_POS >= chunks * columns {
         terminate!();
     }
-    let first = (ABSOLUTE_POS / columns) * chunk;
+    let part = ABSOLUTE_POS / columns;
+    let first = part * chunk;
     let column = ABSOLUTE_POS % columns;
     let end = min(first + chunk, rows);
     let mut gamma = 0.0f32;
@@ -207,9 +209,11 @@ fn affine_kernel(
         gamma += g * (value - statistics[2 * row]) * statistics[2 * row + 1];
         beta += g;
     }
-    for_gamma[ABSOLUTE_POS] = gamma;
     if centred {
-        for_beta[ABSOLUTE_POS] = beta;
+        out[2 * part * columns + column] = gamma;
+        out[(2 * part + 1) * columns + column] = beta;
+    } else {
+        out[ABSOLUTE_POS] = gamma;
     }
 }
 
@@ -311,11 +315,9 @@ fn backward<R: CubeRuntime>(
     }
     let chunk = rows.div_ceil(2 * CHUNK).max(CHUNK);
     let chunks = rows.div_ceil(chunk);
-    let for_gamma = empty(&x, [chunks, columns]);
-    let for_beta = if centred {
-        empty(&x, [chunks, columns])
-    } else {
-        empty(&x, [1])
+    let parts = match centred {
+        true => empty(&x, [chunks, 2, columns]),
+        false => empty(&x, [chunks, columns]),
     };
     let (count, dim) = elements(&x, chunks * columns);
     // SAFETY: a unit reads its column of the rows of its chunk that exist.
@@ -328,25 +330,30 @@ fn backward<R: CubeRuntime>(
             residual.into_array_arg(),
             grad.into_array_arg(),
             statistics.into_array_arg(),
-            for_gamma.clone().into_array_arg(),
-            for_beta.clone().into_array_arg(),
+            parts.clone().into_array_arg(),
             rows,
             columns,
             chunk,
+            chunks,
             has_residual,
             centred,
         );
     }
+    let (gamma, beta) = match centred {
+        true => {
+            let (gamma, beta) = sums::pairs(parts);
+            (gamma, Some(beta))
+        }
+        false => {
+            let gamma = empty(&parts, [columns]);
+            (sums::parts(parts, gamma), None)
+        }
+    };
     Grads {
         x: for_x,
-        gamma: Some(columns_of(for_gamma)),
-        beta: centred.then(|| columns_of(for_beta)),
+        gamma: Some(gamma),
+        beta,
     }
-}
-
-/// Sums of columns, by the name that the local variable leaves free.
-fn columns_of<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    columns(x)
 }
 
 pub(super) fn layer_norm_backward<R: CubeRuntime, B>(

@@ -1,11 +1,13 @@
 //! Matrix products. f32 has a kernel of its own, which multiplies in f32: what Burn takes without autotuning rounds the factors
 //! to TF32 where the device has that, and one of what it tunes over reads past its operands. The kernel is the usual one of
 //! square tiles: a cube stages tiles of both factors in shared memory, double-buffered, a unit sums 4 x 4 or 8 x 8 elements of the
-//! result in registers. Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
-//! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage.
+//! result in registers (16 x 16 in software, where what `vectors.rs` has does not take the sizes). Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
+//! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage, where there are matrix
+//! units for it; elsewhere this kernel rounds the factors as it reads them.
 
 use super::launch::empty;
 use super::sums;
+use super::vectors::{self, LANES, ROWS, SIDE, VectorForm, vector_kernel};
 use crate::ops::Precision;
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
@@ -16,10 +18,6 @@ use cubek::matmul::{
 };
 use cubek::std::InputBinding;
 
-/// Units of a cube: 16 by 16.
-const UNITS: u32 = 256;
-const SIDE: usize = 16;
-
 /// The tile of a cube.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Tile {
@@ -27,18 +25,36 @@ struct Tile {
     side: usize,
     /// Of the inner dimension, a stage.
     depth: usize,
+    /// Units along each side.
+    across: usize,
+}
+
+impl Tile {
+    const fn units(self) -> usize {
+        self.across * self.across
+    }
 }
 
 /// 4 x 4 elements a unit.
 const SMALL: Tile = Tile {
     side: 64,
     depth: 16,
+    across: 16,
 };
 /// 8 x 8 elements a unit.
 const LARGE: Tile = Tile {
     side: 128,
     depth: 8,
+    across: 16,
 };
+/// 16 x 16 elements a unit, for an adapter in software: it has no registers to run out of, and what shared memory gives costs most.
+const SOFTWARE: Tile = Tile {
+    side: 128,
+    depth: 8,
+    across: 8,
+};
+/// The most units of a plane of such an adapter: a vector of the CPU. Mesa's has 8.
+const VECTOR: u32 = 8;
 
 /// The tile and the number of parts of the inner dimension that should take least, on a device of so many processors: the rate of
 /// a processor grows with the cubes that it holds, the last wave may leave some idle, and parts must be added up.
@@ -78,10 +94,25 @@ struct Form {
     lhs_by_inner: bool,
     rhs_by_inner: bool,
     has_bias: bool,
+    /// Whether the sums over the inner dimension of the left factor are wanted too.
+    has_sums: bool,
+    /// Whether the factors are rounded to bf16 on their way in.
+    rounded: bool,
 }
 
 /// Four values that lie side by side in shared memory.
 type Four = Vector<f32, Const<4>>;
+
+/// To the nearest value with 8 bits of mantissa, ties to even; what is not finite stays.
+#[cube]
+pub(super) fn to_bf16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let mut rounded = bits;
+    if bits & 0x7F80_0000u32 != 0x7F80_0000u32 {
+        rounded = (bits + 0x7FFFu32 + ((bits >> 16u32) & 1u32)) & 0xFFFF_0000u32;
+    }
+    f32::reinterpret(rounded)
+}
 
 /// One factor's share of a stage for this unit, four rows (or columns) of the result at a time: outside of the factor, zeros.
 #[cube]
@@ -96,10 +127,11 @@ fn fetch(
     stride: usize,
     #[comptime] tile: Tile,
     #[comptime] by_inner: bool,
+    #[comptime] rounded: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
-        let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
+    for i in 0..comptime!(tile.side * tile.depth / 4 / tile.units()) {
+        let place = UNIT_POS as usize + i * comptime!(tile.units());
         let mut row = first;
         let mut k = inner;
         if by_inner {
@@ -120,6 +152,9 @@ fn fetch(
                     value = x[k * stride + row + r];
                 }
             }
+            if rounded {
+                value = to_bf16(value);
+            }
             values[r] = value;
         }
         kept[i] = values;
@@ -136,8 +171,8 @@ fn store(
     #[comptime] by_inner: bool,
 ) {
     #[unroll]
-    for i in 0..comptime!(tile.side * tile.depth / 4 / UNITS as usize) {
-        let place = UNIT_POS as usize + i * comptime!(UNITS as usize);
+    for i in 0..comptime!(tile.side * tile.depth / 4 / tile.units()) {
+        let place = UNIT_POS as usize + i * comptime!(tile.units());
         let mut row = place / comptime!(tile.depth);
         let mut k = place % comptime!(tile.depth);
         if comptime!(!by_inner) {
@@ -158,6 +193,7 @@ fn product_kernel(
     rhs: &Array<f32>,
     bias: &Array<f32>,
     out: &mut Array<f32>,
+    lhs_sums: &mut Array<f32>,
     m: usize,
     n: usize,
     k: usize,
@@ -168,9 +204,10 @@ fn product_kernel(
     #[comptime] form: Form,
 ) {
     let tile = comptime!(form.tile);
-    let each = comptime!(tile.side / SIDE);
+    let across = comptime!(tile.across);
+    let each = comptime!(tile.side / tile.across);
     let groups = comptime!(each / 4);
-    let kept_len = comptime!(tile.side * tile.depth / 4 / UNITS as usize);
+    let kept_len = comptime!(tile.side * tile.depth / 4 / tile.units());
     let line = comptime!(tile.side / 4 + 1);
     let buffer_len = comptime!(tile.depth * line);
     let mut left = SharedMemory::<Four>::new(comptime!(2 * buffer_len));
@@ -185,14 +222,17 @@ fn product_kernel(
         sums[i] = 0.0f32;
     }
 
+    let mut lhs_sum = Four::new(0.0f32);
     let first_row = CUBE_POS_Y as usize * comptime!(tile.side);
     let first_column = CUBE_POS_X as usize * comptime!(tile.side);
     let start = CUBE_POS_Z as usize * share;
     let end = min(start + share, k);
-    let own_row = UNIT_POS as usize / comptime!(SIDE);
-    let own_column = UNIT_POS as usize % comptime!(SIDE);
+    let own_row = UNIT_POS as usize / across;
+    let own_column = UNIT_POS as usize % across;
     let steps = (end - start).div_ceil(comptime!(tile.depth));
     let (lhs_by_inner, rhs_by_inner) = comptime!((form.lhs_by_inner, form.rhs_by_inner));
+    let rounded = comptime!(form.rounded);
+    let unroll = comptime!(tile != SOFTWARE);
 
     fetch(
         lhs,
@@ -204,6 +244,7 @@ fn product_kernel(
         lhs_stride,
         tile,
         lhs_by_inner,
+        rounded,
     );
     fetch(
         rhs,
@@ -215,6 +256,7 @@ fn product_kernel(
         rhs_stride,
         tile,
         rhs_by_inner,
+        rounded,
     );
     store(&kept_left, &mut left, 0usize, tile, lhs_by_inner);
     store(&kept_right, &mut right, 0usize, tile, rhs_by_inner);
@@ -232,6 +274,7 @@ fn product_kernel(
                 lhs_stride,
                 tile,
                 lhs_by_inner,
+                rounded,
             );
             fetch(
                 rhs,
@@ -243,17 +286,27 @@ fn product_kernel(
                 rhs_stride,
                 tile,
                 rhs_by_inner,
+                rounded,
             );
         }
         let from = (step % 2) * buffer_len;
-        #[unroll]
+        if comptime!(form.has_sums) {
+            #[unroll]
+            for depth in 0..comptime!(tile.depth) {
+                if UNIT_POS < comptime!(tile.side as u32 / 4) {
+                    lhs_sum += left[from + depth * line + UNIT_POS as usize];
+                }
+            }
+        }
+        // In software the compiler has enough to do with one.
+        #[unroll(unroll)]
         for depth in 0..comptime!(tile.depth) {
             let row_base = from + depth * line + own_row;
             let column_base = from + depth * line + own_column;
             #[unroll]
             for g in 0..groups {
-                a[g] = left[row_base + g * SIDE];
-                b[g] = right[column_base + g * SIDE];
+                a[g] = left[row_base + g * across];
+                b[g] = right[column_base + g * across];
             }
             #[unroll]
             for i in 0..each {
@@ -272,13 +325,24 @@ fn product_kernel(
         sync_cube();
     }
 
+    if comptime!(form.has_sums) {
+        if CUBE_POS_X == 0 && UNIT_POS < comptime!(tile.side as u32 / 4) {
+            #[unroll]
+            for i in 0..4usize {
+                let row = first_row + UNIT_POS as usize * 4 + i;
+                if row < m {
+                    lhs_sums[CUBE_POS_Z as usize * m + row] = lhs_sum[i];
+                }
+            }
+        }
+    }
     let plane = CUBE_POS_Z as usize * m * n;
     #[unroll]
     for i in 0..each {
-        let row = first_row + own_row * 4 + comptime!(i / 4 * 64 + i % 4);
+        let row = first_row + own_row * 4 + comptime!(i / 4 * 4 * tile.across + i % 4);
         #[unroll]
         for j in 0..each {
-            let column = first_column + own_column * 4 + comptime!(j / 4 * 64 + j % 4);
+            let column = first_column + own_column * 4 + comptime!(j / 4 * 4 * tile.across + j % 4);
             if row < m && column < n {
                 let mut value = sums[i * each + j] * factor;
                 if comptime!(form.has_bias) {
@@ -348,6 +412,7 @@ pub(super) struct Product<R: CubeRuntime> {
     sizes: [usize; 3],
     bias: Option<CubeTensor<R>>,
     factor: f64,
+    rounded: bool,
 }
 
 impl<R: CubeRuntime> Product<R> {
@@ -388,6 +453,7 @@ impl<R: CubeRuntime> Product<R> {
             sizes,
             bias: None,
             factor: 1.0,
+            rounded: false,
         }
     }
 
@@ -412,32 +478,49 @@ impl<R: CubeRuntime> Product<R> {
         if has_bf16(&out.client) && self.in_bf16(&out) {
             return out;
         }
-        let round = |factor: Factor<R>| {
-            let rounded = burn_cubecl::kernel::cast(factor.tensor, DType::BF16);
-            Factor::new(
-                burn_cubecl::kernel::cast(rounded, DType::F32),
-                factor.inner_first,
-            )
-        };
         let rounded = Self {
-            lhs: round(self.lhs),
-            rhs: round(self.rhs),
+            rounded: true,
             ..self
         };
         rounded.compute_into(out)
     }
 
+    /// The result `[m, n]`, and the sums over the inner dimension of the left factor, `[m]`.
+    pub(super) fn with_sums(self, precision: Precision) -> (CubeTensor<R>, CubeTensor<R>) {
+        let [m, n, _] = self.sizes;
+        let like = &self.lhs.tensor;
+        let (out, sums) = (empty(like, [m, n]), empty(like, [m]));
+        let product = Self {
+            rounded: precision == Precision::Bf16,
+            ..self
+        };
+        let out = product.compute_both(out, Some(&sums));
+        (out, sums)
+    }
+
     /// The result in f32, in `result [m, n]`.
     pub(super) fn compute_into(self, result: CubeTensor<R>) -> CubeTensor<R> {
+        self.compute_both(result, None)
+    }
+
+    /// The same, and the sums of the left factor where somebody wants them.
+    fn compute_both(
+        self,
+        result: CubeTensor<R>,
+        lhs_sums: Option<&CubeTensor<R>>,
+    ) -> CubeTensor<R> {
         let [m, n, k] = self.sizes;
         let like = self.lhs.tensor.clone();
-        let processors = like
-            .client
-            .properties()
-            .hardware
-            .num_streaming_multiprocessors
-            .unwrap_or(8) as usize;
-        let (tile, parts) = plan([m, n, k], processors);
+        let hardware = &like.client.properties().hardware;
+        let processors = hardware.num_streaming_multiprocessors.unwrap_or(8) as usize;
+        let software = hardware.plane_size_max <= VECTOR;
+        if software && self.by_vectors(&like) {
+            return self.compute_by_vectors(result, lhs_sums);
+        }
+        let (tile, parts) = match software {
+            true => (SOFTWARE, 1),
+            false => plan([m, n, k], processors),
+        };
         let share = k.div_ceil(parts).next_multiple_of(tile.depth);
         let parts = k.div_ceil(share.max(1)).max(1);
         let bias = self.bias;
@@ -446,10 +529,18 @@ impl<R: CubeRuntime> Product<R> {
             lhs_by_inner: self.lhs.by_inner,
             rhs_by_inner: self.rhs.by_inner,
             has_bias: bias.is_some() && parts == 1,
+            has_sums: lhs_sums.is_some(),
+            rounded: self.rounded,
         };
         let out = match parts {
             1 => result.clone(),
             _ => empty(&like, [parts, m * n]),
+        };
+        // What nobody wants is not written.
+        let sums_out = match (lhs_sums, parts) {
+            (None, _) => empty(&like, [1]),
+            (Some(sums), 1) => sums.clone(),
+            (Some(_), _) => empty(&like, [parts, m]),
         };
         let count = CubeCount::Static(
             n.div_ceil(tile.side) as u32,
@@ -465,11 +556,12 @@ impl<R: CubeRuntime> Product<R> {
             product_kernel::launch_unchecked::<R>(
                 &like.client,
                 count,
-                CubeDim::new_1d(UNITS),
+                CubeDim::new_1d(tile.units() as u32),
                 self.lhs.tensor.into_array_arg(),
                 self.rhs.tensor.into_array_arg(),
                 bias_input.into_array_arg(),
                 out.clone().into_array_arg(),
+                sums_out.clone().into_array_arg(),
                 m,
                 n,
                 k,
@@ -484,10 +576,70 @@ impl<R: CubeRuntime> Product<R> {
             return out;
         }
         let out = sums::parts(out, result);
+        if let Some(lhs_sums) = lhs_sums {
+            sums::parts(sums_out, lhs_sums.clone());
+        }
         if let Some(bias) = bias {
             super::elementwise::add_bias(&out, bias);
         }
         out
+    }
+
+    /// Whether the kernel for adapters in software takes this: it reads four values at a time.
+    fn by_vectors(&self, like: &CubeTensor<R>) -> bool {
+        let [m, n, k] = self.sizes;
+        let whole = |factor: &Factor<R>, count: usize| {
+            factor.stride.is_multiple_of(4) && (factor.by_inner || count.is_multiple_of(4))
+        };
+        let sizes = k > 0 && k.is_multiple_of(4) && whole(&self.lhs, m) && whole(&self.rhs, n);
+        sizes && vectors::available(&like.client)
+    }
+
+    /// The result by that kernel.
+    fn compute_by_vectors(
+        self,
+        result: CubeTensor<R>,
+        lhs_sums: Option<&CubeTensor<R>>,
+    ) -> CubeTensor<R> {
+        let [m, n, k] = self.sizes;
+        let like = self.lhs.tensor.clone();
+        let form = VectorForm {
+            lhs_by_inner: self.lhs.by_inner,
+            rhs_by_inner: self.rhs.by_inner,
+            has_bias: self.bias.is_some(),
+            has_sums: lhs_sums.is_some(),
+            rounded: self.rounded,
+        };
+        let bias = match self.bias {
+            Some(bias) => into_contiguous(bias),
+            None => like.clone(),
+        };
+        let sums = match lhs_sums {
+            Some(sums) => sums.clone(),
+            None => empty(&like, [1]),
+        };
+        let count = CubeCount::Static(n.div_ceil(SIDE) as u32, m.div_ceil(ROWS) as u32, 1);
+        // SAFETY: places beyond a factor's last are its last, and what lies outside of the result is not written.
+        unsafe {
+            vector_kernel::launch_unchecked::<R>(
+                &like.client,
+                count,
+                CubeDim::new_1d(LANES as u32),
+                self.lhs.tensor.into_array_arg(),
+                self.rhs.tensor.into_array_arg(),
+                bias.into_array_arg(),
+                result.clone().into_array_arg(),
+                sums.into_array_arg(),
+                m,
+                n,
+                k,
+                self.lhs.stride,
+                self.rhs.stride,
+                self.factor as f32,
+                form,
+            );
+        }
+        result
     }
 
     /// By `cubek`'s kernel with one stage, where it takes these sizes.

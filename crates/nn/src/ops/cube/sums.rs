@@ -1,4 +1,4 @@
-//! Sums: of a cube's values, of the columns of a matrix, of all squares. Each sums in one fixed order.
+//! Sums: of a cube's values, of the columns or the rows of a matrix. Each sums in one fixed order.
 
 use super::launch::{cubes, elements, empty, input, rows_and_columns};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
@@ -56,24 +56,6 @@ fn column_kernel(x: &Array<f32>, out: &mut Array<f32>, rows: usize, columns: usi
         sum += x[row * columns + column];
     }
     out[ABSOLUTE_POS] = sum;
-}
-
-/// The sum of squares of one part of x for each cube, at `first` of `out`.
-#[cube(launch_unchecked)]
-fn square_kernel(x: &Array<f32>, out: &mut Array<f32>, first: usize, #[comptime] units: u32) {
-    let mut shared = SharedMemory::<f32>::new(comptime!(units as usize));
-    let step = CUBE_COUNT * comptime!(units as usize);
-    let mut sum = 0.0f32;
-    let mut at = ABSOLUTE_POS;
-    while at < x.len() {
-        let value = x[at];
-        sum += value * value;
-        at += step;
-    }
-    let total = cube_sum(sum, &mut shared, units);
-    if UNIT_POS == 0 {
-        out[first + CUBE_POS] = total;
-    }
 }
 
 /// Sums of each row: `x [R, C]` -> `[R]`, one cube a row.
@@ -155,42 +137,63 @@ pub(super) fn parts<R: CubeRuntime>(parts: CubeTensor<R>, result: CubeTensor<R>)
     column_pass(parts, result, sizes, sizes[0])
 }
 
-/// Units of a cube and cubes of a tensor that sum squares.
-const UNITS: u32 = 256;
-const PARTS: usize = 64;
-
-/// The sum of squares of each of at least one tensor, `[n]`: a launch for each, and one.
-pub(super) fn squares<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> CubeTensor<R> {
-    let first = &tensors[0];
-    let count = tensors.len();
-    let partial = empty(first, [count, PARTS]);
-    let out = empty(first, [count]);
-    let client = first.client.clone();
-    for (i, tensor) in tensors.into_iter().enumerate() {
-        // SAFETY: the cubes of tensor i write `PARTS` values from `i * PARTS` on, and read below the length.
-        unsafe {
-            square_kernel::launch_unchecked::<R>(
-                &client,
-                CubeCount::Static(PARTS as u32, 1, 1),
-                CubeDim::new_1d(UNITS),
-                input(tensor),
-                partial.clone().into_array_arg(),
-                i * PARTS,
-                UNITS,
-            );
-        }
+/// `parts [chunks, 2, C]` to two sums over the chunks.
+#[cube(launch_unchecked)]
+fn pair_kernel(
+    parts: &Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    columns: usize,
+    chunks: usize,
+) {
+    if ABSOLUTE_POS >= columns {
+        terminate!();
     }
-    let units = PARTS as u32;
-    let (cube_count, dim) = cubes(count, units);
-    // SAFETY: a row of `PARTS` values for each element of the output.
+    let mut one = 0.0f32;
+    let mut two = 0.0f32;
+    for part in 0..chunks {
+        one += parts[2 * part * columns + ABSOLUTE_POS];
+        two += parts[(2 * part + 1) * columns + ABSOLUTE_POS];
+    }
+    first[ABSOLUTE_POS] = one;
+    second[ABSOLUTE_POS] = two;
+}
+
+/// Sums over the first dimension of contiguous `parts [chunks, 2, C]`, `[C]` each.
+pub(super) fn pairs<R: CubeRuntime>(parts: CubeTensor<R>) -> (CubeTensor<R>, CubeTensor<R>) {
+    let (chunks, columns) = (parts.meta.shape()[0], parts.meta.shape()[2]);
+    let (first, second) = (empty(&parts, [columns]), empty(&parts, [columns]));
+    let (count, dim) = elements(&parts, columns);
+    // SAFETY: a unit reads its column of the parts.
+    unsafe {
+        pair_kernel::launch_unchecked::<R>(
+            &first.client,
+            count,
+            dim,
+            parts.into_array_arg(),
+            first.clone().into_array_arg(),
+            second.clone().into_array_arg(),
+            columns,
+            chunks,
+        );
+    }
+    (first, second)
+}
+
+/// The sums of the rows of a contiguous `x [R, C]`, `[R]`.
+pub(super) fn rows<R: CubeRuntime>(x: CubeTensor<R>, units: u32) -> CubeTensor<R> {
+    let [rows, columns] = rows_and_columns(&x);
+    let out = empty(&x, [rows]);
+    let (count, dim) = cubes(rows, units);
+    // SAFETY: a cube reads its row.
     unsafe {
         row_kernel::launch_unchecked::<R>(
-            &client,
-            cube_count,
+            &out.client,
+            count,
             dim,
-            partial.into_array_arg(),
+            x.into_array_arg(),
             out.clone().into_array_arg(),
-            PARTS,
+            columns,
             units,
         );
     }
