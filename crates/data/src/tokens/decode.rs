@@ -36,7 +36,7 @@ pub struct FoundSpan {
 
 impl TokenSet {
     /// What is said of each of the `words` words of the text that `windows` are of: `outputs` are those chosen for the tokens that
-    /// the windows [ask for](Self::asked), in this order.
+    /// the windows ask for, in this order.
     ///
     /// A word's first sub-word speaks for it (transformers' aggregation `first`), in the window where it has most context.
     ///
