@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::bad_rows;
 use crate::example::Place;
 use crate::questions::QuestionReason;
-use crate::tables::{Role, Skipped};
+use crate::tables::{Role, Skipped, is_label_name};
 use crate::targets::TargetKind;
 use crate::tokens::TagReason;
 use rekindle_base::{
@@ -563,7 +563,7 @@ pub enum DataError {
         second: Role,
     },
     /// More than one column could be meant.
-    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {} {}{instead}", path.display(), quoted_list(candidates, LISTED), role.flag(), shell_word(candidates.first().map_or("0", String::as_str)))]
+    #[error("{}: cannot tell which column is the {role}: {}\nhint: name it, for example {} {}{instead}", path.display(), quoted_list(candidates, LISTED), role.flag(), shell_word(likeliest(candidates, *role)))]
     AmbiguousColumn {
         /// The file.
         path: PathBuf,
@@ -1054,4 +1054,19 @@ fn unknown_labels(labels: &BTreeMap<String, usize>, first: &Place) -> String {
         named.join(", "),
         first.line
     )
+}
+
+/// The column that a hint names: of labels one that is called so, or that is no number of the row.
+fn likeliest(candidates: &[String], role: Role) -> &str {
+    let is_number = |name: &&String| {
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        name.to_lowercase().ends_with("id")
+    };
+    let named = candidates.iter().find(|name| is_label_name(name));
+    let other = candidates.iter().find(|name| !is_number(name));
+    let likely = match role {
+        Role::Label => named.or(other),
+        _ => None,
+    };
+    likely.or(candidates.first()).map_or("0", String::as_str)
 }

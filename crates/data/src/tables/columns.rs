@@ -406,7 +406,7 @@ pub(super) fn is_id(name: &str) -> bool {
 }
 
 /// Whether a name is one of a label column's, or has the word in it, as `label_0` and `coarse-label`.
-pub(super) fn is_label_name(name: &str) -> bool {
+pub(crate) fn is_label_name(name: &str) -> bool {
     let name = normal(name);
     let mut words = name.split(|c: char| !c.is_alphanumeric());
     known(&name) == Some(Known::Label) || words.any(|word| CLASSES[0].contains(&word))

@@ -36,8 +36,8 @@ const MOST_COLUMNS: usize = 4096;
 pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
 
-pub(crate) use columns::is_set_name;
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
+pub(crate) use columns::{is_label_name, is_set_name};
 pub use sniff::{Sniffed, may_be_labelled, sniff};
 
 /// The formats that can be read.

@@ -79,7 +79,12 @@ pub fn may_be_labelled(path: &Path, options: &ReadOptions) -> bool {
         let table = source.table(path, options)?;
         has_labels(table.as_ref())
     });
-    found.unwrap_or(false)
+    match found {
+        Ok(found) => found,
+        // Who reads the labels says so.
+        Err(DataError::TooManyColumns { .. }) => true,
+        Err(_) => false,
+    }
 }
 
 fn has_labels(table: &dyn Table) -> Result<bool, DataError> {
