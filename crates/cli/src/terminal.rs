@@ -132,11 +132,10 @@ fn colours(when: When, is_terminal: bool) -> bool {
     }
 }
 
-/// Characters that a line of standard output has room for; in a pipe or a file, 100.
+/// Characters that a line of standard output has room for; in a pipe or a file any number, for what reads it wants everything.
 pub fn width() -> usize {
-    const ELSEWHERE: usize = 100;
     let width = terminal_size::terminal_size_of(io::stdout());
-    width.map_or(ELSEWHERE, |(width, _)| width.0.into())
+    width.map_or(usize::MAX, |(width, _)| width.0.into())
 }
 
 /// What the arguments say of colours, before they are read as a whole: help and mistakes in them have colours too.

@@ -296,7 +296,10 @@ impl Figures {
     /// That there are too few examples to hold the model against guessing, where that is so.
     #[must_use]
     pub fn too_few(&self) -> Option<String> {
-        let compared = |section: &Section| !matches!(section, Section::Answers { .. });
+        let compared = |section: &Section| match section {
+            Section::Classes { .. } | Section::Labels { .. } | Section::Numbers { .. } => true,
+            Section::Entities { .. } | Section::Answers { .. } => false,
+        };
         let few = self.guess.is_none() && self.n < FEW && self.sections.iter().any(compared);
         few.then(|| format!("{} are too few to compare with guessing", self.count()))
     }

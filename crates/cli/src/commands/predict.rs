@@ -70,7 +70,9 @@ impl Predict {
         if self.top == Some(0) {
             bail!("--top is 0, expected how many labels are wanted, 1 or more");
         }
-        if let Some(path) = self.output.as_ref().filter(|path| path.as_os_str() != "-") {
+        // Standard output is `-`.
+        let output = self.output.as_ref().filter(|path| path.as_os_str() != "-");
+        if let Some(path) = output {
             let inputs = self.file.iter().map(PathBuf::as_path);
             let inputs: Vec<&Path> = inputs.chain(self.texts.iter().map(Path::new)).collect();
             target::check(path, Form::Answers, &inputs)?;
@@ -83,9 +85,9 @@ impl Predict {
         let config = predictor.configure(&overrides(self.columns.overrides(), &self.set))?;
         let mut answers = Answers {
             predictor: &predictor,
-            out: match &self.output {
-                Some(path) if path.as_os_str() != "-" => Output::to_file(path)?,
-                _ => Output::new(),
+            out: match output {
+                Some(path) => Output::to_file(path)?,
+                None => Output::new(),
             },
             style: self.style(),
             name: self.file.clone(),

@@ -15,7 +15,6 @@ use rekindle::{
 };
 use std::{
     fmt::Write,
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -97,12 +96,7 @@ impl Runs {
             "time",
         ];
         let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-        let width = match io::stdout().is_terminal() {
-            true => terminal::width(),
-            // What is searched or kept has everything.
-            false => usize::MAX,
-        };
-        let (shown, left_out) = narrow_table(&header, &rows, width, &NARROWER);
+        let (shown, left_out) = narrow_table(&header, &rows, terminal::width(), &NARROWER);
         if !left_out.is_empty() {
             Printer::new().say(&format!(
                 "left out for want of room: {}; --json has everything",

@@ -131,12 +131,15 @@ fn load_with(dir: &Path, prefix_space: bool) -> Result<TokenizerFiles, DataError
     if prefix_space {
         config.insert("add_prefix_space".to_owned(), true.into());
     }
+    let model = object(&dir.join("config.json"))?.unwrap_or_default();
     let settings = Settings {
         special: object(&dir.join("special_tokens_map.json"))?.unwrap_or_default(),
         added: object(&dir.join("added_tokens.json"))?.unwrap_or_default(),
-        class: class(dir, &config)?,
-        rows: object(&dir.join("config.json"))?
-            .and_then(|model| Some(model.get("vocab_size")?.as_u64()? as usize)),
+        class: class(&model, &config),
+        rows: model
+            .get("vocab_size")
+            .and_then(Value::as_u64)
+            .map(|rows| rows as usize),
         config,
     };
     let gives_types = settings.gives_types();
@@ -408,11 +411,7 @@ impl Settings {
                 .map_err(|_| format!("added_tokens_decoder: `{id}` is no id"))?;
             tokens.extend(added(token, false).map(|token| (id, token)));
         }
-        let roles = ROBERTA_SPECIAL
-            .iter()
-            .filter_map(|(role, _)| self.named(role));
-        let extra = extra_in(&self.config);
-        let special = roles.filter_map(|token| added(token, true)).chain(extra);
+        let special = self.with_roles().chain(extra_in(&self.config));
         let special: HashSet<String> = special.map(|token| token.content).collect();
         for (token, id) in &self.added {
             let is_special = special.contains(token);
@@ -423,6 +422,14 @@ impl Settings {
         }
         tokens.sort_by_key(|(id, _)| *id);
         Ok(tokens.into_iter().map(|(_, token)| token).collect())
+    }
+
+    /// The special tokens that the configuration names by their roles.
+    fn with_roles(&self) -> impl Iterator<Item = AddedToken> {
+        let named = ROBERTA_SPECIAL
+            .iter()
+            .filter_map(|(role, _)| self.named(role));
+        named.filter_map(|token| added(token, true))
     }
 
     /// Special tokens without a role of their own.
@@ -444,15 +451,9 @@ impl Settings {
             .into_values()
             .map(|token| token.content)
             .collect();
-        let roles = ROBERTA_SPECIAL
-            .iter()
-            .filter_map(|(role, _)| self.named(role));
-        let special = roles
-            .filter_map(|token| added(token, true))
-            .chain(self.extra());
-        let special: Vec<AddedToken> = special.collect();
+        let special = self.with_roles().chain(self.extra());
         let listed = self.listed()?.into_iter().map(|token| (token, true));
-        let tokens = listed.chain(special.into_iter().map(|token| (token, false)));
+        let tokens = listed.chain(special.map(|token| (token, false)));
         for (token, is_listed) in tokens {
             let room = || (self.rows).is_some_and(|rows| tokenizer.get_vocab_size(true) < rows);
             let fits = is_listed || tokenizer.token_to_id(&token.content).is_some() || room();
@@ -707,7 +708,7 @@ fn steps(
 }
 
 /// Which tokenizer class transformers would take for this directory.
-fn class(dir: &Path, config: &Map<String, Value>) -> Result<Class, DataError> {
+fn class(model: &Map<String, Value>, config: &Map<String, Value>) -> Class {
     let of = |name: &str, bert: &[&str], roberta: &[&str], xlm_roberta: &[&str]| {
         let classes = [
             (bert, Class::Bert),
@@ -718,24 +719,18 @@ fn class(dir: &Path, config: &Map<String, Value>) -> Result<Class, DataError> {
         found.map_or(Class::Other, |(_, class)| class)
     };
     if let Some(class) = named_class(config) {
-        return Ok(of(
-            class,
-            BERT_CLASSES,
-            ROBERTA_CLASSES,
-            XLM_ROBERTA_CLASSES,
-        ));
+        return of(class, BERT_CLASSES, ROBERTA_CLASSES, XLM_ROBERTA_CLASSES);
     }
-    let model = object(&dir.join("config.json"))?.unwrap_or_default();
     let model_type = model
         .get("model_type")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    Ok(of(
+    of(
         model_type,
         BERT_MODEL_TYPES,
         ROBERTA_MODEL_TYPES,
         XLM_ROBERTA_MODEL_TYPES,
-    ))
+    )
 }
 
 /// The tokenizer class that a configuration names, less `Tokenizer` and `Fast`.

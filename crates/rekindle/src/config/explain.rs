@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{Error, task::Task};
 use serde::Serialize;
+use toml::Value;
 
 /// Everything that is known of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,13 +39,9 @@ pub struct Description {
 
 impl Description {
     fn of(key: &'static Key, section_docs: &[&str]) -> Self {
-        let tasks = || Task::ALL.iter().copied();
-        let value = |config: &RunConfig| key.write(config).map(|value| toml_text(&value));
-        let default = value(&RunConfig::default());
-        let other = |task: Task| {
-            let of_task = value(&RunConfig::for_task(task));
-            let differs = key.applies.to(task) && of_task != default && key.name != "task";
-            differs.then(|| (task.name(), of_task.unwrap_or_else(|| "unset".to_owned())))
+        let other = |(task, value): (Task, Option<Value>)| {
+            let value = value.map_or_else(|| "unset".to_owned(), |value| toml_text(&value));
+            (task.name(), value)
         };
         Self {
             path: key.path(),
@@ -53,11 +50,15 @@ impl Description {
             name: key.name,
             docs: joined(key.docs),
             accepts: key.expected(),
-            defaults: tasks().filter_map(other).collect(),
-            default,
+            defaults: key.defaults_by_task().map(other).collect(),
+            default: key
+                .write(&RunConfig::default())
+                .map(|value| toml_text(&value)),
             example: key.example,
             other_names: key.aka,
-            tasks: tasks()
+            tasks: Task::ALL
+                .iter()
+                .copied()
                 .filter(|&task| key.applies.to(task))
                 .map(Task::name)
                 .collect(),

@@ -120,6 +120,14 @@ impl Key {
         (self.write)(config)
     }
 
+    /// The defaults of the tasks that have another one than `RunConfig::default()`.
+    pub(super) fn defaults_by_task(&self) -> impl Iterator<Item = (Task, Option<Value>)> {
+        let usual = self.write(&RunConfig::default());
+        let tasks = Task::ALL.iter().filter(|&&task| self.applies.to(task));
+        let values = tasks.map(|&task| (task, self.write(&RunConfig::for_task(task))));
+        values.filter(move |(_, value)| *value != usual && self.name != "task")
+    }
+
     /// Puts the default into `config`.
     pub(super) fn reset(&self, config: &mut RunConfig) {
         (self.reset)(config);

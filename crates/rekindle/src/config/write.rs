@@ -2,8 +2,8 @@
 
 use super::schema::{Applies, Key, RunConfig, SECTIONS};
 use super::value::toml_text;
-use crate::task::Task;
 use std::collections::BTreeMap;
+use toml::Value;
 
 /// The widest comment line, in characters.
 const WIDTH: usize = 100;
@@ -40,17 +40,14 @@ pub fn reference() -> String {
         text +=
             &format!("## {title}\n\n{docs}\n\n| key | default | accepts | |\n|---|---|---|---|\n");
         for key in section.keys {
-            let of = |config: &RunConfig| match key.write(config) {
+            let shown = |value: Option<Value>| match value {
                 Some(value) => format!("`{}`", toml_text(&value)),
                 None => "unset".to_owned(),
             };
-            let mut value = of(&default);
+            let mut value = shown(key.write(&default));
             let mut others: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-            for &task in Task::ALL.iter().filter(|&&task| key.applies.to(task)) {
-                let of_task = of(&RunConfig::for_task(task));
-                if of_task != value && key.name != "task" {
-                    others.entry(of_task).or_default().push(task.name());
-                }
+            for (task, of_task) in key.defaults_by_task() {
+                others.entry(shown(of_task)).or_default().push(task.name());
             }
             for (of_tasks, tasks) in others {
                 value += &format!("; {of_tasks} for {}", tasks.join(", "));

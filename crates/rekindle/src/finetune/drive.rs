@@ -380,17 +380,14 @@ fn advice(config: &RunConfig, plan: &Plan, steps: u64, epochs: f64) -> String {
         ..config.clone()
     };
     let (rate, usual) = (config.learning_rate(), usual.learning_rate());
+    let trained = counted(steps as usize, "step was", "steps were");
     if steps < ENOUGH && config.train.max_steps.is_some() {
-        return format!(
-            "only {} trained: raise train.max_steps",
-            counted(steps as usize, "step was", "steps were")
-        );
+        return format!("only {trained} trained: raise train.max_steps");
     }
     let usual_epochs = config.usual_epochs(plan.examples[0], plan.labels.len());
     if steps < ENOUGH && epochs < usual_epochs {
         return format!(
-            "only {} trained: leave out --epochs; for so few examples {usual_epochs} epochs are the default",
-            counted(steps as usize, "step was", "steps were")
+            "only {trained} trained: leave out --epochs; for so few examples {usual_epochs} epochs are the default"
         );
     }
     if rate < usual / 4.0 {

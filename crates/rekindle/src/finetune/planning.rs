@@ -7,7 +7,7 @@ use crate::{
     config,
     figures::Watched,
     inputs::{self, Prepared},
-    task::{Modality, Task},
+    task::{Kind, Modality, Task},
 };
 use rekindle_base::counted;
 use rekindle_hub::Source;
@@ -231,14 +231,15 @@ fn pooling_note<B: TuneAutodiff>(config: &RunConfig, opened: &Opened<B>) -> Opti
     let Opened { base, prepared, .. } = opened;
     let model = opened.pretrained.config();
     let encoder = model.text.is_some() && !model.is_decoder();
-    let automatic = config.model.pooling == config::Pooling::Auto;
-    if encoder && automatic && model.reads() == Reads::Mean {
+    // A head for words reads each of them.
+    let pools = encoder && config.task.kind() != Kind::Tags;
+    let unasked = pools && config.model.pooling == config::Pooling::Auto;
+    if unasked && model.reads() == Reads::Mean {
         return Some("the model was saved without a pooler or head: the mean of its tokens is read, which no class of transformers does, so that only rekindle predict answers as this run does; model.pooling = \"cls\" reads the first token, as transformers will".to_owned());
     }
     let few = prepared.train.len() < FEW * prepared.encoder.outputs();
-    let unasked =
-        config.task == Task::TextClassification && config.model.pooling == config::Pooling::Auto;
-    (few && unasked && inputs::pools_by_mean(&base.dir)).then(|| {
+    let of_classes = config.task == Task::TextClassification;
+    (few && unasked && of_classes && inputs::pools_by_mean(&base.dir)).then(|| {
         "this model was made to be read by the mean of its tokens: with so few examples a label, model.pooling = \"mean\" is often more right, but transformers then cannot load the result as a classifier".to_owned()
     })
 }
