@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
@@ -33,6 +34,16 @@ pub type Ended<B> = Result<Outcome<B, Model<B>>, TrainError>;
 pub type Cpu = Flex;
 /// The CPU backend, to train.
 pub type Tuning = Autodiff<Flex>;
+
+/// Keeps what happens in a run.
+#[derive(Default)]
+pub struct Events(pub Mutex<Vec<Event>>);
+
+impl rekindle::Observer for Events {
+    fn event(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
 
 /// A fixture's path below `tests/golden`, or below `REKINDLE_TEST_GOLDEN` where the program was carried to another machine.
 pub fn golden(path: &str) -> PathBuf {

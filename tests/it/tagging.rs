@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rekindle::config::Device;
-use rekindle::{Event, Observer, Plan, Prediction, Predictor, RunConfig, Silent, Task};
+use rekindle::{Observer, Plan, Prediction, Predictor, RunConfig, Silent, Task};
 use rekindle_data::TextEncoder;
 use rekindle_data::tokens::{
     TagLabels, TagOptions, TaggedOptions, TaggedText, TokenSet, read_tagged,
@@ -16,7 +16,7 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, assert_close, golden, ids, json as fixture_file, numbers, run_difference, steps,
+    Cpu, Events, assert_close, golden, ids, json as fixture_file, numbers, run_difference, steps,
 };
 
 const MODELS: [&str; 3] = ["bert", "distilbert", "roberta"];
@@ -35,16 +35,6 @@ const LEARNING_RATE: f64 = 1e-12;
 
 /// Absolute, on logits after 20 steps at a rate of 2e-3.
 const LOGITS_AFTER: f32 = 1e-3;
-
-/// Keeps what happens.
-#[derive(Default)]
-struct Events(Mutex<Vec<Event>>);
-
-impl Observer for Events {
-    fn event(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
 
 /// Keeps what the plan says of the inputs.
 #[derive(Default)]

@@ -4,15 +4,14 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use rekindle::{Event, Observer, RunConfig};
+use rekindle::RunConfig;
 use rekindle_data::TextEncoder;
 use rekindle_models::{HeadSpec, Model, Pretrained, Problem};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, assert_close, golden, ids, json, logits_alone, numbers, run_difference, set, steps,
+    Cpu, Events, assert_close, golden, ids, json, logits_alone, numbers, run_difference, set, steps,
 };
 
 /// A fixture: its folder, the task of its run, its problem, and the names of its outputs, which are its columns.
@@ -66,16 +65,6 @@ const LEARNING_RATE: f64 = 1e-12;
 
 /// Absolute, on logits after 20 steps at a rate of 2e-3.
 const LOGITS_AFTER: f32 = 1e-3;
-
-/// Keeps what happens.
-#[derive(Default)]
-struct Events(Mutex<Vec<Event>>);
-
-impl Observer for Events {
-    fn event(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
 
 impl Case {
     fn fixture(&self, file: &str) -> Value {

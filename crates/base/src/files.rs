@@ -112,7 +112,9 @@ fn sweep(folder: &Path, prefix: &str) {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file lies in; `.` for a bare name.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."))

@@ -10,7 +10,7 @@ pub mod rng;
 mod shell;
 pub mod words;
 
-pub use files::{Aside, discard_unfinished, write_atomically, write_atomically_with};
+pub use files::{Aside, discard_unfinished, folder_of, write_atomically, write_atomically_with};
 pub use host::{HostTensor, first_not_finite};
 pub use near::near_misses;
 pub use shell::{shell_word, shell_words};

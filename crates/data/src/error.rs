@@ -19,8 +19,8 @@ use rekindle_base::{
     shell_word,
 };
 
-/// How many labels or columns a message names before it says "and N more".
-const LISTED: usize = 20;
+/// How many names a message lists before it says "and N more".
+pub(crate) const LISTED: usize = 20;
 
 /// What is wrong with one row. See [`BadReason::hint`] for advice.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -1056,14 +1056,14 @@ fn unknown_labels(labels: &BTreeMap<String, usize>, first: &Place) -> String {
     )
 }
 
-/// The column that a hint names: of labels one that is called so, or that is no number of the row.
+/// The column that a hint names. For a label: one with a label's name, else the first that is no id.
 fn likeliest(candidates: &[String], role: Role) -> &str {
-    let is_number = |name: &&String| {
+    let is_id = |name: &&String| {
         let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
         name.to_lowercase().ends_with("id")
     };
     let named = candidates.iter().find(|name| is_label_name(name));
-    let other = candidates.iter().find(|name| !is_number(name));
+    let other = candidates.iter().find(|name| !is_id(name));
     let likely = match role {
         Role::Label => named.or(other),
         _ => None,

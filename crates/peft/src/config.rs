@@ -222,6 +222,7 @@ impl LoraConfig {
         Ok(config)
     }
 }
+
 /// A number, or what PEFT takes where the key is missing.
 fn number(json: &Value, key: &str, missing: f64) -> Result<f64, String> {
     match json.get(key) {

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::set::entries;
+use super::set::{entries, name_of};
 use crate::DataError;
 use rekindle_base::near::quoted_list;
 
@@ -81,9 +81,9 @@ enum Says {
     Other,
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+/// Whether a folder's name says that it is a part.
+fn is_part(path: &Path) -> bool {
+    matches!(says(path), Says::Part(_))
 }
 
 /// The part that a word names, such as a value in a column of parts.
@@ -174,13 +174,18 @@ pub fn image_parts(root: &Path) -> Result<ImageParts, DataError> {
 /// What may be wrong with a folder without parts, where its folders are read as classes.
 fn doubts(root: &Path) -> Result<Vec<String>, DataError> {
     let classes = folders(root)?;
+    let names_in = |path: &PathBuf| -> Result<Vec<String>, DataError> {
+        Ok(folders(path)?.iter().map(|path| name_of(path)).collect())
+    };
     let names: Vec<String> = classes.iter().map(|path| name_of(path)).collect();
-    let mut inside: Vec<Vec<String>> = Vec::new();
-    for class in &classes {
-        inside.push(folders(class)?.iter().map(|path| name_of(path)).collect());
+    let first = classes.first().map(names_in).transpose()?;
+    let first = first.unwrap_or_default();
+    // Classes are listed as long as they may be alike: mostly the first one alone.
+    let mut are_alike = classes.len() > 1 && first.len() > 1;
+    for class in classes.iter().skip(1) {
+        are_alike = are_alike && names_in(class)? == first;
     }
-    let first = inside.first().cloned().unwrap_or_default();
-    if classes.len() > 1 && first.len() > 1 && inside.iter().all(|names| *names == first) {
+    if are_alike {
         let parts: Vec<&str> = first.iter().filter_map(|name| part_name(name)).collect();
         if parts.len() == first.len() && parts.contains(&Part::Train.name()) {
             return Err(DataError::PartsInClasses {
@@ -195,10 +200,9 @@ fn doubts(root: &Path) -> Result<Vec<String>, DataError> {
             quoted_list(&first, NAMED)
         )]);
     }
-    let is_part = |path: &&PathBuf| matches!(says(path), Says::Part(_));
     let parts: Vec<String> = classes
         .iter()
-        .filter(is_part)
+        .filter(|path| is_part(path))
         .map(|path| name_of(path))
         .collect();
     Ok(match parts.is_empty() {
@@ -234,10 +238,8 @@ fn find(folder: &Path, depth: usize) -> Result<Option<ImageParts>, DataError> {
             (None, _) => Ok(None),
         }
     };
-    let others = below
-        .iter()
-        .any(|path| !matches!(says(path), Says::Part(_)));
-    let any = below.iter().any(|path| matches!(says(path), Says::Part(_)));
+    let others = below.iter().any(|path| !is_part(path));
+    let any = below.iter().any(|path| is_part(path));
     let train = below
         .iter()
         .filter(|path| says(path) == Says::Part(Part::Train));
@@ -257,7 +259,7 @@ fn find(folder: &Path, depth: usize) -> Result<Option<ImageParts>, DataError> {
         };
         let left_out: Vec<String> = below
             .iter()
-            .filter(|path| !matches!(says(path), Says::Part(_)))
+            .filter(|path| !is_part(path))
             .map(|path| name_of(path))
             .collect();
         let note = (!left_out.is_empty()).then(|| {

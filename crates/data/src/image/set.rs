@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use rekindle_base::folder_of;
 
 use super::decode::{MOST_BYTES, Picture, check_picture, read_within};
 use crate::targets::canonical::{count_labels, look_alikes};
@@ -101,13 +102,7 @@ pub fn read_images(path: &Path, options: &ReadOptions) -> Result<ImageRead, Data
         if !missing.exists() && !missing.is_symlink() {
             *reason = match picture_near(path, set.name(*index)) {
                 Some(found) => format!("not there, but {} is", found.display()),
-                None => format!(
-                    "not there: paths count from {}",
-                    path.parent()
-                        .filter(|folder| *folder != Path::new(""))
-                        .unwrap_or(Path::new("."))
-                        .display()
-                ),
+                None => format!("not there: paths count from {}", folder_of(path).display()),
             };
         }
     }
@@ -194,6 +189,12 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> DataError {
         path: path.clone(),
         source,
     }
+}
+
+/// The last part of a path.
+pub(super) fn name_of(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// The entries of a folder that are not hidden, sorted.
@@ -314,9 +315,7 @@ fn read_folder(root: &Path) -> Result<ImageRead, DataError> {
         if !walk.enters(&path)? {
             continue;
         }
-        let name = path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = name_of(&path);
         walk.folder(&path)?;
         if walk.found.is_empty() {
             return Err(DataError::EmptyClass { path });
@@ -383,10 +382,7 @@ pub(crate) fn is_picture_name(text: &str) -> bool {
 pub(crate) fn picture_near(table: &Path, name: &str) -> Option<PathBuf> {
     const FOLDERS: usize = 50;
     let name = Path::new(name.trim()).file_name()?;
-    let folder = match table.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(table);
     let below = entries(folder).ok()?;
     let below = below.into_iter().filter(|path| path.is_dir()).take(FOLDERS);
     let with_extension = |folder: &PathBuf| {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Question, rows, squad};
 use crate::chat::Reader;
-use crate::tables::{Opened, each_json, each_object, open, utf8};
+use crate::tables::{Opened, bad_json, each_json, each_object, is_cut_off, open, utf8};
 use crate::{BadReason, DataError, Format, OnBad, Place, Skipped};
 
 /// How to read questions. The default stops at the first bad one.
@@ -126,21 +126,7 @@ fn document(bytes: &[u8]) -> Document<'_> {
             }
         },
         Ok(_) => Document::Rows,
-        Err(_) if !has_more || !spans_lines(first) => Document::Rows,
-        Err(error) => {
-            let message = error.to_string();
-            let message = message.split(" at line ").next().unwrap_or_default();
-            let reason = BadReason::Json {
-                column: error.column() as u64,
-                message: message.to_owned(),
-            };
-            Document::Damaged(error.line() as u64, reason)
-        }
+        Err(_) if !has_more || !is_cut_off(first) => Document::Rows,
+        Err(error) => Document::Damaged(error.line() as u64, bad_json(&error)),
     }
-}
-
-/// Whether the first line of an object opens what it does not close, so that the object goes on below.
-fn spans_lines(first: &[u8]) -> bool {
-    let error = serde_json::from_slice::<serde::de::IgnoredAny>(first).err();
-    error.is_some_and(|error| error.is_eof())
 }

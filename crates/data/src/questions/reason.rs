@@ -6,8 +6,7 @@ use thiserror::Error;
 
 use rekindle_base::near::quoted_list;
 
-/// How many keys a message names before it says "and N more".
-const LISTED: usize = 20;
+use crate::error::LISTED;
 
 /// Why a question cannot be used. `at` says where in the row: a key of JSON, or the path to it, elements counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -326,7 +326,9 @@ pub(super) fn bare(field: &str) -> String {
 pub(super) fn quoting(format: Format, delimiter: u8, bytes: &[u8], options: &ReadOptions) -> bool {
     match (options.quoting, format) {
         (Some(quoting), _) => quoting,
-        (None, Format::Tsv) => is_quoted(Records::new(bytes, delimiter, true)),
+        (None, Format::Tsv) => {
+            bytes.contains(&b'"') && is_quoted(Records::new(bytes, delimiter, true))
+        }
         (None, _) => true,
     }
 }

@@ -155,11 +155,8 @@ fn goes_over_lines(bytes: &[u8]) -> bool {
         .split(|&byte| byte == b'\n')
         .next()
         .unwrap_or_default();
-    let is_open = |bytes: &[u8]| {
-        serde_json::from_slice::<IgnoredAny>(bytes).is_err_and(|error| error.is_eof())
-    };
     let mut objects = serde_json::Deserializer::from_slice(start).into_iter::<IgnoredAny>();
-    start.starts_with(b"{") && is_open(line) && matches!(objects.next(), Some(Ok(_)))
+    start.starts_with(b"{") && is_cut_off(line) && matches!(objects.next(), Some(Ok(_)))
 }
 
 /// Objects that stand one after the other. What is none goes to the end of its line.
@@ -240,13 +237,22 @@ pub(super) fn parse(bytes: &[u8], line: u64) -> Result<Map<String, Value>, BadRe
     {
         return Ok(object);
     }
-    // The parser's message ends with its own line and column; the line is always 1 here.
+    Err(bad_json(&error))
+}
+
+/// What the parser says, without the line and column at the end of its message.
+pub(crate) fn bad_json(error: &serde_json::Error) -> BadReason {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    Err(BadReason::Json {
+    BadReason::Json {
         column: error.column() as u64,
         message: message.to_owned(),
-    })
+    }
+}
+
+/// Whether a JSON text ends before its value does.
+pub(crate) fn is_cut_off(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_err_and(|error| error.is_eof())
 }
 
 /// The text with `NaN` and `Infinity` outside of strings replaced by what JSON has; none where there are none.

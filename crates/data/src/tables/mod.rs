@@ -26,12 +26,9 @@ use crate::{
     TargetKind,
 };
 
-pub(crate) use jsonl::kind as kind_of;
+pub(crate) use jsonl::{bad_json, is_cut_off, kind as kind_of};
 pub(crate) use objects::{Opened, each_json, each_object, looks_like_json, open};
 use source::Source;
-
-/// A table may have so many columns. Beyond, it is none of examples, and looking at each would take hours.
-const MOST_COLUMNS: usize = 4096;
 
 pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
@@ -39,6 +36,9 @@ pub use source::{holds_tables, read_text};
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
 pub(crate) use columns::{is_label_name, is_set_name};
 pub use sniff::{Sniffed, may_be_labelled, sniff};
+
+/// The most columns of a table of examples. A file with more is something else, and looking at each would take hours.
+const MOST_COLUMNS: usize = 4096;
 
 /// The formats that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

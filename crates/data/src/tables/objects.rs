@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::source::{self, Content, Source, no_such_file, read_text};
+use super::source::{self, Content, Source, read_text};
 use super::{Cell, Format, ReadOptions, Row, jsonl, parquet};
 use crate::{BadReason, DataError};
 
@@ -92,15 +92,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, DataError> {
         path: path.to_owned(),
         source,
     };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(no_such_file(path));
-        }
-        other => other.map_err(io)?,
-    };
-    if metadata.is_dir() {
-        return Err(source::folder(path));
-    }
+    let metadata = source::metadata(path)?;
     if metadata.is_file() {
         let mut first = Vec::new();
         let file = fs::File::open(path).map_err(io)?;

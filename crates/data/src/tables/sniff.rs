@@ -91,7 +91,7 @@ fn has_labels(table: &dyn Table) -> Result<bool, DataError> {
     let names = table.columns();
     let is_text = |name: &String| name.trim().eq_ignore_ascii_case("text");
     let text = names.iter().position(is_text);
-    let mut others: Vec<usize> = (0..names.len())
+    let others: Vec<usize> = (0..names.len())
         .filter(|&index| Some(index) != text && !columns::is_id(&names[index]))
         .collect();
     if others
@@ -125,13 +125,11 @@ fn has_labels(table: &dyn Table) -> Result<bool, DataError> {
             TargetHint::Nothing | TargetHint::MostlyUnique { numbers: false, .. }
         )
     };
-    let mut holding = holds.iter();
-    others.retain(|_| holding.next() == Some(&true));
-    Ok(match (table.format(), others.as_slice()) {
-        (_, []) => false,
-        (Format::Jsonl, [_]) => lookers.iter().any(is_label),
-        (Format::Jsonl, _) => all_flags,
-        (_, [_]) => true,
+    let holding = holds.into_iter().filter(|&holds| holds).count();
+    Ok(match (table.format(), holding) {
+        (_, 0) => false,
+        (Format::Jsonl, 2..) => all_flags,
+        (Format::Csv | Format::Tsv | Format::Parquet, 1) => true,
         _ => lookers.iter().any(is_label),
     })
 }

@@ -16,7 +16,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
-use rekindle_base::near::near_misses;
+use rekindle_base::{folder_of, near::near_misses};
 
 use super::{Format, ReadOptions, Table, delimited, jsonl, parquet};
 use crate::DataError;
@@ -61,15 +61,7 @@ impl Source {
             path: path.to_owned(),
             source,
         };
-        let metadata = match fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(no_such_file(path));
-            }
-            other => other.map_err(io)?,
-        };
-        if metadata.is_dir() {
-            return Err(folder(path));
-        }
+        let metadata = metadata(path)?;
         let most = options.max_unpacked;
         let mut file = fs::File::open(path).map_err(io)?;
         let mut first = Vec::new();
@@ -529,7 +521,7 @@ pub fn holds_tables(folder: &Path) -> bool {
 }
 
 /// The error for a folder where a file was expected.
-pub(super) fn folder(path: &Path) -> DataError {
+fn folder(path: &Path) -> DataError {
     let names = names_in(path);
     // The shards of a dataset on the hub.
     let inside = path.join("data");
@@ -580,15 +572,24 @@ pub(super) fn folder(path: &Path) -> DataError {
     }
 }
 
+/// What the system says of a file. A missing one is refused with near misses, a folder with what it holds.
+pub(super) fn metadata(path: &Path) -> Result<fs::Metadata, DataError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_such_file(path)),
+        Err(source) => Err(DataError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        Ok(metadata) if metadata.is_dir() => Err(folder(path)),
+        Ok(metadata) => Ok(metadata),
+    }
+}
+
 pub(crate) fn no_such_file(path: &Path) -> DataError {
     let name = path
         .file_name()
         .map_or(Cow::Borrowed(""), |name| name.to_string_lossy());
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let siblings = names_in(folder);
+    let siblings = names_in(folder_of(path));
     DataError::NoSuchFile {
         path: path.to_owned(),
         near: near_misses(&name, siblings.iter().map(String::as_str)),

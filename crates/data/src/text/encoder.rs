@@ -77,7 +77,7 @@ pub struct TextEncoder {
     /// Special tokens added to a text, and to a pair.
     pub(crate) added: [usize; 2],
     /// Whether the model is given token types.
-    pub(super) has_types: bool,
+    has_types: bool,
     /// Whether texts that are divided into words are encoded word by word.
     pub(crate) by_words: bool,
 }
@@ -372,15 +372,19 @@ impl TextEncoder {
                 second.as_mut().map(Encoding::take_overflowing);
             }
         }
-        let encoding = self.processed(first, second)?;
-        Ok(Encoded {
+        Ok(self.encoded(&self.processed(first, second)?, truncated))
+    }
+
+    /// What a model is given of a text with its special tokens.
+    pub(super) fn encoded(&self, encoding: &Encoding, truncated: bool) -> Encoded {
+        Encoded {
             ids: encoding.get_ids().to_vec(),
             type_ids: match self.has_types {
                 true => encoding.get_type_ids().to_vec(),
                 false => vec![0; encoding.len()],
             },
             truncated,
-        })
+        }
     }
 }
 

@@ -776,13 +776,6 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
     let json = json!({
         "version": "1.0",
         "added_tokens": added_tokens,
-        "normalizer": settings.bert_normalizer(),
-        "pre_tokenizer": { "type": "BertPreTokenizer" },
-        "post_processor": {
-            "type": "BertProcessing",
-            "sep": [sep, id(&sep)?],
-            "cls": [cls, id(&cls)?],
-        },
         "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
         "model": {
             "type": "WordPiece",
@@ -793,6 +786,7 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
         },
     });
     let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(text)?;
+    settings.make_bert(&mut tokenizer)?;
     settings.add_missing(&mut tokenizer)?;
     Ok(tokenizer)
 }

@@ -76,16 +76,8 @@ impl TextEncoder {
         }
         let pieces = |first: Encoding, second: Option<Encoding>| {
             let whole = self.processed(first, second)?;
-            let type_ids = match self.has_types {
-                true => whole.get_type_ids().to_vec(),
-                false => vec![0; whole.len()],
-            };
             Ok(Pieces {
-                encoded: Encoded {
-                    ids: whole.get_ids().to_vec(),
-                    type_ids,
-                    truncated: is_cut && overlap.is_none(),
-                },
+                encoded: self.encoded(&whole, is_cut && overlap.is_none()),
                 index: whole.get_word_ids().to_vec(),
                 offsets: whole.get_offsets().to_vec(),
             })

@@ -4,8 +4,7 @@ use thiserror::Error;
 
 use rekindle_base::near::quoted_list;
 
-/// How many keys a message names before it says "and N more".
-const LISTED: usize = 20;
+use crate::error::LISTED;
 
 /// Why a labelled text cannot be used. `at` says where in the row: a key of JSON with the number of its element, counted
 /// from 0, or a column counted from 1.

@@ -61,7 +61,10 @@ impl<'a> JsonRows<'a> {
             self.rejected += 1;
             return Ok(None);
         }
-        let is_words = |key: &&str| strings(&row[*key]).is_some();
+        let is_words = |key: &&str| {
+            let words = row[*key].as_array();
+            words.is_some_and(|words| words.iter().all(Value::is_string))
+        };
         let (words, text) = match &self.options.text {
             Some(Column::Name(name)) => {
                 let key = Some(name.as_str()).filter(|key| row.contains_key(*key));

@@ -11,6 +11,7 @@ mod compare;
 mod confusion;
 mod data;
 mod entities;
+mod label_table;
 mod labels;
 mod mistakes;
 mod numbers;
@@ -476,9 +477,14 @@ fn pairs(class: &str, entries: &[(String, String)]) -> String {
 /// free to wrap after underscores.
 fn label(labels: &[String], class: usize) -> String {
     match labels.get(class) {
-        Some(name) => format!("<bdi>{}</bdi>", escape(name).replace('_', "_<wbr>")),
+        Some(found) => name(found),
         None => format!("class {class}"),
     }
+}
+
+/// A label's name as HTML; a long one may break behind an underscore.
+fn name(label: &str) -> String {
+    format!("<bdi>{}</bdi>", escape(label).replace('_', "_<wbr>"))
 }
 
 #[cfg(test)]
