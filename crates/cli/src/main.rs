@@ -33,8 +33,9 @@ fn main() -> ExitCode {
         .map_err(|error| error.format(&mut command));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        // The first of several processes says it for all.
-        Err(_) if commands::follows(std::env::args_os()) => return ExitCode::from(1),
+        // The first of several processes has the same arguments, says it for all and fails for all. A launcher ends all once one
+        // fails: this one must not, or nothing may be said.
+        Err(_) if commands::follows(std::env::args_os()) => return ExitCode::SUCCESS,
         Err(said) => {
             // Help and the version are no mistakes, and go to standard output.
             return match said.print().map_err(OutputError::from) {
