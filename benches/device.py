@@ -5,7 +5,7 @@
 BENCH is `rekindle-bench` built with the device's feature, DEVICE is cuda (the default) or wgpu. PyTorch (with CUDA), transformers,
 PEFT and torchvision must be there. A line of JSON for each job whose title begins with one of JOB (all); times in milliseconds,
 medians of ROUNDS steps (20), each waited for. A step is forward, backward, clipping and AdamW. PyTorch runs it in f32, in f32
-with TF32 products, in bf16 autocast, and for BERTs compiled (torch.compile) in f32; we in f32 and with bf16 products. An answer is 64
+with TF32 products, in bf16 autocast, and for BERTs compiled (torch.compile) in f32; we in f32 and with products in TF32 and bf16. An answer is 64
 tokens after a prompt of 128. `--small` times one small job, without CUDA too: a rehearsal.
 """
 
@@ -199,7 +199,7 @@ def main():
                 continue
             make()
             row = dict(job=title)
-            precisions = ["", "-bf16"] if model and count != "answer" else [""]
+            precisions = ["", "-tf32", "-bf16"] if model and count != "answer" else [""]
             for precision in precisions:
                 key = "ours" + precision
                 try:

@@ -164,10 +164,11 @@ impl<'a> Suffixes<'a> {
             Some(what) => (what, true),
             None => (what, false),
         };
-        let (what, precision) = match what.strip_suffix("-bf16") {
-            Some(what) => (what, Precision::Bf16),
-            None => (what, Precision::F32),
-        };
+        let rounded = [("-bf16", Precision::Bf16), ("-tf32", Precision::Tf32)];
+        let (what, precision) = rounded
+            .into_iter()
+            .find_map(|(suffix, precision)| Some((what.strip_suffix(suffix)?, precision)))
+            .unwrap_or((what, Precision::F32));
         Self {
             what,
             precision,
@@ -334,10 +335,8 @@ fn products<B: TuneBackend>(device: B::Device) -> Result<Round> {
     let read = |x: FloatTensor<B>| {
         read(Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(x)).narrow(0, 0, 1))
     };
-    let mut precisions = vec![Precision::F32];
-    if B::tune_is_fast(Precision::Bf16) {
-        precisions.push(Precision::Bf16);
-    }
+    let mut precisions = vec![Precision::F32, Precision::Tf32, Precision::Bf16];
+    precisions.retain(|&precision| B::tune_is_fast(precision, &device));
     for [t, i, o] in [
         [4096, 384, 384],
         [4096, 384, 1536],

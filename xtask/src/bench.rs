@@ -809,7 +809,7 @@ fn page(known: &Known) -> String {
         if !of_device.is_empty() {
             page += &format!(
                 "\nOn this GPU, written by `cargo xtask device-check` ([docs/gpu.md](gpu.md)): a step, the median of 10, each waited for.\n\n\
-                 | job | ours, f32 | bf16 products | PyTorch f32 | TF32 | bf16 autocast | compiled f32 | ratio in f32 |\n|---|---|---|---|---|---|---|---|\n{}\n",
+                 | job | ours, f32 | TF32 | bf16 products | PyTorch f32 | TF32 | bf16 autocast | compiled f32 | ratio in f32 |\n|---|---|---|---|---|---|---|---|---|\n{}\n",
                 of_device.join("\n")
             );
         }

@@ -25,6 +25,8 @@ type Cpu = Autodiff<Flex>;
 const TOLERANCE: f64 = 2e-5;
 /// Error of f32 products against f64, of the root mean square: a sum of k terms rounds about √k times. TF32 would be near 3e-4.
 const PRODUCT: f64 = 1.5e-5;
+/// Error of products in TF32 against f64: each factor rounds by 2⁻¹¹ of itself at most.
+const IN_TF32: f64 = 1.5e-3;
 /// Error of bf16 products against f64 with the factors rounded: only the sums round.
 const ROUNDED: f64 = 5e-5;
 
@@ -458,11 +460,14 @@ fn products<B: TuneBackend>(
     precision: Precision,
 ) {
     let round = |x: f32| match precision {
-        Precision::F32 => x,
+        Precision::F32 | Precision::Tf32 => x,
         Precision::Bf16 => bf16(x),
     };
     let tolerance = match precision {
         Precision::F32 => PRODUCT,
+        // Where the factors are not rounded, the products are those of f32.
+        Precision::Tf32 if B::tune_is_fast(precision, device) => IN_TF32,
+        Precision::Tf32 => PRODUCT,
         Precision::Bf16 => ROUNDED,
     };
     let (x, w, g, bias) = (
@@ -527,7 +532,7 @@ fn products<B: TuneBackend>(
 
 fn all_products<B: TuneBackend>(device: &B::Device, large: bool) {
     let mut suite = Suite::default();
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
         for k in [1, 8, 16, 24, 32, 40, 96, 104, 160, 416] {
             for t in [32, 96, 104] {
                 products::<B>(&mut suite, t, k, 48, device, precision);

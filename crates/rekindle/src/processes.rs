@@ -2,14 +2,15 @@
 //! write nothing. ARCHITECTURE.md, "Several processes", says who does what.
 
 use crate::{
-    Error, Observer, RunConfig,
+    Error, Observer, RunConfig, backend,
+    config::Device,
     finetune::{Opened, best_model},
 };
 use burn::module::AutodiffModule;
 use rekindle_models::Model;
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::{
-    Checkpoint, Collective, Event, Job, RunDir, Sink, Stopped, Traffic, TrainConfig,
+    Checkpoint, Collective, Event, Job, Launch, RunDir, Sink, Stopped, Traffic, TrainConfig,
 };
 use serde::Serialize;
 use std::path::Path;
@@ -68,6 +69,14 @@ pub(crate) fn settings(config: RunConfig, processes: &Collective) -> Result<RunC
     let config = RunConfig::parse(&text, Path::new("config.toml"), &[])?;
     config.validate()?;
     Ok(config)
+}
+
+/// The device that this process computes on.
+pub(crate) fn device(config: &RunConfig, processes: &Collective) -> Device {
+    match Launch::found() {
+        Some(launch) if !processes.is_alone() => backend::of_process(config.device, launch.local),
+        _ => config.device,
+    }
 }
 
 /// Checks that all processes read the same data and model, and found the same checkpoint.

@@ -7,24 +7,47 @@ use std::rc::Rc;
 /// Set to 1, each process trains by itself, whatever launcher started it.
 const ALONE: &str = "REKINDLE_PROCESSES";
 
-/// Who starts several processes: the variables of a process's number and of how many there are, and one more without which
-/// these say nothing.
-const LAUNCHERS: [(Launcher, &str, &str, &str); 4] = [
-    (
-        Launcher::Mpi,
-        "OMPI_COMM_WORLD_RANK",
-        "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_SIZE",
-    ),
-    (Launcher::Mpi, "PMI_RANK", "PMI_SIZE", "PMI_SIZE"),
+/// Who starts several processes, and the variables that say so.
+struct Variables {
+    by: Launcher,
+    rank: &'static str,
+    world: &'static str,
+    /// A process's number among those of its machine.
+    local: &'static str,
+    /// Without it the others say nothing.
+    witness: &'static str,
+}
+
+const LAUNCHERS: [Variables; 4] = [
+    Variables {
+        by: Launcher::Mpi,
+        rank: "OMPI_COMM_WORLD_RANK",
+        world: "OMPI_COMM_WORLD_SIZE",
+        local: "OMPI_COMM_WORLD_LOCAL_RANK",
+        witness: "OMPI_COMM_WORLD_SIZE",
+    },
+    Variables {
+        by: Launcher::Mpi,
+        rank: "PMI_RANK",
+        world: "PMI_SIZE",
+        local: "MPI_LOCALRANKID",
+        witness: "PMI_SIZE",
+    },
     // A batch script has SLURM_PROCID too; what `srun` starts has the number of tasks of its step.
-    (
-        Launcher::Slurm,
-        "SLURM_PROCID",
-        "SLURM_STEP_NUM_TASKS",
-        "SLURM_STEP_ID",
-    ),
-    (Launcher::Torchrun, "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    Variables {
+        by: Launcher::Slurm,
+        rank: "SLURM_PROCID",
+        world: "SLURM_STEP_NUM_TASKS",
+        local: "SLURM_LOCALID",
+        witness: "SLURM_STEP_ID",
+    },
+    Variables {
+        by: Launcher::Torchrun,
+        rank: "RANK",
+        world: "WORLD_SIZE",
+        local: "LOCAL_RANK",
+        witness: "LOCAL_RANK",
+    },
 ];
 
 /// Who started the processes.
@@ -57,6 +80,8 @@ pub struct Launch {
     pub rank: usize,
     /// How many there are, more than one.
     pub world: usize,
+    /// Its number among those of its machine, from 0: which GPU it takes.
+    pub local: usize,
 }
 
 impl Launch {
@@ -71,10 +96,15 @@ impl Launch {
             return None;
         }
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
-        LAUNCHERS.iter().find_map(|&(by, rank, world, witness)| {
-            variable(witness)?;
-            let (rank, world) = (number(rank)?, number(world)?);
-            (world > 1 && rank < world).then_some(Self { by, rank, world })
+        LAUNCHERS.iter().find_map(|launcher| {
+            variable(launcher.witness)?;
+            let (rank, world) = (number(launcher.rank)?, number(launcher.world)?);
+            (world > 1 && rank < world).then(|| Self {
+                by: launcher.by,
+                rank,
+                world,
+                local: number(launcher.local).unwrap_or(0),
+            })
         })
     }
 
@@ -139,8 +169,23 @@ mod tests {
     use super::*;
 
     fn of(variables: &[(&str, &str)]) -> Option<(Launcher, usize, usize)> {
+        found(variables).map(|l| (l.by, l.rank, l.world))
+    }
+
+    fn found(variables: &[(&str, &str)]) -> Option<Launch> {
         let value = |name: &str| variables.iter().find(|(n, _)| *n == name);
-        Launch::of(|name| Some(value(name)?.1.to_owned())).map(|l| (l.by, l.rank, l.world))
+        Launch::of(|name| Some(value(name)?.1.to_owned()))
+    }
+
+    #[test]
+    fn a_process_knows_its_number_on_its_machine() {
+        let mpi = [("OMPI_COMM_WORLD_RANK", "5"), ("OMPI_COMM_WORLD_SIZE", "8")];
+        let local = [("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
+        assert_eq!(
+            found(&[&mpi[..], &local].concat()).map(|l| l.local),
+            Some(1)
+        );
+        assert_eq!(found(&mpi).map(|l| l.local), Some(0));
     }
 
     #[test]

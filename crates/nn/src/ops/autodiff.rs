@@ -488,8 +488,8 @@ impl<B: TuneBackend, const N: usize> Backward<B, N> for BatchNorm {
 }
 
 impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
-    fn tune_is_fast(precision: Precision) -> bool {
-        B::tune_is_fast(precision)
+    fn tune_is_fast(precision: Precision, device: &Self::Device) -> bool {
+        B::tune_is_fast(precision, device)
     }
 
     fn tune_linear(

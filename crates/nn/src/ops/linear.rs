@@ -9,6 +9,9 @@ pub enum Precision {
     /// The factors as they are.
     #[default]
     F32,
+    /// The factors as NVIDIA's matrix units for TF32 read them (10 bits of mantissa). What has no such units multiplies them as they
+    /// are.
+    Tf32,
     /// The factors rounded to bf16 (8 bits of mantissa), to nearest even.
     Bf16,
 }
@@ -16,7 +19,7 @@ pub enum Precision {
 /// A factor as a product of this precision takes it.
 fn factor<B: TuneBackend>(x: FloatTensor<B>, precision: Precision) -> FloatTensor<B> {
     match precision {
-        Precision::F32 => x,
+        Precision::F32 | Precision::Tf32 => x,
         Precision::Bf16 => B::float_cast(B::float_cast(x, FloatDType::BF16), FloatDType::F32),
     }
 }

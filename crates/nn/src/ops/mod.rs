@@ -93,8 +93,8 @@ use burn::tensor::{
 /// A backend with the fused training operations. Shapes by the crate's legend; every tensor is contiguous f32 unless a
 /// backend says otherwise. `needs` flags name the gradients somebody asked for; the others are `None`.
 pub trait TuneBackend: Backend {
-    /// Whether products of this precision are fast here; the default bodies give the same values in any case.
-    fn tune_is_fast(precision: Precision) -> bool {
+    /// Whether products of this precision are fast on this device.
+    fn tune_is_fast(precision: Precision, _device: &Self::Device) -> bool {
         precision == Precision::F32
     }
 

@@ -32,6 +32,12 @@ fn info(index: usize) -> DeviceInfo {
     }
 }
 
+/// How many GPUs the driver knows.
+pub(super) fn count() -> usize {
+    let asked = super::quietly(|| cudarc::driver::CudaContext::device_count().ok());
+    asked.ok().flatten().unwrap_or(0).max(0) as usize
+}
+
 /// What its maker calls a GPU, and its memory.
 pub(super) fn name(index: usize) -> Option<String> {
     let DeviceInfo { name, memory, .. } = info(index);

@@ -136,7 +136,7 @@ pub(crate) fn chosen(device: Device) -> Device {
         return Device::Cuda(0);
     }
     #[cfg(feature = "wgpu")]
-    if let Some(index) = wgpu::first_gpu() {
+    if let Some(&index) = wgpu::gpus().first() {
         return Device::Wgpu(Some(index));
     }
     match cfg!(feature = "cpu") {
@@ -144,6 +144,33 @@ pub(crate) fn chosen(device: Device) -> Device {
         false if cfg!(feature = "cuda") => Device::Cuda(0),
         false => Device::Wgpu(None),
     }
+}
+
+/// The device of one of several processes of a machine, by its number among them: they take the machine's GPUs in turn, from the
+/// one that the run names.
+pub(crate) fn of_process(device: Device, local: usize) -> Device {
+    match chosen(device) {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(first) => Device::Cuda(in_turn(
+            &(0..cuda::count()).collect::<Vec<_>>(),
+            first,
+            local,
+        )),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(first) => match (wgpu::gpus(), first) {
+            (gpus, Some(first)) => Device::Wgpu(Some(in_turn(&gpus, first, local))),
+            (gpus, None) if gpus.len() > 1 => Device::Wgpu(Some(in_turn(&gpus, gpus[0], local))),
+            _ => Device::Wgpu(None),
+        },
+        other => other,
+    }
+}
+
+/// The GPU that comes so many places after `first`, round and round; `first` where it is none of them.
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+fn in_turn(gpus: &[usize], first: usize, by: usize) -> usize {
+    let start = gpus.iter().position(|&gpu| gpu == first);
+    start.map_or(first, |start| gpus[(start + by) % gpus.len()])
 }
 
 /// A device and what its maker calls it, for people.
@@ -303,6 +330,17 @@ mod tests {
         assert_eq!(check_device("cpu").unwrap(), None);
         let error = check_device("gpu").unwrap_err().to_string();
         assert!(error.contains("no device is called so"), "{error}");
+    }
+
+    #[test]
+    fn processes_of_a_machine_take_its_gpus_in_turn() {
+        let taken = |gpus: &[usize], first| [0, 1, 2, 3].map(|local| in_turn(gpus, first, local));
+        assert_eq!(taken(&[0, 1, 2, 3], 0), [0, 1, 2, 3]);
+        assert_eq!(taken(&[0, 1, 2], 1), [1, 2, 0, 1]);
+        // Of graphics adapters some may be software; what is not there is told where it is opened.
+        assert_eq!(taken(&[1, 3], 1), [1, 3, 1, 3]);
+        assert_eq!(taken(&[0], 7), [7, 7, 7, 7]);
+        assert_eq!(of_process(Device::Cpu, 3), Device::Cpu);
     }
 
     #[test]

@@ -84,11 +84,13 @@ pub(super) fn name(index: Option<usize>) -> Option<String> {
     Some(name_of(&adapter.info))
 }
 
-/// The first adapter that is no software.
-pub(super) fn first_gpu() -> Option<usize> {
-    adapters()
-        .iter()
-        .position(|adapter| adapter.info.device_type != DeviceType::Cpu)
+/// The adapters that are no software.
+pub(super) fn gpus() -> Vec<usize> {
+    let adapters = adapters();
+    let gpus = adapters.iter().enumerate();
+    gpus.filter(|(_, adapter)| adapter.info.device_type != DeviceType::Cpu)
+        .map(|(index, _)| index)
+        .collect()
 }
 
 /// Opens an adapter, once: that of a number, or the one that the driver prefers.

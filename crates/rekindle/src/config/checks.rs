@@ -424,12 +424,17 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         keys: &["train.precision", "device", "task"],
         find: |config| {
-            let text = config.task.modality() == Modality::Text;
-            let wrong = config.train.precision == Precision::Bf16
-                && !(text && crate::backend::chosen(config.device) == Device::Cpu);
-            wrong.then(|| {
+            let precision = config.train.precision;
+            let on_cpu = crate::backend::chosen(config.device) == Device::Cpu;
+            let limit = match precision {
+                Precision::F32 => None,
+                _ if config.task.modality() != Modality::Text => Some("is for text"),
+                Precision::Tf32 if on_cpu => Some("is for NVIDIA GPUs"),
+                _ => None,
+            };
+            limit.map(|limit| {
                 (
-                    "`train.precision` = \"bf16\" is for text on the CPU".to_owned(),
+                    format!("`train.precision` = \"{precision}\" {limit}"),
                     "set it to \"f32\", or leave it out",
                 )
             })

@@ -484,8 +484,8 @@ settings! {
     standardize_targets: bool = true, aka ["normalize_targets", "scale_targets"], applies NUMBERS;
     /// Draw examples so that all labels come equally often.
     weighted_sampling: bool = false, aka ["weighted_sampler", "oversample", "oversample_minority"], applies CLASSES;
-    /// For text on the CPU: what the encoder's matrix products multiply in training, "f32" or "bf16", which is faster on
-    /// CPUs that have AMX (Intel) or `avx512_bf16` (AMD). Weights, gradients, evaluation and what is saved are f32 either way.
+    /// For text: what the model's matrix products multiply in training: "f32"; "bf16", which is faster on CPUs that have AMX
+    /// (Intel) or `avx512_bf16` (AMD); or "tf32" or "bf16" in the matrix units of an NVIDIA GPU. Weights, gradients, evaluation and what is saved are f32 in any case.
     precision: Precision = Precision::F32, aka ["bf16", "fp16", "dtype", "torch_dtype", "mixed_precision", "amp", "tf32"];
     /// For text: keep only what each layer puts out, and compute the rest again in the backward pass. That takes a third more
     /// time and a fraction of the memory; the result is the same. Unset: where the plan's memory is more than is free.

@@ -559,11 +559,11 @@ const BAD: &[Bad] = &[
     Bad { file: "[train]\nfp16 = true\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:1: unknown key `train.fp16`
      hint: did you mean `train.precision`?"# },
-    Bad { file: "[train]\nprecision = \"bf16\"\n", sets: &["device=wgpu"], says: r#"1 mistake in the configuration:
-  1. run.toml:2:13: `train.precision` = "bf16" is for text on the CPU
+    Bad { file: "[train]\nprecision = \"tf32\"\n", sets: &["device=cpu"], says: r#"1 mistake in the configuration:
+  1. run.toml:2:13: `train.precision` = "tf32" is for NVIDIA GPUs
      hint: set it to "f32", or leave it out"# },
     Bad { file: "task = \"image-classification\"\n", sets: &["train.precision=bf16"], says: r#"1 mistake in the configuration:
-  1. --set: `train.precision` = "bf16" is for text on the CPU
+  1. --set: `train.precision` = "bf16" is for text
      hint: set it to "f32", or leave it out"# },
     Bad { file: "[train]\nepochs = \"3\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:10: `train.epochs`: expected a number above 0, found "3"

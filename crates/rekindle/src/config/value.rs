@@ -789,6 +789,8 @@ choices! {
     Precision {
         /// 32-bit floating point.
         F32 = "f32",
+        /// Factors rounded to TensorFloat-32, sums in f32.
+        Tf32 = "tf32",
         /// Factors rounded to bfloat16, sums in f32.
         Bf16 = "bf16",
     }

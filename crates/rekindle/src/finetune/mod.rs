@@ -153,7 +153,7 @@ fn start(
         observer,
         processes,
     };
-    on_device(config.device, run)
+    on_device(processes::device(config, processes), run)
 }
 
 /// Continues a run from its newest checkpoint, or from its start if it was stopped before the first, as if it had never
@@ -225,7 +225,7 @@ pub fn resume_together(
         observer,
         processes,
     };
-    on_device(config.device, run)
+    on_device(processes::device(&config, processes), run)
 }
 
 /// Whether everything that a run leaves is there, and is of its whole length. The report is written last.

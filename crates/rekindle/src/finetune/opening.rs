@@ -3,8 +3,8 @@
 use super::{Opened, timed};
 use crate::{
     Error, Observer, RunConfig,
-    backend::free_memory,
-    config::{self, DataSource},
+    backend::{chosen, described, free_memory},
+    config::{self, DataSource, Device},
     fingerprint::Fingerprint,
     gguf, inputs,
     located::{end_of_run, find_on_hub},
@@ -27,7 +27,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     processes: &Collective,
     device: &B::Device,
 ) -> Result<(Opened<B>, Model<B>), Error> {
-    let precision = precision::<B>(config)?;
+    let precision = precision::<B>(config, device)?;
     let hub = Hub::from_env();
     let mut timings = Vec::new();
     // Before anything is loaded.
@@ -188,19 +188,26 @@ fn check_trainable(path: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// When it is not fast on this machine.
-fn precision<B: TuneAutodiff>(config: &RunConfig) -> Result<Precision, Error> {
+fn precision<B: TuneAutodiff>(config: &RunConfig, device: &B::Device) -> Result<Precision, Error> {
     let precision = match config.train.precision {
         config::Precision::F32 => Precision::F32,
+        config::Precision::Tf32 => Precision::Tf32,
         config::Precision::Bf16 => Precision::Bf16,
     };
-    match B::tune_is_fast(precision) {
-        true => Ok(precision),
-        false => Err(Error::Setting {
-            reason: format!(
-                "train.precision = \"{}\", but this CPU has no instructions that are fast at it (AMX, or AMD's avx512_bf16)",
-                config.train.precision
-            ),
-            hint: "set it to \"f32\", or leave it out".into(),
-        }),
+    if B::tune_is_fast(precision, device) {
+        return Ok(precision);
     }
+    let lacking = match chosen(config.device) {
+        Device::Cpu => {
+            "this CPU has no instructions that are fast at it (AMX, or AMD's avx512_bf16)".into()
+        }
+        device => format!("{} has no matrix units for it", described(device)),
+    };
+    Err(Error::Setting {
+        reason: format!(
+            "train.precision = \"{}\", but {lacking}",
+            config.train.precision
+        ),
+        hint: "set it to \"f32\", or leave it out".into(),
+    })
 }

@@ -42,8 +42,8 @@ where
     R::Device: DeviceOps,
     BT: BoolElement,
 {
-    fn tune_is_fast(precision: Precision) -> bool {
-        precision == Precision::F32 || products::has_bf16(&R::client(&R::Device::default()))
+    fn tune_is_fast(precision: Precision, device: &Self::Device) -> bool {
+        precision == Precision::F32 || products::in_matrix_units(precision, &R::client(device))
     }
 
     fn tune_linear(
@@ -131,7 +131,7 @@ where
         precision: Precision,
     ) -> (CubeTensor<R>, CubeTensor<R>) {
         // The product in matrix units is not ours.
-        let ours = precision == Precision::F32 || !products::has_bf16(&grad.client);
+        let ours = !products::in_matrix_units(precision, &grad.client);
         match ours && covers(&[&grad, &x]) {
             true => Product::of_transposed(grad, x).with_sums(precision),
             false => default::linear_backward_both::<Self>(grad, x, precision),

@@ -1,9 +1,9 @@
 //! Matrix products. f32 has a kernel of its own, which multiplies in f32: what Burn takes without autotuning rounds the factors
-//! to TF32 where the device has that, and one of what it tunes over reads past its operands. The kernel is the usual one of
+//! to TF32 where the device has that, whether asked to or not, and one of what it tunes over reads past its operands. The kernel is the usual one of
 //! square tiles: a cube stages tiles of both factors in shared memory, double-buffered, a unit sums 4 x 4 or 8 x 8 elements of the
 //! result in registers (16 x 16 in software, where what `vectors.rs` has does not take the sizes). Where the result has few tiles and the inner dimension is long, as for a weight's gradient, cubes share
-//! the inner dimension and a second kernel adds their parts. bf16 goes to `cubek`, by a kernel with one stage, where there are matrix
-//! units for it; elsewhere this kernel rounds the factors as it reads them.
+//! the inner dimension and a second kernel adds their parts. bf16 and TF32 go to `cubek`, by a kernel with one stage, where there are matrix
+//! units for them; elsewhere this kernel rounds the factors to bf16 as it reads them, and leaves those for TF32 as they are.
 
 use super::launch::empty;
 use super::sums;
@@ -354,13 +354,20 @@ fn product_kernel(
     }
 }
 
-/// Whether the device multiplies bf16 in matrix units.
-pub(super) fn has_bf16<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
-    let bf16 = DType::BF16.into();
-    let units = &client.properties().features.matmul.cmma;
-    units
-        .iter()
-        .any(|unit| unit.a_type == bf16 && unit.b_type == bf16)
+/// Whether the device multiplies this precision in matrix units.
+pub(super) fn in_matrix_units<R: CubeRuntime>(
+    precision: Precision,
+    client: &ComputeClient<R>,
+) -> bool {
+    let factor: StorageType = match precision {
+        Precision::F32 => return false,
+        Precision::Tf32 => tf32::as_type_native_unchecked().storage_type(),
+        Precision::Bf16 => DType::BF16.into(),
+    };
+    let properties = client.properties();
+    let mut units = properties.features.matmul.cmma.iter();
+    properties.supports_type(factor)
+        && units.any(|unit| unit.a_type == factor && unit.b_type == factor)
 }
 
 /// A factor as the kernel reads it: rows (or columns) of the result, the inner dimension, which of the two is contiguous, and
@@ -475,11 +482,11 @@ impl<R: CubeRuntime> Product<R> {
         if k == 0 || precision == Precision::F32 {
             return self.compute_into(out);
         }
-        if has_bf16(&out.client) && self.in_bf16(&out) {
+        if in_matrix_units(precision, &out.client) && self.by_matrix_units(precision, &out) {
             return out;
         }
         let rounded = Self {
-            rounded: true,
+            rounded: precision == Precision::Bf16,
             ..self
         };
         rounded.compute_into(out)
@@ -642,12 +649,19 @@ impl<R: CubeRuntime> Product<R> {
         result
     }
 
-    /// By `cubek`'s kernel with one stage, where it takes these sizes.
-    fn in_bf16(&self, out: &CubeTensor<R>) -> bool {
+    /// By `cubek`'s kernel with one stage, where it takes these sizes. It rounds f32 to TF32 by itself.
+    fn by_matrix_units(&self, precision: Precision, out: &CubeTensor<R>) -> bool {
+        let dtype = match precision {
+            Precision::Bf16 => DType::BF16,
+            Precision::F32 | Precision::Tf32 => DType::F32,
+        };
         // As `[m, k]` and `[k, n]`.
         let binding = |factor: &Factor<R>, inner_first: bool| {
-            let rounded = burn_cubecl::kernel::cast(factor.tensor.clone(), DType::BF16);
-            let mut binding = InputBinding::new(rounded.binding(), DType::BF16.into());
+            let taken = match precision {
+                Precision::Bf16 => burn_cubecl::kernel::cast(factor.tensor.clone(), dtype),
+                Precision::F32 | Precision::Tf32 => factor.tensor.clone(),
+            };
+            let mut binding = InputBinding::new(taken.binding(), dtype.into());
             if factor.inner_first != inner_first {
                 binding.swap_dims(0, 1);
             }
@@ -655,8 +669,8 @@ impl<R: CubeRuntime> Product<R> {
         };
         let (lhs, rhs) = (binding(&self.lhs, false), binding(&self.rhs, true));
         let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
-            lhs: DType::BF16.into(),
-            rhs: DType::BF16.into(),
+            lhs: dtype.into(),
+            rhs: dtype.into(),
             out: DType::F32.into(),
         });
         let strategy = Strategy::SimpleCyclicCmma(Default::default());

@@ -46,7 +46,7 @@ pub fn cpu_kernels() -> Vec<&'static str> {
 }
 
 impl TuneBackend for Flex {
-    fn tune_is_fast(precision: Precision) -> bool {
+    fn tune_is_fast(precision: Precision, _: &Self::Device) -> bool {
         pairs::is_fast(precision)
     }
 

@@ -63,7 +63,11 @@ trait Kernel<const PARTS: usize> {
 
 /// Whether products of this precision are faster by some kernel here than in f32 without one.
 pub(super) fn is_fast(precision: Precision) -> bool {
-    precision == Precision::F32 || amx::available() || dot::is_fast()
+    match precision {
+        Precision::F32 => true,
+        Precision::Tf32 => false,
+        Precision::Bf16 => amx::available() || dot::is_fast(),
+    }
 }
 
 /// What is used of this CPU for pairs of bf16.
@@ -351,7 +355,7 @@ mod tests {
 
     fn rounded(x: f32, precision: Precision) -> f64 {
         match precision {
-            Precision::F32 => x.into(),
+            Precision::F32 | Precision::Tf32 => x.into(),
             Precision::Bf16 => half::bf16::from_f32(x).into(),
         }
     }
