@@ -87,7 +87,7 @@ pub struct ModelConfig {
     pub labels: Vec<String>,
     /// Outputs of the checkpoint's head for whole examples or for tokens; 0 where it has none.
     pub outputs: usize,
-    /// `problem_type`, where the file names one; of a class for tokens [`Problem::Tokens`].
+    /// `problem_type`, where the file names one; of a class for tokens or answers [`Problem::Tokens`] or [`Problem::Span`].
     pub problem: Option<Problem>,
     /// `architectures`, such as `BertForMaskedLM`; empty where the file names none.
     pub architectures: Vec<String>,
@@ -102,6 +102,8 @@ pub struct ModelConfig {
     pub(crate) head: HeadConfig,
     /// How a head for tokens is built, where the family has one.
     pub(crate) token_head: Option<HeadConfig>,
+    /// How a head for answers is built, where the family has one.
+    pub(crate) span_head: Option<HeadConfig>,
     /// Whether the checkpoint has a pooler.
     pub(crate) has_pooler: bool,
     /// The file, so that saving writes back what we did not change.
@@ -241,15 +243,14 @@ impl ModelConfig {
     fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
         let mut raw = self.raw.clone();
         let class = match head.problem {
-            Problem::Tokens => {
-                raw.remove("problem_type");
-                "ForTokenClassification"
-            }
-            problem => {
-                raw.insert("problem_type".into(), problem.name().into());
-                "ForSequenceClassification"
-            }
+            Problem::Tokens => "ForTokenClassification",
+            Problem::Span => "ForQuestionAnswering",
+            _ => "ForSequenceClassification",
         };
+        match head.problem {
+            Problem::Tokens | Problem::Span => drop(raw.remove("problem_type")),
+            problem => drop(raw.insert("problem_type".into(), problem.name().into())),
+        }
         let class = format!("{}{class}", self.entry.class);
         raw.insert("model_type".into(), self.family.into());
         raw.insert("architectures".into(), vec![class].into());

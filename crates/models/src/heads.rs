@@ -25,6 +25,8 @@ pub enum Problem {
     Regression,
     /// Logits of classes for each word of a text, which transformers has no name for: the class says it.
     Tokens,
+    /// Two logits for each token of a text: whether an answer begins with it, and whether it ends with it. Likewise.
+    Span,
     /// The next token, which transformers has no name for: the class says it.
     NextToken,
 }
@@ -38,6 +40,7 @@ impl Problem {
             Self::MultiLabel => "multi_label_classification",
             Self::Regression => "regression",
             Self::Tokens => "token_classification",
+            Self::Span => "question_answering",
             Self::NextToken => "next_token",
         }
     }
@@ -58,7 +61,7 @@ pub enum Reads {
     First,
     /// The mean of all tokens', as sentence-transformers models are trained.
     Mean,
-    /// Each by itself, or only those [asked for](crate::TextInput::asked): transformers' token classifiers.
+    /// Each by itself, or only those [asked for](crate::TextInput::asked): transformers' classes for tokens and for answers.
     Each,
 }
 
@@ -72,7 +75,7 @@ pub struct HeadSpec {
     /// What they are.
     pub problem: Problem,
     /// What the head reads; `None`: what the directory says, see [`ModelConfig::reads`](crate::ModelConfig::reads). Of a head
-    /// for tokens always each.
+    /// for tokens or answers always each.
     pub reads: Option<Reads>,
     /// Seed of new parameters.
     pub seed: u64,
@@ -98,7 +101,7 @@ pub(crate) struct HeadConfig {
 /// The linear map between the backbone and the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dense {
-    /// None: images, tokens, and BERT where it reads a mean.
+    /// None: images, tokens, answers, and BERT where it reads a mean.
     None,
     /// tanh behind it: BERT's pooler.
     Tanh,

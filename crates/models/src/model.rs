@@ -123,9 +123,14 @@ impl<B: Backend> Model<B> {
     pub fn random(config: &ModelConfig, head: &HeadSpec, device: &B::Device) -> Self {
         let family = config.family_entry();
         let (names, seed) = (family.names_for(head.problem), head.seed);
-        let (reads, mut of_head) = match (head.problem, config.token_head) {
-            (Problem::Tokens, Some(of_tokens)) => (Reads::Each, of_tokens),
-            _ => (head.reads.unwrap_or_else(|| config.reads()), config.head),
+        let of_each = match head.problem {
+            Problem::Tokens => config.token_head,
+            Problem::Span => config.span_head,
+            _ => None,
+        };
+        let (reads, mut of_head) = match of_each {
+            Some(of_each) => (Reads::Each, of_each),
+            None => (head.reads.unwrap_or_else(|| config.reads()), config.head),
         };
         // BERT's pooler is for the first token.
         if reads == Reads::Mean && of_head.dense == Dense::Tanh {
@@ -182,9 +187,20 @@ impl<B: Backend> Model<B> {
             true => model.keep_blocks(pretrained, device)?,
             false => Vec::new(),
         };
-        let is_head = |name: &str| family.head_modules.iter().any(|module| below(module, name));
+        // Classes of transformers that have a head of their own: for whole examples, for tokens, for answers.
+        let class_of = |problem: Option<Problem>| match problem {
+            Some(own @ (Problem::Tokens | Problem::Span)) => own,
+            _ => Problem::SingleLabel,
+        };
+        let (stored, wanted) = (class_of(config.problem), class_of(Some(head.problem)));
+        let is_head_for = |problem: Problem, name: &str| {
+            let modules = family.head_modules_for(problem).iter();
+            modules.into_iter().any(|module| below(module, name))
+        };
+        let is_head = |name: &str| is_head_for(wanted, name);
         let is_pooler = |name: &str| family.pooler.is_some_and(|pooler| below(pooler, name));
         let same = head.require
+            || (wanted == Problem::Span && stored == wanted)
             || (config.outputs == head.outputs
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
@@ -194,15 +210,13 @@ impl<B: Backend> Model<B> {
             Reads::Mean => Some("mean pooling reads no pooler"),
             Reads::Each => Some("a head for tokens reads no pooler"),
         };
-        let has_tokens = config.problem == Some(Problem::Tokens);
-        let other_head = has_tokens != (head.problem == Problem::Tokens);
         let rules = load::Rules {
             names: model.names,
             rule: &|tensor| match (pretrained.rule(tensor), no_pooler) {
                 (load::Rule::Load(name), Some(why)) if is_pooler(&name) => {
                     load::Rule::Ignore(why.into())
                 }
-                (load::Rule::Load(name), _) if other_head && is_head(&name) => {
+                (load::Rule::Load(name), _) if stored != wanted && is_head_for(stored, &name) => {
                     load::Rule::Ignore(format!("the head of {}", config.architecture()))
                 }
                 (rule, _) => rule,

@@ -65,6 +65,8 @@ pub(crate) struct Family {
     pub transposed: &'static [&'static str],
     /// Field paths to published names where the head is one for tokens; `None` where there is no such class.
     pub token_names: Option<NameMap>,
+    /// Field paths to published names where the head is one for answers; `None` where there is no such class.
+    pub span_names: Option<NameMap>,
     /// Published name of the pooler, where a head may read one.
     pub pooler: Option<&'static str>,
     /// Whether these tensors are its own, where no `model_type` says so.
@@ -89,16 +91,19 @@ pub(crate) struct Found {
 impl Family {
     /// Field paths to published names, with a head for this problem.
     pub fn names_for(&self, problem: Problem) -> NameMap {
-        match (problem, self.token_names) {
-            (Problem::Tokens, Some(names)) => names,
-            _ => self.names,
-        }
+        let own = match problem {
+            Problem::Tokens => self.token_names,
+            Problem::Span => self.span_names,
+            _ => None,
+        };
+        own.unwrap_or(self.names)
     }
 
     /// Published names of what is new with a new head for this problem.
     pub fn head_modules_for(&self, problem: Problem) -> &'static [&'static str] {
         match problem {
             Problem::Tokens => &["classifier"],
+            Problem::Span => &["qa_outputs"],
             _ => self.head_modules,
         }
     }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | a file -> [`Question`]s | [`read_questions`]: SQuAD's JSON, rows of `question`, `context` and `answers` |
 //! | questions -> windows of tokens with two positions | [`TextEncoder::encode_questions`](crate::TextEncoder::encode_questions) -> [`QuestionSet`] |
-//! | two logits a token -> answers | [`QuestionSet::answer`] |
+//! | windows -> examples of a run, whose targets they are | [`Asked`] |
+//! | two logits a token -> answers | [`QuestionSet::answer`], [`Asked::answer`] |
 //!
 //! Places in a context are characters (Unicode code points) counted from 0.
 
 mod answer;
+mod asked;
 mod encode;
 mod read;
 mod reason;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use crate::Place;
 
 pub use answer::{AnswerOptions, FoundAnswer, FoundAnswers};
+pub use asked::Asked;
 pub use encode::{QuestionBatch, QuestionOptions, QuestionSet, QuestionWindow};
 pub use read::{QuestionFile, Questions, read_questions};
 pub use reason::QuestionReason;

@@ -227,7 +227,7 @@ fn read_source(
     let mut several = None;
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Next | TargetKind::Tags => {}
+        TargetKind::Next | TargetKind::Tags | TargetKind::Answer => {}
         TargetKind::Class => {
             let column = columns.labels.first();
             let named = column.and_then(|column| table.class_names(column.index));

@@ -16,6 +16,7 @@ mod label_set;
 use std::{collections::BTreeMap, fmt};
 
 use crate::example::file_of;
+use crate::questions::{Asked, Question};
 use crate::tokens::TagLabels;
 use crate::{BadReason, DataError, Example, Place, RawTarget, RawValue, ReadOutcome};
 
@@ -42,6 +43,16 @@ pub enum TargetKind {
     Next,
     /// A class for each word of a text (token classification). Its labels are spans of the text: [`crate::tokens`].
     Tags,
+    /// The piece of a text that answers a question: [`crate::questions`].
+    Answer,
+}
+
+impl TargetKind {
+    /// Whether a model puts out something for each token or word of an example.
+    #[must_use]
+    pub const fn is_by_token(self) -> bool {
+        matches!(self, Self::Tags | Self::Answer)
+    }
 }
 
 impl fmt::Display for TargetKind {
@@ -52,6 +63,7 @@ impl fmt::Display for TargetKind {
             Self::Real => "numbers",
             Self::Next => "next tokens",
             Self::Tags => "labelled words",
+            Self::Answer => "answers",
         })
     }
 }
@@ -95,6 +107,8 @@ pub enum Targets {
         /// The outputs, each below C, or [`IGNORED`](crate::tokens::IGNORED).
         ids: Vec<i32>,
     },
+    /// The questions, which know their answers where these are to be learned.
+    Answers(Asked),
 }
 
 /// A part of an example that a language model gives a probability: an answer, say.
@@ -126,6 +140,8 @@ pub enum TargetRow<'a> {
     Parts(&'a [Part]),
     /// What its words should be.
     Tags(&'a [i32]),
+    /// The question that it is of.
+    Answer(&'a Question),
 }
 
 impl Targets {
@@ -139,6 +155,7 @@ impl Targets {
             Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
             Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Tags { starts, .. } => starts.len().saturating_sub(1),
+            Self::Answers(asked) => asked.len(),
         }
     }
 
@@ -156,13 +173,14 @@ impl Targets {
             Self::Real { .. } => Some(TargetKind::Real),
             Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
             Self::Tags { .. } => Some(TargetKind::Tags),
+            Self::Answers(_) => Some(TargetKind::Answer),
         }
     }
 
     /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set and where examples differ.
     pub fn width(&self) -> usize {
         match self {
-            Self::None | Self::Tags { .. } => 0,
+            Self::None | Self::Tags { .. } | Self::Answers(_) => 0,
             Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
                 *width
@@ -194,6 +212,7 @@ impl Targets {
             Self::Tags { starts, ids } => {
                 Self::tags(indices.iter().map(|&i| &ids[starts[i]..starts[i + 1]]))
             }
+            Self::Answers(asked) => Self::Answers(asked.subset(indices)),
         }
     }
 
@@ -220,6 +239,7 @@ impl Targets {
             Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
             Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
             Self::Tags { starts, ids } => TargetRow::Tags(&ids[starts[index]..starts[index + 1]]),
+            Self::Answers(asked) => TargetRow::Answer(asked.question(index)),
         }
     }
 
@@ -238,7 +258,7 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes, the tokens of parts, what words should be.
+    /// as they are, the ids of classes, the tokens of parts, what words should be, the first and last tokens of answers.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
@@ -247,6 +267,12 @@ impl Targets {
             Self::Real { values, .. } => values.clone(),
             Self::Parts { rows, .. } => rows.iter().map(|part| part.tokens as f32).collect(),
             Self::Tags { ids, .. } => ids.iter().map(|&id| id as f32).collect(),
+            Self::Answers(asked) => {
+                let positions = asked.windows().filter_map(|window| window.answer);
+                positions
+                    .flat_map(|(first, last)| [first as f32, last as f32])
+                    .collect()
+            }
         }
     }
 }
@@ -319,6 +345,8 @@ pub enum TargetEncoder {
     Next,
     /// One of these for each word.
     Tags(TagLabels),
+    /// An answer's first and last token.
+    Answer,
 }
 
 impl From<LabelMap> for TargetEncoder {
@@ -382,6 +410,7 @@ impl TargetEncoder {
             TargetKind::Real => Self::Real(RealTargets::from_names(names)?),
             TargetKind::Next => Self::Next,
             TargetKind::Tags => Self::Tags(TagLabels::from_names(names)?),
+            TargetKind::Answer => Self::Answer,
         })
     }
 
@@ -393,6 +422,7 @@ impl TargetEncoder {
             Self::Real(_) => TargetKind::Real,
             Self::Next => TargetKind::Next,
             Self::Tags(_) => TargetKind::Tags,
+            Self::Answer => TargetKind::Answer,
         }
     }
 
@@ -402,14 +432,17 @@ impl TargetEncoder {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
-            Self::Next => &[],
+            Self::Next | Self::Answer => &[],
             Self::Tags(tags) => tags.names(),
         }
     }
 
-    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 0 for next tokens.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 2 for answers, 0 for next tokens.
     pub fn outputs(&self) -> usize {
-        self.names().len()
+        match self {
+            Self::Answer => 2,
+            _ => self.names().len(),
+        }
     }
 
     /// The examples without those that have a label which is not among the names, and the error that tells of these; labels of
@@ -479,7 +512,7 @@ impl TargetEncoder {
                 values: Vec::new(),
             },
             // Texts have no label; what of their tokens is learned is known where they are encoded.
-            Self::Next | Self::Tags(_) => return Ok(Targets::None),
+            Self::Next | Self::Tags(_) | Self::Answer => return Ok(Targets::None),
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {

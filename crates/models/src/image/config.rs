@@ -138,6 +138,7 @@ impl ModelConfig {
             head,
             has_pooler: false,
             token_head: None,
+            span_head: None,
             raw: Map::new(),
         }
     }

@@ -1,6 +1,7 @@
-//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification` and `BertForTokenClassification`.
+//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification`, `BertForTokenClassification` and
+//! `BertForQuestionAnswering`.
 
-use super::{BERT_KEYS, HEAD_STREAM, Layout, bert_encoder, finish};
+use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert_encoder, finish};
 use crate::{
     Modality, ModelConfig, ModelError,
     config::Reader,
@@ -37,6 +38,8 @@ const NAMES: NameMap = bert_names!(
     ("head.out", "classifier")
 );
 
+const SPAN_NAMES: NameMap = bert_names!("bert", ("head.out", "qa_outputs"));
+
 const LAYOUT: Layout = Layout {
     root: "bert.",
     head: &["classifier."],
@@ -55,6 +58,7 @@ pub(crate) static FAMILY: Family = Family {
     head_modules: &["classifier"],
     transposed: &[],
     token_names: Some(NAMES),
+    span_names: Some(SPAN_NAMES),
     pooler: Some("bert.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
@@ -74,6 +78,9 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    let of_tokens = head.dropout;
-    finish(found, family, encoder, &BERT_KEYS, (head, of_tokens))
+    let each = EachDropout {
+        tokens: head.dropout,
+        spans: 0.0,
+    };
+    finish(found, family, encoder, &BERT_KEYS, (head, each))
 }

@@ -1,7 +1,7 @@
 //! DistilBERT (Sanh et al. 2019) as transformers' `DistilBertForSequenceClassification`: BERT's encoder without segment types,
 //! without dropout on attention's output, and a head with a linear map and ReLU instead of the pooler.
 
-use super::{HEAD_STREAM, Keys, Layout, finish};
+use super::{EachDropout, HEAD_STREAM, Keys, Layout, finish};
 use crate::{
     EncoderConfig, Modality, ModelConfig, ModelError,
     config::Reader,
@@ -10,54 +10,29 @@ use crate::{
 };
 use rekindle_nn::params::NameMap;
 
-const NAMES: NameMap = NameMap(&[
-    (
-        "backbone.embeddings.word",
-        "distilbert.embeddings.word_embeddings",
-    ),
-    (
-        "backbone.embeddings.position",
-        "distilbert.embeddings.position_embeddings",
-    ),
-    (
-        "backbone.embeddings.norm",
-        "distilbert.embeddings.LayerNorm",
-    ),
-    (
-        "backbone.layers.*.query",
-        "distilbert.transformer.layer.*.attention.q_lin",
-    ),
-    (
-        "backbone.layers.*.key",
-        "distilbert.transformer.layer.*.attention.k_lin",
-    ),
-    (
-        "backbone.layers.*.value",
-        "distilbert.transformer.layer.*.attention.v_lin",
-    ),
-    (
-        "backbone.layers.*.attention_output",
-        "distilbert.transformer.layer.*.attention.out_lin",
-    ),
-    (
-        "backbone.layers.*.attention_norm",
-        "distilbert.transformer.layer.*.sa_layer_norm",
-    ),
-    (
-        "backbone.layers.*.intermediate",
-        "distilbert.transformer.layer.*.ffn.lin1",
-    ),
-    (
-        "backbone.layers.*.output",
-        "distilbert.transformer.layer.*.ffn.lin2",
-    ),
-    (
-        "backbone.layers.*.output_norm",
-        "distilbert.transformer.layer.*.output_layer_norm",
-    ),
-    ("head.dense", "pre_classifier"),
-    ("head.out", "classifier"),
-]);
+/// The names of the encoder, then those of a head.
+macro_rules! names {
+    ($($head:expr),*) => {
+        NameMap(&[
+            ("backbone.embeddings.word", "distilbert.embeddings.word_embeddings"),
+            ("backbone.embeddings.position", "distilbert.embeddings.position_embeddings"),
+            ("backbone.embeddings.norm", "distilbert.embeddings.LayerNorm"),
+            ("backbone.layers.*.query", "distilbert.transformer.layer.*.attention.q_lin"),
+            ("backbone.layers.*.key", "distilbert.transformer.layer.*.attention.k_lin"),
+            ("backbone.layers.*.value", "distilbert.transformer.layer.*.attention.v_lin"),
+            ("backbone.layers.*.attention_output", "distilbert.transformer.layer.*.attention.out_lin"),
+            ("backbone.layers.*.attention_norm", "distilbert.transformer.layer.*.sa_layer_norm"),
+            ("backbone.layers.*.intermediate", "distilbert.transformer.layer.*.ffn.lin1"),
+            ("backbone.layers.*.output", "distilbert.transformer.layer.*.ffn.lin2"),
+            ("backbone.layers.*.output_norm", "distilbert.transformer.layer.*.output_layer_norm"),
+            $($head),*
+        ])
+    };
+}
+
+const NAMES: NameMap = names!(("head.dense", "pre_classifier"), ("head.out", "classifier"));
+
+const SPAN_NAMES: NameMap = names!(("head.out", "qa_outputs"));
 
 const LAYOUT: Layout = Layout {
     root: "distilbert.",
@@ -89,6 +64,7 @@ pub(crate) static FAMILY: Family = Family {
     head_modules: &["pre_classifier", "classifier"],
     transposed: &[],
     token_names: Some(NAMES),
+    span_names: Some(SPAN_NAMES),
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
@@ -123,7 +99,10 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    // As `DistilBertForTokenClassification`, which has the encoder's dropout.
-    let of_tokens = encoder.hidden_dropout;
-    finish(found, family, encoder, &KEYS, (head, of_tokens))
+    let each = EachDropout {
+        // `DistilBertForTokenClassification` has the encoder's.
+        tokens: encoder.hidden_dropout,
+        spans: reader.rate("qa_dropout", 0.1)?,
+    };
+    finish(found, family, encoder, &KEYS, (head, each))
 }

@@ -68,6 +68,7 @@ pub(crate) static GEMMA3: Family = Family {
     head_modules: &[],
     transposed: &[],
     token_names: None,
+    span_names: None,
     pooler: None,
     claims: |_| false,
     rule,

@@ -36,6 +36,7 @@ pub(crate) static GPT2: Family = Family {
     head_modules: &[],
     transposed: &["c_attn.weight", "c_proj.weight", "c_fc.weight"],
     token_names: None,
+    span_names: None,
     pooler: None,
     claims: |_| false,
     rule,

@@ -90,6 +90,7 @@ const BASE: Family = Family {
     head_modules: &[],
     transposed: &[],
     token_names: None,
+    span_names: None,
     pooler: None,
     claims: |_| false,
     rule,

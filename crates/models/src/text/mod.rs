@@ -39,7 +39,12 @@ impl Layout {
             return Rule::Ignore("a buffer of indices, computed here".into());
         }
         let inner = name.strip_prefix(self.root).unwrap_or(name);
-        if is_for_tokens(found) && ["classifier.weight", "classifier.bias"].contains(&inner) {
+        let own: &[&str] = match own_class(found) {
+            Some((_, Problem::Tokens)) => &["classifier.weight", "classifier.bias"],
+            Some((_, Problem::Span)) => &["qa_outputs.weight", "qa_outputs.bias"],
+            _ => &[],
+        };
+        if own.contains(&inner) {
             return Rule::Load(inner.to_owned());
         }
         let starts = |prefix: &&str| inner.starts_with(*prefix);
@@ -53,8 +58,8 @@ impl Layout {
             .replace("layer_norm.gamma", "layer_norm.weight")
             .replace("layer_norm.beta", "layer_norm.bias");
         if self.head.iter().any(starts) {
-            return match other_task(found) {
-                Some(class) => Rule::Ignore(format!("the head of {class}")),
+            return match own_class(found) {
+                Some((class, _)) => Rule::Ignore(format!("the head of {class}")),
                 None => Rule::Load(name),
             };
         }
@@ -65,26 +70,23 @@ impl Layout {
     }
 }
 
-/// The end of the names of transformers' classes with a head for tokens.
-const FOR_TOKENS: &str = "ForTokenClassification";
-
-/// Whether a class with a head for tokens saved the model.
-fn is_for_tokens(found: &Found) -> bool {
-    other_task(found).is_some_and(|class| class.ends_with(FOR_TOKENS))
-}
-
-/// The class that saved the model, if its head is not for whole examples but goes by the same name.
-fn other_task(found: &Found) -> Option<String> {
+/// The class that saved the model and what its head is for, where that is not for whole examples.
+fn own_class(found: &Found) -> Option<(String, Problem)> {
     let reader = Reader {
         raw: &found.raw,
         path: &found.path,
     };
-    let mut classes = reader.strings("architectures").into_iter();
-    classes.find(|class| {
-        [FOR_TOKENS, "ForMultipleChoice"]
-            .iter()
-            .any(|task| class.ends_with(task))
-    })
+    let of = |class: String| {
+        let problem = match &class {
+            c if c.ends_with("ForTokenClassification") => Problem::Tokens,
+            c if c.ends_with("ForQuestionAnswering") => Problem::Span,
+            // One logit a text: no other head goes by its name.
+            c if c.ends_with("ForMultipleChoice") => Problem::SingleLabel,
+            _ => return None,
+        };
+        Some((class, problem))
+    };
+    reader.strings("architectures").into_iter().find_map(of)
 }
 
 /// The keys of a family's `config.json` for sizes, where families name them differently.
@@ -133,14 +135,22 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
     })
 }
 
+/// The dropout before a head that is for each token.
+struct EachDropout {
+    /// Where it is for tokens.
+    tokens: f64,
+    /// Where it is for answers.
+    spans: f64,
+}
+
 /// What is left to say of a text model whose encoder was read: its sizes held against the weights, its labels, its heads: for
-/// whole examples, and for tokens with this dropout.
+/// whole examples, and for each token.
 fn finish(
     found: &Found,
     family: &'static Family,
     encoder: EncoderConfig,
     keys: &Keys,
-    (head, token_dropout): (HeadConfig, f64),
+    (head, each): (HeadConfig, EachDropout),
 ) -> Result<ModelConfig, ModelError> {
     let reader = Reader {
         raw: &found.raw,
@@ -192,11 +202,16 @@ fn finish(
             encoder.position_rows, encoder.first_position
         )));
     };
-    let problem = match is_for_tokens(found) {
-        true => Some(Problem::Tokens),
-        false => reader.problem()?,
+    let problem = match own_class(found) {
+        Some((_, own @ (Problem::Tokens | Problem::Span))) => Some(own),
+        _ => reader.problem()?,
     };
     let names = family.names_for(problem.unwrap_or(Problem::SingleLabel));
+    let for_each = |dropout: f64| HeadConfig {
+        dense: Dense::None,
+        dropout,
+        ..head
+    };
     let out = format!("{}.weight", names.published("head.out"));
     Ok(ModelConfig {
         family: family.name,
@@ -220,11 +235,8 @@ fn finish(
         has_pooler: found.has_pooler,
         sizes: Sizes::Encoder(encoder),
         head,
-        token_head: Some(HeadConfig {
-            dense: Dense::None,
-            dropout: token_dropout,
-            ..head
-        }),
+        token_head: Some(for_each(each.tokens)),
+        span_head: Some(for_each(each.spans)),
         raw: found.raw.clone(),
     })
 }
@@ -340,6 +352,7 @@ fn finish_decoder(
             stream: HEAD_STREAM,
         },
         token_head: None,
+        span_head: None,
         sizes: Sizes::Decoder(decoder),
         raw: found.raw.clone(),
     })

@@ -1,8 +1,8 @@
 //! RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020) as transformers' `RobertaForSequenceClassification`:
 //! BERT's encoder, whose positions begin behind the row of the padding token, and a head with a
-//! linear map of its own; for tokens, BERT's.
+//! linear map of its own; for tokens and answers, BERT's.
 
-use super::{BERT_KEYS, HEAD_STREAM, Layout, bert::bert_names, bert_encoder, finish};
+use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert::bert_names, bert_encoder, finish};
 use crate::{
     EncoderConfig, Modality, ModelConfig, ModelError,
     config::Reader,
@@ -19,6 +19,8 @@ const NAMES: NameMap = bert_names!(
 );
 
 const TOKEN_NAMES: NameMap = bert_names!("roberta", ("head.out", "classifier"));
+
+const SPAN_NAMES: NameMap = bert_names!("roberta", ("head.out", "qa_outputs"));
 
 const LAYOUT: Layout = Layout {
     root: "roberta.",
@@ -41,6 +43,7 @@ const BASE: Family = Family {
     head_modules: &["classifier"],
     transposed: &[],
     token_names: Some(TOKEN_NAMES),
+    span_names: Some(SPAN_NAMES),
     pooler: None,
     claims: |_| false,
     rule,
@@ -87,6 +90,9 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         std: encoder.initializer_range,
         stream: HEAD_STREAM,
     };
-    let of_tokens = head.dropout;
-    finish(found, family, encoder, &BERT_KEYS, (head, of_tokens))
+    let each = EachDropout {
+        tokens: head.dropout,
+        spans: 0.0,
+    };
+    finish(found, family, encoder, &BERT_KEYS, (head, each))
 }
