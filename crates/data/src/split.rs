@@ -218,7 +218,7 @@ const VALIDATION: u8 = 1;
 const TEST: u8 = 2;
 
 /// Where each example goes.
-fn parts<S: Examples>(
+pub(crate) fn parts<S: Examples>(
     set: &S,
     fractions: Fractions,
     stratify: bool,

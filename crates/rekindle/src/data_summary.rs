@@ -48,6 +48,7 @@ pub(crate) fn of_sets(
             names.iter().enumerate().map(of).collect()
         }
         TargetKind::Tags => entities(sets, encoder),
+        TargetKind::Answer => answers(sets),
         _ => Vec::new(),
     };
     let numbers = match encoder.kind() {
@@ -110,6 +111,30 @@ fn entities(sets: &[(&str, &dyn Inputs)], encoder: &TargetEncoder) -> Vec<LabelC
             .collect(),
     };
     tags.labels().into_iter().map(of).collect()
+}
+
+/// How many questions have an answer and how many none; nothing where all have one. Of training examples, windows count.
+fn answers(sets: &[(&str, &dyn Inputs)]) -> Vec<LabelCounts> {
+    let of_set = |set: &dyn Inputs| {
+        let mut counts = [0u64; 2];
+        for row in 0..set.targets().len() {
+            if let TargetRow::Answer(question) = set.targets().row(row) {
+                let none = question.answers.as_ref().is_some_and(Vec::is_empty);
+                counts[usize::from(none)] += 1;
+            }
+        }
+        counts
+    };
+    let counts: Vec<[u64; 2]> = sets.iter().map(|(_, set)| of_set(*set)).collect();
+    if counts.iter().all(|[_, none]| *none == 0) {
+        return Vec::new();
+    }
+    let names = ["with an answer", "without one"];
+    let of = |(which, name): (usize, &&str)| LabelCounts {
+        name: (*name).to_owned(),
+        counts: counts.iter().map(|counts| counts[which]).collect(),
+    };
+    names.iter().enumerate().map(of).collect()
 }
 
 /// How many examples have each label.

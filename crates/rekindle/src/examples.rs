@@ -13,6 +13,7 @@ use rekindle_data::{
         ChatOptions, Conversation, Preference, PromptColumns, read_conversations, read_preferences,
     },
     image::{ImageSet, image_parts, read_images},
+    questions::{Question, QuestionFile, read_questions},
     read_examples,
     tokens::{TagLabels, TaggedOptions, TaggedText, read_tagged},
 };
@@ -191,6 +192,30 @@ impl Source for Vec<TaggedText> {
 
     fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error> {
         Ok(TargetEncoder::from_names(kind, read.label_names.clone())?)
+    }
+}
+
+impl Source for Vec<Question> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let read = read_questions(
+            path,
+            QuestionFile {
+                require_answers: options.require_label,
+                on_bad_example: options.on_bad_example,
+            },
+        )?;
+        let notes = left_out("questions", &read.skipped);
+        Ok(Read {
+            notes,
+            ..Read::without_labels(read.rows, &[], options)
+        })
+    }
+
+    fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::Answer)
     }
 }
 

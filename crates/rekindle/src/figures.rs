@@ -7,8 +7,9 @@ use crate::{
 };
 use rekindle_base::counted;
 use rekindle_metrics::{
-    AnswersReport, CalibrationReport, ClassificationReport, EntityReport, MultiLabelReport,
-    PerEntityLabel, RegressionFigures, RegressionReport, wilson_95,
+    AnswersReport, CalibrationReport, ClassificationReport, EntityReport, ExtractiveReport,
+    ExtractiveShare, MultiLabelReport, PerEntityLabel, RegressionFigures, RegressionReport,
+    wilson_95,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -129,6 +130,11 @@ pub enum Section {
         /// The figures.
         report: EntityReport,
     },
+    /// Answers that are pieces of texts, of the questions with an answer and of those without.
+    Extracted {
+        /// The figures.
+        report: ExtractiveReport,
+    },
     /// Answers in words against the right ones.
     Answers {
         /// The figures.
@@ -206,6 +212,11 @@ impl Figures {
                 let right = (report.exact_match * report.n as f64).round() as u64;
                 Some(("exact_match", wilson_95(right, report.n)))
             }
+            Section::Extracted { report } => {
+                let all = report.overall;
+                let right = (all.exact_match * all.n as f64).round() as u64;
+                Some(("exact_match", wilson_95(right, all.n)))
+            }
             Section::Labels { .. } | Section::Numbers { .. } | Section::Entities { .. } => None,
         });
         known
@@ -268,6 +279,10 @@ impl Figures {
                     object.insert("correct".into(), report.correct.into());
                     object.insert("per_label".into(), json!(report.per_label));
                 }
+                Section::Extracted { report } => {
+                    object.insert("has_answer".into(), json!(report.has_answer));
+                    object.insert("no_answer_share".into(), json!(report.no_answer));
+                }
                 Section::Answers { report, base } => {
                     object.insert("answers".into(), json!(report));
                     object.insert("base_answers".into(), json!(base));
@@ -298,7 +313,7 @@ impl Figures {
     pub fn too_few(&self) -> Option<String> {
         let compared = |section: &Section| match section {
             Section::Classes { .. } | Section::Labels { .. } | Section::Numbers { .. } => true,
-            Section::Entities { .. } | Section::Answers { .. } => false,
+            Section::Entities { .. } | Section::Extracted { .. } | Section::Answers { .. } => false,
         };
         let few = self.guess.is_none() && self.n < FEW && self.sections.iter().any(compared);
         few.then(|| format!("{} are too few to compare with guessing", self.count()))
@@ -352,9 +367,24 @@ impl Section {
             Self::Labels { report, labels } => labels_of(report, labels),
             Self::Numbers { report, names } => numbers(report, names),
             Self::Entities { report } => entities(report),
+            Self::Extracted { report } => extracted(report),
             Self::Answers { report, base } => answers(report, base.as_ref()),
         }
     }
+}
+
+/// Figures of the questions with an answer and of those without, where there are both.
+fn extracted(report: &ExtractiveReport) -> String {
+    let (Some(answered), Some(none)) = (&report.has_answer, &report.no_answer) else {
+        return String::new();
+    };
+    let row = |name: &str, share: &ExtractiveShare| {
+        format!(
+            "{name:<14}  F1 {:.4}  exact match {:.4}  {} questions\n",
+            share.f1, share.exact_match, share.n
+        )
+    };
+    row("with an answer", answered) + &row("without one", none)
 }
 
 /// A figure of answers in words.

@@ -1,8 +1,8 @@
 //! What answering without looking at the examples is worth, which a trained model should beat.
 
 use rekindle_metrics::{
-    AnswersReport, ClassificationReport, EntityReport, MultiLabelReport, RegressionFigures,
-    wilson_95,
+    AnswersReport, ClassificationReport, EntityReport, ExtractiveReport, MultiLabelReport,
+    RegressionFigures, wilson_95,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,26 @@ impl Guess {
             value: 0.0,
             found: report.micro_f1,
             beaten: false,
+        })
+    }
+
+    /// Of answers that are pieces of texts: that there is none. Where each text has one, every exact answer beats it.
+    pub(crate) fn of_extracted(report: &ExtractiveReport) -> Option<Self> {
+        let all = report.overall;
+        let none = report.no_answer.map_or(0, |share| share.n);
+        let value = none as f64 / all.n as f64;
+        let right = (all.exact_match * all.n as f64).round() as u64;
+        let (at_least, _) = wilson_95(right, all.n);
+        let beaten = match none {
+            0 => right > 0,
+            _ => at_least > value,
+        };
+        (all.n >= FEW && (none > 0 || !beaten)).then(|| Self {
+            how: "answering nothing".into(),
+            figure: "exact match".into(),
+            value,
+            found: all.exact_match,
+            beaten,
         })
     }
 

@@ -16,10 +16,15 @@ use rekindle_data::{
     },
     holds_tables,
     image::{find_pictures, image_parts, read_images},
-    may_be_labelled, sniff,
+    may_be_labelled,
+    questions::{QuestionFile, read_questions},
+    sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
@@ -34,6 +39,7 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
         Kind::Generation => return for_conversations(path, config),
         Kind::Preference => return for_preferences(path, config),
         Kind::Tags => return for_spans(path, config),
+        Kind::Extraction => return for_questions(path, config),
         _ => {}
     }
     match config.task.modality() {
@@ -76,7 +82,7 @@ pub fn write_run_file(path: &Path, text: &str, data: &Path, replace: bool) -> Re
     written.map_err(Error::io(path))
 }
 
-/// The task that fits a file or folder of examples: labelled spans, what a language model would learn of it, classes of a folder's
+/// The task that fits a file or folder of examples: labelled spans, questions about texts, what a language model would learn of it, classes of a folder's
 /// pictures, or what the label column holds. `config` may name columns: then there are labels.
 ///
 /// # Errors
@@ -89,6 +95,9 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     }
     if path.is_file() && holds_spans(path, config) {
         return Ok(Task::TokenClassification);
+    }
+    if path.is_file() && !named && holds_questions(path) {
+        return Ok(Task::QuestionAnswering);
     }
     match language_task(path).filter(|_| !named) {
         Some(task) => Ok(task),
@@ -136,6 +145,36 @@ fn holds_spans(path: &Path, config: &RunConfig) -> bool {
         || (read.scheme == Scheme::Spans && !is_table)
         || (ending != "txt" && Format::from_path(path).is_some() && !is_table);
     read.rows.len() > read.skipped.len() && spans.flatten().next().is_some() && is_told
+}
+
+/// Whether most rows of a file are questions about texts that hold the answers.
+fn holds_questions(path: &Path) -> bool {
+    let options = QuestionFile {
+        require_answers: true,
+        on_bad_example: OnBad::Skip,
+    };
+    read_questions(path, options).is_ok_and(|read| read.rows.len() > read.skipped.len())
+}
+
+fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let options = QuestionFile {
+        require_answers: true,
+        on_bad_example: OnBad::Skip,
+    };
+    let read = read_questions(path, options)?;
+    let texts: HashSet<&str> = read.rows.iter().map(|row| &*row.context).collect();
+    let impossible = read.impossible();
+    let holds = [
+        counted(read.rows.len(), "question", "questions"),
+        counted(texts.len(), "text", "texts"),
+        match impossible {
+            0 => None,
+            n => Some(format!("{} without an answer", thousands(n as u64))),
+        },
+    ];
+    let look = "rekindle look --config THIS_FILE shows the answers of your file as tokens";
+    let (config, notes) = (config.clone(), [("data.max_length", look)]);
+    Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
 fn for_spans(path: &Path, config: &RunConfig) -> Result<String, Error> {
@@ -300,8 +339,9 @@ fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
 fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
-        // Marked texts have no label column.
-        let kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Tags);
+        // Marked texts and questions have no label column.
+        let kinds = Kind::ALL.iter();
+        let kinds = kinds.filter(|kind| !matches!(kind, Kind::Tags | Kind::Extraction));
         kinds.filter_map(move |&kind| Task::of(kind, modality))
     };
     for task in tasks(Modality::Text).chain(tasks(Modality::Images)) {

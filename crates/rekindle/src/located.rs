@@ -427,9 +427,15 @@ fn shortened(names: &[String]) -> String {
 }
 
 fn thresholds(dir: &Path, saved: Option<&Saved>, labels: usize) -> Result<Vec<f64>, Error> {
-    let thresholds = saved.map_or_else(Vec::new, |saved| saved.thresholds.clone());
+    let Some(saved) = saved else {
+        return Ok(Vec::new());
+    };
+    let thresholds = saved.thresholds.clone();
+    let answers = Task::named(&saved.task).is_some_and(|task| task.kind() == Kind::Extraction);
     match thresholds.len() {
         0 => Ok(thresholds),
+        // One for all questions, not for each label.
+        1 if answers => Ok(thresholds),
         found if found == labels => Ok(thresholds),
         found => Err(Error::ModelDir {
             path: dir.join(crate::saved::FILE),

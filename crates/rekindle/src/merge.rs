@@ -5,9 +5,12 @@ use crate::{
     backend::{OnBackend, on_device},
     config::Device,
     evaluation::score_with,
-    examples::read_inputs,
+    examples::{on_bad, read_inputs},
     finetune::clear,
-    inputs::{Chats, Inputs, Tagged, Texts, Unit, WordReader, encoder, saved_encoder, tags},
+    inputs::{
+        Chats, Inputs, QuestionReader, Questions, Tagged, Texts, Unit, WordReader, encoder,
+        saved_encoder, tags,
+    },
     located::{Located, locate},
     model_card::{
         self, Loading,
@@ -18,7 +21,8 @@ use crate::{
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
-    Example, Place, TargetEncoder, TargetKind, chat::Conversation, tokens::TaggedText,
+    Example, Place, TargetEncoder, TargetKind, chat::Conversation, questions::Question,
+    tokens::TaggedText,
 };
 use rekindle_models::{Problem, Reads};
 use rekindle_nn::TuneAutodiff;
@@ -49,6 +53,21 @@ const SAMPLES: [&str; 4] = [
     "Shares fell sharply on Tuesday after the company lowered its forecast for the second time this year.",
     "An unremarkable film, saved by one very good performance.",
 ];
+
+/// A question about each sample text.
+fn sample_questions() -> Vec<Question> {
+    let question = |(line, text): (u64, &&str)| Question {
+        id: None,
+        question: "what happened?".into(),
+        context: (*text).into(),
+        answers: None,
+        place: Place {
+            path: Path::new("").into(),
+            line,
+        },
+    };
+    (1..).zip(&SAMPLES).map(question).collect()
+}
 
 /// Merges an adapter (a run directory or an adapter directory) into its base and writes a model directory. The difference
 /// is measured on `inputs`, else on the run's own validation or training file, else on a few sample texts.
@@ -141,6 +160,20 @@ pub fn merge(
             let texts = texts.into_iter().take(MOST).collect();
             let set = Tagged::encode(texts, &reader, tags(&encoder)?, false, Unit::Text)?;
             (Arc::new(set), source)
+        }
+        given if located.task.kind() == Kind::Extraction => {
+            let data = &own.data;
+            let (reader, _) = QuestionReader::new(&located.tokenizer, data, on_bad(&own), limits)?;
+            let (mut questions, source) = match given {
+                Some(file) => {
+                    let read = read_inputs::<Vec<Question>>(&file, &config)?;
+                    read.notes.iter().for_each(|note| observer.note(note));
+                    (read.set, file.display().to_string())
+                }
+                None => (sample_questions(), "sample texts".into()),
+            };
+            questions.truncate(MOST);
+            (Arc::new(Questions::encode(questions, &reader)?), source)
         }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
@@ -245,8 +278,8 @@ impl OnBackend for Merge<'_> {
         let columns = match located.task.kind() {
             // The other column counts tokens.
             Kind::Generation => 1,
-            // Those of every word.
-            Kind::Tags => usize::MAX,
+            // Those of every word or token.
+            Kind::Tags | Kind::Extraction => usize::MAX,
             _ => model.outputs(),
         };
         Ok(before.logits.largest_difference(&after.logits, columns))

@@ -317,6 +317,7 @@ impl Loading<'_> {
         match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => "text-generation",
             (Kind::Tags, _) => "token-classification",
+            (Kind::Extraction, _) => "question-answering",
             (_, Modality::Text) => "text-classification",
             (_, Modality::Images) => "image-classification",
         }
@@ -326,6 +327,9 @@ impl Loading<'_> {
     pub(super) fn section(&self, more: &str) -> String {
         let verb = match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => "chat FOLDER".to_owned(),
+            (Kind::Extraction, _) => {
+                format!("predict FOLDER {} --context FILE", shell_word("a question"))
+            }
             (_, Modality::Text) => format!("predict FOLDER {}", shell_word("a text")),
             (_, Modality::Images) => "predict FOLDER picture.jpg".to_owned(),
         };

@@ -1,17 +1,22 @@
 //! What a model is asked to label: rows of a table, lines, pictures; and its answers, in the same order.
 
 use crate::{
-    Error, Observer, Prediction, Predictor, RunConfig, examples::read_options, init::TAGGED,
-    inputs::Pictures, task::Kind,
+    Error, Observer, Prediction, Predictor, RunConfig,
+    examples::read_options,
+    init::TAGGED,
+    inputs::{Inputs, Pictures, QuestionReader, Questions},
+    task::Kind,
 };
 use rekindle_data::{
-    Column, Format, OnBad, ReadOptions, ReadOutcome, Targets,
+    Column, Format, OnBad, Place, ReadOptions, ReadOutcome, Targets,
     image::{ImageSet, find_pictures, pictures_of_table},
+    questions::{Question, QuestionFile, read_questions},
     read_examples, read_text,
     tokens::{TaggedOptions, read_tagged},
 };
 use rekindle_hub::Columns;
 use std::{
+    collections::HashMap,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,9 +27,9 @@ use std::{
 pub struct Query {
     /// Where it stands: the line in its file, counted from 1; of Parquet, the row.
     pub line: Option<u64>,
-    /// The text, or the name of the picture's file.
+    /// The text, the question, or the name of the picture's file.
     pub text: String,
-    /// The second text of a pair.
+    /// The second text of a pair; what a question is about.
     pub text_pair: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
@@ -117,6 +122,9 @@ impl Predictor {
         if self.task().kind() == Kind::Tags && has_words_or_spans(path) {
             return self.read_tagged(path, config, observer);
         }
+        if self.reads_questions().is_some() && is_of_objects(path) {
+            return read_asked(path);
+        }
         let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
         if !is_table && !path.is_dir() {
             let bytes = read_text(path)?;
@@ -186,18 +194,26 @@ impl Predictor {
     /// # Errors
     /// When the model fails.
     pub fn answer(&self, queries: &[Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
+        let no_text = self
+            .reads_questions()
+            .map(|_| "there is no text to find the answer in");
+        let problem = |query: &Query| match (&query.problem, &query.text_pair) {
+            (None, None) => no_text.map(str::to_owned),
+            (problem, _) => problem.clone(),
+        };
         let asked: Vec<&Query> = queries
             .iter()
-            .filter(|query| query.problem.is_none())
+            .filter(|query| problem(query).is_none())
             .collect();
-        let mut answers = match self.takes_pictures() {
-            true => self.answer_pictures(&asked)?,
-            false => self.answer_texts(&asked)?,
+        let mut answers = match (self.takes_pictures(), self.reads_questions()) {
+            (true, _) => self.answer_pictures(&asked)?,
+            (false, Some(reader)) => self.answer_questions(&asked, reader)?,
+            (false, None) => self.answer_texts(&asked)?,
         }
         .into_iter();
         let missing = || Err("the model gave no answer".to_owned());
-        let answer = |query: &Query| match &query.problem {
-            Some(problem) => Err(problem.clone()),
+        let answer = |query: &Query| match problem(query) {
+            Some(problem) => Err(problem),
             None => answers.next().unwrap_or_else(missing),
         };
         Ok(queries.iter().map(answer).collect())
@@ -206,6 +222,41 @@ impl Predictor {
     fn answer_texts(&self, asked: &[&Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
         let answers = self.answers(self.set_of(asked)?)?.into_iter();
         Ok(answers.map(|(_, answer)| answer).collect())
+    }
+
+    fn answer_questions(
+        &self,
+        asked: &[&Query],
+        reader: &QuestionReader,
+    ) -> Result<Vec<Result<Prediction, String>>, Error> {
+        let path: Arc<Path> = Path::new("").into();
+        // Many questions are about one text.
+        let mut texts: HashMap<&str, Arc<str>> = HashMap::new();
+        let mut questions: Vec<Question> = Vec::new();
+        for (line, query) in (0..).zip(asked) {
+            let context = query.text_pair.as_deref().unwrap_or_default();
+            let context = texts.entry(context).or_insert_with(|| context.into());
+            questions.push(Question {
+                id: None,
+                question: query.text.clone(),
+                context: Arc::clone(context),
+                answers: None,
+                place: Place {
+                    path: Arc::clone(&path),
+                    line,
+                },
+            });
+        }
+        let set = Arc::new(Questions::encode(questions, &reader.leaving_out())?);
+        let skipped = &set.asked().set().skipped;
+        let mut answers: Vec<Result<Prediction, String>> = vec![Err(String::new()); asked.len()];
+        for left_out in skipped {
+            answers[left_out.place.line as usize] = Err(left_out.reason.to_string());
+        }
+        for (example, answer) in self.answers(Arc::clone(&set) as Arc<dyn Inputs>)? {
+            answers[set.number(example)] = answer;
+        }
+        Ok(answers)
     }
 
     fn answer_pictures(&self, asked: &[&Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
@@ -235,6 +286,31 @@ impl Predictor {
         };
         Ok(files.iter().enumerate().map(answer).collect())
     }
+}
+
+/// Whether a file holds rows, by its name: anything else is lines.
+fn is_of_objects(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    Format::from_path(path).is_some()
+        || ending.is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
+}
+
+/// The questions of a file with what they are about; what answers them is of no interest.
+fn read_asked(path: &Path) -> Result<Vec<Query>, Error> {
+    let options = QuestionFile {
+        require_answers: false,
+        on_bad_example: OnBad::Skip,
+    };
+    let read = read_questions(path, options)?;
+    let good = read.rows.into_iter().map(|row| Query {
+        text_pair: Some(row.context.to_string()),
+        ..Query::new(Some(row.place.line), row.question)
+    });
+    let bad = read.skipped.into_iter();
+    let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
+    let mut queries: Vec<Query> = good.chain(bad).collect();
+    queries.sort_by_key(|query| query.line);
+    Ok(queries)
 }
 
 /// Whether a file is one of words, or of JSON, by its name.

@@ -22,7 +22,7 @@ use burn::{
         backend::{AutodiffBackend, Backend},
     },
 };
-use rekindle_data::{Sampler, TargetKind, Targets, prefetch};
+use rekindle_data::{Sampler, TargetKind, prefetch};
 use rekindle_models::{Activations, Input, Model};
 use rekindle_nn::{
     Pass, TuneAutodiff, TuneBackend, host,
@@ -171,8 +171,8 @@ pub(crate) fn by_example<B: TuneAutodiff>(
     pass: Pass,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    // Words stand one by one.
-    if matches!(batch.targets, Targets::Tags { .. }) {
+    // Words and tokens stand one by one.
+    if batch.targets.kind().is_some_and(TargetKind::is_by_token) {
         return outputs;
     }
     let (examples, [rows, columns]) = (batch.len(), outputs.dims());
@@ -212,7 +212,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             }
         });
         let dir = config.output_dir.clone().unwrap_or_default();
-        let of_words = prepared.encoder.kind() == TargetKind::Tags;
+        let by_token = prepared.encoder.kind().is_by_token();
         let cache = |name: &str| {
             let budget = (config.train.cache_features_mb << 20) / 2;
             // Each process keeps what it computes.
@@ -242,7 +242,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             }),
             cache: Cache {
                 keeps_training: config.train.cache_features && prepared.repeats,
-                keeps_validation: config.train.cache_features && !of_words,
+                keeps_validation: config.train.cache_features && !by_token,
                 training: cache(".features"),
                 validation: cache(".features-validation"),
                 cost: Mutex::default(),

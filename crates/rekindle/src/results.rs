@@ -125,6 +125,10 @@ fn by_label(figures: &Figures) -> Map<String, Value> {
                 object.insert("labels".into(), json!(names));
                 object.insert("per_label".into(), per_label);
             }
+            Section::Extracted { report } => {
+                object.insert("has_answer".into(), json!(report.has_answer));
+                object.insert("no_answer_share".into(), json!(report.no_answer));
+            }
             Section::Answers { report, .. } => {
                 object.insert("answers".into(), json!(report));
             }

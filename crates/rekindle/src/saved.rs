@@ -57,6 +57,9 @@ pub(crate) struct KeptSettings {
     /// Tokens that windows of a long text share, where that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overlap: Option<usize>,
+    /// The most tokens of an answer, of a model that answers questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_answer_length: Option<usize>,
     /// Whether texts are encoded word by word.
     #[serde(default, skip_serializing_if = "is_false")]
     pub by_words: bool,
@@ -80,6 +83,8 @@ impl KeptSettings {
             loss_on: (config.task.kind() == Kind::Generation)
                 .then(|| data.loss_on.name().to_owned()),
             overlap: data.overlap,
+            max_answer_length: (config.task.kind() == Kind::Extraction)
+                .then_some(data.max_answer_length),
             by_words,
             date: data.date.map(|date| date.to_string()),
             on_bad_example: skips.then(|| data.on_bad_example.name().to_owned()),
@@ -95,6 +100,10 @@ impl KeptSettings {
             (
                 "data.overlap",
                 self.overlap.map(|overlap| overlap.to_string()),
+            ),
+            (
+                "data.max_answer_length",
+                self.max_answer_length.map(|length| length.to_string()),
             ),
             ("data.date", self.date.clone()),
             ("data.on_bad_example", self.on_bad_example.clone()),

@@ -45,6 +45,8 @@ kinds! {
     MultiLabel = "multi-label classification": MultiLabel,
     /// One of several tags for each word of a text, which make spans.
     Tags = "token classification": Tokens,
+    /// The piece of a text that answers a question.
+    Extraction = "question answering": Span,
     /// The next token of a text.
     Generation = "text generation": NextToken,
     /// Which of two answers is better, or whether one is good.
@@ -102,6 +104,8 @@ tasks! {
     TextMultiLabel = "text-multi-label": MultiLabel of Text,
     /// Labelled spans of a text, such as names: a tag for each word.
     TokenClassification = "token-classification": Tags of Text,
+    /// Answers to questions, which are pieces of a text.
+    QuestionAnswering = "question-answering": Extraction of Text,
     /// Answers in words: the next token of conversations and texts.
     TextGeneration = "text-generation": Generation of Text,
     /// Answers in words that are preferred to others: DPO, ORPO, KTO.

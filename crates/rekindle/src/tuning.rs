@@ -214,6 +214,7 @@ fn lora(
         task_type: Some(match config.task.kind() {
             Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
             Kind::Tags => "TOKEN_CLS".into(),
+            Kind::Extraction => "QUESTION_ANS".into(),
             _ => "SEQ_CLS".into(),
         }),
     }

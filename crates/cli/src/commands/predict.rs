@@ -7,11 +7,11 @@ use crate::{
     target::{self, Form},
     terminal,
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use rekindle::{
-    LabelledSpan, Prediction, Predictor, Query, RunConfig, config::OnBadExample, find_pictures,
-    text_of_line,
+    Kind, LabelledSpan, Prediction, Predictor, Query, RunConfig, Task, config::OnBadExample,
+    find_pictures, text_of_line,
 };
 use serde_json::{Map, Value};
 use std::{
@@ -21,13 +21,13 @@ use std::{
     sync::mpsc,
 };
 
-/// Label texts or pictures: those named, those of a file, or those that come in.
+/// Label texts or pictures, or answer questions: those named, those of a file, or those that come in.
 ///
 /// In a terminal the most probable answers with bars, or the text with its spans marked; elsewhere a JSON object a line: where it stands, the text (or the picture's file) and the answer with its probabilities.
 /// What cannot be labelled, such as an empty field or a damaged picture, gets a line with `error`; the others are labelled, and the exit code is 1, or 0 with --set data.on_bad_example=skip.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle predict runs/minilm-tickets \"my parcel never came\"\n  rekindle predict runs/minilm-tickets --file new.csv --output answers.jsonl\n  tail -f chat.log | rekindle predict runs/minilm-tickets --brief\n  rekindle predict runs/resnet50-flowers holiday/ --top 3"
+    after_help = "Examples:\n  rekindle predict runs/minilm-tickets \"my parcel never came\"\n  rekindle predict runs/minilm-tickets --file new.csv --output answers.jsonl\n  tail -f chat.log | rekindle predict runs/minilm-tickets --brief\n  rekindle predict runs/resnet50-flowers holiday/ --top 3\n  rekindle predict runs/minilm-manuals --context manual.txt \"how long is the warranty?\""
 )]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
@@ -38,6 +38,10 @@ pub struct Predict {
     /// File of texts: CSV, TSV, JSONL or Parquet by its columns (those of the training file, where it has them), anything else a text a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     file: Option<PathBuf>,
+    /// What the texts are asked about, of a model that answers questions; the second text of every pair, of one that was tuned on
+    /// pairs. The name of a file stands for the text in it
+    #[arg(long, value_name = "TEXT")]
+    context: Option<OsString>,
     #[command(flatten)]
     columns: Columns,
     /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -83,8 +87,16 @@ impl Predict {
         printer.clear();
         predictor.check_predicts()?;
         let config = predictor.configure(&overrides(self.columns.overrides(), &self.set))?;
+        let context = match &self.context {
+            Some(_) if !predictor.reads_pairs() => bail!(
+                "--context is for models that answer questions or compare two texts; this one takes one text\nhint: leave it out"
+            ),
+            Some(named) => Some(context(named)?),
+            None => None,
+        };
         let mut answers = Answers {
             predictor: &predictor,
+            context,
             out: match output {
                 Some(path) => Output::to_file(path)?,
                 None => Output::new(),
@@ -128,8 +140,8 @@ impl Predict {
             }
         }
         answers.out.finish()?;
-        if answers.alone > 0 {
-            printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: a table with both columns, --file and --text-pair give it", answers.alone, answers.asked));
+        if answers.alone > 0 && predictor.task() != Task::QuestionAnswering {
+            printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: --context gives it, or a table with both columns, --file and --text-pair", answers.alone, answers.asked));
         }
         answers.say_failed(&config)
     }
@@ -242,6 +254,8 @@ enum Style {
 /// Answers on their way out.
 struct Answers<'a> {
     predictor: &'a Predictor,
+    /// The second text of what has none.
+    context: Option<String>,
     out: Output,
     style: Style,
     /// The file that is labelled.
@@ -256,6 +270,14 @@ struct Answers<'a> {
 impl Answers<'_> {
     /// Labels what is asked, and sends the answers out.
     fn label(&mut self, queries: &[Query]) -> anyhow::Result<()> {
+        let with_context = self.context.as_ref().map(|context| {
+            let mut queries = queries.to_vec();
+            for query in &mut queries {
+                query.text_pair.get_or_insert_with(|| context.clone());
+            }
+            queries
+        });
+        let queries = with_context.as_deref().unwrap_or(queries);
         let answers = self.predictor.answer(queries)?;
         let pairs = self.predictor.reads_pairs();
         for (query, answer) in queries.iter().zip(answers) {
@@ -297,15 +319,17 @@ impl Answers<'_> {
                 if let Some(line) = query.line {
                     object.insert("line".into(), line.into());
                 }
-                let kind = match self.predictor.takes_pictures() {
-                    true => "file",
-                    false => "text",
+                let (kind, second) = match self.predictor.task().kind() {
+                    _ if self.predictor.takes_pictures() => ("file", "text_pair"),
+                    Kind::Extraction => ("question", "context"),
+                    _ => ("text", "text_pair"),
                 };
                 if !query.text.is_empty() || query.problem.is_none() {
                     object.insert(kind.into(), query.text.as_str().into());
                 }
-                if let Some(pair) = &query.text_pair {
-                    object.insert("text_pair".into(), pair.as_str().into());
+                // What is the same for all was given by whoever asks.
+                if let Some(pair) = query.text_pair.as_ref().filter(|_| self.context.is_none()) {
+                    object.insert(second.into(), pair.as_str().into());
                 }
                 match answer {
                     Ok(answer) => object.extend(answer.most_probable(*top).to_json()),
@@ -332,8 +356,10 @@ impl Answers<'_> {
                     let colours = terminal::get().colours_out;
                     return self.out.piece(marked(text, spans, colours));
                 }
-                let texts = [Some(&query.text), query.text_pair.as_ref()];
-                for text in texts.into_iter().flatten() {
+                // Of a long text a question tells enough.
+                let pair = query.text_pair.as_ref();
+                let pair = pair.filter(|_| !matches!(answer, Ok(Prediction::Answer { .. })));
+                for text in [Some(&query.text), pair].into_iter().flatten() {
                     self.out.line(text)?;
                 }
                 match answer {
@@ -418,11 +444,59 @@ fn marked(text: &str, spans: &[LabelledSpan], colours: bool) -> String {
     format!("{out}\n{rows}\n")
 }
 
+/// The text that questions are asked about: the argument, or what stands in the file of its name.
+fn context(named: &OsStr) -> anyhow::Result<String> {
+    let path = Path::new(named);
+    if path.is_file() {
+        return match String::from_utf8(
+            std::fs::read(path).with_context(|| path.display().to_string())?,
+        ) {
+            Ok(text) if text.trim().is_empty() => bail!("{}: the file is empty", path.display()),
+            Ok(text) => Ok(text),
+            Err(_) => bail!(
+                "{}: not UTF-8\nhint: convert it, for example with `iconv -f latin1 -t utf-8`",
+                path.display()
+            ),
+        };
+    }
+    match named.to_str() {
+        Some(text) if text.trim().is_empty() => {
+            bail!("--context is empty, expected a text or a file")
+        }
+        Some(text) => Ok(text.to_owned()),
+        None => bail!("--context is not UTF-8, and no file is called so"),
+    }
+}
+
+/// An answer on a line of a terminal.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 60;
+    let line = spelt_out(text).replace('\n', " ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line,
+    }
+}
+
 /// An answer as a terminal shows it: a bar for each label, the given ones marked.
 fn bars(answer: &Prediction) -> String {
     const WIDTH: f64 = 24.0;
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let answers: Vec<(String, f64)>;
     let (rows, given): (&[(String, f64)], &[String]) = match answer {
+        Prediction::Answer {
+            answer,
+            probability,
+            others,
+            ..
+        } => {
+            let best = answer.as_ref().map_or("no answer", |answer| &answer.text);
+            let others = others.iter().map(|other| (&*other.text, other.probability));
+            let all = std::iter::once((best, *probability)).chain(others);
+            let shown = |(text, p): (&str, f64)| (shortened(text), p);
+            answers = all.map(shown).collect();
+            (&answers, &[])
+        }
         Prediction::Class { probabilities, .. } => (probabilities, &[]),
         Prediction::Labels {
             probabilities,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The settings of a run as arguments.
 #[derive(Args)]
 pub struct RunArgs {
-    /// File of training examples (CSV, TSV, JSONL, Parquet, CoNLL columns: texts with labels or marked spans, conversations, preferences), or a folder of
+    /// File of training examples (CSV, TSV, JSONL, Parquet, CoNLL columns, SQuAD: texts with labels or marked spans, questions, conversations, preferences), or a folder of
     /// pictures by label or of texts: the same as --train
     #[arg(conflicts_with = "train")]
     pub data: Option<String>,

@@ -17,9 +17,14 @@ mod reason;
 mod rows;
 mod squad;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::Place;
+use rekindle_base::rng::{self, Stream};
+
+use crate::{DataError, Examples, Fractions, Place, Split};
 
 pub use answer::{AnswerOptions, FoundAnswer, FoundAnswers};
 pub use asked::Asked;
@@ -56,4 +61,76 @@ pub struct Question {
     pub answers: Option<Vec<Answer>>,
     /// Where the question starts in its file.
     pub place: Place,
+}
+
+impl Examples for Vec<Question> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn class(&self, _index: usize) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn labels(&self, _index: usize) -> &[String] {
+        &[]
+    }
+
+    fn source(&self) -> PathBuf {
+        self.first()
+            .map_or_else(PathBuf::new, |row| row.place.path.to_path_buf())
+    }
+
+    fn into_parts(self, to: &[u8]) -> [Self; 3] {
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        for (row, &to) in self.into_iter().zip(to) {
+            parts[usize::from(to)].push(row);
+        }
+        parts
+    }
+
+    /// Questions about the same text stay together: a text that was learned from tells nothing of new ones. Where there are too
+    /// few texts for that, the questions are split as they are.
+    fn split(
+        self,
+        fractions: Fractions,
+        stratify: bool,
+        seed: u64,
+    ) -> Result<Split<Self>, DataError> {
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut texts: Vec<Vec<usize>> = Vec::new();
+        for (row, question) in self.iter().enumerate() {
+            let next = texts.len();
+            let text = *numbers.entry(&question.context).or_insert(next);
+            if text == next {
+                texts.push(Vec::new());
+            }
+            texts[text].push(row);
+        }
+        rng::shuffle(&mut texts, seed, Stream::Split as u64, 0);
+        let mut to = vec![0; self.len()];
+        let mut left = texts.into_iter();
+        for (part, fraction) in [(2, fractions.test), (1, fractions.validation)] {
+            let (wanted, mut taken) = ((self.len() as f64 * fraction).round() as usize, 0);
+            while taken < wanted
+                && let Some(rows) = left.next()
+            {
+                taken += rows.len();
+                rows.into_iter().for_each(|row| to[row] = part);
+            }
+        }
+        let wanted = [1.0, fractions.validation, fractions.test];
+        let is_whole = (0..3).all(|part| wanted[part as usize] == 0.0 || to.contains(&part));
+        // Which parts there must be is checked there; and one text is more than its share if it has most questions.
+        let of_train = to.iter().filter(|&&part| part == 0).count();
+        if !is_whole || 2 * of_train < self.len() {
+            to = crate::split::parts(&self, fractions, stratify, seed)?;
+        }
+        let [train, validation, test] = Examples::into_parts(self, &to);
+        Ok(Split {
+            train,
+            validation,
+            test,
+        })
+    }
 }

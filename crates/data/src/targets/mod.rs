@@ -13,7 +13,7 @@ mod classes;
 mod hint;
 mod label_set;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use crate::example::file_of;
 use crate::questions::{Asked, Question};
@@ -345,9 +345,12 @@ pub enum TargetEncoder {
     Next,
     /// One of these for each word.
     Tags(TagLabels),
-    /// An answer's first and last token.
+    /// The first and the last token of an answer.
     Answer,
 }
+
+/// What the two logits of a token are of.
+static ENDS: LazyLock<[String; 2]> = LazyLock::new(|| ["start", "end"].map(str::to_owned));
 
 impl From<LabelMap> for TargetEncoder {
     fn from(labels: LabelMap) -> Self {
@@ -426,23 +429,21 @@ impl TargetEncoder {
         }
     }
 
-    /// Names of the classes, the labels, the numbers or the tags, in the order of a model's outputs.
+    /// Names of the classes, the labels, the numbers, the tags or the ends of answers, in the order of a model's outputs.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
-            Self::Next | Self::Answer => &[],
+            Self::Next => &[],
             Self::Tags(tags) => tags.names(),
+            Self::Answer => ENDS.as_slice(),
         }
     }
 
-    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 2 for answers, 0 for next tokens.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers, 2 for answers; 0 for next tokens.
     pub fn outputs(&self) -> usize {
-        match self {
-            Self::Answer => 2,
-            _ => self.names().len(),
-        }
+        self.names().len()
     }
 
     /// The examples without those that have a label which is not among the names, and the error that tells of these; labels of

@@ -148,6 +148,7 @@ pub(crate) fn chosen(device: Device) -> Device {
 
 /// The device of one of several processes of a machine, by its number among them: they take the machine's GPUs in turn, from the
 /// one that the run names.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(unused_variables))]
 pub(crate) fn of_process(device: Device, local: usize) -> Device {
     match chosen(device) {
         #[cfg(feature = "cuda")]

@@ -99,6 +99,11 @@ impl RunConfig {
             config.train.schedule = Schedule::Cosine;
             config.eval.batch_size = 16;
         }
+        if task.kind() == Kind::Extraction {
+            // As BERT's own recipe has it: a window holds a question and most of a paragraph.
+            config.data.max_length = 384;
+            config.train.batch_size = 16;
+        }
         if matches!(task.kind(), Kind::Generation | Kind::Preference) {
             config.model.name = "smollm2".into();
             config.data.max_length = 1024;
@@ -160,7 +165,7 @@ impl RunConfig {
             Kind::Preference => (0.0, USUAL),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
-            Kind::Tags => (250.0, 40.0),
+            Kind::Tags | Kind::Extraction => (250.0, 40.0),
             // What is below the head is computed once: steps cost next to nothing.
             _ if self.peft.method == Method::Head => (300.0, 60.0),
             _ if self.task.modality() == Modality::Images => (40.0, 30.0),
@@ -202,7 +207,7 @@ impl RunConfig {
         let far = matches!(
             (self.task, self.peft.method),
             (
-                Task::TextClassification | Task::TokenClassification,
+                Task::TextClassification | Task::TokenClassification | Task::QuestionAnswering,
                 Method::Lora
             ) | (Task::ImageClassification, Method::Full)
         );
@@ -219,8 +224,8 @@ impl RunConfig {
         const MANY: usize = 10;
         const EACH: usize = 8;
         match self.task {
-            // A word's tag hangs on words around it, whatever the set.
-            Task::TokenClassification => true,
+            // A word's tag, and whether an answer begins with it, hang on words around it, whatever the set.
+            Task::TokenClassification | Task::QuestionAnswering => true,
             Task::TextClassification => labels > MANY && examples >= EACH * labels,
             _ => false,
         }

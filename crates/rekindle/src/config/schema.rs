@@ -37,10 +37,16 @@ impl Applies {
             Self::All => true,
             Self::To(modality) => task.modality() == modality,
             Self::EncodedText => {
-                let whole = task.kind() != Kind::Tags && !Self::Writing.to(task);
+                let each = matches!(task.kind(), Kind::Tags | Kind::Extraction);
+                let whole = !each && !Self::Writing.to(task);
                 task.modality() == Modality::Text && whole
             }
-            Self::Windows => matches!(task.kind(), Kind::Generation | Kind::Tags),
+            Self::Windows => {
+                matches!(
+                    task.kind(),
+                    Kind::Generation | Kind::Tags | Kind::Extraction
+                )
+            }
             Self::Learning(kind) => task.kind() == kind,
             Self::Writing => task.kind().problem() == Problem::NextToken,
         }
@@ -53,7 +59,7 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::EncodedText => "whole texts with labels or numbers",
-            Self::Windows => "text generation and token classification",
+            Self::Windows => "text generation, token classification and question answering",
             Self::Learning(kind) => kind.words(),
             Self::Writing => "language models",
         }
@@ -65,6 +71,7 @@ const IMAGES: Applies = Applies::To(Modality::Images);
 const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
+const ANSWERS: Applies = Applies::Learning(Kind::Extraction);
 const CHATS: Applies = Applies::Learning(Kind::Generation);
 const PREFERENCES: Applies = Applies::Learning(Kind::Preference);
 
@@ -326,9 +333,11 @@ settings! {
     /// Which tokens of a conversation are learned: "assistant" (every answer), "last" (the last answer) or "all". Of prompt and
     /// completion it is the completion, of plain text everything.
     loss_on: LossOn = LossOn::Assistant, aka ["train_on_inputs", "assistant_only_loss", "completion_only_loss", "roles_to_train", "train_on_prompt"], applies CHATS;
-    /// The tokens that windows of a long text share. Unset: none of a plain text that is continued, a quarter of data.max_length
-    /// for token classification, which reads every text in windows and cuts none.
+    /// The tokens that windows of a long text share. Unset: none of a plain text that is continued; a quarter of data.max_length
+    /// for token classification, a third for question answering, which read every text in windows and cut none.
     overlap: Option<usize> = None, range Range::at_least(0), example "32", aka ["stride", "doc_stride"], applies Applies::Windows;
+    /// The most tokens that an answer to a question may have.
+    max_answer_length: usize = 30, range Range::at_least(1), aka ["max_answer_tokens"], applies ANSWERS;
     /// The day that a chat template is told which writes the date. Unset: today; a run keeps the day on which it began.
     date: Option<Date> = None, example "\"2026-11-26\"", aka ["date_string", "today"], applies Applies::Writing;
     /// What to do with a row that cannot be used: "error" names its place and stops, "skip" leaves it out.

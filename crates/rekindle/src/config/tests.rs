@@ -54,6 +54,7 @@ fn nothing_default() -> RunConfig {
             max_length: 64,
             loss_on: LossOn::Last,
             overlap: Some(16),
+            max_answer_length: 12,
             date: Some(Date::today()),
             on_bad_example: OnBadExample::Skip,
         },
@@ -195,10 +196,16 @@ fn of_task(task: Task) -> RunConfig {
         config.eval.samples = default.eval.samples;
         config.eval.max_new_tokens = default.eval.max_new_tokens;
     }
-    if !matches!(task.kind(), Kind::Generation | Kind::Tags) {
+    if !matches!(
+        task.kind(),
+        Kind::Generation | Kind::Tags | Kind::Extraction
+    ) {
         config.data.overlap = default.data.overlap;
     }
-    if task.kind() == Kind::Tags {
+    if task.kind() != Kind::Extraction {
+        config.data.max_answer_length = default.data.max_answer_length;
+    }
+    if matches!(task.kind(), Kind::Tags | Kind::Extraction) {
         config.model.pooling = default.model.pooling;
         config.data.text_pair = default.data.text_pair.clone();
     }

@@ -867,6 +867,10 @@ choices! {
         WeightedF1 = "weighted_f1",
         /// F1 of whole entities: beginning, end and label right.
         EntityF1 = "entity_f1",
+        /// F1 of the words of answers that are pieces of a text, as SQuAD counts it.
+        AnswerF1 = "answer_f1",
+        /// The share of such answers that are exactly right.
+        ExactMatch = "exact_match",
         /// Matthews correlation coefficient.
         Mcc = "mcc",
         /// The mean loss; less is better.
@@ -938,6 +942,7 @@ impl Metric {
                 Self::TokenAccuracy,
                 Self::Loss,
             ],
+            Kind::Extraction => &[Self::AnswerF1, Self::ExactMatch, Self::Loss],
             Kind::Generation => &[Self::Loss, Self::Perplexity, Self::TokenAccuracy],
             Kind::Preference => &[
                 Self::Loss,

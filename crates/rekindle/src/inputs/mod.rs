@@ -4,6 +4,7 @@
 mod chats;
 mod images;
 pub(crate) mod preferences;
+mod questions;
 mod text;
 mod tokens;
 
@@ -11,6 +12,7 @@ pub(crate) use chats::{
     Chats, decoder_limits, encoder as chat_encoder, saved_encoder, spoken, with_added_tokens,
 };
 pub(crate) use images::{Pictures, holds_texts, preprocess};
+pub(crate) use questions::{QuestionReader, Questions};
 pub(crate) use text::{Texts, encoder, pools_by_mean, text_limits};
 pub(crate) use tokens::{Tagged, Unit, WordReader, tags};
 
@@ -308,6 +310,7 @@ pub(crate) fn prepare(
         (_, Kind::Generation) => chats::prepare(config, pretrained, hub, observer),
         (_, Kind::Preference) => preferences::prepare(config, pretrained, hub, observer),
         (_, Kind::Tags) => tokens::prepare(config, pretrained, hub, observer),
+        (_, Kind::Extraction) => questions::prepare(config, pretrained, hub, observer),
         (Modality::Text, _) => text::prepare(config, pretrained, hub, observer),
         (Modality::Images, _) => images::prepare(config, pretrained, hub, observer),
     }?;

@@ -4,7 +4,7 @@
 //! | file | says |
 //! |---|---|
 //! | `parts` | the examples, split as a run splits them |
-//! | `texts`, `tokens`, `chats`, `preferences`, `pictures` | one kind of examples each |
+//! | `texts`, `tokens`, `questions`, `chats`, `preferences`, `pictures` | one kind of examples each |
 //! | `findings` | what a finding is; examples as they are compared |
 //! | `duplicates`, `near`, `suspicious` | how copies, near copies and doubtful labels are found |
 //! | `cut` | what the longest length costs |
@@ -17,6 +17,7 @@ mod near;
 mod parts;
 mod pictures;
 mod preferences;
+mod questions;
 mod suspicious;
 mod texts;
 mod tokens;
@@ -93,6 +94,7 @@ pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error>
         Modality::Images => Task::ImageClassification,
         Modality::Text if config.is_decoder() => Task::TextGeneration,
         Modality::Text if config.problem == Some(Problem::Tokens) => Task::TokenClassification,
+        Modality::Text if config.problem == Some(Problem::Span) => Task::QuestionAnswering,
         Modality::Text => Task::TextClassification,
     })
 }
@@ -137,6 +139,7 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         (_, Kind::Generation) => chats::look(&from),
         (_, Kind::Preference) => preferences::look(&from),
         (_, Kind::Tags) => tokens::look(&from),
+        (_, Kind::Extraction) => questions::look(&from),
         _ => texts::look(&from),
     }?;
     // What spoils figures comes first, then what may be meant so.

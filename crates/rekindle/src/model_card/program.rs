@@ -19,6 +19,7 @@ impl Loading<'_> {
                 asked(kind)
             ),
             (Kind::Tags, _) => self.python_of_tokens(),
+            (Kind::Extraction, _) => self.python_of_answers(),
             (kind, Modality::Text) => {
                 let pair = match self.pairs {
                     true => "\"a text\", \"its second text\"",
@@ -55,6 +56,26 @@ impl Loading<'_> {
              for span in ask(\"a text\"):\n    print(span[\"start\"], span[\"end\"], span[\"entity_group\"], span[\"word\"], float(span[\"score\"]))\n",
             self.imports("AutoModelForTokenClassification"),
             self.load("AutoModelForTokenClassification"),
+        )
+    }
+
+    /// A program that prints the answer to a question about a text of one window.
+    fn python_of_answers(&self) -> String {
+        format!(
+            "import torch\n{}\n\nfolder = \".\"\ntokenizer = AutoTokenizer.from_pretrained(folder)\n{}\
+             question, context = \"a question\", \"a text that answers it\"\n\
+             inputs = tokenizer(\n    question, context, truncation=\"only_second\", max_length={}, return_offsets_mapping=True, return_tensors=\"pt\"\n)\n\
+             offsets, parts = inputs.pop(\"offset_mapping\")[0], inputs.sequence_ids(0)\n\
+             with torch.inference_mode():\n    output = model(**inputs)\n\
+             score = (output.start_logits[0][:, None] + output.end_logits[0][None]).triu().tril({})\n\
+             inside = torch.tensor([part == 1 for part in parts])\n\
+             score[~(inside[:, None] & inside[None]) | (score == 0)] = -torch.inf\n\
+             first, last = divmod(int(score.argmax()), len(parts))\n\
+             print(context[offsets[first][0] : offsets[last][1]])\n",
+            self.imports("AutoModelForQuestionAnswering"),
+            self.load("AutoModelForQuestionAnswering"),
+            self.max_length,
+            crate::config::DataConfig::default().max_answer_length - 1,
         )
     }
 

@@ -10,7 +10,10 @@ use crate::{
     examples::{on_bad, read_set},
     figures::Figures,
     init::language_task,
-    inputs::{self, Chats, Inputs, Pictures, Tagged, Texts, Unit, WordReader, preprocess, tags},
+    inputs::{
+        self, Chats, Inputs, Pictures, QuestionReader, Questions, Tagged, Texts, Unit, WordReader,
+        preprocess, tags,
+    },
     loaded::{Loaded, load},
     located::{locate, own_settings},
     predictions,
@@ -23,6 +26,7 @@ use rekindle_data::{
     DataError, Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess},
+    questions::Question,
     tokens::TaggedText,
 };
 use rekindle_models::TextLimits;
@@ -107,6 +111,7 @@ pub struct Predictor {
 enum Input {
     Texts(Box<TextEncoder>),
     Tagged(Box<WordReader>),
+    Questions(Box<QuestionReader>),
     Chats {
         encoder: Box<ChatEncoder>,
         /// The longest sequence.
@@ -151,6 +156,11 @@ fn of_texts(
         let (reader, _) = WordReader::new(tokenizer, &config.data, by_words, limits)?;
         return Ok(Input::Tagged(Box::new(reader)));
     }
+    if config.task.kind() == Kind::Extraction {
+        let on_bad = on_bad(config);
+        let (reader, _) = QuestionReader::new(tokenizer, &config.data, on_bad, limits)?;
+        return Ok(Input::Questions(Box::new(reader)));
+    }
     let (encoder, _) = inputs::encoder(tokenizer, config.data.max_length, limits)?;
     Ok(Input::Texts(Box::new(encoder)))
 }
@@ -182,7 +192,7 @@ impl Predictor {
         Ok(Self {
             model: load(&located, device)?,
             task: located.task,
-            objective: tasks::restore(located.task.kind(), encoder, &located.thresholds),
+            objective: tasks::restore(&settings, encoder, &located.thresholds),
             input,
             read_by: settings.data,
             max_length: located.max_length,
@@ -265,15 +275,15 @@ impl Predictor {
     /// For a model that answers in words, with the verbs that ask it.
     pub fn check_predicts(&self) -> Result<(), Error> {
         match &self.input {
-            Input::Pictures(_) | Input::Tagged(_) => Ok(()),
+            Input::Pictures(_) | Input::Tagged(_) | Input::Questions(_) => Ok(()),
             _ => self.text_encoder().map(drop),
         }
     }
 
-    /// Answers about texts.
+    /// Answers about texts. [`answer`](Self::answer) takes pairs of texts, and questions with what they are about.
     ///
     /// # Errors
-    /// When a text cannot be encoded, and when the model is for pictures.
+    /// When a text cannot be encoded, and when the model is for pictures or for questions.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
         let texts = texts.iter().map(|text| Query::new(None, text.as_ref()));
         let texts: Vec<Query> = texts.collect();
@@ -314,10 +324,18 @@ impl Predictor {
         Ok(rows.map(answer).collect())
     }
 
-    /// Whether it was tuned on pairs of texts.
+    /// Whether it was tuned on pairs of texts, or on questions about texts.
     #[must_use]
     pub fn reads_pairs(&self) -> bool {
-        self.kept.columns.text_pair.is_some()
+        self.kept.columns.text_pair.is_some() || self.reads_questions().is_some()
+    }
+
+    /// What reads questions, of a model that answers them.
+    pub(crate) fn reads_questions(&self) -> Option<&QuestionReader> {
+        match &self.input {
+            Input::Questions(reader) => Some(reader),
+            _ => None,
+        }
     }
 
     /// Columns that the model was tuned on.
@@ -406,6 +424,12 @@ impl Predictor {
                 let set = Tagged::encode(read.set, reader, labels, true, Unit::Text)?;
                 (Arc::new(set), read.notes)
             }
+            Input::Questions(reader) => {
+                let mut read = read_set::<Vec<Question>>(path, config, &self.kept.columns, known)?;
+                let set = Questions::encode(read.set, reader)?;
+                read.notes.extend(set.left_out());
+                (Arc::new(set), read.notes)
+            }
             Input::Chats { encoder, .. }
                 if shots.is_none()
                     && path.is_file()
@@ -446,7 +470,7 @@ impl Predictor {
                 if self.nameless && names.len() == self.labels().len() {
                     let kind = objective.encoder().kind();
                     let encoder = TargetEncoder::from_names(kind, names.to_vec())?;
-                    of_classes = tasks::restore(self.task.kind(), encoder, &[]);
+                    of_classes = tasks::restore(config, encoder, &[]);
                     objective = of_classes.as_ref();
                 }
                 let targets = read.set.targets(objective.encoder())?;
@@ -558,6 +582,10 @@ impl Predictor {
         match &self.input {
             Input::Texts(encoder) => Ok(encoder),
             Input::Tagged(_) => Err(Error::Internal("a reader of words, asked for texts".into())),
+            Input::Questions(_) => Err(Error::Setting {
+                reason: "this model answers questions about a text".into(),
+                hint: "give the text too: --context FILE".into(),
+            }),
             Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model answers in words".into(),
                 hint: "ask it with rekindle generate, or talk with it: rekindle chat".into(),
@@ -572,7 +600,7 @@ impl Predictor {
     pub(crate) fn preprocess(&self) -> Result<&Preprocess, Error> {
         match &self.input {
             Input::Pictures(preprocess) => Ok(preprocess),
-            Input::Texts(_) | Input::Tagged(_) | Input::Chats { .. } => Err(Error::Setting {
+            _ => Err(Error::Setting {
                 reason: "this model is for texts, not for pictures".into(),
                 hint: "name a model that was tuned on pictures".into(),
             }),

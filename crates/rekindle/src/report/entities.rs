@@ -55,7 +55,10 @@ pub fn html(report: &EntityReport) -> String {
     });
     label_table::html(
         "Lowest F1 first. An entity is right if its beginning, its end and its label are.",
-        ["precision", "recall", "expected", "found", "right"],
+        (
+            "label",
+            ["precision", "recall", "expected", "found", "right"],
+        ),
         &rows.collect::<Vec<_>>(),
         &averages,
     )

@@ -1,17 +1,22 @@
-//! A table with a row a label: its F1 as a bar, then five numbers; the rows behind the first ones are folded away.
+//! A table with a row a label: its F1 as a bar, then numbers; the rows behind the first ones are folded away.
 
 use super::text::{count, figure};
 
 /// Labels shown before the rest is folded away.
 const SHOWN: usize = 20;
 
-/// The table, below a sentence. `heads` are those of the numbers, `rows` and `averages` come from [`row`].
-pub fn html(lede: &str, heads: [&str; 5], rows: &[String], averages: &[String]) -> String {
+/// The table, below a sentence. `heads` are what a row is of, then those of the numbers; `rows` and `averages` come from [`row`].
+pub fn html<const N: usize>(
+    lede: &str,
+    (what, heads): (&str, [&str; N]),
+    rows: &[String],
+    averages: &[String],
+) -> String {
     let heads = heads
         .map(|head| format!("<th scope=\"col\" class=\"number\">{head}</th>"))
         .concat();
     let head = format!(
-        "<thead><tr><th scope=\"col\">label</th><th scope=\"col\" class=\"wide\">F1</th>{heads}</tr></thead>"
+        "<thead><tr><th scope=\"col\">{what}</th><th scope=\"col\" class=\"wide\">F1</th>{heads}</tr></thead>"
     );
     let shown = match rows.len() > SHOWN + 2 {
         true => SHOWN,

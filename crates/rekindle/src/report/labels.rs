@@ -73,7 +73,10 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
     });
     label_table::html(
         "Lowest F1 first. A label is given from its threshold on.",
-        ["precision", "recall", "AP", "threshold", "examples"],
+        (
+            "label",
+            ["precision", "recall", "AP", "threshold", "examples"],
+        ),
         &rows.collect::<Vec<_>>(),
         &averages,
     )

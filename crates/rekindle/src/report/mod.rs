@@ -11,6 +11,7 @@ mod compare;
 mod confusion;
 mod data;
 mod entities;
+mod extracted;
 mod label_table;
 mod labels;
 mod mistakes;
@@ -314,6 +315,7 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
             vec![("Predictions", numbers::html(report, names))]
         }
         Section::Entities { report } => vec![("Entities", entities::html(report))],
+        Section::Extracted { report } => vec![("Answers", extracted::html(report))],
         Section::Answers { report, base } => {
             vec![("Answers", answers::table(report, base.as_ref()))]
         }

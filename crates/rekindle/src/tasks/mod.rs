@@ -1,6 +1,7 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
 mod classification;
+mod extraction;
 mod generation;
 mod multi_label;
 mod preference;
@@ -8,7 +9,7 @@ mod regression;
 mod tags;
 
 use prediction::shortest;
-pub use prediction::{LabelledSpan, Prediction};
+pub use prediction::{ExtractedAnswer, LabelledSpan, Prediction};
 
 mod prediction;
 
@@ -25,6 +26,7 @@ use rekindle_nn::TuneBackend;
 use serde_json::{Map, Value};
 
 use classification::Classification;
+use extraction::Extraction;
 use generation::Generation;
 use multi_label::MultiLabel;
 use preference::Preference;
@@ -57,7 +59,7 @@ pub(crate) trait Objective: Send + Sync {
     ) -> Map<String, Value> {
         self.answer(logits.row(row), of).to_json()
     }
-    /// The answer of one example's logits: `[C]`, or `[R, C]` where its words have some.
+    /// The answer of one example's logits: `[C]`, or `[R, C]` where its words or tokens have some.
     fn answer(&self, logits: &[f32], of: ExampleOf<'_>) -> Prediction;
     /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
     fn fit(&mut self, _logits: &Logits, _targets: &Targets) {}
@@ -94,7 +96,7 @@ impl Scale {
 
 /// The loss of an objective on a backend.
 pub(crate) trait Loss<B: TuneBackend>: Objective {
-    /// One loss an example `[N]`, or a word `[R]`, of a model's outputs `[N, C]` or `[R, C]`: logits, or what a language model
+    /// One loss an example `[N]`, or a word `[R]`, of a model's outputs `[N, C]`, or `[R, C]` of words or tokens: logits, or what a language model
     /// says of itself.
     fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1>;
 }
@@ -139,6 +141,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::MultiLabel => TargetKind::Classes,
         Kind::Generation | Kind::Preference => TargetKind::Next,
         Kind::Tags => TargetKind::Tags,
+        Kind::Extraction => TargetKind::Answer,
     }
 }
 
@@ -155,6 +158,7 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::Generation => Box::new(Generation::new()),
         Kind::Preference => Box::new(Preference::train(config)),
         Kind::Tags => Box::new(Tags::new(encoder)),
+        Kind::Extraction => Box::new(Extraction::train(config, encoder, targets)),
     }
 }
 
@@ -163,17 +167,18 @@ pub(crate) fn preference(config: &RunConfig) -> Box<dyn Objective> {
     Box::new(Preference::train(config))
 }
 
-/// The objective of a saved model, by what it answers and the thresholds that were kept.
+/// The objective of a saved model, by its settings, what it answers and the thresholds that were kept.
 pub(crate) fn restore(
-    kind: Kind,
+    config: &RunConfig,
     encoder: TargetEncoder,
     thresholds: &[f64],
 ) -> Box<dyn Objective> {
-    match kind {
+    match config.task.kind() {
         Kind::Classification => Box::new(Classification::restore(encoder)),
         Kind::Regression => Box::new(Regression::restore(encoder)),
         Kind::MultiLabel => Box::new(MultiLabel::restore(encoder, thresholds.to_vec())),
         Kind::Generation | Kind::Preference => Box::new(Generation::new()),
         Kind::Tags => Box::new(Tags::new(encoder)),
+        Kind::Extraction => Box::new(Extraction::restore(config, encoder, thresholds)),
     }
 }

@@ -1,7 +1,10 @@
 //! What a model answers about one example.
 
 use crate::inputs::ExampleOf;
-use rekindle_data::tokens::{WordTag, slice};
+use rekindle_data::{
+    questions::FoundAnswer,
+    tokens::{WordTag, slice},
+};
 use serde_json::{Map, Value, json};
 
 /// An answer.
@@ -29,6 +32,17 @@ pub enum Prediction {
         /// Names and numbers, in the order of the model's outputs.
         values: Vec<(String, f64)>,
     },
+    /// The answer to a question about a text.
+    Answer {
+        /// The text.
+        context: String,
+        /// The piece of it that answers; `None` where none does.
+        answer: Option<ExtractedAnswer>,
+        /// The probability of that, in [0, 1], among what was considered.
+        probability: f64,
+        /// The next best pieces, the best first.
+        others: Vec<ExtractedAnswer>,
+    },
     /// Spans of a text.
     Spans {
         /// The text.
@@ -36,6 +50,39 @@ pub enum Prediction {
         /// The spans, in order; none overlaps another.
         spans: Vec<LabelledSpan>,
     },
+}
+
+/// A piece of a text that answers a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtractedAnswer {
+    /// The piece, as in the text.
+    pub text: String,
+    /// The first character, a Unicode code point, counted from 0.
+    pub start: usize,
+    /// The character behind the last.
+    pub end: usize,
+    /// Its probability, in [0, 1], among what was considered.
+    pub probability: f64,
+}
+
+impl ExtractedAnswer {
+    pub(crate) fn of(found: &FoundAnswer) -> Self {
+        Self {
+            text: found.text.clone(),
+            start: found.start,
+            end: found.end,
+            probability: f64::from(found.probability),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "answer": self.text,
+            "start": self.start,
+            "end": self.end,
+            "probability": shortest(self.probability),
+        })
+    }
 }
 
 /// A span of a text that has a label.
@@ -89,7 +136,10 @@ impl Prediction {
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::Class { label, .. } => Some(label),
-            Self::Labels { .. } | Self::Numbers { .. } | Self::Spans { .. } => None,
+            Self::Labels { .. }
+            | Self::Numbers { .. }
+            | Self::Spans { .. }
+            | Self::Answer { .. } => None,
         }
     }
 
@@ -103,6 +153,9 @@ impl Prediction {
         {
             probabilities.sort_by(|a, b| b.1.total_cmp(&a.1));
             probabilities.truncate(most);
+        }
+        if let (Some(most), Self::Answer { others, .. }) = (labels, &mut self) {
+            others.truncate(most.saturating_sub(1));
         }
         self
     }
@@ -133,6 +186,22 @@ impl Prediction {
                     object.insert(name.clone(), json!(shortest(*value)));
                 }
             }
+            Self::Answer {
+                answer,
+                probability,
+                others,
+                ..
+            } => {
+                let place = |end: fn(&ExtractedAnswer) -> usize| answer.as_ref().map(end);
+                object.insert("answer".into(), json!(answer.as_ref().map(|a| &a.text)));
+                object.insert("start".into(), json!(place(|answer| answer.start)));
+                object.insert("end".into(), json!(place(|answer| answer.end)));
+                object.insert("probability".into(), json!(shortest(*probability)));
+                object.insert(
+                    "others".into(),
+                    others.iter().map(ExtractedAnswer::to_json).collect(),
+                );
+            }
             Self::Spans { spans, .. } => {
                 let spans = spans.iter().map(|span| span.to_json(true));
                 object.insert("spans".into(), spans.collect());
@@ -141,7 +210,7 @@ impl Prediction {
         object
     }
 
-    /// The answer alone, its parts separated by tabs: a label and its probability, labels and their probabilities (both with
+    /// The answer alone, its parts separated by tabs: a label or a piece of a text (nothing where none answers) and its probability, labels and their probabilities (both with
     /// commas between them), numbers, or spans as `start:end:label` and their scores (with commas too). A label that could be
     /// misread is in quotes, as JSON writes it.
     #[must_use]
@@ -165,6 +234,16 @@ impl Prediction {
             Self::Numbers { values } => {
                 let values: Vec<String> = values.iter().map(|(_, v)| format!("{v:.4}")).collect();
                 values.join("\t")
+            }
+            Self::Answer {
+                answer,
+                probability,
+                ..
+            } => {
+                let text = answer
+                    .as_ref()
+                    .map_or(String::new(), |answer| quoted(&answer.text, &[]));
+                format!("{text}\t{probability:.4}")
             }
             Self::Spans { spans, .. } => {
                 let spans = spans.iter().map(|span| {
