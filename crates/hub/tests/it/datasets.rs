@@ -95,6 +95,7 @@ fn unknown_names_get_near_misses() {
         "mini",
         "sentiment-intensity",
         "smart-home",
+        "smart-home-slots",
         "threat-reports",
     ];
     assert_eq!(hub.dataset_names(), names);

@@ -1,0 +1,258 @@
+//! Extractive question answering: two logits a token, the best answers, and whole runs through the public interface whose 20 losses,
+//! gradient norms and final logits are those of transformers.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use rekindle::config::Device;
+use rekindle::{Prediction, Predictor, Query, RunConfig, Silent, Task};
+use rekindle_data::TextEncoder;
+use rekindle_data::questions::{QuestionFile, QuestionOptions, QuestionSet, read_questions};
+use rekindle_models::{HeadSpec, Model, Pretrained, Problem, TextInput};
+use rekindle_nn::{Pass, Sequences};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Cpu, Events, assert_close, golden, ids, json as fixture_file, numbers, run_difference, steps,
+};
+
+const MODELS: [&str; 3] = ["bert", "distilbert", "roberta"];
+
+/// Absolute, on logits that the fixtures have in float64.
+const FORWARD: f32 = 1e-5;
+
+/// Absolute, on losses of 20 steps. A softmax over a padded window moves them by more than 1e-2.
+const LOSS: f64 = 1e-4;
+
+/// Relative, on gradient norms.
+const GRAD_NORM: f64 = 1e-3;
+
+/// Relative: the schedules are the same formula in f64.
+const LEARNING_RATE: f64 = 1e-12;
+
+/// Absolute, on logits after 20 steps at a rate of 2e-3.
+const LOGITS_AFTER: f32 = 1e-3;
+
+fn fixture(model: &str, file: &str) -> Value {
+    fixture_file(&format!("tiny_questions/{model}/{file}"))
+}
+
+fn model_dir(model: &str) -> PathBuf {
+    golden("tiny_questions").join(model).join("model")
+}
+
+/// The questions of a fixture in this order, as JSON lines.
+fn write_questions(path: &Path, cases: &Value, order: impl IntoIterator<Item = usize>) {
+    let row = |index: usize| {
+        let case = &cases[index];
+        json!({ "question": case["question"], "context": case["context"], "answers": case["answers"] })
+            .to_string()
+    };
+    let rows: Vec<String> = order.into_iter().map(row).collect();
+    std::fs::write(path, rows.join("\n")).unwrap();
+}
+
+fn all(cases: &Value) -> std::ops::Range<usize> {
+    0..cases.as_array().unwrap().len()
+}
+
+fn encoded(dir: &Path, cases: &Value) -> QuestionSet {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cases.jsonl");
+    write_questions(&path, cases, all(cases));
+    let read = read_questions(&path, QuestionFile::default()).unwrap();
+    let encoder = TextEncoder::from_dir(dir, None).unwrap();
+    let set = encoder.encode_questions(&read.rows, QuestionOptions::default());
+    set.unwrap()
+}
+
+/// Logits of the tokens of all questions, one after the other.
+fn logits(dir: &Path, cases: &Value) -> Vec<f32> {
+    let pretrained = Pretrained::open(dir).unwrap();
+    let config = pretrained.config();
+    assert_eq!(config.problem, Some(Problem::Span));
+    let set = encoded(dir, cases);
+    let head = HeadSpec {
+        outputs: 2,
+        labels: config.labels.clone(),
+        problem: Problem::Span,
+        reads: None,
+        seed: 0,
+        require: true,
+    };
+    let device = Default::default();
+    let (model, _) = Model::<Cpu>::from_pretrained(&pretrained, &head, &device).unwrap();
+    let windows: Vec<usize> = (0..set.windows.len()).collect();
+    let batch = set.pack(&windows);
+    let input = TextInput::new(
+        batch.text.ids.clone(),
+        batch.text.type_ids.clone(),
+        Sequences::new(batch.text.offsets.clone()),
+        &device,
+    );
+    rekindle_nn::host::values(model.forward(input.into(), Pass::evaluation())).unwrap()
+}
+
+#[test]
+fn logits_of_tokens_and_token_ids() {
+    for name in MODELS {
+        let expected = fixture(name, "expected.json");
+        let cases = &expected["cases"];
+        let right = cases.as_array().unwrap().iter();
+        let right: Vec<f32> = right.flat_map(|case| numbers(&case["logits"])).collect();
+        let largest = assert_close(name, &logits(&model_dir(name), cases), &right, FORWARD);
+        println!("{name}: logits within {largest:.1e}");
+        let set = encoded(&model_dir(name), cases);
+        for (case, item) in cases.as_array().unwrap().iter().zip(&set.set.items) {
+            assert_eq!(item.ids, ids(&case["input_ids"]), "{name}: {case}");
+        }
+    }
+}
+
+/// A model that transformers saved says by its class what it is for, and gives the best pair of tokens as its answer.
+#[test]
+fn answers_are_the_best_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in MODELS {
+        let expected = fixture(name, "expected.json");
+        let cases = &expected["cases"];
+        let mut predictor = Predictor::open(&model_dir(name), Device::Cpu, &Silent).unwrap();
+        assert_eq!(predictor.task(), Task::QuestionAnswering);
+        let config = predictor.configure(&[]).unwrap();
+        let rows = cases.as_array().unwrap();
+        let text = |case: &Value, key: &str| case[key].as_str().unwrap().to_owned();
+        let mut queries: Vec<Query> = rows
+            .iter()
+            .map(|case| {
+                let mut query = Query::new(None, text(case, "question"));
+                query.text_pair = Some(text(case, "context"));
+                query
+            })
+            .collect();
+        // One without a text in their midst gets a reason, and the others their own answers.
+        queries.insert(1, Query::new(None, "why?"));
+        let mut answers = predictor.answer(&queries).unwrap();
+        assert!(answers.remove(1).unwrap_err().contains("no text"));
+        for (case, answer) in rows.iter().zip(answers) {
+            let Prediction::Answer { answer, .. } = answer.unwrap() else {
+                panic!("no answer to a question");
+            };
+            let found = answer.unwrap();
+            assert_eq!(found.text, case["best"], "{name}: {case}");
+            let context: Vec<char> = case["context"].as_str().unwrap().chars().collect();
+            let stands: String = context[found.start..found.end].iter().collect();
+            assert_eq!(stands, found.text);
+        }
+
+        let path = folder.path().join(format!("{name}.jsonl"));
+        write_questions(&path, cases, all(cases));
+        let evaluated = predictor.evaluate_each(&path, None, &config, &Silent);
+        let evaluated = evaluated.unwrap();
+        let right = rows.iter().filter(|case| {
+            let answers = case["answers"]["text"].as_array().unwrap();
+            answers.contains(&case["best"])
+        });
+        let exact = right.count() as f64 / rows.len() as f64;
+        assert_eq!(evaluated.figures.get("exact_match"), Some(exact), "{name}");
+        assert!(evaluated.figures.get("answer_f1").unwrap() >= exact);
+        assert_eq!(evaluated.predictions.len(), rows.len());
+    }
+}
+
+#[test]
+fn whole_runs_have_the_losses_of_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in MODELS {
+        let (expected, training) = (
+            fixture(name, "expected.json"),
+            fixture(name, "training.json"),
+        );
+        let cases = &expected["cases"];
+        let order = training["steps"].as_array().unwrap().iter();
+        let order = order.flat_map(|step| ids(&step["batch"]));
+        let dir = folder.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let order = order.map(|index| index as usize);
+        write_questions(&dir.join("train.jsonl"), cases, order);
+        write_questions(&dir.join("validation.jsonl"), cases, all(cases));
+        let number = |key: &str| training[key].as_f64().unwrap();
+        let run_file = format!(
+            "task = \"question-answering\"\noutput_dir = {:?}\n\
+             [model]\nname = {:?}\ndropout = 0\n\
+             [data]\ntrain = {:?}\nvalidation = {:?}\nmax_length = 30\n\
+             [peft]\nmethod = \"full\"\n\
+             [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
+             learning_rate = {}\nhead_learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n",
+            dir.join("run"),
+            model_dir(name),
+            dir.join("train.jsonl"),
+            dir.join("validation.jsonl"),
+            number("learning_rate"),
+            number("learning_rate"),
+            number("weight_decay"),
+            number("max_grad_norm"),
+            number("warmup_steps"),
+        );
+        std::fs::write(dir.join("run.toml"), run_file).unwrap();
+        let config = RunConfig::load(Some(&dir.join("run.toml")), &[]).unwrap();
+        let events = Events::default();
+        let finished = rekindle::finetune(&config, &events).unwrap();
+
+        let apart = run_difference(&steps(&events.0.into_inner().unwrap()), &training["steps"]);
+        println!("{name}: {apart}");
+        assert!(apart.loss <= LOSS, "{name}: {apart:?}");
+        assert!(apart.learning_rate <= LEARNING_RATE, "{name}: {apart:?}");
+        assert!(apart.grad_norm <= GRAD_NORM, "{name}: {apart:?}");
+
+        // What was saved is a model of the same problem, with the same answers.
+        let right = numbers(&training["logits_after"]);
+        let found = logits(&finished.final_dir, cases);
+        let largest = assert_close(name, &found, &right, LOGITS_AFTER);
+        println!("{name}: logits after 20 steps within {largest:.1e}");
+    }
+}
+
+/// Long texts are read in windows, some of which hold no answer; the answer is found in whichever window has it.
+#[test]
+fn windows_are_of_one_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = format!(
+        "{} two cafe {}",
+        "the card ".repeat(20),
+        "money back ".repeat(20)
+    );
+    let row = |question: &str, answer: &str| {
+        json!({ "question": question, "context": context.trim(), "answer": answer }).to_string()
+    };
+    let path = folder.path().join("long.jsonl");
+    let none = json!({ "question": "great day", "context": "I lost it", "is_impossible": true });
+    let rows = [
+        row("help", "two cafe"),
+        none.to_string(),
+        row("please", "two"),
+    ];
+    std::fs::write(&path, rows.join("\n")).unwrap();
+    let run_file = format!(
+        "task = \"question-answering\"\noutput_dir = {:?}\n[model]\nname = {:?}\n\
+         [data]\ntrain = {path:?}\nvalidation = {path:?}\nmax_length = 24\n[train]\nepochs = 1\n",
+        folder.path().join("run"),
+        model_dir("bert"),
+    );
+    std::fs::write(folder.path().join("run.toml"), run_file).unwrap();
+    let config = RunConfig::load(Some(&folder.path().join("run.toml")), &[]).unwrap();
+    let finished = rekindle::finetune(&config, &Silent).unwrap();
+    assert_eq!(finished.figures.n, 3);
+    assert!(finished.figures.get("loss").unwrap().is_finite());
+    // There are questions without an answer: a threshold was chosen and is kept.
+    assert!(finished.figures.get("no_answer").is_some());
+    let kept = std::fs::read_to_string(finished.final_dir.join("rekindle.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["thresholds"].as_array().unwrap().len(), 1, "{kept}");
+    let mut predictor = Predictor::open(&finished.final_dir, Device::Cpu, &Silent).unwrap();
+    let config = predictor.configure(&[]).unwrap();
+    let again = predictor.evaluate(&path, &config, &Silent).unwrap();
+    assert_eq!(
+        again.figures.get("answer_f1"),
+        finished.figures.get("answer_f1")
+    );
+}
