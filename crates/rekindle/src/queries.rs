@@ -196,7 +196,7 @@ impl Predictor {
     pub fn answer(&self, queries: &[Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
         let no_text = self
             .reads_questions()
-            .map(|_| "there is no text to find the answer in");
+            .map(|_| "there is no text to find the answer in; --context gives one");
         let problem = |query: &Query| match (&query.problem, &query.text_pair) {
             (None, None) => no_text.map(str::to_owned),
             (problem, _) => problem.clone(),
