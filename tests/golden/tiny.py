@@ -1,8 +1,9 @@
 """What the golden scripts of tiny seeded models share: random weights, cases of token ids, and a reference in float64.
 
-Imported by the `make.py` of tiny_distilbert, tiny_roberta, tiny_xlm_roberta, tiny_bert_variants and tiny_tasks; not a case itself.
+Imported by the `make.py` of the tiny families other than tiny_bert, and of tiny_bert_variants, tiny_tasks and tiny_tokens; not a case itself.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            centre = 1.0 if name.lower().replace("_", "").endswith("layernorm.weight") else 0.0
+            centre = 1.0 if name.lower().endswith("norm.weight") else 0.0
             parameter.copy_(centre + torch.normal(0.0, 0.2, parameter.shape, generator=generator))
 
 
@@ -50,6 +51,15 @@ def draw_cases(vocabulary: int, first: int, last: int, first_word: int, seed: in
         ids[0], ids[-1] = first, last
         cases.append({"input_ids": ids, "token_type_ids": [0] * length})
     return cases
+
+
+def draw_types(cases: list[dict], seed: int) -> None:
+    """Makes pairs of some cases: from somewhere on, their tokens are of type 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for case in cases[::2]:
+        length = len(case["input_ids"])
+        first = int(torch.randint(1, length + 1, (1,), generator=generator))
+        case["token_type_ids"] = [0] * first + [1] * (length - first)
 
 
 def draw_batches(count: int, seed: int) -> list[list[int]]:
@@ -188,9 +198,29 @@ def read_as_classifier(classifier: type[PreTrainedModel], directory: Path, cases
     return {"initialised": sorted({*loading["missing_keys"], *replaced}), "ignored": sorted({*loading["unexpected_keys"], *replaced})}
 
 
+def with_adapter(classifier: type[PreTrainedModel], folder: Path, cases: list[dict], seed: int, targets: list[str] | None) -> list[list[float]]:
+    """Logits with a random PEFT adapter, which is saved in folder/adapter, on `targets` or the layers that PEFT takes by itself."""
+    import peft
+    model = classifier.from_pretrained(folder / "model", dtype=torch.float32, attn_implementation="eager")
+    model.name_or_path = model.config._name_or_path = folder.name  # or a local directory would be written
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=targets)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # B too: at zero the adapter would do nothing
+                parameter.copy_(torch.normal(0.0, 0.2, parameter.shape, generator=generator))
+    model.save_pretrained(folder / "adapter", safe_serialization=True)
+    (folder / "adapter" / "README.md").unlink()  # an empty model card
+    path = folder / "adapter" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["target_modules"].sort()  # PEFT writes a set, in an order that changes from run to run
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))
+    return logits(model.double(), cases)
+
+
 def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[dict], labels: torch.Tensor, whole_variants: list[str],
-                 batch_seed: int) -> None:
-    """Everything that is expected of folder/model and folder/variants."""
+                 batch_seed: int, adapter_seed: int | None = None, adapter_targets: list[str] | None = None) -> None:
+    """Everything that is expected of folder/model, folder/variants and, with a seed, folder/adapter."""
     model = reference(classifier, folder / "model")
     states, of_cases = hidden_states(model, cases), logits(model, cases)
     write_tensors(folder / "states.safetensors", {f"hidden_states.{layer}": state for layer, state in enumerate(states)})
@@ -211,7 +241,8 @@ def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[di
         ids = tokenizer([text], None if pair is None else [pair], truncation=True, max_length=LONGEST)["input_ids"][0]
         texts.append({"text": text, "text_pair": pair, "input_ids": " ".join(map(str, ids))})
     rows = [{**case, "label": label, "logits": row} for case, label, row in zip(cases, labels.tolist(), of_cases)]
-    write_json(folder / "expected.json", {"versions": versions(), "loss": digits(loss), "gradient_norm": digits(norm(grads)),
+    adapted = {} if adapter_seed is None else {"adapter_logits": with_adapter(classifier, folder, cases, adapter_seed, adapter_targets)}
+    write_json(folder / "expected.json", {"versions": versions(), "loss": digits(loss), "gradient_norm": digits(norm(grads)), **adapted,
                                           "variants": variants, "texts": texts, "cases": rows}, rows="cases")
     batches = draw_batches(len(cases), batch_seed)
     write_training(folder / "training.json", folder.name, TRAINING, train(model, cases, labels, batches, TRAINING))

@@ -1,4 +1,4 @@
-//! DistilBERT, RoBERTa and XLM-RoBERTa: states, logits, gradients, training steps, token ids and every way of storing a
+//! DistilBERT, RoBERTa, XLM-RoBERTa and ELECTRA: states, logits, gradients, training steps, token ids and every way of storing a
 //! checkpoint, as transformers has them; and BERT checkpoints that were saved from other heads.
 #![allow(clippy::unwrap_used)]
 
@@ -20,10 +20,11 @@ use crate::support::{
 };
 
 /// Fixture folders, and the family that each must be taken for.
-pub const FAMILIES: [(&str, &str); 3] = [
+pub const FAMILIES: [(&str, &str); 4] = [
     ("tiny_distilbert", "distilbert"),
     ("tiny_roberta", "roberta"),
     ("tiny_xlm_roberta", "xlm-roberta"),
+    ("tiny_electra", "electra"),
 ];
 
 /// Absolute, on states and logits of magnitude 1 to 3, which the fixtures have in float64: f32 rounds them by about 1e-6.
@@ -363,22 +364,49 @@ fn bert_checkpoints_of_other_heads() {
 #[test]
 fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
     let device = Default::default();
-    for folder in ["tiny_bert_variants", "tiny_distilbert", "tiny_roberta"] {
+    for folder in [
+        "tiny_bert_variants",
+        "tiny_distilbert",
+        "tiny_roberta",
+        "tiny_electra",
+    ] {
         let dir = golden(folder).join("variants/token_classification");
         let pretrained = Pretrained::open(&dir).unwrap();
         let problem = pretrained.config().problem;
         assert_eq!(problem, Some(Problem::Tokens), "{folder}");
         let (_, report) = open::<Cpu>(&dir, 5, false, &device).unwrap();
         let new = names(&report.initialised);
-        let head = if folder == "tiny_roberta" {
-            "classifier.out_proj.weight"
-        } else {
-            "classifier.weight"
+        let head = match folder {
+            "tiny_roberta" | "tiny_electra" => "classifier.out_proj.weight",
+            _ => "classifier.weight",
         };
         assert!(
             new.iter().any(|name| name == head),
             "{folder}: new are {new:?}"
         );
+    }
+}
+
+/// Fixture folders with an adapter that PEFT made.
+const WITH_ADAPTER: [&str; 1] = ["tiny_electra"];
+
+#[test]
+fn adapters_of_peft_predict_the_same_here() {
+    let device = Default::default();
+    for folder in WITH_ADAPTER {
+        let fixture = json(&format!("{folder}/expected.json"));
+        let cases = set(&fixture["cases"]);
+        let base = whole::<Cpu>(&golden(folder).join("model"), &device);
+        let (names, dir) = (base.names(), golden(folder).join("adapter"));
+        let heads = ["classifier", "score"];
+        let (model, _) = rekindle_peft::load(base, &dir, &heads, names, &device).unwrap();
+        let expected = numbers(&fixture["adapter_logits"]);
+        let found = logits_alone(&model, &cases, &device);
+        let largest = assert_close(folder, &found, &expected, FORWARD);
+        let merged = rekindle_peft::merge(model);
+        let found = logits_alone(&merged, &cases, &device);
+        assert_close(folder, &found, &expected, FORWARD);
+        println!("{folder}: logits with PEFT's adapter within {largest:.1e}");
     }
 }
 
@@ -398,11 +426,9 @@ fn token_ids() {
                 .map(|id| id.parse().unwrap())
                 .collect();
             assert_eq!(found.ids, expected, "{family}: {text:?}, {pair:?}");
+            let gives_types = ["distilbert", "electra"].contains(&family);
             assert!(
-                found
-                    .type_ids
-                    .iter()
-                    .all(|&id| family == "distilbert" || id == 0),
+                found.type_ids.iter().all(|&id| gives_types || id == 0),
                 "{family}: {text:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa): learned positions, and a
+//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA): learned positions, and a
 //! layer norm behind every residual. On packed tokens: there is no padding and so no attention mask.
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
@@ -34,6 +34,8 @@ pub struct EncoderConfig {
     pub vocab_size: usize,
     /// D
     pub hidden_size: usize,
+    /// Width of the embeddings, where a linear map takes them to D (ELECTRA); `None` where they are of width D.
+    pub embedding_size: Option<usize>,
     /// Number of layers.
     pub layers: usize,
     /// H
@@ -67,6 +69,7 @@ pub struct Embeddings<B: Backend> {
     position: Embedding<B>,
     token_type: Option<Embedding<B>>,
     norm: LayerNorm<B>,
+    project: Option<Linear<B>>,
     dropout: f64,
     first_position: usize,
 }
@@ -105,7 +108,8 @@ adapter_slots!(Layer {
     intermediate,
     output
 });
-adapter_slots!(Encoder { layers });
+adapter_slots!(Embeddings { project });
+adapter_slots!(Encoder { embeddings, layers });
 
 impl<B: Backend> Encoder<B> {
     /// New parameters, as transformers initialises them (norms 1 and 0, biases 0, the rest normal), each from a stream of its
@@ -120,7 +124,9 @@ impl<B: Backend> Encoder<B> {
         let (width, std) = (config.hidden_size, config.initializer_range);
         let key = |path: &str| rng::named(seed, &names.published(&format!("{root}.{path}")));
         let norm = || LayerNorm::new(width, config.layer_norm_eps, device);
-        let table = |path: &str, rows| Embedding::normal(key(path), rows, width, std, device);
+        let of_tables = config.embedding_size.unwrap_or(width);
+        let table = |path: &str, rows| Embedding::normal(key(path), rows, of_tables, std, device);
+        let project = "embeddings.project";
         let layer = |i: usize| {
             let linear = |name: &str, inputs, outputs| {
                 let key = key(&format!("layers.{i}.{name}"));
@@ -148,7 +154,9 @@ impl<B: Backend> Encoder<B> {
                 word: table("embeddings.word", config.vocab_size),
                 position: table("embeddings.position", config.position_rows),
                 token_type: (types > 0).then(|| table("embeddings.token_type", types)),
-                norm: norm(),
+                norm: LayerNorm::new(of_tables, config.layer_norm_eps, device),
+                project: (config.embedding_size)
+                    .map(|inputs| Linear::normal(key(project), inputs, width, std, device)),
                 dropout: config.hidden_dropout,
                 first_position: config.first_position,
             },
@@ -203,7 +211,11 @@ impl<B: TuneBackend> Embeddings<B> {
                 table.add_to(x, type_ids)
             }
         };
-        ops::dropout(self.norm.forward(x), self.dropout, pass)
+        let x = ops::dropout(self.norm.forward(x), self.dropout, pass);
+        match &self.project {
+            None => x,
+            Some(project) => project.forward(x, pass.child(0)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
     layers::{AdapterSlots, Linear, Weight},
-    ops::{self, Pass, Precision, TuneBackend},
+    ops::{self, GeluKind, Pass, Precision, TuneBackend},
     params::NameMap,
 };
 
@@ -106,6 +106,8 @@ pub(crate) enum Dense {
     Relu,
     /// tanh behind it and the same dropout before it: RoBERTa's `classifier.dense`.
     DroppedTanh,
+    /// GELU behind it and the same dropout before it: ELECTRA's `classifier.dense`.
+    DroppedGelu,
 }
 
 /// What stands on a backbone.
@@ -248,7 +250,7 @@ impl<B: TuneBackend> ExampleHead<B> {
             return x;
         };
         let x = match self.kind {
-            Dense::DroppedTanh => {
+            Dense::DroppedTanh | Dense::DroppedGelu => {
                 let stream = within(dense, pass).child(self.stream + 2);
                 ops::dropout(x, self.dropout, stream)
             }
@@ -257,6 +259,7 @@ impl<B: TuneBackend> ExampleHead<B> {
         let x = dense.forward(x, exact(pass.child(self.stream - 1)));
         match self.kind {
             Dense::Relu => activation::relu(x),
+            Dense::DroppedGelu => ops::gelu(x, GeluKind::Exact),
             _ => x.tanh(),
         }
     }

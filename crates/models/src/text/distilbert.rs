@@ -72,6 +72,7 @@ const LAYOUT: Layout = Layout {
 
 const KEYS: Keys = Keys {
     hidden_size: "dim",
+    embedding_size: "dim",
     intermediate_size: "hidden_dim",
     layers: "n_layers",
     heads: "n_heads",
@@ -103,6 +104,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
     let encoder = EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size: reader.size(KEYS.hidden_size, None)?,
+        embedding_size: None,
         layers: reader.size(KEYS.layers, None)?,
         heads: reader.size(KEYS.heads, None)?,
         intermediate_size: reader.size(KEYS.intermediate_size, None)?,

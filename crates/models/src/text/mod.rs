@@ -3,6 +3,7 @@
 
 pub(crate) mod bert;
 pub(crate) mod distilbert;
+pub(crate) mod electra;
 pub(crate) mod gemma;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
@@ -90,6 +91,7 @@ fn other_task(found: &Found) -> Option<String> {
 /// The keys of a family's `config.json` for sizes, where families name them differently.
 struct Keys {
     hidden_size: &'static str,
+    embedding_size: &'static str,
     intermediate_size: &'static str,
     layers: &'static str,
     heads: &'static str,
@@ -97,6 +99,7 @@ struct Keys {
 
 const BERT_KEYS: Keys = Keys {
     hidden_size: "hidden_size",
+    embedding_size: "hidden_size",
     intermediate_size: "intermediate_size",
     layers: "num_hidden_layers",
     heads: "num_attention_heads",
@@ -118,6 +121,7 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
     Ok(EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size: reader.size(BERT_KEYS.hidden_size, None)?,
+        embedding_size: None,
         layers: reader.size(BERT_KEYS.layers, None)?,
         heads: reader.size(BERT_KEYS.heads, None)?,
         intermediate_size: reader.size(BERT_KEYS.intermediate_size, None)?,
@@ -151,9 +155,12 @@ fn finish(
     let position = weight("backbone.embeddings.position");
     let token_type = weight("backbone.embeddings.token_type");
     let intermediate = weight("backbone.layers.0.intermediate");
+    let attended = weight("backbone.layers.0.attention_output");
+    let of_tables = encoder.embedding_size.unwrap_or(encoder.hidden_size);
     for (key, value, tensor, axis) in [
         ("vocab_size", encoder.vocab_size, &word, 0),
-        (keys.hidden_size, encoder.hidden_size, &word, 1),
+        (keys.embedding_size, of_tables, &word, 1),
+        (keys.hidden_size, encoder.hidden_size, &attended, 0),
         (
             "max_position_embeddings",
             encoder.position_rows,
