@@ -19,6 +19,8 @@ mod losses;
 #[cfg(feature = "cpu")]
 mod questions;
 #[cfg(feature = "cpu")]
+mod read_back;
+#[cfg(feature = "cpu")]
 mod smollm2;
 #[cfg(feature = "cpu")]
 mod support;

@@ -86,8 +86,10 @@ impl<B: Backend> Backbone<B> {
     /// The unit of a parameter, by its path below the backbone.
     fn unit_of(&self, path: &str) -> Option<usize> {
         match self {
-            Self::Encoder(_) => match path.strip_prefix("layers.") {
+            Self::Encoder(encoder) => match path.strip_prefix("layers.") {
                 Some(rest) => Some(1 + rest.split('.').next()?.parse::<usize>().ok()?),
+                // The last norm goes with the last layer.
+                None if path.starts_with("norm") => Some(encoder.layers()),
                 None => Some(0),
             },
             Self::Decoder(decoder) => match path.strip_prefix("layers.") {
@@ -195,7 +197,7 @@ impl<B: Backend> Model<B> {
         let (stored, wanted) = (class_of(config.problem), class_of(Some(head.problem)));
         let is_head_for = |problem: Problem, name: &str| {
             let modules = family.head_modules_for(problem).iter();
-            modules.into_iter().any(|module| below(module, name))
+            modules.copied().any(|module| below(module, name))
         };
         let is_head = |name: &str| is_head_for(wanted, name);
         let is_pooler = |name: &str| family.pooler.is_some_and(|pooler| below(pooler, name));
@@ -205,11 +207,14 @@ impl<B: Backend> Model<B> {
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
         let model_names = model.names;
-        let no_pooler = match model.reads {
-            Reads::First => None,
-            Reads::Mean => Some("mean pooling reads no pooler"),
-            Reads::Each => Some("a head for tokens reads no pooler"),
+        let no_pooler = match (&model.head, model.reads) {
+            (Head::Example(head), _) if head.has_dense() => None,
+            (_, Reads::First) => None,
+            (_, Reads::Mean) => Some("mean pooling reads no pooler"),
+            (_, Reads::Each) => Some("a head for tokens reads no pooler"),
         };
+        let pooler = family.pooler.and_then(|pooler| pooler.rsplit('.').next());
+        let pooler = pooler.unwrap_or_default();
         let rules = load::Rules {
             names: model.names,
             rule: &|tensor| match (pretrained.rule(tensor), no_pooler) {
@@ -224,7 +229,7 @@ impl<B: Backend> Model<B> {
             may_initialise: &|name| match head.require {
                 true => None,
                 false if is_head(name) => Some(format!("the checkpoint has no {}", family.head)),
-                false if is_pooler(name) => Some("the checkpoint has no pooler".into()),
+                false if is_pooler(name) => Some(format!("the checkpoint has no {pooler}")),
                 false => None,
             },
             may_replace: &|name| {

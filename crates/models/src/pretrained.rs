@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, gemma, gpt2, llama, roberta},
+    text::{bert, distilbert, electra, gemma, gpt2, llama, modernbert, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -21,6 +21,8 @@ static FAMILIES: &[&Family] = &[
     &distilbert::FAMILY,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &electra::FAMILY,
+    &modernbert::FAMILY,
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -103,7 +105,10 @@ impl Family {
     pub fn head_modules_for(&self, problem: Problem) -> &'static [&'static str] {
         match problem {
             Problem::Tokens => &["classifier"],
-            Problem::Span => &["qa_outputs"],
+            Problem::Span => match self.names_for(problem).published("head.out").as_str() {
+                "qa_outputs" => &["qa_outputs"],
+                _ => self.head_modules,
+            },
             _ => self.head_modules,
         }
     }
@@ -135,7 +140,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "base_model.",
     ];
     /// What stands below an `encoder` that is a whole model.
-    const ENCODER: [&str; 7] = [
+    const ENCODER: [&str; 8] = [
         "embeddings.",
         "encoder.",
         "pooler.",
@@ -143,6 +148,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "bert.",
         "roberta.",
         "distilbert.",
+        "electra.",
     ];
     let mut name = name;
     while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {

@@ -47,6 +47,7 @@ const LAYOUT: Layout = Layout {
 
 const KEYS: Keys = Keys {
     hidden_size: "dim",
+    embedding_size: "dim",
     intermediate_size: "hidden_dim",
     layers: "n_layers",
     heads: "n_heads",
@@ -79,6 +80,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
     let encoder = EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size: reader.size(KEYS.hidden_size, None)?,
+        embedding_size: None,
         layers: reader.size(KEYS.layers, None)?,
         heads: reader.size(KEYS.heads, None)?,
         intermediate_size: reader.size(KEYS.intermediate_size, None)?,
@@ -91,6 +93,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         type_vocab_size: 0,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: EPSILON,
+        pre_norm: None,
     };
     let head = HeadConfig {
         width: encoder.hidden_size,

@@ -3,9 +3,11 @@
 
 pub(crate) mod bert;
 pub(crate) mod distilbert;
+pub(crate) mod electra;
 pub(crate) mod gemma;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
+pub(crate) mod modernbert;
 pub(crate) mod roberta;
 
 use crate::{
@@ -92,6 +94,7 @@ fn own_class(found: &Found) -> Option<(String, Problem)> {
 /// The keys of a family's `config.json` for sizes, where families name them differently.
 struct Keys {
     hidden_size: &'static str,
+    embedding_size: &'static str,
     intermediate_size: &'static str,
     layers: &'static str,
     heads: &'static str,
@@ -99,6 +102,7 @@ struct Keys {
 
 const BERT_KEYS: Keys = Keys {
     hidden_size: "hidden_size",
+    embedding_size: "hidden_size",
     intermediate_size: "intermediate_size",
     layers: "num_hidden_layers",
     heads: "num_attention_heads",
@@ -120,6 +124,7 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
     Ok(EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size: reader.size(BERT_KEYS.hidden_size, None)?,
+        embedding_size: None,
         layers: reader.size(BERT_KEYS.layers, None)?,
         heads: reader.size(BERT_KEYS.heads, None)?,
         intermediate_size: reader.size(BERT_KEYS.intermediate_size, None)?,
@@ -132,6 +137,7 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
         type_vocab_size: reader.size("type_vocab_size", Some(2))?,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: reader.number("layer_norm_eps", 1e-12)?,
+        pre_norm: None,
     })
 }
 
@@ -161,9 +167,13 @@ fn finish(
     let position = weight("backbone.embeddings.position");
     let token_type = weight("backbone.embeddings.token_type");
     let intermediate = weight("backbone.layers.0.intermediate");
+    let attended = weight("backbone.layers.0.attention_output");
+    let gate_up = weight("backbone.layers.0.gate_up");
+    let of_tables = encoder.embedding_size.unwrap_or(encoder.hidden_size);
     for (key, value, tensor, axis) in [
         ("vocab_size", encoder.vocab_size, &word, 0),
-        (keys.hidden_size, encoder.hidden_size, &word, 1),
+        (keys.embedding_size, of_tables, &word, 1),
+        (keys.hidden_size, encoder.hidden_size, &attended, 0),
         (
             "max_position_embeddings",
             encoder.position_rows,
@@ -175,6 +185,12 @@ fn finish(
             keys.intermediate_size,
             encoder.intermediate_size,
             &intermediate,
+            0,
+        ),
+        (
+            "twice the intermediate size",
+            encoder.intermediate_size.saturating_mul(2),
+            &gate_up,
             0,
         ),
     ] {
