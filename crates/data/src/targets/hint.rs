@@ -57,6 +57,7 @@ impl Input {
             (Self::Image, TargetKind::Classes) => "image-multi-label",
             (_, TargetKind::Next) => "text-generation",
             (_, TargetKind::Tags) => "token-classification",
+            (_, TargetKind::Related) => "text-embedding",
         };
         format!("--task {name}")
     }
@@ -162,7 +163,7 @@ impl TargetHint {
     /// Whether such targets can be learned from the labels. Where one of several kinds is unclear, as of integers, they can.
     pub fn fits(&self, kind: TargetKind) -> bool {
         match (self, kind) {
-            (_, TargetKind::Next | TargetKind::Tags) => true,
+            (_, TargetKind::Next | TargetKind::Tags | TargetKind::Related) => true,
             (Self::Nothing, _) => true,
             (Self::MultiHot { .. } | Self::Vectors { .. }, _) => false,
             (_, TargetKind::Class) => matches!(

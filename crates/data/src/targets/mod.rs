@@ -42,6 +42,8 @@ pub enum TargetKind {
     Next,
     /// A class for each word of a text (token classification). Its labels are spans of the text: [`crate::tokens`].
     Tags,
+    /// Other texts, to which a text belongs (embeddings): [`crate::related`].
+    Related,
 }
 
 impl fmt::Display for TargetKind {
@@ -52,6 +54,7 @@ impl fmt::Display for TargetKind {
             Self::Real => "numbers",
             Self::Next => "next tokens",
             Self::Tags => "labelled words",
+            Self::Related => "texts that belong together",
         })
     }
 }
@@ -95,6 +98,20 @@ pub enum Targets {
         /// The outputs, each below C, or [`IGNORED`](crate::tokens::IGNORED).
         ids: Vec<i32>,
     },
+    /// What the texts of each example have to do with each other, `[N]`.
+    Related(Vec<Related>),
+}
+
+/// What the texts of an example have to do with each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Related {
+    /// The texts by their numbers: the anchor, what it is compared with, and what does not belong to it. A text has the same number
+    /// wherever it stands in a set.
+    pub texts: Vec<u32>,
+    /// The class of the texts, where they have one: texts of one class belong together.
+    pub class: Option<u32>,
+    /// How alike the two texts are, in [-1, 1], where that is known.
+    pub score: Option<f32>,
 }
 
 /// A part of an example that a language model gives a probability: an answer, say.
@@ -126,6 +143,8 @@ pub enum TargetRow<'a> {
     Parts(&'a [Part]),
     /// What its words should be.
     Tags(&'a [i32]),
+    /// What its texts have to do with each other.
+    Related(&'a Related),
 }
 
 impl Targets {
@@ -139,6 +158,7 @@ impl Targets {
             Self::Real { width, values } => values.len().checked_div(*width).unwrap_or(0),
             Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Tags { starts, .. } => starts.len().saturating_sub(1),
+            Self::Related(rows) => rows.len(),
         }
     }
 
@@ -156,13 +176,14 @@ impl Targets {
             Self::Real { .. } => Some(TargetKind::Real),
             Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
             Self::Tags { .. } => Some(TargetKind::Tags),
+            Self::Related(_) => Some(TargetKind::Related),
         }
     }
 
     /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set and where examples differ.
     pub fn width(&self) -> usize {
         match self {
-            Self::None | Self::Tags { .. } => 0,
+            Self::None | Self::Tags { .. } | Self::Related(_) => 0,
             Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
                 *width
@@ -194,6 +215,9 @@ impl Targets {
             Self::Tags { starts, ids } => {
                 Self::tags(indices.iter().map(|&i| &ids[starts[i]..starts[i + 1]]))
             }
+            Self::Related(rows) => {
+                Self::Related(indices.iter().map(|&i| rows[i].clone()).collect())
+            }
         }
     }
 
@@ -220,6 +244,7 @@ impl Targets {
             Self::Real { width, values } => TargetRow::Real(&values[index * width..][..*width]),
             Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
             Self::Tags { starts, ids } => TargetRow::Tags(&ids[starts[index]..starts[index + 1]]),
+            Self::Related(rows) => TargetRow::Related(&rows[index]),
         }
     }
 
@@ -238,7 +263,7 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes, the tokens of parts, what words should be.
+    /// as they are, the ids of classes, the tokens of parts, what words should be, the numbers of texts and what else is known of them.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
@@ -247,7 +272,16 @@ impl Targets {
             Self::Real { values, .. } => values.clone(),
             Self::Parts { rows, .. } => rows.iter().map(|part| part.tokens as f32).collect(),
             Self::Tags { ids, .. } => ids.iter().map(|&id| id as f32).collect(),
+            Self::Related(rows) => rows.iter().flat_map(Related::values).collect(),
         }
+    }
+}
+
+impl Related {
+    fn values(&self) -> impl Iterator<Item = f32> + use<'_> {
+        let texts = self.texts.iter().map(|&text| text as f32);
+        let class = self.class.map(|class| class as f32);
+        texts.chain(class).chain(self.score)
     }
 }
 
@@ -319,6 +353,8 @@ pub enum TargetEncoder {
     Next,
     /// One of these for each word.
     Tags(TagLabels),
+    /// Texts that belong together.
+    Related,
 }
 
 impl From<LabelMap> for TargetEncoder {
@@ -382,6 +418,7 @@ impl TargetEncoder {
             TargetKind::Real => Self::Real(RealTargets::from_names(names)?),
             TargetKind::Next => Self::Next,
             TargetKind::Tags => Self::Tags(TagLabels::from_names(names)?),
+            TargetKind::Related => Self::Related,
         })
     }
 
@@ -393,6 +430,7 @@ impl TargetEncoder {
             Self::Real(_) => TargetKind::Real,
             Self::Next => TargetKind::Next,
             Self::Tags(_) => TargetKind::Tags,
+            Self::Related => TargetKind::Related,
         }
     }
 
@@ -402,12 +440,12 @@ impl TargetEncoder {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
-            Self::Next => &[],
+            Self::Next | Self::Related => &[],
             Self::Tags(tags) => tags.names(),
         }
     }
 
-    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 0 for next tokens.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers; 0 for next tokens and for embeddings.
     pub fn outputs(&self) -> usize {
         self.names().len()
     }
@@ -479,7 +517,7 @@ impl TargetEncoder {
                 values: Vec::new(),
             },
             // Texts have no label; what of their tokens is learned is known where they are encoded.
-            Self::Next | Self::Tags(_) => return Ok(Targets::None),
+            Self::Next | Self::Tags(_) | Self::Related => return Ok(Targets::None),
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {
