@@ -116,6 +116,11 @@ fn known_pair(names: &[String]) -> Option<(usize, usize)> {
         .find_map(|(first, second)| place(first).zip(place(second)))
 }
 
+/// Whether a row holds the two names of a well-known pair of columns.
+pub(crate) fn names_a_pair(row: &[String]) -> bool {
+    known_pair(row).is_some()
+}
+
 /// Whether the columns are those of texts to learn embeddings from, and of nothing else: an `anchor`, or a column of texts that do
 /// not belong to another.
 #[must_use]
@@ -386,6 +391,7 @@ fn read_labelled(path: &Path, options: &ReadOptions) -> Result<RelatedRead, Data
     let options = ReadOptions {
         target: TargetKind::Class,
         require_label: true,
+        without_labels: false,
         ..options.clone()
     };
     let read = read_examples(path, &options).map_err(|error| match error {

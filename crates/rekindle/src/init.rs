@@ -16,7 +16,9 @@ use rekindle_data::{
     },
     holds_tables,
     image::{find_pictures, image_parts, read_images},
-    may_be_labelled, sniff,
+    may_be_labelled,
+    related::{Relation, names_relations, read_related},
+    sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -34,6 +36,7 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
         Kind::Generation => return for_conversations(path, config),
         Kind::Preference => return for_preferences(path, config),
         Kind::Tags => return for_spans(path, config),
+        Kind::Embedding => return for_relations(path, config),
         _ => {}
     }
     match config.task.modality() {
@@ -90,6 +93,9 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     if path.is_file() && holds_spans(path, config) {
         return Ok(Task::TokenClassification);
     }
+    if path.is_file() && !named && holds_relations(path) {
+        return Ok(Task::TextEmbedding);
+    }
     match language_task(path).filter(|_| !named) {
         Some(task) => Ok(task),
         // Who reads it says which of the tables to name.
@@ -136,6 +142,57 @@ fn holds_spans(path: &Path, config: &RunConfig) -> bool {
         || (read.scheme == Scheme::Spans && !is_table)
         || (ending != "txt" && Format::from_path(path).is_some() && !is_table);
     read.rows.len() > read.skipped.len() && spans.flatten().next().is_some() && is_told
+}
+
+/// Whether a table's columns are those of texts that belong together, and of nothing else.
+fn holds_relations(path: &Path) -> bool {
+    let options = read_options(
+        &RunConfig::default(),
+        &rekindle_hub::Columns::default(),
+        None,
+    );
+    sniff(path, &options).is_ok_and(|sniffed| names_relations(&sniffed.names))
+}
+
+fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let options = ReadOptions {
+        on_bad_example: OnBad::Skip,
+        ..read_options(config, &rekindle_hub::Columns::default(), None)
+    };
+    let read = read_related(path, &options)?;
+    let negatives = read.negatives.join(", ");
+    let labels = || {
+        let labels = read.rows.iter().filter_map(|row| match &row.relation {
+            Relation::Label(label) => Some(label.clone()),
+            _ => None,
+        });
+        let mut counts = BTreeMap::new();
+        labels.for_each(|label| *counts.entry(label).or_default() += 1);
+        by_label(counts)
+    };
+    let what = match read.rows.first().map(|row| &row.relation) {
+        Some(Relation::Score(_)) => {
+            counted(read.rows.len(), "pair with a score", "pairs with a score")
+        }
+        Some(Relation::Label(_)) => Some(format!(
+            "{} labelled texts; {}",
+            thousands(read.rows.len() as u64),
+            labels().trim_end_matches('.')
+        )),
+        _ => counted(read.rows.len(), "pair", "pairs"),
+    };
+    let with = (!negatives.is_empty()).then(|| format!("hard negatives in {negatives}"));
+    let column = |column: &rekindle_data::ResolvedColumn| match read.columns.header {
+        true => config::Column::Name(column.name.clone()),
+        false => config::Column::Index(column.index),
+    };
+    let mut config = config.clone();
+    config.data.text = Some(column(&read.columns.text));
+    config.data.text_pair = read.columns.text_pair.as_ref().map(column);
+    let labels: Vec<config::Column> = read.columns.labels.iter().map(column).collect();
+    config.data.label = (!labels.is_empty()).then_some(config::Columns(labels));
+    let notes = [("data.text", read.columns.text.reason.as_str())];
+    Ok(written(path, config, &[what, with], &read.skipped, &notes))
 }
 
 fn for_spans(path: &Path, config: &RunConfig) -> Result<String, Error> {
@@ -301,7 +358,8 @@ fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
         // Marked texts have no label column.
-        let kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Tags);
+        let kinds = Kind::ALL.iter();
+        let kinds = kinds.filter(|kind| !matches!(kind, Kind::Tags | Kind::Embedding));
         kinds.filter_map(move |&kind| Task::of(kind, modality))
     };
     for task in tasks(Modality::Text).chain(tasks(Modality::Images)) {

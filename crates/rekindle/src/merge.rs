@@ -7,7 +7,9 @@ use crate::{
     evaluation::score_with,
     examples::read_inputs,
     finetune::clear,
-    inputs::{Chats, Inputs, Tagged, Texts, Unit, WordReader, encoder, saved_encoder, tags},
+    inputs::{
+        Chats, Inputs, Tagged, Texts, Unit, WordReader, encoder, related, saved_encoder, tags,
+    },
     located::{Located, locate},
     model_card::{
         self, Loading,
@@ -18,7 +20,8 @@ use crate::{
 };
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
-    Example, Place, TargetEncoder, TargetKind, chat::Conversation, tokens::TaggedText,
+    Example, Place, TargetEncoder, TargetKind, chat::Conversation, related::RelatedTexts,
+    tokens::TaggedText,
 };
 use rekindle_models::{Problem, Reads};
 use rekindle_nn::TuneAutodiff;
@@ -142,6 +145,16 @@ pub fn merge(
             let set = Tagged::encode(texts, &reader, tags(&encoder)?, false, Unit::Text)?;
             (Arc::new(set), source)
         }
+        Some(file) if located.task.kind() == Kind::Embedding => {
+            let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
+            let mut read = read_inputs::<Vec<RelatedTexts>>(&file, &config)?;
+            read.notes.iter().for_each(|note| observer.note(note));
+            read.set.truncate(MOST);
+            (
+                related::to_evaluate(&read.set, &encoder)?,
+                file.display().to_string(),
+            )
+        }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
             let mut read = read_inputs::<Vec<Example>>(&file, &config)?;
@@ -184,6 +197,7 @@ pub fn merge(
         largest_difference,
         measured: match located.task.kind() {
             Kind::Generation => "the loss of an example",
+            Kind::Embedding => "a number of an embedding",
             _ => "a logit",
         },
         texts: set.len(),
@@ -228,7 +242,8 @@ impl OnBackend for Merge<'_> {
             kept: located.kept.clone(),
         };
         saved.write(self.to)?;
-        let of_texts = located.task.kind().problem() != Problem::NextToken;
+        let problem = located.task.kind().problem();
+        let of_texts = !matches!(problem, Problem::NextToken | Problem::Embedding);
         let loading = Loading {
             task: located.task,
             base_of_adapter: None,

@@ -125,6 +125,8 @@ fn by_label(figures: &Figures) -> Map<String, Value> {
                 object.insert("labels".into(), json!(names));
                 object.insert("per_label".into(), per_label);
             }
+            // What they were before tuning stands in `base`.
+            Section::Embeddings { .. } => {}
             Section::Answers { report, .. } => {
                 object.insert("answers".into(), json!(report));
             }

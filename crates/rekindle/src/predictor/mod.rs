@@ -10,9 +10,11 @@ use crate::{
     examples::{on_bad, read_set},
     figures::Figures,
     init::language_task,
-    inputs::{self, Chats, Inputs, Pictures, Tagged, Texts, Unit, WordReader, preprocess, tags},
+    inputs::{
+        self, Chats, Inputs, Pictures, Tagged, Texts, Unit, WordReader, preprocess, related, tags,
+    },
     loaded::{Loaded, load},
-    located::{locate, own_settings},
+    located::{Located, locate, own_settings},
     predictions,
     report::{Answered, Mistake, Said},
     saved::KeptSettings,
@@ -23,6 +25,7 @@ use rekindle_data::{
     DataError, Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess},
+    related::RelatedTexts,
     tokens::TaggedText,
 };
 use rekindle_models::TextLimits;
@@ -161,7 +164,12 @@ impl Predictor {
     /// # Errors
     /// When something is missing or does not fit; the message names it.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
-        let located = locate(path, observer)?.keeping_blocks(device);
+        Self::of(locate(path, observer)?, path, device)
+    }
+
+    /// Loads what was found at a path.
+    pub(crate) fn of(located: Located, path: &Path, device: Device) -> Result<Self, Error> {
+        let located = located.keeping_blocks(device);
         let config = located.pretrained.config();
         let settings = located.settings(&[])?;
         let input = match (&config.text, &config.pictures) {
@@ -265,6 +273,10 @@ impl Predictor {
     /// For a model that answers in words, with the verbs that ask it.
     pub fn check_predicts(&self) -> Result<(), Error> {
         match &self.input {
+            _ if self.task.kind() == Kind::Embedding => Err(Error::Setting {
+                reason: "this model gives texts vectors, and no answers".into(),
+                hint: "ask it with rekindle embed".into(),
+            }),
             Input::Pictures(_) | Input::Tagged(_) => Ok(()),
             _ => self.text_encoder().map(drop),
         }
@@ -312,6 +324,17 @@ impl Predictor {
             }
         };
         Ok(rows.map(answer).collect())
+    }
+
+    /// What the backbone's pooling gives for texts, `[N][D]`.
+    pub(crate) fn embeddings(&self, asked: &[&Query]) -> Result<Vec<Vec<f32>>, Error> {
+        let set = self.set_of(asked)?;
+        let scored = self.model.embed(&set, self.batch_size)?;
+        if !scored.logits.are_numbers() {
+            return Err(no_numbers());
+        }
+        let rows = 0..scored.logits.len();
+        Ok(rows.map(|row| scored.logits.row(row).to_vec()).collect())
     }
 
     /// Whether it was tuned on pairs of texts.
@@ -392,6 +415,10 @@ impl Predictor {
             });
         }
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
+            Input::Texts(encoder) if self.task.kind() == Kind::Embedding => {
+                let read = read_set::<Vec<RelatedTexts>>(path, config, &self.kept.columns, &[])?;
+                (related::to_evaluate(&read.set, encoder)?, read.notes)
+            }
             Input::Texts(encoder) => {
                 let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known);
                 let mut read = read.map_err(|error| of_labels(error, objective.described_as()))?;

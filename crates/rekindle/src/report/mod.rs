@@ -10,6 +10,7 @@ mod classes;
 mod compare;
 mod confusion;
 mod data;
+mod embeddings;
 mod entities;
 mod label_table;
 mod labels;
@@ -314,6 +315,7 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
             vec![("Predictions", numbers::html(report, names))]
         }
         Section::Entities { report } => vec![("Entities", entities::html(report))],
+        Section::Embeddings { rows } => vec![("Embeddings", embeddings::html(rows))],
         Section::Answers { report, base } => {
             vec![("Answers", answers::table(report, base.as_ref()))]
         }
