@@ -7,6 +7,8 @@ mod constrained;
 #[cfg(feature = "cpu")]
 mod decoders;
 #[cfg(feature = "cpu")]
+mod embeddings;
+#[cfg(feature = "cpu")]
 mod families;
 #[cfg(all(feature = "cpu", any(feature = "wgpu", feature = "cuda")))]
 mod gpu;

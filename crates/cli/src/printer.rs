@@ -408,6 +408,7 @@ pub fn finished(run: &FinishedRun) -> String {
     let dir = shell_word(&run.dir.to_string_lossy());
     let _ = match run.task.kind() {
         Kind::Generation | Kind::Preference => writeln!(out, "try     rekindle chat {dir}"),
+        Kind::Embedding => writeln!(out, "try     rekindle embed {dir} {example}"),
         _ => writeln!(out, "try     rekindle predict {dir} {example}"),
     };
     out

@@ -16,6 +16,8 @@ pub enum Form {
     Answers,
     /// A page.
     Page,
+    /// An array of numbers.
+    Vectors,
 }
 
 /// Refuses a file that could not be written, or that would replace one of `inputs` or what is no result of this form: before any
@@ -49,6 +51,7 @@ pub fn check(path: &Path, form: Form, inputs: &[&Path]) -> anyhow::Result<()> {
         || match form {
             Form::Answers => begins_with_answer(path),
             Form::Page => is_page(path),
+            Form::Vectors => is_array(path),
         };
     match is_result {
         true => Ok(()),
@@ -56,7 +59,7 @@ pub fn check(path: &Path, form: Form, inputs: &[&Path]) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the first line is one of `predict` or of `evaluate --predictions`.
+/// Whether the first line is one of `predict`, `embed` or of `evaluate --predictions`.
 fn begins_with_answer(path: &Path) -> bool {
     const MOST: u64 = 1 << 20;
     let Ok(file) = File::open(path) else {
@@ -74,7 +77,19 @@ fn begins_with_answer(path: &Path) -> bool {
         .keys()
         .next()
         .is_some_and(|key| key == "line" || key == "place");
-    begins || first.contains_key("probabilities") || first.contains_key("error")
+    let of_ours = ["probabilities", "embedding", "error"];
+    begins || of_ours.iter().any(|key| first.contains_key(*key))
+}
+
+/// Whether a file is an array of NumPy's, or of safetensors with embeddings alone.
+fn is_array(path: &Path) -> bool {
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut first));
+    let embeddings = b"{\"embeddings\":";
+    let of_safetensors = first
+        .get(8..)
+        .is_some_and(|rest| rest.starts_with(embeddings));
+    read.is_ok() && (first.starts_with(b"\x93NUMPY") || of_safetensors)
 }
 
 /// Whether a file is a page of ours.

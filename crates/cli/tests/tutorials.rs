@@ -30,7 +30,11 @@ use support::Dir;
 const STEPS: usize = 4;
 
 /// What the reader of a page learns to do: a command of each line must be there.
-const VERBS: [&[&str]; 3] = [&["finetune"], &["evaluate"], &["predict", "generate"]];
+const VERBS: [&[&str]; 3] = [
+    &["finetune"],
+    &["evaluate"],
+    &["predict", "generate", "embed"],
+];
 
 /// A page stays short.
 const MOST_LINES: usize = 120;
@@ -52,6 +56,7 @@ macro_rules! pages {
 pages! {
     text_classification: "text-classification.md",
     pairs: "pairs.md",
+    embeddings: "embeddings.md",
     several_labels: "several-labels.md",
     marked_texts: "marked-texts.md",
     numbers: "numbers.md",
@@ -90,11 +95,12 @@ fn every_page_is_short_and_listed() {
 /// Settings are renamed more easily than the pages that name them.
 #[test]
 fn every_setting_that_a_page_names_is_there() {
-    const SECTIONS: [&str; 9] = [
+    const SECTIONS: [&str; 10] = [
         "model",
         "data",
         "images",
         "preference",
+        "embedding",
         "peft",
         "train",
         "eval",

@@ -12,6 +12,7 @@
 //! | encoded examples -> one packed row of tokens | [`text::TextBatch`] |
 //! | conversations -> token ids and those that count -> packed rows | [`chat`] |
 //! | texts with labelled words or spans -> windows of tokens with labels, and back | [`tokens`] |
+//! | texts that belong together, by pairs, numbers or labels | [`related`] |
 //! | questions about texts -> windows of tokens with an answer, and back | [`questions`] |
 //! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
@@ -44,6 +45,7 @@ mod guard;
 pub mod image;
 mod loader;
 pub mod questions;
+pub mod related;
 mod sampler;
 mod split;
 pub mod tables;
@@ -61,7 +63,7 @@ pub use tables::{
     Skipped, Sniffed, UsualColumns, holds_tables, may_be_labelled, read_examples, read_text, sniff,
 };
 pub use targets::{
-    Input, LabelMap, LabelSet, Part, RealTargets, TargetEncoder, TargetHint, TargetKind, TargetRow,
-    Targets,
+    Input, LabelMap, LabelSet, Part, RealTargets, Related, TargetEncoder, TargetHint, TargetKind,
+    TargetRow, Targets,
 };
 pub use text::{Encoded, EncodedSet, TextBatch, TextEncoder, model_max_length};

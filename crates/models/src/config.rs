@@ -253,6 +253,7 @@ impl ModelConfig {
     fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
         let mut raw = self.raw.clone();
         let class = match head.problem {
+            Problem::Embedding => "Model",
             Problem::Tokens => "ForTokenClassification",
             Problem::Span => "ForQuestionAnswering",
             _ => "ForSequenceClassification",
@@ -264,6 +265,16 @@ impl ModelConfig {
         let class = format!("{}{class}", self.entry.class);
         raw.insert("model_type".into(), self.family.into());
         raw.insert("architectures".into(), vec![class].into());
+        // What we write is f32, whatever the file said before.
+        raw.remove("torch_dtype");
+        raw.insert("dtype".into(), "float32".into());
+        raw.remove("num_labels");
+        if head.problem == Problem::Embedding {
+            for of_head in ["id2label", "label2id", "rekindle_pooling"] {
+                raw.remove(of_head);
+            }
+            return Value::Object(raw);
+        }
         let labels: Vec<String> = match head.labels.len() == head.outputs {
             true => head.labels.clone(),
             false => (0..head.outputs).map(|i| format!("LABEL_{i}")).collect(),

@@ -1,5 +1,5 @@
 //! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the words of a
-//! text, the same of each; for the next token, losses of the tokens that count.
+//! text, the same of each; for the next token, losses of the tokens that count; for an embedding, none.
 
 use crate::{
     decoder::DecoderConfig,
@@ -16,6 +16,7 @@ use rekindle_nn::{
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
     params::NameMap,
 };
+use std::marker::PhantomData;
 
 /// What the outputs of a head are, by `problem_type` of transformers' `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Problem {
     Span,
     /// The next token, which transformers has no name for: the class says it.
     NextToken,
+    /// No logits, but what the backbone's pooling gives, which transformers has no name for: the class says it.
+    Embedding,
 }
 
 impl Problem {
@@ -45,6 +48,7 @@ impl Problem {
             Self::Tokens => "token_classification",
             Self::Span => "question_answering",
             Self::NextToken => "next_token",
+            Self::Embedding => "embedding",
         }
     }
 
@@ -71,7 +75,7 @@ pub enum Reads {
 /// How to set up a head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSpec {
-    /// C: number of outputs.
+    /// C: number of outputs; of an embedding it does not count.
     pub outputs: usize,
     /// Their names by id; may be empty for regression.
     pub labels: Vec<String>,
@@ -135,6 +139,27 @@ pub enum Head<B: Backend> {
     Example(ExampleHead<B>),
     /// Losses of next tokens.
     NextToken(NextTokenHead<B>),
+    /// What the backbone's pooling gives.
+    None(NoHead<B>),
+}
+
+/// In the place of a head: the embedding of a text as it is.
+#[derive(Module, Debug)]
+pub struct NoHead<B: Backend> {
+    backend: PhantomData<B>,
+    /// D
+    #[module(skip)]
+    pub(crate) width: usize,
+}
+
+impl<B: Backend> NoHead<B> {
+    /// For embeddings of this width.
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            backend: PhantomData,
+            width,
+        }
+    }
 }
 
 /// The map to the vocabulary, where it is not the table of embeddings.
@@ -165,7 +190,7 @@ impl<B: Backend> AdapterSlots<B> for Head<B> {
         match self {
             Self::Example(head) => head.visit_linears(path, visit),
             // As PEFT has it: `all-linear` leaves the map to the vocabulary out.
-            Self::NextToken(_) => {}
+            Self::NextToken(_) | Self::None(_) => {}
         }
     }
 }

@@ -28,7 +28,7 @@ pub use decoder::{
 };
 pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, EncoderLayer, Layer};
 pub use error::ModelError;
-pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, Problem, Reads};
+pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, NoHead, Problem, Reads};
 pub use input::{Activations, Asked, Input, NextTokens, TextInput};
 pub use load::LoadReport;
 pub use model::{Backbone, Model};

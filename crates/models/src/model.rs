@@ -5,7 +5,8 @@
 
 use crate::{
     Activations, Asked, Decoder, Encoder, ExampleHead, Head, HeadSpec, Input, LoadReport,
-    ModelConfig, ModelError, NextTokenHead, NextTokens, Pretrained, Problem, Reads, TextInput,
+    ModelConfig, ModelError, NextTokenHead, NextTokens, NoHead, Pretrained, Problem, Reads,
+    TextInput,
     config::Sizes,
     encoder::{first_tokens, mean_by_sequence, sums_by_sequence},
     heads::Dense,
@@ -156,6 +157,9 @@ impl<B: Backend> Model<B> {
                 Sizes::Decoder(sizes) => {
                     Head::NextToken(NextTokenHead::init(sizes, HEAD, names, seed, device))
                 }
+                _ if head.problem == Problem::Embedding => {
+                    Head::None(NoHead::new(config.features()))
+                }
                 _ => Head::Example(ExampleHead::init(
                     &of_head,
                     head.outputs,
@@ -189,9 +193,9 @@ impl<B: Backend> Model<B> {
             true => model.keep_blocks(pretrained, device)?,
             false => Vec::new(),
         };
-        // Classes of transformers that have a head of their own: for whole examples, for tokens, for answers.
+        // Classes of transformers that have a head of their own, or none: for whole examples, for tokens, for answers.
         let class_of = |problem: Option<Problem>| match problem {
-            Some(own @ (Problem::Tokens | Problem::Span)) => own,
+            Some(own @ (Problem::Tokens | Problem::Span | Problem::Embedding)) => own,
             _ => Problem::SingleLabel,
         };
         let (stored, wanted) = (class_of(config.problem), class_of(Some(head.problem)));
@@ -207,7 +211,9 @@ impl<B: Backend> Model<B> {
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
         let model_names = model.names;
+        let embeds = head.problem == Problem::Embedding;
         let no_pooler = match (&model.head, model.reads) {
+            _ if embeds => Some("an embedding reads no pooler"),
             (Head::Example(head), _) if head.has_dense() => None,
             (_, Reads::First) => None,
             (_, Reads::Mean) => Some("mean pooling reads no pooler"),
@@ -222,7 +228,13 @@ impl<B: Backend> Model<B> {
                     load::Rule::Ignore(why.into())
                 }
                 (load::Rule::Load(name), _) if stored != wanted && is_head_for(stored, &name) => {
-                    load::Rule::Ignore(format!("the head of {}", config.architecture()))
+                    load::Rule::Ignore(match embeds {
+                        true => "an embedding reads no head".into(),
+                        false => format!("the head of {}", config.architecture()),
+                    })
+                }
+                (load::Rule::Load(name), _) if embeds => {
+                    load::Rule::Load(family.without_root(&name).to_owned())
                 }
                 (rule, _) => rule,
             },
@@ -306,11 +318,23 @@ impl<B: Backend> Model<B> {
         self.reads
     }
 
-    /// C; of a language model 2, see [`forward`](Self::forward).
+    /// C; of an embedding D; of a language model 2, see [`forward`](Self::forward).
     pub fn outputs(&self) -> usize {
         match &self.head {
             Head::Example(head) => head.outputs(),
             Head::NextToken(_) => 2,
+            Head::None(head) => head.width,
+        }
+    }
+
+    /// D: width of what the backbone's pooling gives.
+    pub fn width(&self) -> usize {
+        match &self.sizes {
+            Sizes::Encoder(sizes) => sizes.hidden_size,
+            Sizes::Decoder(sizes) => sizes.hidden_size,
+            Sizes::ResNet(_) | Sizes::EfficientNet(_) => {
+                self.output_weight().map_or(0, |weight| weight.dims()[1])
+            }
         }
     }
 
@@ -347,12 +371,12 @@ impl<B: Backend> Model<B> {
         self.head_modules.iter().any(|module| below(module, name))
     }
 
-    /// The weight `[C, D]` of the head's last linear map, or `[V, D]`.
-    pub fn output_weight(&self) -> &Weight<B> {
+    /// The weight `[C, D]` of the head's last linear map, or `[V, D]`; `None` of an embedding.
+    pub fn output_weight(&self) -> Option<&Weight<B>> {
         match (&self.head, &self.backbone) {
-            (Head::Example(head), _) => head.output_weight(),
-            (Head::NextToken(NextTokenHead { out: Some(out), .. }), _) => &out.weight,
-            (Head::NextToken(_), Backbone::Decoder(decoder)) => decoder.table(),
+            (Head::None(_), _) => None,
+            (Head::Example(head), _) => Some(head.output_weight()),
+            (Head::NextToken(head), Backbone::Decoder(decoder)) => Some(vocabulary(head, decoder)),
             (Head::NextToken(_), _) => unreachable!("a head for tokens stands on a decoder"),
         }
     }
@@ -468,6 +492,16 @@ impl<B: Backend> Model<B> {
         });
         state
     }
+}
+
+/// The map to the vocabulary `[V, D]`: one of its own, or the embeddings.
+fn vocabulary<'a, B: Backend>(
+    head: &'a NextTokenHead<B>,
+    decoder: &'a Decoder<B>,
+) -> &'a Weight<B> {
+    head.out
+        .as_ref()
+        .map_or_else(|| decoder.table(), |out| &out.weight)
 }
 
 /// Whether a name is a module's or lies below it.
@@ -620,6 +654,7 @@ impl<B: TuneBackend> Model<B> {
         match (&self.head, x) {
             (Head::Example(head), Activations::Pooled(x)) => head.forward(x, pass),
             (Head::NextToken(_), Activations::Next(x, next)) => self.next_tokens(x, &next, pass),
+            (Head::None(_), Activations::Pooled(x)) => x,
             _ => panic!("a head was given what it does not read"),
         }
     }
@@ -628,11 +663,11 @@ impl<B: TuneBackend> Model<B> {
     pub fn features(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         match &self.head {
             Head::Example(head) => head.features(x, pass),
-            Head::NextToken(_) => x,
+            Head::NextToken(_) | Head::None(_) => x,
         }
     }
 
-    /// Logits `[B, C]`; of a head for tokens `[Q, C]`, of those that the input asks for, else of all. Of a language model: for each of the G groups of tokens that count (usually one a sequence, see
+    /// Logits `[B, C]`, or the embeddings `[B, D]`; of a head for tokens `[Q, C]`, of those that the input asks for, else of all. Of a language model: for each of the G groups of tokens that count (usually one a sequence, see
     /// [`NextTokens`](crate::NextTokens)) the sum of their losses, `[G, 1]`, and in evaluation how many of them the model would
     /// have chosen, `[G, 2]`. Logits of the vocabulary are never held.
     ///
@@ -645,7 +680,7 @@ impl<B: TuneBackend> Model<B> {
 
     /// Sums by example of the losses of hidden states `[R, D]`, and in evaluation of the tokens that the model would choose.
     fn next_tokens(&self, x: Tensor<B, 2>, next: &NextTokens<B>, pass: Pass) -> Tensor<B, 2> {
-        let (weight, targets) = (self.output_weight().val(), next.targets.clone());
+        let (weight, targets) = (self.vocabulary().val(), next.targets.clone());
         if pass.is_training() {
             let losses = ops::next_token_losses(x, weight, targets, self.softcap());
             return sums_by_sequence(losses.unsqueeze_dim(1), &next.sequences);
@@ -658,15 +693,23 @@ impl<B: TuneBackend> Model<B> {
 
     /// Logits `[R, V]` of hidden states `[R, D]` of a language model: for generation, where R is small.
     pub fn vocabulary_logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let logits = self.output_weight().linear(x, None, ops::Precision::F32);
+        let logits = self.vocabulary().linear(x, None, ops::Precision::F32);
         ops::capped(logits, self.softcap())
+    }
+
+    /// The map to the vocabulary `[V, D]` of a language model.
+    fn vocabulary(&self) -> &Weight<B> {
+        match (&self.head, &self.backbone) {
+            (Head::NextToken(head), Backbone::Decoder(decoder)) => vocabulary(head, decoder),
+            _ => unreachable!("a head for tokens stands on a decoder"),
+        }
     }
 
     /// The cap of a language model's logits.
     fn softcap(&self) -> Option<f64> {
         match &self.head {
             Head::NextToken(head) => head.softcap,
-            Head::Example(_) => None,
+            Head::Example(_) | Head::None(_) => None,
         }
     }
 }

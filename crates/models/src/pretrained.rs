@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// Every family, in the order in which they are asked whether a directory is theirs.
@@ -94,6 +95,7 @@ impl Family {
     /// Field paths to published names, with a head for this problem.
     pub fn names_for(&self, problem: Problem) -> NameMap {
         let own = match problem {
+            Problem::Embedding => return self.bare_names(),
             Problem::Tokens => self.token_names,
             Problem::Span => self.span_names,
             _ => None,
@@ -109,8 +111,49 @@ impl Family {
                 "qa_outputs" => &["qa_outputs"],
                 _ => self.head_modules,
             },
+            Problem::Embedding => &[],
             _ => self.head_modules,
         }
+    }
+
+    /// What stands before the names of the backbone where it has a head: `bert`.
+    fn root(&self) -> &'static str {
+        let first = self
+            .names
+            .0
+            .iter()
+            .find(|(field, _)| field.starts_with("backbone."));
+        first
+            .and_then(|(_, published)| published.split_once('.'))
+            .map_or("", |(root, _)| root)
+    }
+
+    /// A published name as the backbone alone has it.
+    pub fn without_root<'a>(&self, name: &'a str) -> &'a str {
+        let inner = name.strip_prefix(self.root());
+        inner
+            .and_then(|inner| inner.strip_prefix('.'))
+            .unwrap_or(name)
+    }
+
+    /// Field paths to the names of the backbone by itself, as transformers' `...Model` saves it. They are made once for each family
+    /// and kept.
+    fn bare_names(&self) -> NameMap {
+        type Names = &'static [(&'static str, &'static str)];
+        static MADE: Mutex<BTreeMap<&'static str, Names>> = Mutex::new(BTreeMap::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = made.entry(self.name).or_insert_with(|| {
+            let backbone = self
+                .names
+                .0
+                .iter()
+                .filter(|(field, _)| field.starts_with("backbone"));
+            let names: Vec<_> = backbone
+                .map(|&(field, published)| (field, self.without_root(published)))
+                .collect();
+            Box::leak(names.into_boxed_slice())
+        });
+        NameMap(names)
     }
 
     /// Whether a parameter, by published name, is stored `[in, out]`.

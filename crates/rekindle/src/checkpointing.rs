@@ -10,7 +10,7 @@ use rekindle_models::{Activations, Input, Model};
 use rekindle_nn::{Pass, TuneAutodiff};
 use rekindle_train::Gradients;
 
-/// Adds to `grads` the gradients of `loss` of the model's outputs `[N, C]`, and returns its value `[1]`.
+/// Adds to `grads` the gradients of `loss` of what the model's head reads, and returns its value `[1]`.
 ///
 /// # Panics
 /// If units of the model put out pictures: their norms' moments would move twice.
@@ -18,7 +18,7 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
     model: &Model<B>,
     input: Input<<B as AutodiffBackend>::InnerBackend>,
     pass: Pass,
-    loss: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 1>,
+    loss: impl FnOnce(Activations<B>) -> Tensor<B, 1>,
     grads: &mut Gradients<B>,
 ) -> Tensor<<B as AutodiffBackend>::InnerBackend, 1> {
     let (trains, last) = (model.training_units(), model.units() - 1);
@@ -45,7 +45,7 @@ pub(crate) fn backward_by_unit<B: TuneAutodiff>(
         let y = model.run(x.clone(), unit..unit + 1, pass);
         let sum = match (loss.take(), slope.take().zip(y.rows())) {
             (Some(loss), _) => {
-                let sum = loss(model.head(y, pass));
+                let sum = loss(y);
                 value = Some(sum.clone().inner());
                 sum
             }

@@ -2,6 +2,7 @@
 
 use crate::{
     Error,
+    grad_cache::pooled,
     inputs::{ExampleOf, HostBatch, Inputs},
     report::{MarkedSpan, Mistake},
     tasks::{LabelledSpan, Objective, Wrong},
@@ -290,6 +291,35 @@ pub(crate) fn score_with<B: TuneBackend>(
             let input = batch.input.as_ref();
             let input = input.ok_or_else(|| Error::Internal("a batch without its input".into()))?;
             Ok(model.forward(input.to_device(device), Pass::evaluation()))
+        },
+    )
+}
+
+/// What a model's backbone pools of the texts of a set, each by itself, in one process: `[N][D]`.
+pub(crate) fn embed_with<B: TuneBackend>(
+    model: &Model<B>,
+    set: &Arc<dyn Inputs>,
+    batch_size: usize,
+    device: &B::Device,
+) -> Result<Scored, Error> {
+    let width = model.width();
+    let alone = Collective::alone();
+    score(
+        &alone,
+        set,
+        batch_size,
+        width,
+        None,
+        |_| true,
+        |batch| {
+            let input = batch.input.as_ref();
+            let input = input.ok_or_else(|| Error::Internal("a batch without its input".into()))?;
+            let input = input.to_device(device);
+            Ok(pooled(model.begin(
+                input,
+                model.units(),
+                Pass::evaluation(),
+            )))
         },
     )
 }

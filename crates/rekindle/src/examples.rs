@@ -15,6 +15,7 @@ use rekindle_data::{
     image::{ImageSet, image_parts, read_images},
     questions::{Question, QuestionFile, read_questions},
     read_examples,
+    related::{RelatedTexts, read_related},
     tokens::{TagLabels, TaggedOptions, TaggedText, read_tagged},
 };
 use rekindle_hub::{Columns, DatasetKind, Hub};
@@ -144,6 +145,29 @@ impl Source for Vec<Preference> {
 
     fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
         Ok(TargetEncoder::Next)
+    }
+}
+
+impl Source for Vec<RelatedTexts> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let read = read_related(path, options)?;
+        let mut notes = read.notes;
+        notes.extend(left_out("rows", &read.skipped));
+        Ok(Read {
+            set: read.rows,
+            hint: TargetHint::default(),
+            label_names: Vec::new(),
+            columns: Some(read.columns),
+            by_words: false,
+            notes,
+        })
+    }
+
+    fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::Related)
     }
 }
 

@@ -55,6 +55,32 @@ impl Scalar {
     }
 }
 
+/// A figure, and what it was before tuning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Its name in files.
+    pub key: String,
+    /// Its name for people.
+    pub name: String,
+    /// The value; `null` in JSON where it is not a number.
+    #[serde(with = "rekindle_metrics::nan_as_null")]
+    pub value: f64,
+    /// That of the model before tuning, where it is known.
+    pub base: Option<f64>,
+}
+
+impl Compared {
+    /// A scalar, of which nothing is known before tuning.
+    pub(crate) fn of(scalar: &Scalar) -> Self {
+        Self {
+            key: scalar.key.clone(),
+            name: scalar.name.clone(),
+            value: scalar.value,
+            base: None,
+        }
+    }
+}
+
 /// A figure that is watched during training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
@@ -134,6 +160,11 @@ pub enum Section {
     Extracted {
         /// The figures.
         report: ExtractiveReport,
+    },
+    /// Embeddings: each figure beside that of the model before tuning.
+    Embeddings {
+        /// The figures.
+        rows: Vec<Compared>,
     },
     /// Answers in words against the right ones.
     Answers {
@@ -217,22 +248,55 @@ impl Figures {
                 let right = (all.exact_match * all.n as f64).round() as u64;
                 Some(("exact_match", wilson_95(right, all.n)))
             }
-            Section::Labels { .. } | Section::Numbers { .. } | Section::Entities { .. } => None,
+            Section::Labels { .. }
+            | Section::Numbers { .. }
+            | Section::Entities { .. }
+            | Section::Embeddings { .. } => None,
         });
         known
             .map(|(key, (low, high))| (key.to_owned(), json!([low, high])))
             .collect()
     }
 
-    /// The figures of the base model's answers by key; none where it was not asked.
+    /// Puts beside the figures of embeddings those of the model before tuning, on the same set.
+    pub(crate) fn compare(&mut self, base: &Self) {
+        for section in &mut self.sections {
+            if let Section::Embeddings { rows } = section {
+                for row in rows {
+                    row.base = base.get(&row.key);
+                }
+            }
+        }
+        let before = base.get(&self.headline).unwrap_or(f64::NAN);
+        let scalar = self
+            .scalars
+            .iter()
+            .find(|scalar| scalar.key == self.headline);
+        if let Some(Scalar { name, value, .. }) = scalar {
+            self.guess = Some(Guess::of_base(name, before, *value));
+            if let Some(tile) = self.tiles.first_mut() {
+                let all = [tile.detail.clone(), format!("{before:.3} before tuning")];
+                let all = all.into_iter().filter(|part| !part.is_empty());
+                tile.detail = all.collect::<Vec<_>>().join(", ");
+            }
+        }
+    }
+
+    /// The figures of the base model by key: of its answers, or of its embeddings; none where it was not asked.
     pub(crate) fn base_scalars(&self) -> Option<Map<String, Value>> {
-        let base = self.sections.iter().find_map(|section| match section {
-            Section::Answers { base, .. } => base.as_ref(),
+        self.sections.iter().find_map(|section| match section {
+            Section::Answers { base, .. } => {
+                let rows = answer_rows(base.as_ref()?).into_iter();
+                let named = rows.filter_map(|row| Some((row.key?.to_owned(), json!(row.value))));
+                Some(named.collect())
+            }
+            Section::Embeddings { rows } => {
+                let known = |row: &Compared| Some((row.key.clone(), json!(row.base?)));
+                let known: Map<String, Value> = rows.iter().filter_map(known).collect();
+                (!known.is_empty()).then_some(known)
+            }
             _ => None,
-        });
-        let rows = answer_rows(base?).into_iter();
-        let named = rows.filter_map(|row| Some((row.key?.to_owned(), json!(row.value))));
-        Some(named.collect())
+        })
     }
 
     /// A scalar by key.
@@ -283,6 +347,9 @@ impl Figures {
                     object.insert("has_answer".into(), json!(report.has_answer));
                     object.insert("no_answer_share".into(), json!(report.no_answer));
                 }
+                Section::Embeddings { .. } => {
+                    object.insert("base".into(), json!(self.base_scalars()));
+                }
                 Section::Answers { report, base } => {
                     object.insert("answers".into(), json!(report));
                     object.insert("base_answers".into(), json!(base));
@@ -313,7 +380,10 @@ impl Figures {
     pub fn too_few(&self) -> Option<String> {
         let compared = |section: &Section| match section {
             Section::Classes { .. } | Section::Labels { .. } | Section::Numbers { .. } => true,
-            Section::Entities { .. } | Section::Extracted { .. } | Section::Answers { .. } => false,
+            Section::Entities { .. }
+            | Section::Extracted { .. }
+            | Section::Embeddings { .. }
+            | Section::Answers { .. } => false,
         };
         let few = self.guess.is_none() && self.n < FEW && self.sections.iter().any(compared);
         few.then(|| format!("{} are too few to compare with guessing", self.count()))
@@ -368,6 +438,7 @@ impl Section {
             Self::Numbers { report, names } => numbers(report, names),
             Self::Entities { report } => entities(report),
             Self::Extracted { report } => extracted(report),
+            Self::Embeddings { rows } => embeddings(rows),
             Self::Answers { report, base } => answers(report, base.as_ref()),
         }
     }
@@ -385,6 +456,31 @@ fn extracted(report: &ExtractiveReport) -> String {
         )
     };
     row("with an answer", answered) + &row("without one", none)
+}
+
+/// Figures with what they were before tuning, where that is known.
+fn embeddings(rows: &[Compared]) -> String {
+    let mut out = String::new();
+    if rows.iter().all(|row| row.base.is_none()) {
+        return out;
+    }
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        out,
+        "{:<14} {:>9} {:>9} {:>9}",
+        "", "tuned", "before", "change"
+    );
+    for row in rows {
+        let base = row.base.unwrap_or(f64::NAN);
+        let _ = writeln!(
+            out,
+            "{:<14} {:>9.4} {base:>9.4} {:>+9.4}",
+            row.name,
+            row.value,
+            row.value - base
+        );
+    }
+    out
 }
 
 /// A figure of answers in words.

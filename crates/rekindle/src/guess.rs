@@ -146,6 +146,17 @@ impl Guess {
         }
     }
 
+    /// Of embeddings: those of the model before tuning. More is better.
+    pub(crate) fn of_base(figure: &str, value: f64, found: f64) -> Self {
+        Self {
+            how: BASE.into(),
+            figure: figure.into(),
+            value,
+            found,
+            beaten: found > value,
+        }
+    }
+
     /// The share of what the guess leaves to gain that the model gained, in [0, 1]: all figures are 1 at best. 0 for a model
     /// whose figure is not defined.
     #[must_use]

@@ -18,6 +18,7 @@ use rekindle_data::{
     image::{find_pictures, image_parts, read_images},
     may_be_labelled,
     questions::{QuestionFile, read_questions},
+    related::{Relation, names_relations, read_related},
     sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
 };
@@ -40,6 +41,7 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
         Kind::Preference => return for_preferences(path, config),
         Kind::Tags => return for_spans(path, config),
         Kind::Extraction => return for_questions(path, config),
+        Kind::Embedding => return for_relations(path, config),
         _ => {}
     }
     match config.task.modality() {
@@ -98,6 +100,9 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     }
     if path.is_file() && !named && holds_questions(path) {
         return Ok(Task::QuestionAnswering);
+    }
+    if path.is_file() && !named && holds_relations(path) {
+        return Ok(Task::TextEmbedding);
     }
     match language_task(path).filter(|_| !named) {
         Some(task) => Ok(task),
@@ -175,6 +180,57 @@ fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
     let look = "rekindle look --config THIS_FILE shows the answers of your file as tokens";
     let (config, notes) = (config.clone(), [("data.max_length", look)]);
     Ok(written(path, config, &holds, &read.skipped, &notes))
+}
+
+/// Whether a table's columns are those of texts that belong together, and of nothing else.
+fn holds_relations(path: &Path) -> bool {
+    let options = read_options(
+        &RunConfig::default(),
+        &rekindle_hub::Columns::default(),
+        None,
+    );
+    sniff(path, &options).is_ok_and(|sniffed| names_relations(&sniffed.names))
+}
+
+fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let options = ReadOptions {
+        on_bad_example: OnBad::Skip,
+        ..read_options(config, &rekindle_hub::Columns::default(), None)
+    };
+    let read = read_related(path, &options)?;
+    let negatives = read.negatives.join(", ");
+    let labels = || {
+        let labels = read.rows.iter().filter_map(|row| match &row.relation {
+            Relation::Label(label) => Some(label.clone()),
+            _ => None,
+        });
+        let mut counts = BTreeMap::new();
+        labels.for_each(|label| *counts.entry(label).or_default() += 1);
+        by_label(counts)
+    };
+    let what = match read.rows.first().map(|row| &row.relation) {
+        Some(Relation::Score(_)) => {
+            counted(read.rows.len(), "pair with a score", "pairs with a score")
+        }
+        Some(Relation::Label(_)) => Some(format!(
+            "{} labelled texts; {}",
+            thousands(read.rows.len() as u64),
+            labels().trim_end_matches('.')
+        )),
+        _ => counted(read.rows.len(), "pair", "pairs"),
+    };
+    let with = (!negatives.is_empty()).then(|| format!("hard negatives in {negatives}"));
+    let column = |column: &rekindle_data::ResolvedColumn| match read.columns.header {
+        true => config::Column::Name(column.name.clone()),
+        false => config::Column::Index(column.index),
+    };
+    let mut config = config.clone();
+    config.data.text = Some(column(&read.columns.text));
+    config.data.text_pair = read.columns.text_pair.as_ref().map(column);
+    let labels: Vec<config::Column> = read.columns.labels.iter().map(column).collect();
+    config.data.label = (!labels.is_empty()).then_some(config::Columns(labels));
+    let notes = [("data.text", read.columns.text.reason.as_str())];
+    Ok(written(path, config, &[what, with], &read.skipped, &notes))
 }
 
 fn for_spans(path: &Path, config: &RunConfig) -> Result<String, Error> {
@@ -339,9 +395,9 @@ fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
 fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
-        // Marked texts and questions have no label column.
-        let kinds = Kind::ALL.iter();
-        let kinds = kinds.filter(|kind| !matches!(kind, Kind::Tags | Kind::Extraction));
+        // Marked texts, questions and texts that belong together have no label column.
+        let none = |kind: &&Kind| matches!(kind, Kind::Tags | Kind::Extraction | Kind::Embedding);
+        let kinds = Kind::ALL.iter().filter(move |kind| !none(kind));
         kinds.filter_map(move |&kind| Task::of(kind, modality))
     };
     for task in tasks(Modality::Text).chain(tasks(Modality::Images)) {

@@ -56,6 +56,7 @@ mod balance;
 mod checkpointing;
 pub mod config;
 mod data_summary;
+mod embedder;
 mod error;
 mod evaluation;
 mod examples;
@@ -67,6 +68,7 @@ mod fingerprint;
 mod fitting;
 mod generation;
 mod gguf;
+mod grad_cache;
 mod guess;
 mod init;
 mod inputs;
@@ -75,6 +77,7 @@ mod length;
 mod loaded;
 mod located;
 mod log;
+mod logistic;
 mod look;
 mod memory;
 mod merge;
@@ -93,6 +96,7 @@ mod results;
 mod run_report;
 pub mod runs;
 mod saved;
+mod sentence;
 mod spread;
 mod task;
 mod tasks;
@@ -102,9 +106,10 @@ mod tuning;
 
 pub use backend::{Checked, DeviceInfo, check_device, compiled_devices, cpu_kernels, devices};
 pub use config::RunConfig;
+pub use embedder::{Embedder, write_vectors};
 pub use error::Error;
 pub use export::{EXPORT_TYPES, Exported, export};
-pub use figures::{Figures, Scalar, Section, Shown, Tile, Watched};
+pub use figures::{Compared, Figures, Scalar, Section, Shown, Tile, Watched};
 pub use finetune::{
     FinishedRun, Occupied, finetune, finetune_into, finetune_together, plan, resume, resume_longer,
     resume_together,

@@ -4,7 +4,7 @@ use crate::{
     Error,
     backend::{OnBackend, on_device},
     config::Device,
-    evaluation::{Scored, score_with},
+    evaluation::{Scored, embed_with, score_with},
     generation::{Reading, Session},
     inputs::Inputs,
     located::Located,
@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) trait Loaded {
     /// Outputs for every example of a set.
     fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error>;
+    /// What the backbone's pooling gives for every text of a set.
+    fn embed(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error>;
     /// Begins to read so many sequences, of a language model.
     fn begin(&self, sequences: usize) -> Box<dyn Session + '_>;
 }
@@ -30,6 +32,10 @@ struct OnDevice<B: TuneBackend> {
 impl<B: TuneBackend> Loaded for OnDevice<B> {
     fn score(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error> {
         score_with(&self.model, set, batch_size, &self.device)
+    }
+
+    fn embed(&self, set: &Arc<dyn Inputs>, batch_size: usize) -> Result<Scored, Error> {
+        embed_with(&self.model, set, batch_size, &self.device)
     }
 
     fn begin(&self, sequences: usize) -> Box<dyn Session + '_> {

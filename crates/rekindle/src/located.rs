@@ -8,6 +8,7 @@ use crate::{
     gguf,
     model_card::BaseName,
     saved::{KeptSettings, Saved, SavedModel},
+    sentence::SentenceFiles,
     task::{Kind, Modality, Task},
 };
 use rekindle_base::{near::near_misses, shell_word};
@@ -206,20 +207,73 @@ pub(crate) fn own_settings(
 
 /// Finds what belongs to a saved model.
 pub(crate) fn locate(path: &Path, observer: &dyn Observer) -> Result<Located, Error> {
+    let (dir, saved) = found(path, observer)?;
+    let embeds = embeds(saved.as_ref());
+    match dir.join("adapter_config.json").is_file() {
+        true => locate_adapter(dir, saved, embeds, observer),
+        false => locate_model(dir, saved, embeds),
+    }
+}
+
+/// Finds what belongs to a model of which embeddings are wanted, whatever it was tuned for; and how these are made of tokens. An adapter
+/// of another task keeps its head, by which its tensors are called.
+///
+/// # Errors
+/// As [`locate`], and for what is no encoder of texts.
+pub(crate) fn locate_to_embed(
+    path: &Path,
+    observer: &dyn Observer,
+) -> Result<(Located, SentenceFiles), Error> {
+    let (dir, saved) = found(path, observer)?;
+    let own = saved.as_ref().map(|saved| saved.max_length);
+    let mut located = match dir.join("adapter_config.json").is_file() {
+        true => {
+            let embeds = saved.is_none() || embeds(saved.as_ref());
+            locate_adapter(dir.clone(), saved, embeds, observer)?
+        }
+        false => locate_model(dir.clone(), saved, true)?,
+    };
+    let config = located.pretrained.config();
+    if config.is_decoder() || config.text.is_none() {
+        return Err(Error::ModelDir {
+            path: dir,
+            reason: format!("{} gives texts no vectors", config.architecture()),
+            hint: "name an encoder of texts, such as minilm".into(),
+        });
+    }
+    let files = match SentenceFiles::are_in(&dir) {
+        true => SentenceFiles::read(&dir)?,
+        false => SentenceFiles::read(located.pretrained.dir())?,
+    };
+    let reads = *located.reads.get_or_insert(files.reads);
+    if reads == Reads::Each {
+        located.reads = Some(files.reads);
+    }
+    if let (None, Some(length)) = (own, files.max_length) {
+        located.max_length = length;
+    }
+    Ok((located, files))
+}
+
+/// A saved model's directory, and what we saved of it.
+fn found(path: &Path, observer: &dyn Observer) -> Result<(PathBuf, Option<Saved>), Error> {
     let dir = find(path, observer)?;
     let saved = match dir.is_dir() {
         true => Saved::read(&dir)?,
         false => None,
     };
-    match dir.join("adapter_config.json").is_file() {
-        true => locate_adapter(dir, saved, observer),
-        false => locate_model(dir, saved),
-    }
+    Ok((dir, saved))
+}
+
+/// Whether a model was saved as one of embeddings.
+fn embeds(saved: Option<&Saved>) -> bool {
+    saved.is_some_and(|saved| saved.task == Task::TextEmbedding.name())
 }
 
 fn locate_adapter(
     dir: PathBuf,
     saved: Option<Saved>,
+    embeds: bool,
     observer: &dyn Observer,
 ) -> Result<Located, Error> {
     let adapter = rekindle_peft::read_config(&dir)?;
@@ -264,6 +318,7 @@ fn locate_adapter(
     }
     let config = pretrained.config();
     let labels = match &saved {
+        _ if embeds => Vec::new(),
         Some(saved) => saved.labels.clone(),
         None if config.is_decoder() => Vec::new(),
         None => {
@@ -292,7 +347,10 @@ fn locate_adapter(
     };
     let max_length = max_length(saved.as_ref(), config, &tokenizer)?;
     Ok(Located {
-        task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        task: match embeds {
+            true => Task::TextEmbedding,
+            false => task_of(&dir, saved.as_ref(), config, labels.len())?,
+        },
         thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
         tokenizer,
         labels,
@@ -322,25 +380,34 @@ fn without_base(dir: &Path, base: &str, ours: bool) -> Error {
     }
 }
 
-fn locate_model(dir: PathBuf, saved: Option<Saved>) -> Result<Located, Error> {
+fn locate_model(dir: PathBuf, saved: Option<Saved>, embeds: bool) -> Result<Located, Error> {
     let pretrained = Pretrained::open(&dir)?;
     let config = pretrained.config();
-    if config.outputs == 0 && !config.is_decoder() {
+    if config.outputs == 0 && !config.is_decoder() && !embeds {
         let tensor = format!("{}.weight", config.output_module());
         return Err(no_head(&dir, &tensor));
     }
-    check_labels(&dir, config)?;
+    if !embeds {
+        check_labels(&dir, config)?;
+    }
     let nameless = config.labels.is_empty() && config.modality == Modality::Images;
     let labels = match nameless {
+        _ if embeds => Vec::new(),
         true => (0..config.outputs).map(|i| i.to_string()).collect(),
         false => labels_of(config, config.outputs),
     };
     let max_length = max_length(saved.as_ref(), config, &dir)?;
     Ok(Located {
-        task: task_of(&dir, saved.as_ref(), config, labels.len())?,
+        task: match embeds {
+            true => Task::TextEmbedding,
+            false => task_of(&dir, saved.as_ref(), config, labels.len())?,
+        },
         adapter: None,
         base: None,
-        thresholds: thresholds(&dir, saved.as_ref(), labels.len())?,
+        thresholds: match embeds {
+            true => Vec::new(),
+            false => thresholds(&dir, saved.as_ref(), labels.len())?,
+        },
         tokenizer: dir,
         labels,
         nameless,
@@ -594,6 +661,13 @@ impl Located {
             picture_size: None,
             added_tokens: &[],
             by_words: self.kept.by_words,
+            sentence: match self.task.kind() {
+                Kind::Embedding => {
+                    let from = self.adapter.as_deref().unwrap_or(self.pretrained.dir());
+                    Some(SentenceFiles::read(from)?.with(model.reads(), self.max_length))
+                }
+                _ => None,
+            },
         };
         what.write(model, to)
     }

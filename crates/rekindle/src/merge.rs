@@ -9,7 +9,7 @@ use crate::{
     finetune::clear,
     inputs::{
         Chats, Inputs, QuestionReader, Questions, Tagged, Texts, Unit, WordReader, encoder,
-        saved_encoder, tags,
+        related, saved_encoder, tags,
     },
     located::{Located, locate},
     model_card::{
@@ -22,7 +22,7 @@ use crate::{
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use rekindle_data::{
     Example, Place, TargetEncoder, TargetKind, chat::Conversation, questions::Question,
-    tokens::TaggedText,
+    related::RelatedTexts, tokens::TaggedText,
 };
 use rekindle_models::{Problem, Reads};
 use rekindle_nn::TuneAutodiff;
@@ -175,6 +175,16 @@ pub fn merge(
             questions.truncate(MOST);
             (Arc::new(Questions::encode(questions, &reader)?), source)
         }
+        Some(file) if located.task.kind() == Kind::Embedding => {
+            let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
+            let mut read = read_inputs::<Vec<RelatedTexts>>(&file, &config)?;
+            read.notes.iter().for_each(|note| observer.note(note));
+            read.set.truncate(MOST);
+            (
+                related::to_evaluate(&read.set, &encoder)?,
+                file.display().to_string(),
+            )
+        }
         Some(file) => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
             let mut read = read_inputs::<Vec<Example>>(&file, &config)?;
@@ -217,6 +227,7 @@ pub fn merge(
         largest_difference,
         measured: match located.task.kind() {
             Kind::Generation => "the loss of an example",
+            Kind::Embedding => "a number of an embedding",
             _ => "a logit",
         },
         texts: set.len(),
@@ -261,7 +272,8 @@ impl OnBackend for Merge<'_> {
             kept: located.kept.clone(),
         };
         saved.write(self.to)?;
-        let of_texts = located.task.kind().problem() != Problem::NextToken;
+        let problem = located.task.kind().problem();
+        let of_texts = !matches!(problem, Problem::NextToken | Problem::Embedding);
         let of_texts = of_texts && !located.pretrained.config().transformers_reads_means();
         let loading = Loading {
             task: located.task,

@@ -137,6 +137,7 @@ impl Card<'_> {
             Method::Full => "full-fine-tuning",
             Method::Head => "linear-probe",
             Method::Bitfit => "bitfit",
+            Method::Setfit => "setfit",
         };
         let task = self.config.task.name();
         let mut tags = vec!["rekindle", method];
@@ -307,6 +308,7 @@ impl Card<'_> {
 impl Loading<'_> {
     pub(super) fn library(&self) -> &'static str {
         match (self.base_of_adapter, self.task.modality()) {
+            _ if self.task.kind() == Kind::Embedding => "sentence-transformers",
             (Some(_), _) => "peft",
             (None, Modality::Text) => "transformers",
             (None, Modality::Images) => "timm",
@@ -318,6 +320,7 @@ impl Loading<'_> {
             (Kind::Generation | Kind::Preference, _) => "text-generation",
             (Kind::Tags, _) => "token-classification",
             (Kind::Extraction, _) => "question-answering",
+            (Kind::Embedding, _) => "sentence-similarity",
             (_, Modality::Text) => "text-classification",
             (_, Modality::Images) => "image-classification",
         }
@@ -330,6 +333,7 @@ impl Loading<'_> {
             (Kind::Extraction, _) => {
                 format!("predict FOLDER {} --context FILE", shell_word("a question"))
             }
+            (Kind::Embedding, _) => format!("embed FOLDER {}", shell_word("a text")),
             (_, Modality::Text) => format!("predict FOLDER {}", shell_word("a text")),
             (_, Modality::Images) => "predict FOLDER picture.jpg".to_owned(),
         };

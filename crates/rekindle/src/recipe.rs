@@ -6,11 +6,13 @@ use crate::{
     answers::Answering,
     balance,
     checkpointing::backward_by_unit,
-    evaluation::{Scored, score},
+    evaluation::{Scored, embed_with, score},
     feature_cache::{AS_EVALUATED, FeatureCache},
     figures::Figures,
     generation::{Answer, Reading, Session},
+    grad_cache::{backward_in_parts, pooled},
     inputs::{Draw, HostBatch, Inputs, Prepared},
+    logistic,
     report::Mistake,
     tasks::{Loss, Objective},
     tuning::only_last,
@@ -57,6 +59,8 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
     cache: Cache,
     /// Validation logits of the model that was evaluated last.
     last: RefCell<Option<Scored>>,
+    /// The figures of the final set by the model before tuning, where they are compared with.
+    base: Option<Figures>,
     /// What a language model is asked.
     answering: Option<Arc<Answering>>,
     /// Its answers at the newest evaluation.
@@ -73,9 +77,18 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
 /// The sets of a run.
 struct Sets {
     train: Arc<dyn Inputs>,
+    /// What a step takes, where that is something else: pairs of training texts.
+    pairs: Option<Arc<dyn Inputs>>,
     validation: Option<Arc<dyn Inputs>>,
     test: Option<Arc<dyn Inputs>>,
     noun: &'static str,
+}
+
+impl Sets {
+    /// What a step takes.
+    fn stepped(&self) -> &Arc<dyn Inputs> {
+        self.pairs.as_ref().unwrap_or(&self.train)
+    }
 }
 
 /// The frozen beginning of the model.
@@ -162,7 +175,7 @@ fn finished<T: TuneBackend>(
     }
 }
 
-/// A model's outputs `[N P, C]` for a batch whose N examples have P parts each, as one row an example; of words as they are. Behind them what the
+/// A model's outputs `[N P, C]` for a batch whose N examples have P parts each, as one row an example; of words, and of texts that are compared, as they are. Behind them what the
 /// model says of what the batch only looks at.
 pub(crate) fn by_example<B: TuneAutodiff>(
     outputs: Tensor<B, 2>,
@@ -171,8 +184,8 @@ pub(crate) fn by_example<B: TuneAutodiff>(
     pass: Pass,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    // Words and tokens stand one by one.
-    if batch.targets.kind().is_some_and(TargetKind::is_by_token) {
+    // Words, tokens and texts stand one by one.
+    if batch.targets.kind().is_some_and(TargetKind::has_rows) {
         return outputs;
     }
     let (examples, [rows, columns]) = (batch.len(), outputs.dims());
@@ -212,7 +225,8 @@ impl<B: TuneAutodiff> Recipe<B> {
             }
         });
         let dir = config.output_dir.clone().unwrap_or_default();
-        let by_token = prepared.encoder.kind().is_by_token();
+        // Their examples have rows of different numbers.
+        let has_rows = prepared.encoder.kind().has_rows();
         let cache = |name: &str| {
             let budget = (config.train.cache_features_mb << 20) / 2;
             // Each process keeps what it computes.
@@ -226,6 +240,7 @@ impl<B: TuneAutodiff> Recipe<B> {
             config: config.clone(),
             sets: Sets {
                 train: Arc::clone(&prepared.train),
+                pairs: prepared.pairs.clone(),
                 validation: prepared.validation.clone(),
                 test: prepared.test.clone(),
                 noun: prepared.noun,
@@ -242,12 +257,13 @@ impl<B: TuneAutodiff> Recipe<B> {
             }),
             cache: Cache {
                 keeps_training: config.train.cache_features && prepared.repeats,
-                keeps_validation: config.train.cache_features && !by_token,
+                keeps_validation: config.train.cache_features && !has_rows,
                 training: cache(".features"),
                 validation: cache(".features-validation"),
                 cost: Mutex::default(),
             },
             last: RefCell::default(),
+            base: None,
             answering: prepared.answering.clone(),
             sampled: RefCell::default(),
             picture_size: prepared.picture_size.map_or(0, |(size, _)| size),
@@ -290,9 +306,10 @@ impl<B: TuneAutodiff> Recipe<B> {
 
     /// The order of an epoch's examples, in batches.
     fn order(&self, epoch: u64) -> Vec<Vec<usize>> {
-        let lengths = self.sets.train.lengths();
+        let set = self.sets.stepped();
+        let lengths = set.lengths();
         let sampler = sampler(&self.config, lengths.is_some());
-        let n = self.sets.train.len();
+        let n = set.len();
         if !self.config.train.weighted_sampling {
             return sampler.epoch(&lengths.unwrap_or_else(|| vec![1; n]), epoch);
         }
@@ -358,6 +375,50 @@ impl<B: TuneAutodiff> Recipe<B> {
             Some(input) => Ok(input.to_device(&self.device)),
             None => Err(Error::Internal("a batch without its input".into())),
         }
+    }
+
+    /// What the loss reads: outputs of the head, or what is pooled.
+    fn learned(&self, model: &Model<B>, input: Input<B>, pass: Pass) -> Tensor<B, 2> {
+        match self.objective.compares_texts() {
+            true => pooled(model.begin(input, model.units(), pass)),
+            false => model.forward(input, pass),
+        }
+    }
+
+    /// Of few-shot classification: the model with a logistic regression on the embeddings of the training texts as its head.
+    pub(crate) fn with_fitted_head(
+        &self,
+        model: &Model<Inner<B>>,
+    ) -> Result<Option<Model<Inner<B>>>, Error> {
+        if self.sets.pairs.is_none() {
+            return Ok(None);
+        }
+        let (set, width) = (&self.sets.train, model.width());
+        let scored = embed_with(model, set, self.config.eval.batch_size, &self.device)?;
+        let rows: Vec<&[f32]> = (0..scored.logits.len())
+            .map(|row| scored.logits.row(row))
+            .collect();
+        let targets = scored.targets(set.as_ref());
+        let outputs = model.outputs();
+        let found = logistic::fit(&rows, targets.class_ids(), outputs);
+        let weight = TensorData::new(found.weight, [outputs, width]);
+        let weight = Tensor::from_data(weight, &self.device);
+        let bias = Tensor::from_data(found.bias.as_slice(), &self.device);
+        Ok(Some(model.clone().with_output(weight, bias)))
+    }
+
+    /// Whether figures are compared with those of the model before tuning.
+    pub(crate) fn compares_with_base(&self) -> bool {
+        self.objective.compares_with_base()
+    }
+
+    /// Takes the figures of the final set by the model as it is before training.
+    pub(crate) fn take_base(&mut self, model: &Model<Inner<B>>) -> Result<(), Error> {
+        let (_, set) = self.final_set();
+        let scored = self.score(model, set, None)?;
+        let targets = scored.targets(set.as_ref());
+        self.base = Some(self.objective.figures(&scored.logits, &targets));
+        Ok(())
     }
 
     /// The sum of the losses of a batch's outputs.
@@ -546,9 +607,13 @@ impl<B: TuneAutodiff> Recipe<B> {
             true => objective.doubtful(&scored.logits, &targets, most.min(MOST_DOUBTFUL)),
             false => Vec::new(),
         };
+        let mut figures = objective.figures(&scored.logits, &targets);
+        if let Some(base) = &self.base {
+            figures.compare(base);
+        }
         Ok(FinalEvaluation {
             split,
-            figures: objective.figures(&scored.logits, &targets),
+            figures,
             doubtful: scored.shown(set.as_ref(), doubtful),
             mistakes,
         })
@@ -621,7 +686,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     }
 
     fn batches(&self, _: u64) -> usize {
-        sampler(&self.config, false).batches(self.sets.train.len())
+        sampler(&self.config, false).batches(self.sets.stepped().len())
     }
 
     fn stream(
@@ -634,7 +699,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let (shards, own) = (shards.clone(), shards.own().len());
         let (start, batches) = (start * own, order.len() * own);
         let view = self.view(epoch);
-        let set = Arc::clone(&self.sets.train);
+        let set = Arc::clone(self.sets.stepped());
         let cache = self
             .keeps_features()
             .then(|| Arc::clone(&self.cache.training));
@@ -701,7 +766,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     fn describe(&self, (batch, _): &(HostBatch, Draw)) -> String {
         const NAMED: usize = 4;
         let named = batch.examples.iter().take(NAMED);
-        let places: Vec<String> = named.map(|&i| self.sets.train.place(i)).collect();
+        let places: Vec<String> = named.map(|&i| self.sets.stepped().place(i)).collect();
         let places = places.join(", ");
         match batch.len().saturating_sub(NAMED) {
             0 => places,
@@ -717,7 +782,11 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     ) -> Result<Tensor<B, 1>, TrainError> {
         if batch.examples.is_empty() {
             // Every example of it was broken and is skipped: a loss of nothing, with gradients of zero.
-            return Ok(model.output_weight().val().sum() * 0.0);
+            let weight = model.output_weight();
+            return match weight {
+                Some(weight) => Ok(weight.val().sum() * 0.0),
+                None => Ok(Tensor::zeros([1], &self.device)),
+            };
         }
         let (units, beginning) = {
             let frozen = self.frozen.borrow();
@@ -725,12 +794,12 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         };
         let pass = pass.with_precision(self.precision);
         let logits = match beginning {
-            None => model.forward(self.input(batch).map_err(boxed)?, pass),
+            None => self.learned(model, self.input(batch).map_err(boxed)?, pass),
             Some(frozen) => {
                 let keeps = self.cache.keeps_training;
                 let cached = keeps.then_some(self.cache.training.as_ref());
                 let once = Pass::evaluation().with_precision(self.precision);
-                let set = &self.sets.train;
+                let set = self.sets.stepped();
                 let x = self
                     .begin(set, batch, Some(*draw), &frozen, cached, once)
                     .map_err(boxed)?;
@@ -749,6 +818,19 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         grads: &mut Gradients<B>,
     ) -> Result<Tensor<Inner<B>, 1>, TrainError> {
         let examples = &batch.0;
+        let at_once = self.config.embedding.mini_batch_size;
+        if let Some(input) = &examples.input
+            && self.objective.compares_texts()
+            && input.texts() > at_once
+        {
+            let loss = |embeddings| self.summed(embeddings, model, examples) / count as f64;
+            let pass = pass.with_precision(self.precision);
+            let (parts, saves) = (input.parts(at_once), self.gradient_checkpointing);
+            let device = &self.device;
+            return Ok(backward_in_parts(
+                model, &parts, pass, saves, loss, grads, device,
+            ));
+        }
         // What a frozen beginning puts out is kept, and has no graph to save.
         let kept = self.frozen.borrow().units > 0;
         if !self.gradient_checkpointing || kept || examples.examples.is_empty() {
@@ -757,7 +839,13 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
             return Ok(loss.inner());
         }
         let pass = pass.with_precision(self.precision);
-        let loss = |logits| self.summed(logits, model, examples) / count as f64;
+        let loss = |x| {
+            let outputs = match self.objective.compares_texts() {
+                true => pooled(x),
+                false => model.head(x, pass),
+            };
+            self.summed(outputs, model, examples) / count as f64
+        };
         let input = self.input(examples).map_err(boxed)?;
         // A parameter of two units gets one sum, to which the other micro-batches are added as ever.
         let mut own = Gradients::default();
@@ -770,6 +858,8 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let Some(validation) = &self.sets.validation else {
             return Ok(Evaluation::default());
         };
+        let fitted = self.with_fitted_head(model).map_err(boxed)?;
+        let model = fitted.as_ref().unwrap_or(model);
         let keeps = self.cache.keeps_validation;
         let cached = keeps.then_some(&self.cache.validation);
         let scored = self.score(model, validation, cached).map_err(boxed)?;

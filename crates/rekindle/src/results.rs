@@ -129,6 +129,8 @@ fn by_label(figures: &Figures) -> Map<String, Value> {
                 object.insert("has_answer".into(), json!(report.has_answer));
                 object.insert("no_answer_share".into(), json!(report.no_answer));
             }
+            // What they were before tuning stands in `base`.
+            Section::Embeddings { .. } => {}
             Section::Answers { report, .. } => {
                 object.insert("answers".into(), json!(report));
             }

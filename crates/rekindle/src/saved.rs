@@ -4,6 +4,7 @@
 use crate::{
     Error, RunConfig,
     config::{self, Override},
+    sentence::SentenceFiles,
     task::{Kind, Task},
 };
 use rekindle_base::write_atomically;
@@ -166,6 +167,8 @@ pub(crate) struct SavedModel<'a> {
     pub added_tokens: &'a [String],
     /// Whether its texts are encoded word by word.
     pub by_words: bool,
+    /// Of embeddings: how they are made of tokens.
+    pub sentence: Option<SentenceFiles>,
 }
 
 impl SavedModel<'_> {
@@ -186,6 +189,9 @@ impl SavedModel<'_> {
         copy_tokenizer(self.dir, dir)?;
         if self.by_words {
             take_words(dir)?;
+        }
+        if let Some(sentence) = &self.sentence {
+            sentence.write(dir, model.outputs())?;
         }
         if !self.added_tokens.is_empty() {
             write_added_tokens(self.dir, dir, self.added_tokens)?;

@@ -51,6 +51,8 @@ kinds! {
     Generation = "text generation": NextToken,
     /// Which of two answers is better, or whether one is good.
     Preference = "preference tuning": NextToken,
+    /// Vectors of texts, near each other where the texts belong together.
+    Embedding = "sentence embeddings": Embedding,
 }
 
 macro_rules! tasks {
@@ -110,6 +112,8 @@ tasks! {
     TextGeneration = "text-generation": Generation of Text,
     /// Answers in words that are preferred to others: DPO, ORPO, KTO.
     TextPreference = "text-preference": Preference of Text,
+    /// A vector for a text, near those of texts that belong to it.
+    TextEmbedding = "text-embedding": Embedding of Text,
     /// One label for a picture.
     ImageClassification = "image-classification": Classification of Images,
     /// Any number of labels for a picture.

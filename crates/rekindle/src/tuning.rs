@@ -4,6 +4,7 @@ use crate::{
     Error, RunConfig, config,
     config::Method,
     gguf,
+    sentence::SentenceFiles,
     task::{Kind, Modality},
     tasks::Objective,
 };
@@ -45,6 +46,9 @@ pub(crate) fn load<B: TuneAutodiff>(
         labels: objective.encoder().names().to_vec(),
         problem: config.task.kind().problem(),
         reads: match config.model.pooling {
+            config::Pooling::Auto if objective.compares_texts() => {
+                Some(SentenceFiles::read(pretrained.dir())?.reads)
+            }
             config::Pooling::Auto => None,
             config::Pooling::Cls => Some(Reads::First),
             config::Pooling::Mean => Some(Reads::Mean),
@@ -67,7 +71,7 @@ pub(crate) fn load<B: TuneAutodiff>(
     whole.extend_from_slice(&vocabulary);
     let peft = &config.peft;
     let rule = match peft.method {
-        Method::Full => Trainable::All,
+        Method::Full | Method::Setfit => Trainable::All,
         Method::Head => Trainable::Head,
         Method::Bitfit => Trainable::Biases,
         Method::Lora => Trainable::AsIs,
@@ -124,6 +128,10 @@ pub(crate) fn load<B: TuneAutodiff>(
     let model = match frozen_norms {
         true => without_batch_norms(model),
         false => model,
+    };
+    let model = match peft.method {
+        Method::Setfit => without_head(model)?,
+        _ => model,
     };
     let method = described(config, &model, adapter.as_ref(), frozen_norms);
     Ok(Tuned {
@@ -216,6 +224,7 @@ fn lora(
             Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
             Kind::Tags => "TOKEN_CLS".into(),
             Kind::Extraction => "QUESTION_ANS".into(),
+            Kind::Embedding => "FEATURE_EXTRACTION".into(),
             _ => "SEQ_CLS".into(),
         }),
     }
@@ -298,6 +307,36 @@ pub(crate) fn only_last<B: TuneAutodiff>(
     })
 }
 
+/// The head of few-shot classification is none that steps train: it is fitted afterwards, on what the model pools.
+///
+/// # Errors
+/// For a head that does not read that directly.
+fn without_head<B: TuneAutodiff>(model: Model<B>) -> Result<Model<B>, Error> {
+    let names = model.names();
+    let mut of_head = BTreeSet::new();
+    params::visit(&model, &mut |param: ParamRef<'_, B>| {
+        if param.path.starts_with("head.") {
+            of_head.insert(names.published(param.path));
+        }
+    });
+    // A weight and a bias.
+    if of_head.len() > 2 || model.reads() != Reads::Mean {
+        return Err(Error::Setting {
+            reason: format!(
+                "peft.method = \"setfit\" puts its head on the mean of the tokens, but this model's head is {}",
+                of_head.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+            hint: "name a model of BERT's family that is read by the mean of its tokens, such as minilm".into(),
+        });
+    }
+    Ok(params::map(model, &mut |param: ParamRef<'_, B>| {
+        params::Mapped {
+            trainable: param.trainable && !param.path.starts_with("head."),
+            value: param.value,
+        }
+    }))
+}
+
 /// Batch norms stay as they are: what has running moments beside it trains no more.
 fn without_batch_norms<B: TuneAutodiff>(model: Model<B>) -> Model<B> {
     let module = |path: &str| path.rsplit_once('.').map(|(module, _)| module.to_owned());
@@ -340,6 +379,10 @@ fn described<B: TuneAutodiff>(
         ),
         (Method::Head, None) => "head only".to_owned(),
         (Method::Bitfit, None) => "BitFit: biases, and the head in full".to_owned(),
+        (Method::Setfit, None) => {
+            "SetFit: the encoder by pairs of texts, then a logistic regression as the head"
+                .to_owned()
+        }
         (_, None) => "full fine-tuning".to_owned(),
     };
     if let Some(last) = config.peft.train_last {
@@ -350,6 +393,7 @@ fn described<B: TuneAutodiff>(
         };
         method = match config.peft.method {
             Method::Full => format!("the last {last} of {all} {block} and the head{embeddings}"),
+            Method::Setfit => format!("{method}; the last {last} of {all} {block} train"),
             Method::Head => method,
             Method::Lora | Method::Bitfit => {
                 format!("{method}; of that the last {last} of {all} {block} train")

@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod datasets;
 mod devices;
+mod embed;
 mod evaluate;
 mod export;
 mod fetch;
@@ -53,6 +54,7 @@ enum Verb {
     Finetune(Box<finetune::Finetune>),
     Evaluate(evaluate::Evaluate),
     Predict(predict::Predict),
+    Embed(embed::Embed),
     Generate(generate::Generate),
     Chat(chat::Chat),
     LrFind(lr_find::LrFind),
@@ -110,6 +112,7 @@ fn run_verb(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Finetune(verb) => verb.run(),
         Verb::Evaluate(verb) => verb.run(),
         Verb::Predict(verb) => verb.run(),
+        Verb::Embed(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),
         Verb::Chat(verb) => verb.run(),
         Verb::LrFind(verb) => verb.run(),

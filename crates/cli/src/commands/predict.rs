@@ -65,7 +65,7 @@ pub struct Predict {
 }
 
 /// What is labelled together at most.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 /// Labels shown in a terminal.
 const SHOWN: usize = 3;
 
@@ -143,7 +143,7 @@ impl Predict {
         if answers.alone > 0 && predictor.task() != Task::QuestionAnswering {
             printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: --context gives it, or a table with both columns, --file and --text-pair", answers.alone, answers.asked));
         }
-        answers.say_failed(&config)
+        say_failed(&answers.failed, answers.asked, "labelled", &config)
     }
 
     /// What the arguments and the file ask for; `None` for standard input.
@@ -369,38 +369,38 @@ impl Answers<'_> {
             }
         }
     }
+}
 
-    /// What was not labelled, at the end.
-    fn say_failed(self, config: &RunConfig) -> anyhow::Result<()> {
-        const NAMED: usize = 10;
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        let named: Vec<&str> = self.failed.iter().take(NAMED).map(String::as_str).collect();
-        let more = match self.failed.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("\n  and {more} more"),
-        };
-        let text = format!(
-            "{} of {} not labelled:\n  {}{more}",
-            self.failed.len(),
-            self.asked,
-            named.join("\n  ")
-        );
-        if config.data.on_bad_example == OnBadExample::Skip {
-            crate::printer::to_stderr(&format!("warning: {text}"));
-            return Ok(());
-        }
-        let convert = match self
-            .failed
-            .iter()
-            .any(|failed| failed.contains("not UTF-8"))
-        {
-            true => "convert the text, for example with `iconv -f latin1 -t utf-8`; ",
-            false => "",
-        };
-        bail!("{text}\nhint: {convert}--set data.on_bad_example=skip goes on without them")
+/// What was not `done` ("labelled"), at the end.
+pub(super) fn say_failed(
+    failed: &[String],
+    asked: usize,
+    done: &str,
+    config: &RunConfig,
+) -> anyhow::Result<()> {
+    const NAMED: usize = 10;
+    if failed.is_empty() {
+        return Ok(());
     }
+    let named: Vec<&str> = failed.iter().take(NAMED).map(String::as_str).collect();
+    let more = match failed.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    };
+    let text = format!(
+        "{} of {asked} not {done}:\n  {}{more}",
+        failed.len(),
+        named.join("\n  ")
+    );
+    if config.data.on_bad_example == OnBadExample::Skip {
+        crate::printer::to_stderr(&format!("warning: {text}"));
+        return Ok(());
+    }
+    let convert = match failed.iter().any(|failed| failed.contains("not UTF-8")) {
+        true => "convert the text, for example with `iconv -f latin1 -t utf-8`; ",
+        false => "",
+    };
+    bail!("{text}\nhint: {convert}--set data.on_bad_example=skip goes on without them")
 }
 
 /// A text as a terminal shows it: its spans in brackets with what they are, then each span with its score. Control characters
@@ -526,7 +526,7 @@ fn bars(answer: &Prediction) -> String {
 
 /// Lines of standard input as they come in, each with its number: read by a thread, so that what has come can be answered
 /// while nothing more comes.
-fn lines_of_stdin() -> mpsc::Receiver<io::Result<(u64, Result<String, String>)>> {
+pub(super) fn lines_of_stdin() -> mpsc::Receiver<io::Result<(u64, Result<String, String>)>> {
     let (sender, lines) = mpsc::sync_channel(4 * CHUNK);
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
@@ -547,7 +547,7 @@ fn lines_of_stdin() -> mpsc::Receiver<io::Result<(u64, Result<String, String>)>>
 }
 
 /// What has come in, at least a line, waiting for it; `None` at the end.
-fn ready(
+pub(super) fn ready(
     lines: &mpsc::Receiver<io::Result<(u64, Result<String, String>)>>,
     are_pictures: bool,
 ) -> anyhow::Result<Option<Vec<Query>>> {

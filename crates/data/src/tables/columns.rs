@@ -368,7 +368,9 @@ fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
         TargetKind::Class => CLASSES,
         TargetKind::Classes => LABEL_SETS,
         TargetKind::Real => NUMBERS,
-        TargetKind::Next | TargetKind::Tags | TargetKind::Answer => [&[], &[]],
+        TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related => {
+            [&[], &[]]
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use super::columns::{Known, all_there, known};
 use super::delimited::Records;
 use super::{Column, Format, ReadOptions};
 use crate::DataError;
+use crate::related::names_a_pair;
 
 /// Delimiters that are tried, in this order.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
@@ -266,7 +267,7 @@ pub(super) fn is_header(
     let names: Vec<Option<Known>> = first.iter().map(|field| known(field)).collect();
     let by_name = asked.any(|column| matches!(column, Column::Name(_)));
     let both = names.contains(&Some(Known::Text)) && names.contains(&Some(Known::Label));
-    if by_name || all_there(options, first_row) || both {
+    if by_name || all_there(options, first_row) || both || names_a_pair(first_row) {
         return Ok(true);
     }
     if first.iter().any(|field| is_number(field)) {

@@ -28,7 +28,7 @@ use crate::{
 
 pub(crate) use jsonl::{bad_json, is_cut_off, kind as kind_of};
 pub(crate) use objects::{Opened, each_json, each_object, looks_like_json, open};
-use source::Source;
+pub(crate) use source::Source;
 
 pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
@@ -227,7 +227,7 @@ fn read_source(
     let mut several = None;
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Next | TargetKind::Tags | TargetKind::Answer => {}
+        TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related => {}
         TargetKind::Class => {
             let column = columns.labels.first();
             let named = column.and_then(|column| table.class_names(column.index));
@@ -407,7 +407,7 @@ fn to_example(
     })
 }
 
-fn text_of(cell: Cell, column: &ResolvedColumn) -> Result<String, BadReason> {
+pub(crate) fn text_of(cell: Cell, column: &ResolvedColumn) -> Result<String, BadReason> {
     let column = column.name.clone();
     match cell {
         Cell::Text(text) if !text.trim().is_empty() => Ok(text),
@@ -433,7 +433,7 @@ fn label_of(cell: Cell, column: &ResolvedColumn) -> Result<RawValue, BadReason> 
 }
 
 /// A cell as a label. A blank text stays a text: where labels come in sets, it is the empty set.
-fn raw_value(cell: Cell) -> RawValue {
+pub(crate) fn raw_value(cell: Cell) -> RawValue {
     match cell {
         Cell::Missing | Cell::Other(_) => RawValue::Missing,
         Cell::Text(text) => RawValue::Text(text.trim().to_owned()),

@@ -35,9 +35,9 @@ pub(super) const PARQUET: &[u8] = b"PAR1";
 const GZIP: &[u8] = b"\x1F\x8B";
 
 /// A data file, ready to be read as a table.
-pub(super) struct Source {
-    pub format: Format,
-    pub content: Content,
+pub(crate) struct Source {
+    pub(super) format: Format,
+    pub(super) content: Content,
     /// What was done to it on the way, a line each.
     pub notes: Vec<String>,
 }

@@ -45,13 +45,15 @@ pub enum TargetKind {
     Tags,
     /// The piece of a text that answers a question: [`crate::questions`].
     Answer,
+    /// Other texts, to which a text belongs (embeddings): [`crate::related`].
+    Related,
 }
 
 impl TargetKind {
-    /// Whether a model puts out something for each token or word of an example.
+    /// Whether a model puts out several rows for an example, of its words, tokens or texts, and examples differ in how many.
     #[must_use]
-    pub const fn is_by_token(self) -> bool {
-        matches!(self, Self::Tags | Self::Answer)
+    pub const fn has_rows(self) -> bool {
+        matches!(self, Self::Tags | Self::Answer | Self::Related)
     }
 }
 
@@ -64,6 +66,7 @@ impl fmt::Display for TargetKind {
             Self::Next => "next tokens",
             Self::Tags => "labelled words",
             Self::Answer => "answers",
+            Self::Related => "texts that belong together",
         })
     }
 }
@@ -109,6 +112,20 @@ pub enum Targets {
     },
     /// The questions, which know their answers where these are to be learned.
     Answers(Asked),
+    /// What the texts of each example have to do with each other, `[N]`.
+    Related(Vec<Related>),
+}
+
+/// What the texts of an example have to do with each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Related {
+    /// The texts by their numbers: the anchor, what it is compared with, and what does not belong to it. A text has the same number
+    /// wherever it stands in a set.
+    pub texts: Vec<u32>,
+    /// The class of the texts, where they have one: texts of one class belong together.
+    pub class: Option<u32>,
+    /// How alike the two texts are, in [-1, 1], where that is known.
+    pub score: Option<f32>,
 }
 
 /// A part of an example that a language model gives a probability: an answer, say.
@@ -142,6 +159,8 @@ pub enum TargetRow<'a> {
     Tags(&'a [i32]),
     /// The question that it is of.
     Answer(&'a Question),
+    /// What its texts have to do with each other.
+    Related(&'a Related),
 }
 
 impl Targets {
@@ -156,6 +175,7 @@ impl Targets {
             Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Tags { starts, .. } => starts.len().saturating_sub(1),
             Self::Answers(asked) => asked.len(),
+            Self::Related(rows) => rows.len(),
         }
     }
 
@@ -174,13 +194,14 @@ impl Targets {
             Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
             Self::Tags { .. } => Some(TargetKind::Tags),
             Self::Answers(_) => Some(TargetKind::Answer),
+            Self::Related(_) => Some(TargetKind::Related),
         }
     }
 
     /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set and where examples differ.
     pub fn width(&self) -> usize {
         match self {
-            Self::None | Self::Tags { .. } | Self::Answers(_) => 0,
+            Self::None | Self::Tags { .. } | Self::Answers(_) | Self::Related(_) => 0,
             Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
                 *width
@@ -213,6 +234,9 @@ impl Targets {
                 Self::tags(indices.iter().map(|&i| &ids[starts[i]..starts[i + 1]]))
             }
             Self::Answers(asked) => Self::Answers(asked.subset(indices)),
+            Self::Related(rows) => {
+                Self::Related(indices.iter().map(|&i| rows[i].clone()).collect())
+            }
         }
     }
 
@@ -240,6 +264,7 @@ impl Targets {
             Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
             Self::Tags { starts, ids } => TargetRow::Tags(&ids[starts[index]..starts[index + 1]]),
             Self::Answers(asked) => TargetRow::Answer(asked.question(index)),
+            Self::Related(rows) => TargetRow::Related(&rows[index]),
         }
     }
 
@@ -258,7 +283,8 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes, the tokens of parts, what words should be, the first and last tokens of answers.
+    /// as they are, the ids of classes, the tokens of parts, what words should be, the first and last tokens of answers, the numbers of
+    /// texts and what else is known of them.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Self::None => Vec::new(),
@@ -273,7 +299,16 @@ impl Targets {
                     .flat_map(|(first, last)| [first as f32, last as f32])
                     .collect()
             }
+            Self::Related(rows) => rows.iter().flat_map(Related::values).collect(),
         }
+    }
+}
+
+impl Related {
+    fn values(&self) -> impl Iterator<Item = f32> + use<'_> {
+        let texts = self.texts.iter().map(|&text| text as f32);
+        let class = self.class.map(|class| class as f32);
+        texts.chain(class).chain(self.score)
     }
 }
 
@@ -347,6 +382,8 @@ pub enum TargetEncoder {
     Tags(TagLabels),
     /// The first and the last token of an answer.
     Answer,
+    /// Texts that belong together.
+    Related,
 }
 
 /// What the two logits of a token are of.
@@ -414,6 +451,7 @@ impl TargetEncoder {
             TargetKind::Next => Self::Next,
             TargetKind::Tags => Self::Tags(TagLabels::from_names(names)?),
             TargetKind::Answer => Self::Answer,
+            TargetKind::Related => Self::Related,
         })
     }
 
@@ -426,6 +464,7 @@ impl TargetEncoder {
             Self::Next => TargetKind::Next,
             Self::Tags(_) => TargetKind::Tags,
             Self::Answer => TargetKind::Answer,
+            Self::Related => TargetKind::Related,
         }
     }
 
@@ -435,13 +474,13 @@ impl TargetEncoder {
             Self::Class(labels) => labels.names(),
             Self::Classes(labels) => labels.names(),
             Self::Real(numbers) => numbers.names(),
-            Self::Next => &[],
+            Self::Next | Self::Related => &[],
             Self::Tags(tags) => tags.names(),
             Self::Answer => ENDS.as_slice(),
         }
     }
 
-    /// Number of a model's outputs: C classes or tags, L labels or K numbers, 2 for answers; 0 for next tokens.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers, 2 for answers; 0 for next tokens and for embeddings.
     pub fn outputs(&self) -> usize {
         self.names().len()
     }
@@ -513,7 +552,7 @@ impl TargetEncoder {
                 values: Vec::new(),
             },
             // Texts have no label; what of their tokens is learned is known where they are encoded.
-            Self::Next | Self::Tags(_) | Self::Answer => return Ok(Targets::None),
+            Self::Next | Self::Tags(_) | Self::Answer | Self::Related => return Ok(Targets::None),
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {

@@ -1,5 +1,7 @@
 //! A batch of texts as one row of tokens, without padding.
 
+use std::ops::Range;
+
 use crate::Targets;
 use crate::text::EncodedSet;
 
@@ -52,6 +54,23 @@ impl TextBatch {
             batch.offsets.push(batch.ids.len());
         }
         batch
+    }
+
+    /// Some of the sequences, in their order, without their targets.
+    ///
+    /// # Panics
+    /// Where the range is outside of the batch.
+    pub fn slice(&self, sequences: Range<usize>) -> Self {
+        let offsets = &self.offsets[sequences.start..=sequences.end];
+        let (first, end) = (offsets[0], offsets[offsets.len() - 1]);
+        Self {
+            ids: self.ids[first..end].to_vec(),
+            type_ids: self.type_ids[first..end].to_vec(),
+            positions: self.positions[first..end].to_vec(),
+            offsets: offsets.iter().map(|offset| offset - first).collect(),
+            targets: Targets::None,
+            indices: self.indices[sequences].to_vec(),
+        }
     }
 
     /// Number of sequences, B.
@@ -127,6 +146,18 @@ mod tests {
                 assert_eq!(batch.indices[b], index);
             }
         }
+    }
+
+    #[test]
+    fn a_slice_is_what_packing_those_sequences_gives() {
+        let set = EncodedSet {
+            targets: Targets::None,
+            ..set()
+        };
+        let batch = TextBatch::pack(&set, &[2, 0, 1, 2]);
+        assert_eq!(batch.slice(1..3), TextBatch::pack(&set, &[0, 1]));
+        assert_eq!(batch.slice(0..4), batch);
+        assert!(batch.slice(2..2).is_empty());
     }
 
     #[test]

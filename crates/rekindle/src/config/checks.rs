@@ -4,7 +4,7 @@ use super::schema::RunConfig;
 use super::value::{
     Column, Device, EvalEvery, FileFormat, Method, Metric, Precision, PreferenceLoss,
 };
-use crate::task::{Kind, Modality};
+use crate::task::{Kind, Modality, Task};
 
 /// Settings that exclude each other, a side each. One from the command line displaces the other side's from the file.
 pub(super) const EXCLUSIVE: &[[&[&str]; 2]] = &[
@@ -511,6 +511,60 @@ pub(super) const CHECKS: &[Check] = &[
                 (
                     "no validation examples: `data.validation` is unset and `data.validation_fraction` = 0".to_owned(),
                     "set one of the two, or `eval.every` = \"never\"",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["train.shards", "task", "peft.method"],
+        find: |config| {
+            let compares =
+                config.task.kind() == Kind::Embedding || config.peft.method == Method::Setfit;
+            (compares && config.train.shards.is_some()).then(|| {
+                (
+                    "`train.shards` cuts batches, whose texts are compared with each other here".to_owned(),
+                    "leave it out: embeddings are learned by one process; `embedding.mini_batch_size` keeps large batches small",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["peft.method", "task"],
+        find: |config| match (config.peft.method, config.task) {
+            (Method::Setfit, task) if task != Task::TextClassification => Some((
+                format!("`peft.method` = \"setfit\" is for classes of texts, not for \"{task}\""),
+                "use \"lora\" or \"full\"",
+            )),
+            (Method::Head, task) if task.kind() == Kind::Embedding => Some((
+                "`peft.method` = \"head\" leaves nothing to train: embeddings have no head"
+                    .to_owned(),
+                "use \"lora\" (the default) or \"full\"",
+            )),
+            _ => None,
+        },
+    },
+    Check {
+        keys: &[
+            "train.label_smoothing",
+            "train.class_weights",
+            "train.weighted_sampling",
+            "train.head_learning_rate",
+            "peft.method",
+        ],
+        find: |config| {
+            let train = &config.train;
+            let key = [
+                ("label_smoothing", train.label_smoothing != 0.0),
+                ("class_weights", train.class_weights),
+                ("weighted_sampling", train.weighted_sampling),
+                ("head_learning_rate", train.head_learning_rate.is_some()),
+            ]
+            .into_iter()
+            .find_map(|(key, set)| set.then_some(key))?;
+            (config.peft.method == Method::Setfit).then(|| {
+                (
+                    format!("`train.{key}` says nothing to `peft.method` = \"setfit\", which trains on pairs of texts"),
+                    "leave it out",
                 )
             })
         },

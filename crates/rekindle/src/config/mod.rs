@@ -37,13 +37,13 @@ pub use error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 pub use explain::{Description, decided, describe, descriptions, settings_page};
 pub use read::Override;
 pub use schema::{
-    CheckpointConfig, DataConfig, EvalConfig, ImagesConfig, Key, ModelConfig, PeftConfig,
-    PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
+    CheckpointConfig, DataConfig, EmbeddingConfig, EvalConfig, ImagesConfig, Key, ModelConfig,
+    PeftConfig, PreferenceConfig, ReportConfig, RunConfig, TrainConfig, keys,
 };
 pub use value::{
-    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
-    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss,
-    Schedule, TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EmbeddingLoss, EvalEvery,
+    FileFormat, LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision,
+    PreferenceLoss, Schedule, TargetModules,
 };
 pub use write::{commented, reference};
 
@@ -104,6 +104,10 @@ impl RunConfig {
             config.data.max_length = 384;
             config.train.batch_size = 16;
         }
+        if task.kind() == Kind::Embedding {
+            // More texts of a batch are more to choose among.
+            config.train.batch_size = 64;
+        }
         if matches!(task.kind(), Kind::Generation | Kind::Preference) {
             config.model.name = "smollm2".into();
             config.data.max_length = 1024;
@@ -162,7 +166,10 @@ impl RunConfig {
     pub(crate) fn usual_epochs(&self, examples: usize, labels: usize) -> f64 {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
+            // Pairs are many already.
+            Kind::Classification if self.peft.method == Method::Setfit => return 1.0,
             Kind::Preference => (0.0, USUAL),
+            Kind::Embedding => (60.0, 10.0),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
             Kind::Tags | Kind::Extraction => (250.0, 40.0),
@@ -191,6 +198,9 @@ impl RunConfig {
         let usual = match (self.task.modality(), self.peft.method) {
             (_, Method::Full) if self.task.kind() == Kind::Preference => 1e-6,
             _ if self.task.kind() == Kind::Preference => 5e-5,
+            (Modality::Text, Method::Setfit) => 2e-5,
+            (_, Method::Full) if self.task.kind() == Kind::Embedding => 2e-5,
+            _ if self.task.kind() == Kind::Embedding => 5e-4,
             (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,

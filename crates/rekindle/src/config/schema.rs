@@ -7,9 +7,9 @@ use serde::Serialize;
 use toml::Value;
 
 use super::value::{
-    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EvalEvery, FileFormat,
-    LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision, PreferenceLoss, Range,
-    Schedule, Setting, TargetModules,
+    AnswerCount, Augmentation, BatchNorms, Column, Columns, Date, Device, EmbeddingLoss, EvalEvery,
+    FileFormat, LossOn, Method, Metric, ModelChoice, OnBadExample, Pooling, Precision,
+    PreferenceLoss, Range, Schedule, Setting, TargetModules,
 };
 use crate::task::{Kind, Modality, Task};
 use rekindle_models::Problem;
@@ -73,6 +73,7 @@ const NUMBERS: Applies = Applies::Learning(Kind::Regression);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 const ANSWERS: Applies = Applies::Learning(Kind::Extraction);
 const CHATS: Applies = Applies::Learning(Kind::Generation);
+const EMBEDDINGS: Applies = Applies::Learning(Kind::Embedding);
 const PREFERENCES: Applies = Applies::Learning(Kind::Preference);
 
 /// One setting, as run files and messages know it.
@@ -245,6 +246,8 @@ settings! {
         images: ImagesConfig,
         /// Learning from preferences, for the task "text-preference".
         preference: PreferenceConfig,
+        /// Learning embeddings, for the task "text-embedding".
+        embedding: EmbeddingConfig,
         /// Which parameters are trained.
         peft: PeftConfig,
         /// The training loop.
@@ -407,10 +410,28 @@ settings! {
 }
 
 settings! {
+    /// Learning embeddings, for the task "text-embedding".
+    EmbeddingConfig at config.embedding;
+
+    /// "mnrl" (of all texts of the batch, the one that belongs to the anchor: multiple negatives ranking), "cosine" (the squared error of
+    /// the cosine, of pairs with a score), or "auto": "cosine" where the file has scores.
+    loss: EmbeddingLoss = EmbeddingLoss::Auto, aka ["loss_type", "objective"], applies EMBEDDINGS;
+    /// With "mnrl": cosines are multiplied by this before the softmax; 1 divided by the temperature.
+    scale: f64 = 20.0, range Range::above(0), aka ["inverse_temperature", "logit_scale"], applies EMBEDDINGS;
+    /// Texts that go through the model at once. A batch of more takes two passes and a third more time, for the same gradient (GradCache):
+    /// so a large `train.batch_size`, which has more negatives, needs no more memory.
+    mini_batch_size: usize = 128, range Range::at_least(1), aka ["gc_chunk_size"], applies EMBEDDINGS;
+    /// Learn the first so many numbers of an embedding to be one by themselves, for each of these widths (Matryoshka); name the whole
+    /// width too. Unset: the whole alone.
+    matryoshka_dims: Option<Vec<usize>> = None, range Range::at_least(1), example "[384, 128, 64]", aka ["dims", "truncate_dim"], applies EMBEDDINGS;
+}
+
+settings! {
     /// Which parameters are trained.
     PeftConfig at config.peft;
 
-    /// "lora" (adapters and head), "full" (all), "head" (the head alone) or "bitfit" (biases and head). For images the
+    /// "lora" (adapters and head), "full" (all), "head" (the head alone), "bitfit" (biases and head) or, for classes of texts of which
+    /// there are a few examples each, "setfit" (all but the head, by pairs of texts; then the head). For images the
     /// default is "full", and there is no "lora".
     method: Method = Method::Lora, aka ["peft_type", "adapter"];
     /// The rank of the adapters. Here and below, down to `layers_to_transform`: with "lora" only.
@@ -461,7 +482,7 @@ settings! {
     /// same result (docs/scaling.md). Unset: as many as there are processes at the start; a process that is alone does not cut batches.
     shards: Option<usize> = None, range Range::at_least(1).at_most(1 << 16), example "4", aka ["num_shards"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head"; for images 1e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-3 for "head", 2e-5 for "setfit"; for embeddings 2e-5 for "full" and 5e-4 for the others; for images 1e-4 for "full" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and, where `learning_rate` is unset too, for classes of texts
@@ -588,6 +609,7 @@ pub(super) const SECTIONS: &[SectionInfo] = &[
     info::<DataConfig>(),
     info::<ImagesConfig>(),
     info::<PreferenceConfig>(),
+    info::<EmbeddingConfig>(),
     info::<PeftConfig>(),
     info::<TrainConfig>(),
     info::<EvalConfig>(),

@@ -85,6 +85,12 @@ fn nothing_default() -> RunConfig {
             desirable_weight: 1.5,
             undesirable_weight: 0.5,
         },
+        embedding: EmbeddingConfig {
+            loss: EmbeddingLoss::Cosine,
+            scale: 10.0,
+            mini_batch_size: 16,
+            matryoshka_dims: Some(vec![64, 32]),
+        },
         peft: PeftConfig {
             method: Method::Bitfit,
             r: 4,
@@ -223,6 +229,12 @@ fn of_task(task: Task) -> RunConfig {
         config.data.label = None;
     } else {
         config.preference = default.preference;
+    }
+    if task.kind() == Kind::Embedding {
+        // Batches are compared whole.
+        config.train.shards = None;
+    } else {
+        config.embedding = default.embedding;
     }
     if task.kind().problem() != rekindle_models::Problem::NextToken {
         config.model.add_tokens = default.model.add_tokens;

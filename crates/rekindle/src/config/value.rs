@@ -825,6 +825,18 @@ choices! {
         Head = "head",
         /// The biases and the head.
         Bitfit = "bitfit",
+        /// All but the head by pairs of texts, then a logistic regression as the head (Tunstall et al. 2022).
+        Setfit = "setfit",
+    }
+
+    /// How embeddings are learned.
+    EmbeddingLoss {
+        /// `cosine` where the file says how alike two texts are, else `mnrl`.
+        Auto = "auto",
+        /// Multiple negatives ranking: of all texts of the batch, the one that belongs to the anchor.
+        Mnrl = "mnrl",
+        /// The squared error of the cosine.
+        Cosine = "cosine",
     }
 
     /// How the learning rate goes after warmup.
@@ -907,6 +919,12 @@ choices! {
         LogpChosen = "logp_chosen",
         /// The mean log-probability of rejected answers; less is better.
         LogpRejected = "logp_rejected",
+        /// How high the texts that belong to a text stand among the ten nearest: normalized discounted cumulative gain.
+        Ndcg = "ndcg_at_10",
+        /// The mean of 1 divided by the place of the first such text, 0 where it is not among the ten nearest.
+        Mrr = "mrr_at_10",
+        /// The share of texts whose nearest text belongs to them.
+        Nearest = "accuracy_at_1",
     }
 }
 
@@ -952,6 +970,14 @@ impl Metric {
                 Self::RewardRejected,
                 Self::LogpChosen,
                 Self::LogpRejected,
+            ],
+            Kind::Embedding => &[
+                Self::Loss,
+                Self::Ndcg,
+                Self::Mrr,
+                Self::Nearest,
+                Self::Spearman,
+                Self::Pearson,
             ],
             Kind::MultiLabel => &[
                 Self::Map,

@@ -76,6 +76,12 @@ impl Run<'_> {
             let phase = "log-probabilities before training";
             timed(&mut timings, observer, phase, clock);
         }
+        if opened.recipe.compares_with_base() {
+            let clock = Instant::now();
+            observer.note("evaluating the model before training, to compare with it");
+            opened.recipe.take_base(&model.valid())?;
+            timed(&mut timings, observer, "figures before training", clock);
+        }
         let clock = Instant::now();
         let provenance = Provenance::of(
             config,
@@ -143,6 +149,10 @@ impl Run<'_> {
         let last = train_config.choose == Choose::Last && evaluated;
         let best_step = saved_step.filter(|_| !last);
         let model = best_model(outcome, &opened.recipe, device)?;
+        let model = match opened.recipe.with_fitted_head(&model)? {
+            Some(fitted) => fitted,
+            None => model,
+        };
         observer.note(match best_step {
             Some(_) => "evaluating the best checkpoint",
             None => "evaluating the model of the last step",

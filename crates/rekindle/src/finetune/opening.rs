@@ -58,6 +58,12 @@ pub(crate) fn open<B: TuneAutodiff>(
     let clock = Instant::now();
     let encoder = prepared.encoder.clone();
     let objective = tasks::train::<B>(config, encoder, prepared.train.targets());
+    if objective.compares_texts() && !processes.is_alone() {
+        return Err(Error::Setting {
+            reason: "the texts of a batch are compared with each other, and several processes would each see a part of it".into(),
+            hint: "start one process; embedding.mini_batch_size keeps large batches small".into(),
+        });
+    }
     let examples = prepared.train.len();
     let tuned = tuning::load::<B>(
         config,
@@ -96,9 +102,9 @@ pub(crate) fn open<B: TuneAutodiff>(
         parameters,
         trainable,
         packed,
-        unpacked: match output.parameter() {
-            Some(_) => 0,
-            None => output.dims().iter().product(),
+        unpacked: match output.filter(|output| output.parameter().is_none()) {
+            Some(output) => output.dims().iter().product(),
+            None => 0,
         },
     };
     let memory = (prepared.footprint).memory(sizes, frozen, asked, free);

@@ -7,7 +7,7 @@ use crate::{
     config,
     figures::Watched,
     inputs::{self, Prepared},
-    task::{Modality, Task},
+    task::{Kind, Modality, Task},
 };
 use rekindle_base::counted;
 use rekindle_hub::Source;
@@ -51,7 +51,7 @@ pub(crate) fn train_config(
         seed: config.seed,
         evaluate: match config.eval.every {
             config::EvalEvery::Auto => {
-                let batches = prepared.train.len().div_ceil(train.batch_size.max(1));
+                let batches = prepared.stepped().len().div_ceil(train.batch_size.max(1));
                 let an_epoch = batches.div_ceil(train.gradient_accumulation_steps.max(1));
                 let epochs = match train.max_steps {
                     Some(steps) => steps as f64 / an_epoch.max(1) as f64,
@@ -105,6 +105,9 @@ pub(super) fn make_plan<B: TuneAutodiff>(
     let steps = train.total_steps(batches);
     let model_files = match (&opened.adapter, config.task.modality()) {
         (Some(_), _) => "final/ (an adapter for PEFT)",
+        (None, Modality::Text) if config.task.kind() == Kind::Embedding => {
+            "final/ (a model for sentence-transformers)"
+        }
         (None, Modality::Text) => "final/ (a model for transformers)",
         (None, Modality::Images) => "final/ (a model for timm)",
     };
@@ -231,9 +234,11 @@ fn pooling_note<B: TuneAutodiff>(config: &RunConfig, opened: &Opened<B>) -> Opti
     let Opened { base, prepared, .. } = opened;
     let model = opened.pretrained.config();
     let encoder = model.text.is_some() && !model.is_decoder();
-    // A head for words or tokens reads each of them.
-    let pools =
-        encoder && !prepared.encoder.kind().is_by_token() && !model.transformers_reads_means();
+    // A head for words or tokens reads each of them, and what is compared has no head.
+    let pools = encoder
+        && !prepared.encoder.kind().has_rows()
+        && config.peft.method != config::Method::Setfit
+        && !model.transformers_reads_means();
     let unasked = pools && config.model.pooling == config::Pooling::Auto;
     if unasked && model.reads() == Reads::Mean {
         return Some("the model was saved without a pooler or head: the mean of its tokens is read, which no class of transformers does, so that only rekindle predict answers as this run does; model.pooling = \"cls\" reads the first token, as transformers will".to_owned());

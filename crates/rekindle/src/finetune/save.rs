@@ -11,7 +11,8 @@ use crate::{
     model_card::{self, BaseName, Card, Loading},
     provenance::Provenance,
     saved::{KeptSettings, Saved, SavedModel},
-    task::Modality,
+    sentence::SentenceFiles,
+    task::{Kind, Modality},
 };
 use rekindle_models::{Model, Problem, Reads};
 use rekindle_nn::TuneAutodiff;
@@ -77,6 +78,13 @@ impl Run<'_> {
             picture_size: opened.prepared.picture_size,
             added_tokens: &self.config.model.add_tokens,
             by_words: opened.prepared.by_words,
+            sentence: match self.config.task.kind() {
+                Kind::Embedding => Some(
+                    SentenceFiles::read(opened.pretrained.dir())?
+                        .with(model.reads(), opened.prepared.max_length),
+                ),
+                _ => None,
+            },
         };
         let adapter = opened.adapter.is_some();
         let saved = Saved {
@@ -103,7 +111,10 @@ impl Run<'_> {
             .and_then(|()| saved.write(&aside))
             .and_then(|()| {
                 let mean_pooling = self.config.task.modality() == Modality::Text
-                    && self.config.task.kind().problem() != Problem::NextToken
+                    && !matches!(
+                        self.config.task.kind().problem(),
+                        Problem::NextToken | Problem::Embedding
+                    )
                     && !opened.pretrained.config().transformers_reads_means()
                     && saved.pooling == crate::saved::pooling_name(Reads::Mean);
                 let card = self.card(opened, ended, mean_pooling, &aside);

@@ -207,6 +207,7 @@ pub(super) fn prepare(
             },
         ),
         train: Arc::new(train),
+        pairs: None,
         validation,
         test,
         encoder,

@@ -5,6 +5,7 @@ mod chats;
 mod images;
 pub(crate) mod preferences;
 mod questions;
+pub(crate) mod related;
 mod text;
 mod tokens;
 
@@ -179,6 +180,26 @@ impl HostBatch {
 }
 
 impl HostInput {
+    /// Number of texts, of a batch of texts.
+    pub(crate) fn texts(&self) -> usize {
+        match self {
+            Self::Text(batch) => batch.len(),
+            _ => 0,
+        }
+    }
+
+    /// A batch of texts in parts of at most so many, in order; none of any other.
+    pub(crate) fn parts(&self, most: usize) -> Vec<Self> {
+        let Self::Text(batch) = self else {
+            return Vec::new();
+        };
+        let texts: Vec<usize> = (0..batch.len()).collect();
+        let parts = texts.chunks(most.max(1));
+        parts
+            .map(|part| Self::Text(batch.slice(part[0]..part[0] + part.len())))
+            .collect()
+    }
+
     /// Moves it to a device.
     pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> Input<B> {
         match self {
@@ -234,6 +255,8 @@ pub(crate) struct Prepared {
     /// The file or folder of each part that was given, the training file first.
     pub files: Vec<(&'static str, PathBuf)>,
     pub train: Arc<dyn Inputs>,
+    /// What a step takes, where that is not the training examples themselves but pairs of them.
+    pub pairs: Option<Arc<dyn Inputs>>,
     pub validation: Option<Arc<dyn Inputs>>,
     pub test: Option<Arc<dyn Inputs>>,
     pub encoder: TargetEncoder,
@@ -253,6 +276,13 @@ pub(crate) struct Prepared {
     pub picture_size: Option<(usize, f64)>,
     /// What a language model is asked.
     pub answering: Option<Arc<Answering>>,
+}
+
+impl Prepared {
+    /// What a step takes.
+    pub(crate) fn stepped(&self) -> &Arc<dyn Inputs> {
+        self.pairs.as_ref().unwrap_or(&self.train)
+    }
 }
 
 /// How many tokens the examples of a set have.
@@ -311,6 +341,7 @@ pub(crate) fn prepare(
         (_, Kind::Preference) => preferences::prepare(config, pretrained, hub, observer),
         (_, Kind::Tags) => tokens::prepare(config, pretrained, hub, observer),
         (_, Kind::Extraction) => questions::prepare(config, pretrained, hub, observer),
+        (_, Kind::Embedding) => related::prepare(config, pretrained, hub, observer),
         (Modality::Text, _) => text::prepare(config, pretrained, hub, observer),
         (Modality::Images, _) => images::prepare(config, pretrained, hub, observer),
     }?;

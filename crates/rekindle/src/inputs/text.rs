@@ -1,9 +1,12 @@
 //! Texts and pairs of texts, as packed tokens.
 
-use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut};
+use super::{
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut,
+    related::Relations,
+};
 use crate::{
     Error, Observer, RunConfig,
-    config::{self, DataSource},
+    config::{self, DataSource, Method},
     examples::{Splits, in_order_of, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -164,7 +167,9 @@ pub(super) fn prepare(
     let targets = in_order_of(splits.encoder, &model.labels)?;
     let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
     notes.extend(note);
-    if config.model.pooling == config::Pooling::Mean && !model.transformers_reads_means() {
+    let by_mean = config.model.pooling == config::Pooling::Mean;
+    let by_mean = by_mean || config.peft.method == Method::Setfit;
+    if by_mean && !model.transformers_reads_means() {
         notes.push("pooling = \"mean\": transformers' classes for sequence classification read the first token, so they will not give the same answers".into());
     }
     let train = Texts::encode(splits.train, &encoder, Some(&targets))?;
@@ -177,7 +182,12 @@ pub(super) fn prepare(
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let tokens = TokenCounts::of(&train, config)?;
+    let pairs =
+        (config.peft.method == Method::Setfit).then(|| Relations::contrastive(&train, config.seed));
+    let tokens = match &pairs {
+        Some(pairs) => TokenCounts::of(pairs, config)?,
+        None => TokenCounts::of(&train, config)?,
+    };
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = cut(train.set.truncated(), max_length);
     Ok(Prepared {
@@ -185,12 +195,17 @@ pub(super) fn prepare(
         columns: splits.used,
         files: splits.files,
         sizes: format!(
-            "{:.1} tokens each{cut}",
-            tokens.all as f64 / train.len().max(1) as f64
+            "{:.1} tokens each{cut}{}",
+            train.lengths().iter().flatten().sum::<u32>() as f64 / train.len().max(1) as f64,
+            pairs.as_ref().map_or_else(String::new, |pairs| format!(
+                ", in {}",
+                counted(pairs.len(), "pair", "pairs")
+            ))
         ),
         noun: "text",
         footprint: Footprint::of_texts(limits, tokens.largest_batch, tokens.longest),
         train: Arc::new(train),
+        pairs: pairs.map(|pairs| Arc::new(pairs) as Arc<dyn Inputs>),
         validation,
         test,
         encoder: targets,

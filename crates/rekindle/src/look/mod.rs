@@ -140,6 +140,12 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         (_, Kind::Preference) => preferences::look(&from),
         (_, Kind::Tags) => tokens::look(&from),
         (_, Kind::Extraction) => questions::look(&from),
+        (_, Kind::Embedding) => {
+            return Err(Error::Setting {
+                reason: "look shows labels, numbers and answers, and embeddings have none".into(),
+                hint: "rekindle finetune --dry-run tells what is read of the file; labelled texts can be looked at with --task text-classification".into(),
+            });
+        }
         _ => texts::look(&from),
     }?;
     // What spoils figures comes first, then what may be meant so.

@@ -20,6 +20,13 @@ impl Loading<'_> {
             ),
             (Kind::Tags, _) => self.python_of_tokens(),
             (Kind::Extraction, _) => self.python_of_answers(),
+            (Kind::Embedding, _) => {
+                "from sentence_transformers import SentenceTransformer\n\nfolder = \".\"\n\
+                 model = SentenceTransformer(folder)\n\
+                 vectors = model.encode([\"a text\", \"another text\"])\n\
+                 print(vectors.shape, float(model.similarity(vectors[0], vectors[1])))\n"
+                    .to_owned()
+            }
             (kind, Modality::Text) => {
                 let pair = match self.pairs {
                     true => "\"a text\", \"its second text\"",

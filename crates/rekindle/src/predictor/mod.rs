@@ -12,10 +12,10 @@ use crate::{
     init::language_task,
     inputs::{
         self, Chats, Inputs, Pictures, QuestionReader, Questions, Tagged, Texts, Unit, WordReader,
-        preprocess, tags,
+        preprocess, related, tags,
     },
     loaded::{Loaded, load},
-    located::{locate, own_settings},
+    located::{Located, locate, own_settings},
     predictions,
     report::{Answered, Mistake, Said},
     saved::KeptSettings,
@@ -27,6 +27,7 @@ use rekindle_data::{
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
     image::{ImageSet, Preprocess},
     questions::Question,
+    related::RelatedTexts,
     tokens::TaggedText,
 };
 use rekindle_models::TextLimits;
@@ -171,7 +172,12 @@ impl Predictor {
     /// # Errors
     /// When something is missing or does not fit; the message names it.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
-        let located = locate(path, observer)?.keeping_blocks(device);
+        Self::of(locate(path, observer)?, path, device)
+    }
+
+    /// Loads what was found at a path.
+    pub(crate) fn of(located: Located, path: &Path, device: Device) -> Result<Self, Error> {
+        let located = located.keeping_blocks(device);
         let config = located.pretrained.config();
         let settings = located.settings(&[])?;
         let input = match (&config.text, &config.pictures) {
@@ -275,6 +281,10 @@ impl Predictor {
     /// For a model that answers in words, with the verbs that ask it.
     pub fn check_predicts(&self) -> Result<(), Error> {
         match &self.input {
+            _ if self.task.kind() == Kind::Embedding => Err(Error::Setting {
+                reason: "this model gives texts vectors, and no answers".into(),
+                hint: "ask it with rekindle embed".into(),
+            }),
             Input::Pictures(_) | Input::Tagged(_) | Input::Questions(_) => Ok(()),
             _ => self.text_encoder().map(drop),
         }
@@ -322,6 +332,17 @@ impl Predictor {
             }
         };
         Ok(rows.map(answer).collect())
+    }
+
+    /// What the backbone's pooling gives for texts, `[N][D]`.
+    pub(crate) fn embeddings(&self, asked: &[&Query]) -> Result<Vec<Vec<f32>>, Error> {
+        let set = self.set_of(asked)?;
+        let scored = self.model.embed(&set, self.batch_size)?;
+        if !scored.logits.are_numbers() {
+            return Err(no_numbers());
+        }
+        let rows = 0..scored.logits.len();
+        Ok(rows.map(|row| scored.logits.row(row).to_vec()).collect())
     }
 
     /// Whether it was tuned on pairs of texts, or on questions about texts.
@@ -410,6 +431,10 @@ impl Predictor {
             });
         }
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
+            Input::Texts(encoder) if self.task.kind() == Kind::Embedding => {
+                let read = read_set::<Vec<RelatedTexts>>(path, config, &self.kept.columns, &[])?;
+                (related::to_evaluate(&read.set, encoder)?, read.notes)
+            }
             Input::Texts(encoder) => {
                 let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known);
                 let mut read = read.map_err(|error| of_labels(error, objective.described_as()))?;

@@ -10,6 +10,7 @@ mod classes;
 mod compare;
 mod confusion;
 mod data;
+mod embeddings;
 mod entities;
 mod extracted;
 mod label_table;
@@ -316,6 +317,7 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
         }
         Section::Entities { report } => vec![("Entities", entities::html(report))],
         Section::Extracted { report } => vec![("Answers", extracted::html(report))],
+        Section::Embeddings { rows } => vec![("Embeddings", embeddings::html(rows))],
         Section::Answers { report, base } => {
             vec![("Answers", answers::table(report, base.as_ref()))]
         }

@@ -1,11 +1,13 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
 mod classification;
+mod embedding;
 mod extraction;
 mod generation;
 mod multi_label;
 mod preference;
 mod regression;
+mod setfit;
 mod tags;
 
 use prediction::shortest;
@@ -15,10 +17,11 @@ mod prediction;
 
 use crate::{
     RunConfig,
+    config::Method,
     evaluation::Logits,
     figures::{Figures, Watched},
     inputs::ExampleOf,
-    task::Kind,
+    task::{Kind, Task},
 };
 use burn::tensor::Tensor;
 use rekindle_data::{TargetEncoder, TargetKind, Targets, tokens::WordTag};
@@ -26,11 +29,14 @@ use rekindle_nn::TuneBackend;
 use serde_json::{Map, Value};
 
 use classification::Classification;
+use embedding::Embedding;
+pub(crate) use embedding::normalized;
 use extraction::Extraction;
 use generation::Generation;
 use multi_label::MultiLabel;
 use preference::Preference;
 use regression::Regression;
+use setfit::Setfit;
 use tags::Tags;
 
 /// What is answered, on the host: from labels as written to targets, from logits to answers and figures.
@@ -71,6 +77,15 @@ pub(crate) trait Objective: Send + Sync {
     fn thresholds(&self) -> &[f64] {
         &[]
     }
+    /// Whether its loss compares texts of a batch with each other: it reads what the backbone's pooling gives, `[R, D]`, instead of
+    /// outputs of the head.
+    fn compares_texts(&self) -> bool {
+        false
+    }
+    /// Whether its figures stand beside those of the model before tuning.
+    fn compares_with_base(&self) -> bool {
+        false
+    }
     /// What the outputs are multiplied by and what is added, which is folded into the head that is saved.
     fn scale(&self) -> Option<&Scale> {
         None
@@ -97,7 +112,7 @@ impl Scale {
 /// The loss of an objective on a backend.
 pub(crate) trait Loss<B: TuneBackend>: Objective {
     /// One loss an example `[N]`, or a word `[R]`, of a model's outputs `[N, C]`, or `[R, C]` of words or tokens: logits, or what a language model
-    /// says of itself.
+    /// says of itself, or embeddings.
     fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1>;
 }
 
@@ -142,6 +157,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::Generation | Kind::Preference => TargetKind::Next,
         Kind::Tags => TargetKind::Tags,
         Kind::Extraction => TargetKind::Answer,
+        Kind::Embedding => TargetKind::Related,
     }
 }
 
@@ -152,13 +168,20 @@ pub(crate) fn train<B: TuneBackend>(
     targets: &Targets,
 ) -> Box<dyn Loss<B>> {
     match config.task.kind() {
-        Kind::Classification => Box::new(Classification::train(config, encoder, targets)),
+        Kind::Classification => {
+            let classification = Classification::train(config, encoder, targets);
+            match config.peft.method {
+                Method::Setfit => Box::new(Setfit(classification)),
+                _ => Box::new(classification),
+            }
+        }
         Kind::Regression => Box::new(Regression::train(config, encoder, targets)),
         Kind::MultiLabel => Box::new(MultiLabel::train(encoder)),
         Kind::Generation => Box::new(Generation::new()),
         Kind::Preference => Box::new(Preference::train(config)),
         Kind::Tags => Box::new(Tags::new(encoder)),
         Kind::Extraction => Box::new(Extraction::train(config, encoder, targets)),
+        Kind::Embedding => Box::new(Embedding::new(config)),
     }
 }
 
@@ -180,5 +203,6 @@ pub(crate) fn restore(
         Kind::Generation | Kind::Preference => Box::new(Generation::new()),
         Kind::Tags => Box::new(Tags::new(encoder)),
         Kind::Extraction => Box::new(Extraction::restore(config, encoder, thresholds)),
+        Kind::Embedding => Box::new(Embedding::new(&RunConfig::for_task(Task::TextEmbedding))),
     }
 }

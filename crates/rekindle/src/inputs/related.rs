@@ -1,0 +1,437 @@
+//! Texts that belong together. Each distinct text is encoded once; an example is a list of the numbers of such texts. Of labelled
+//! texts an example is one text: in training another of its label is drawn beside it, by (seed, epoch, example).
+
+use super::{
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, Texts, cut, encoder, text_limits,
+    without_decoders,
+};
+use crate::{
+    Error, Observer, RunConfig,
+    examples::{Splits, read_splits},
+    fingerprint::Fingerprint,
+    plan::Footprint,
+    recipe::sampler,
+};
+use rekindle_base::{counted, rng};
+use rekindle_data::{
+    DataError, EncodedSet, Example, Place, Related, TargetEncoder, Targets, TextBatch, TextEncoder,
+    related::{RelatedTexts, Relation},
+};
+use rekindle_hub::Hub;
+use rekindle_models::Pretrained;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Batches made ahead of the loop.
+const AHEAD: usize = 8;
+/// Of few-shot classification: pairs of each kind for a text at most, the "iterations" of SetFit's paper.
+const PAIRS_OF_A_TEXT: usize = 20;
+/// Streams of random numbers of their own.
+const PARTNERS: u64 = 100;
+const CONTRASTS: u64 = 101;
+
+/// A set of texts that belong together.
+pub(crate) struct Relations {
+    /// Each distinct text, where it stands first.
+    texts: Vec<Example>,
+    set: EncodedSet,
+    targets: Targets,
+    places: Vec<Place>,
+    /// The texts of each class, of labelled texts.
+    classes: Vec<Vec<u32>>,
+    seed: u64,
+}
+
+impl Relations {
+    /// Encodes rows. Scores are divided by `scale`.
+    pub(crate) fn encode(
+        rows: &[RelatedTexts],
+        encoder: &TextEncoder,
+        scale: f64,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let (mut texts, mut numbers) = (Vec::new(), HashMap::new());
+        let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+        for row in rows {
+            if let Relation::Label(label) = &row.relation {
+                names.insert(label, 0);
+            }
+        }
+        names.values_mut().zip(0..).for_each(|(id, i)| *id = i);
+        let mut related = Vec::with_capacity(rows.len());
+        for row in rows {
+            let numbers = row.texts.iter().map(|text| {
+                *numbers.entry(text.as_str()).or_insert_with(|| {
+                    texts.push(Example {
+                        text: text.clone(),
+                        text_pair: None,
+                        label: None,
+                        place: row.place.clone(),
+                    });
+                    texts.len() as u32 - 1
+                })
+            });
+            related.push(Related {
+                texts: numbers.collect(),
+                class: match &row.relation {
+                    Relation::Label(label) => names.get(label.as_str()).copied(),
+                    _ => None,
+                },
+                score: match row.relation {
+                    Relation::Score(score) => Some((score / scale) as f32),
+                    _ => None,
+                },
+            });
+        }
+        let set = encoder.encode_examples(&texts, None)?;
+        let places = rows.iter().map(|row| row.place.clone()).collect();
+        Ok(Self::new(texts, set, related, places, seed))
+    }
+
+    fn new(
+        texts: Vec<Example>,
+        set: EncodedSet,
+        rows: Vec<Related>,
+        places: Vec<Place>,
+        seed: u64,
+    ) -> Self {
+        let mut classes: Vec<Vec<u32>> = Vec::new();
+        for row in &rows {
+            if let (Some(class), [text]) = (row.class, row.texts.as_slice()) {
+                let class = class as usize;
+                classes.resize(classes.len().max(class + 1), Vec::new());
+                classes[class].push(*text);
+            }
+        }
+        Self {
+            texts,
+            set,
+            targets: Targets::Related(rows),
+            places,
+            classes,
+            seed,
+        }
+    }
+
+    /// Pairs of labelled texts for few-shot classification, as SetFit makes them: all pairs of equal labels and all of different
+    /// ones, the fewer of the two again and again until they are as many as the others; of large sets 20 of each kind for
+    /// every text, drawn.
+    pub(crate) fn contrastive(texts: &Texts, seed: u64) -> Self {
+        let classes = texts.encoded().targets.class_ids();
+        let n = classes.len();
+        let most = PAIRS_OF_A_TEXT * n;
+        let mut pairs: [Vec<[u32; 2]>; 2] = Default::default();
+        if n * n.saturating_sub(1) / 2 <= 4 * most {
+            for (i, class) in classes.iter().enumerate() {
+                for (j, other) in classes.iter().enumerate().skip(i + 1) {
+                    pairs[usize::from(class != other)].push([i as u32, j as u32]);
+                }
+            }
+            for (kind, pairs) in (0..).zip(&mut pairs) {
+                rng::shuffle(pairs, seed, CONTRASTS, kind);
+                pairs.truncate(most);
+            }
+        } else {
+            let mut members: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+            for (i, &class) in (0..).zip(classes) {
+                members.entry(class).or_default().push(i);
+            }
+            for (draw, i) in (0..most).map(|k| (k as u64, k % n)) {
+                let own = &members[&classes[i]];
+                let pick = |kind: u64, n: usize| {
+                    rng::below(rng::hash(seed, CONTRASTS, 2 + kind, draw), n as u64) as usize
+                };
+                if own.len() > 1 {
+                    let other = own[pick(0, own.len())];
+                    if other != i as u32 {
+                        pairs[0].push([i as u32, other]);
+                    }
+                }
+                if own.len() < n {
+                    // The place among the texts of other labels.
+                    let mut left = pick(1, n - own.len());
+                    for (_, others) in members.iter().filter(|(class, _)| **class != classes[i]) {
+                        match others.get(left) {
+                            Some(&other) => {
+                                pairs[1].push([i as u32, other]);
+                                break;
+                            }
+                            None => left -= others.len(),
+                        }
+                    }
+                }
+            }
+        }
+        let as_many = pairs[0].len().max(pairs[1].len());
+        let rows = [1.0f32, 0.0]
+            .into_iter()
+            .zip(&pairs)
+            .flat_map(|(score, pairs)| {
+                let again = pairs.iter().cycle().take(match pairs.is_empty() {
+                    true => 0,
+                    false => as_many,
+                });
+                again.map(move |pair| Related {
+                    texts: pair.to_vec(),
+                    class: None,
+                    score: Some(score),
+                })
+            });
+        let rows: Vec<Related> = rows.collect();
+        let examples = texts.examples().to_vec();
+        let places = rows
+            .iter()
+            .map(|row| examples[row.texts[0] as usize].place.clone());
+        let (places, set) = (places.collect(), texts.encoded().clone());
+        Self::new(examples, set, rows, places, seed)
+    }
+
+    fn rows_of(&self) -> &[Related] {
+        match &self.targets {
+            Targets::Related(rows) => rows,
+            _ => &[],
+        }
+    }
+
+    /// An example as a step takes it: a labelled text with another of its label.
+    fn drawn(&self, example: usize, epoch: u64) -> Related {
+        let row = &self.rows_of()[example];
+        let (Some(class), [text]) = (row.class, row.texts.as_slice()) else {
+            return row.clone();
+        };
+        let others = &self.classes[class as usize];
+        let own = others.iter().position(|other| other == text).unwrap_or(0);
+        // Any of the others; a text that is alone stands beside itself.
+        let bits = rng::hash(self.seed, PARTNERS, epoch, example as u64);
+        let step = rng::below(bits, others.len().saturating_sub(1).max(1) as u64) as usize;
+        let partner = others[(own + 1 + step) % others.len()];
+        Related {
+            texts: vec![*text, partner],
+            ..row.clone()
+        }
+    }
+
+    /// What the texts of the set are, in words.
+    fn words(&self) -> String {
+        let rows = self.rows_of();
+        let negatives: usize = rows
+            .iter()
+            .map(|row| row.texts.len().saturating_sub(2))
+            .sum();
+        match rows.first() {
+            Some(Related { class: Some(_), .. }) => format!(
+                "{} of labelled texts",
+                counted(self.classes.len(), "label", "labels")
+            ),
+            Some(Related { score: Some(_), .. }) => "pairs with a score".into(),
+            _ if negatives > 0 => format!(
+                "pairs with {}",
+                counted(negatives, "hard negative", "hard negatives")
+            ),
+            _ => "pairs".into(),
+        }
+    }
+}
+
+impl Inputs for Relations {
+    fn len(&self) -> usize {
+        self.rows_of().len()
+    }
+
+    fn lengths(&self) -> Option<Vec<u32>> {
+        let of_text = self.set.lengths();
+        let rows = self.rows_of().iter();
+        let length = |row: &Related| {
+            let sum: u32 = row.texts.iter().map(|&text| of_text[text as usize]).sum();
+            // The other text is another one each time.
+            if row.texts.len() == 1 { 2 * sum } else { sum }
+        };
+        Some(rows.map(length).collect())
+    }
+
+    fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    fn rows(&self, example: usize) -> usize {
+        self.rows_of()[example].texts.len()
+    }
+
+    fn batch(&self, examples: &[usize], draw: Option<Draw>) -> Result<HostBatch, DataError> {
+        let rows = examples.iter().map(|&example| match draw {
+            Some(draw) => self.drawn(example, draw.epoch),
+            None => self.rows_of()[example].clone(),
+        });
+        let rows: Vec<Related> = rows.collect();
+        let texts = rows.iter().flat_map(|row| &row.texts);
+        let texts: Vec<usize> = texts.map(|&text| text as usize).collect();
+        let mut batch = TextBatch::pack(&self.set, &texts);
+        batch.targets = Targets::None;
+        Ok(HostBatch {
+            examples: examples.to_vec(),
+            targets: Targets::Related(rows),
+            mixed: None,
+            aside: None,
+            input: Some(HostInput::Text(batch)),
+        })
+    }
+
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+
+    fn place(&self, example: usize) -> String {
+        self.places[example].to_string()
+    }
+
+    fn line(&self, example: usize) -> Option<u64> {
+        Some(self.places[example].line)
+    }
+
+    fn cut(&self) -> usize {
+        self.set.truncated()
+    }
+
+    fn show(&self, example: usize) -> ShownExample {
+        let text = |&number: &u32| self.texts[number as usize].text.clone();
+        let texts: Vec<String> = self.rows_of()[example].texts.iter().map(text).collect();
+        let (first, others) = texts.split_first().map_or(("", &[][..]), |(a, b)| (a, b));
+        ShownExample {
+            text: first.to_owned(),
+            text_pair: (!others.is_empty()).then(|| others.join("\n")),
+            picture: None,
+        }
+    }
+
+    fn add_to(&self, fingerprint: &mut Fingerprint) {
+        for item in &self.set.items {
+            fingerprint.add_numbers(&item.ids);
+        }
+        fingerprint.add_targets(&self.targets);
+    }
+}
+
+/// The largest score where one is above 1: they are divided by it.
+pub(crate) fn scale_of(rows: &[RelatedTexts]) -> f64 {
+    let score = |row: &RelatedTexts| match row.relation {
+        Relation::Score(score) => Some(score.abs()),
+        _ => None,
+    };
+    let most = rows.iter().filter_map(score).fold(0.0, f64::max);
+    if most > 1.0 { most } else { 1.0 }
+}
+
+/// Reads and encodes the texts of a run.
+pub(super) fn prepare(
+    config: &RunConfig,
+    pretrained: &Pretrained,
+    hub: &Hub,
+    observer: &dyn Observer,
+) -> Result<Prepared, Error> {
+    without_decoders(pretrained)?;
+    let limits = text_limits(pretrained, config)?;
+    for &dim in config.embedding.matryoshka_dims.iter().flatten() {
+        if dim > limits.hidden_size {
+            return Err(Error::Setting {
+                reason: format!(
+                    "embedding.matryoshka_dims holds {dim}, but embeddings of this model have {} numbers",
+                    limits.hidden_size
+                ),
+                hint: "name widths up to that".into(),
+            });
+        }
+    }
+    let splits: Splits<Vec<RelatedTexts>> = read_splits(config, hub, observer)?;
+    let mut notes = splits.notes;
+    let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
+    notes.extend(note);
+    let scale = scale_of(&splits.train);
+    if scale != 1.0 {
+        notes.push(format!(
+            "scores go up to {scale}: they are divided by it, because a cosine goes up to 1"
+        ));
+    }
+    let mut rows = splits.train;
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for row in &rows {
+        if let Relation::Label(label) = &row.relation {
+            *counts.entry(label.clone()).or_default() += 1;
+        }
+    }
+    let all = rows.len();
+    rows.retain(|row| match &row.relation {
+        Relation::Label(label) => counts[label] > 1,
+        _ => true,
+    });
+    if rows.len() < all {
+        let alone = counted(all - rows.len(), "text is", "texts are");
+        notes.push(format!(
+            "{alone} left out, the only one of its label each: nothing belongs to it"
+        ));
+    }
+    if rows.is_empty() {
+        return Err(Error::Setting {
+            reason: "every training text has a label of its own, so that no two belong together"
+                .into(),
+            hint: "name the right label column with --label, or pairs with --text and --text-pair"
+                .into(),
+        });
+    }
+    let encode = |rows: &[RelatedTexts]| Relations::encode(rows, &encoder, scale, config.seed);
+    let train = encode(&rows)?;
+    let part = |rows: Option<Vec<RelatedTexts>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
+        let set = rows.map(|rows| encode(&rows)).transpose()?;
+        Ok(set.map(|set| Arc::new(set) as Arc<dyn Inputs>))
+    };
+    let (validation, test) = (part(splits.validation)?, part(splits.test)?);
+
+    let lengths = train.lengths().unwrap_or_default();
+    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
+    let batches = sampler(config, true).epoch(&lengths, 0);
+    let largest = batches.iter().map(tokens).max().unwrap_or(0);
+    let of_text = train.set.lengths();
+    let longest = of_text.iter().copied().max().unwrap_or(0) as usize;
+    let all: usize = of_text.iter().map(|&length| length as usize).sum();
+    let max_length = encoder.max_length().unwrap_or(config.data.max_length);
+    let cut = cut(train.set.truncated(), max_length);
+    let at_once = largest.min(longest * config.embedding.mini_batch_size);
+    Ok(Prepared {
+        name: splits.name,
+        columns: splits.used,
+        files: splits.files,
+        sizes: format!(
+            "{}; {}, {:.1} tokens each{cut}",
+            train.words(),
+            counted(train.texts.len(), "different text", "different texts"),
+            all as f64 / train.texts.len().max(1) as f64
+        ),
+        noun: "row",
+        footprint: Footprint::of_texts(limits, at_once, longest),
+        train: Arc::new(train),
+        pairs: None,
+        validation,
+        test,
+        encoder: TargetEncoder::Related,
+        repeats: false,
+        by_words: false,
+        notes,
+        max_length,
+        picture_size: None,
+        answering: None,
+    })
+}
+
+/// Reads and encodes a file to evaluate on.
+pub(crate) fn to_evaluate(
+    rows: &[RelatedTexts],
+    encoder: &TextEncoder,
+) -> Result<Arc<dyn Inputs>, Error> {
+    Ok(Arc::new(Relations::encode(
+        rows,
+        encoder,
+        scale_of(rows),
+        0,
+    )?))
+}
