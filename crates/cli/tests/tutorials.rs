@@ -59,6 +59,7 @@ pages! {
     embeddings: "embeddings.md",
     several_labels: "several-labels.md",
     marked_texts: "marked-texts.md",
+    questions: "questions.md",
     numbers: "numbers.md",
     pictures: "pictures.md",
     language_models: "language-models.md",

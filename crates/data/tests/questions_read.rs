@@ -5,10 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use rekindle_data::OnBad;
-use rekindle_data::questions::{Question, QuestionFile, read_questions};
+use rekindle_data::questions::{Question, QuestionColumns, QuestionFile, read_questions};
 use rekindle_data::tokens::slice;
 
 const STRICT: QuestionFile = QuestionFile {
+    columns: QuestionColumns {
+        question: None,
+        context: None,
+        answers: None,
+    },
     require_answers: true,
     on_bad_example: OnBad::Error,
 };
@@ -248,7 +253,7 @@ fn bad_questions_can_be_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.json");
     fs::write(&path, &text).unwrap();
-    let read = read_questions(&path, options).unwrap();
+    let read = read_questions(&path, options.clone()).unwrap();
     let lines: Vec<u64> = read.skipped.iter().map(|row| row.place.line).collect();
     assert_eq!((read.rows.len(), lines), (1, vec![9, 13]));
     let all = message("a.jsonl", "{}\nx", options);
@@ -258,6 +263,26 @@ fn bad_questions_can_be_left_out() {
         ),
         "{all}"
     );
+}
+
+#[test]
+fn columns_of_other_names_are_read_by_these() {
+    let columns = |question: &str, context: &str, answers: &str| QuestionFile {
+        columns: QuestionColumns {
+            question: Some(question.into()),
+            context: Some(context.into()),
+            answers: Some(answers.into()),
+        },
+        ..STRICT
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.csv");
+    fs::write(&path, "q,passage,found\nWho naps?,Zoë naps.,Zoë\n").unwrap();
+    let read = read_questions(&path, columns("q", "passage", "found")).unwrap();
+    assert_eq!(read.rows[0].answers.as_ref().unwrap()[0].text, "Zoë");
+    let error = read_questions(&path, columns("q", "text", "found")).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("no `text`: found the keys"), "{error}");
 }
 
 /// Any bytes are questions or an error with a remedy.
@@ -308,8 +333,8 @@ fn no_panic(path: &Path, bytes: &[u8]) -> bool {
     let mut good = false;
     for on_bad_example in [OnBad::Error, OnBad::Skip] {
         let options = QuestionFile {
-            require_answers: false,
             on_bad_example,
+            ..QuestionFile::default()
         };
         match read_questions(path, options) {
             Ok(read) => {

@@ -13,7 +13,7 @@ use rekindle_data::{
         ChatOptions, Conversation, Preference, PromptColumns, read_conversations, read_preferences,
     },
     image::{ImageSet, image_parts, read_images},
-    questions::{Question, QuestionFile, read_questions},
+    questions::{Question, QuestionColumns, QuestionFile, Questions as AskedFile, read_questions},
     read_examples,
     related::{RelatedTexts, read_related},
     tokens::{TagLabels, TaggedOptions, TaggedText, read_tagged},
@@ -224,13 +224,7 @@ impl Source for Vec<Question> {
     const INPUT: Input = Input::Text;
 
     fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
-        let read = read_questions(
-            path,
-            QuestionFile {
-                require_answers: options.require_label,
-                on_bad_example: options.on_bad_example,
-            },
-        )?;
+        let read = read_asked(path, options)?;
         let notes = left_out("questions", &read.skipped);
         Ok(Read {
             notes,
@@ -240,6 +234,43 @@ impl Source for Vec<Question> {
 
     fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
         Ok(TargetEncoder::Answer)
+    }
+}
+
+/// The questions of a file by the columns that are named, or else those of the training file where it has them.
+pub(crate) fn read_asked(path: &Path, options: &ReadOptions) -> Result<AskedFile, Error> {
+    let name = |column: Option<&Column>| match column {
+        None => Ok(None),
+        Some(Column::Name(name)) => Ok(Some(name.clone())),
+        Some(Column::Index(index)) => Err(Error::Setting {
+            reason: format!("columns of questions have names, and {index} is a number"),
+            hint: "name the column as the file does".into(),
+        }),
+    };
+    let read = |text: Option<&Column>, pair: Option<&Column>, label: Option<&Column>| {
+        let file = QuestionFile {
+            columns: QuestionColumns {
+                question: name(text)?,
+                context: name(pair)?,
+                answers: name(label)?,
+            },
+            require_answers: options.require_label,
+            on_bad_example: options.on_bad_example,
+        };
+        Ok::<_, Error>(read_questions(path, file)?)
+    };
+    let (text, pair) = (options.text.as_ref(), options.text_pair.as_ref());
+    let label = options.labels.first();
+    let usual = &options.usual;
+    let with_usual = (
+        text.or(usual.text.as_ref()),
+        pair.or(usual.text_pair.as_ref()),
+        label.or(usual.label.first()),
+    );
+    match read(with_usual.0, with_usual.1, with_usual.2) {
+        // A file of another kind than the training file has no such columns.
+        Err(_) if with_usual != (text, pair, label) => read(text, pair, label),
+        other => other,
     }
 }
 
@@ -429,7 +460,7 @@ pub(crate) fn read_splits<S: Source>(
         Some(columns) => UsualColumns::of(columns),
         None => UsualColumns {
             text: named.text,
-            text_pair: None,
+            text_pair: named.text_pair,
             label: named.labels,
         },
     };

@@ -3,7 +3,7 @@
 use crate::{
     Error, RunConfig,
     config::{self, commented},
-    examples::read_options,
+    examples::{read_asked, read_options},
     task::{Kind, Modality, Task},
     tasks::targets_of,
 };
@@ -157,16 +157,17 @@ fn holds_questions(path: &Path) -> bool {
     let options = QuestionFile {
         require_answers: true,
         on_bad_example: OnBad::Skip,
+        ..QuestionFile::default()
     };
     read_questions(path, options).is_ok_and(|read| read.rows.len() > read.skipped.len())
 }
 
 fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    let options = QuestionFile {
-        require_answers: true,
+    let options = ReadOptions {
         on_bad_example: OnBad::Skip,
+        ..read_options(config, &rekindle_hub::Columns::default(), None)
     };
-    let read = read_questions(path, options)?;
+    let read = read_asked(path, &options)?;
     let texts: HashSet<&str> = read.rows.iter().map(|row| &*row.context).collect();
     let impossible = read.impossible();
     let holds = [

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Observer, Prediction, Predictor, RunConfig,
-    examples::read_options,
+    examples::{read_asked, read_options},
     init::TAGGED,
     inputs::{Inputs, Pictures, QuestionReader, Questions},
     task::Kind,
@@ -10,7 +10,7 @@ use crate::{
 use rekindle_data::{
     Column, Format, OnBad, Place, ReadOptions, ReadOutcome, Targets,
     image::{ImageSet, find_pictures, pictures_of_table},
-    questions::{Question, QuestionFile, read_questions},
+    questions::Question,
     read_examples, read_text,
     tokens::{TaggedOptions, read_tagged},
 };
@@ -123,7 +123,7 @@ impl Predictor {
             return self.read_tagged(path, config, observer);
         }
         if self.reads_questions().is_some() && is_of_objects(path) {
-            return read_asked(path);
+            return self.read_asked(path, config);
         }
         let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
         if !is_table && !path.is_dir() {
@@ -181,6 +181,26 @@ impl Predictor {
         let good = read.rows.into_iter().map(|row| Query {
             words: if has_words { row.words } else { Vec::new() },
             ..Query::new(Some(row.place.line), row.text)
+        });
+        let bad = read.skipped.into_iter();
+        let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
+        let mut queries: Vec<Query> = good.chain(bad).collect();
+        queries.sort_by_key(|query| query.line);
+        Ok(queries)
+    }
+
+    /// The questions of a file with what they are about; what answers them is of no interest.
+    fn read_asked(&self, path: &Path, config: &RunConfig) -> Result<Vec<Query>, Error> {
+        let options = ReadOptions {
+            require_label: false,
+            on_bad_example: OnBad::Skip,
+            usual: self.usual_columns().clone(),
+            ..read_options(&self.with_task(config), &Columns::default(), None)
+        };
+        let read = read_asked(path, &options)?;
+        let good = read.rows.into_iter().map(|row| Query {
+            text_pair: Some(row.context.to_string()),
+            ..Query::new(Some(row.place.line), row.question)
         });
         let bad = read.skipped.into_iter();
         let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
@@ -293,24 +313,6 @@ fn is_of_objects(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     Format::from_path(path).is_some()
         || ending.is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
-}
-
-/// The questions of a file with what they are about; what answers them is of no interest.
-fn read_asked(path: &Path) -> Result<Vec<Query>, Error> {
-    let options = QuestionFile {
-        require_answers: false,
-        on_bad_example: OnBad::Skip,
-    };
-    let read = read_questions(path, options)?;
-    let good = read.rows.into_iter().map(|row| Query {
-        text_pair: Some(row.context.to_string()),
-        ..Query::new(Some(row.place.line), row.question)
-    });
-    let bad = read.skipped.into_iter();
-    let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
-    let mut queries: Vec<Query> = good.chain(bad).collect();
-    queries.sort_by_key(|query| query.line);
-    Ok(queries)
 }
 
 /// Whether a file is one of words, or of JSON, by its name.

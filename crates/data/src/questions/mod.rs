@@ -29,7 +29,7 @@ use crate::{DataError, Examples, Fractions, Place, Split};
 pub use answer::{AnswerOptions, FoundAnswer, FoundAnswers};
 pub use asked::Asked;
 pub use encode::{QuestionBatch, QuestionOptions, QuestionSet, QuestionWindow};
-pub use read::{QuestionFile, Questions, read_questions};
+pub use read::{QuestionColumns, QuestionFile, Questions, read_questions};
 pub use reason::QuestionReason;
 
 /// A piece of a context.

@@ -10,9 +10,22 @@ use crate::chat::Reader;
 use crate::tables::{Opened, bad_json, each_json, each_object, is_cut_off, open, utf8};
 use crate::{BadReason, DataError, Format, OnBad, Place, Skipped};
 
+/// What the columns of a table of questions are called, where not `question`, `context` and `answers` or `answer`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuestionColumns {
+    /// The questions.
+    pub question: Option<String>,
+    /// The texts that they are about.
+    pub context: Option<String>,
+    /// The answers.
+    pub answers: Option<String>,
+}
+
 /// How to read questions. The default stops at the first bad one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QuestionFile {
+    /// The columns of rows.
+    pub columns: QuestionColumns,
     /// A question without answers is an error, unless the file says that there is none.
     pub require_answers: bool,
     /// What to do with bad questions.
@@ -67,7 +80,9 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
         line,
     };
     let mut each = |line, row: Result<_, BadReason>| {
-        let row = row.and_then(|row| rows::question(row, place(line), options.require_answers));
+        let row = row.and_then(|row| {
+            rows::question(row, &options.columns, place(line), options.require_answers)
+        });
         reader.add(place(line), row);
         Ok(())
     };
@@ -77,7 +92,7 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
             Opened::Parquet => each_object(path, each)?,
             Opened::Text(bytes) => match document(&bytes) {
                 Document::Data(data, source) => {
-                    squad::read(&data, source, path, options.require_answers, &mut reader);
+                    squad::read(&data, source, path, &options, &mut reader);
                 }
                 Document::Rows => each_json(&bytes, each)?,
                 Document::Damaged(line, reason) => each(line, Err(reason))?,

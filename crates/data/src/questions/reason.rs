@@ -16,7 +16,7 @@ pub enum QuestionReason {
     #[error("no `{wanted}`{}: found the keys {}", at.as_ref().map_or_else(String::new, |at| format!(" in {at}")), quoted_list(found, LISTED))]
     NoKey {
         /// The key that is missing.
-        wanted: &'static str,
+        wanted: String,
         /// The object that lacks it, where it is not the row.
         at: Option<String>,
         /// The keys of the object.

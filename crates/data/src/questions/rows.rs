@@ -4,19 +4,48 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Answer, Question, QuestionReason};
+use super::{Answer, Question, QuestionColumns, QuestionReason};
 use crate::tables::kind_of;
 use crate::tokens::Characters;
 use crate::{BadReason, Place};
 
-/// A flat row: `question`, `context`, and `answers` or `answer`.
+/// A flat row: `question`, `context`, and `answers` or `answer`, or the columns that are named.
 pub(super) fn question(
     mut row: Map<String, Value>,
+    columns: &QuestionColumns,
     place: Place,
     require_answers: bool,
 ) -> Result<Question, BadReason> {
     // A table has all columns in every row: null is none.
     row.retain(|_, value| !value.is_null());
+    for (key, named) in [
+        ("question", &columns.question),
+        ("context", &columns.context),
+        ("answers", &columns.answers),
+    ] {
+        let Some(named) = named.as_ref().filter(|named| *named != key) else {
+            continue;
+        };
+        match row.remove(named) {
+            // `answer` is the text alone, and `answer_start` is its.
+            Some(value) if key == "answers" && value.is_string() => {
+                row.remove("answers");
+                row.insert("answer".into(), value);
+            }
+            Some(value) => {
+                row.insert(key.into(), value);
+            }
+            None if key == "answers" && !require_answers => {}
+            None => {
+                return Err(QuestionReason::NoKey {
+                    wanted: named.clone(),
+                    at: None,
+                    found: row.keys().cloned().collect(),
+                }
+                .into());
+            }
+        }
+    }
     let context = text(&row, "context", None)?.into();
     of_object(&row, &context, "", place, require_answers)
 }
@@ -88,7 +117,7 @@ pub(super) fn text<'r>(
         Some(Value::String(text)) => Ok(text),
         Some(other) => Err(wrong_type(&place(), "text", other)),
         None => Err(QuestionReason::NoKey {
-            wanted: key,
+            wanted: key.to_owned(),
             at: at.map(|at| format!("`{at}`")),
             found: row.keys().cloned().collect(),
         }

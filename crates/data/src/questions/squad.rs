@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Question;
 use super::rows::{of_object, question, text, wrong_type};
+use super::{Question, QuestionFile};
 use crate::chat::Reader;
 use crate::{BadReason, Place};
 
@@ -16,7 +16,7 @@ pub(super) fn read(
     data: &[Value],
     source: &str,
     path: &Path,
-    require_answers: bool,
+    options: &QuestionFile,
     reader: &mut Reader<Question>,
 ) {
     let mut lines = Lines {
@@ -34,7 +34,13 @@ pub(super) fn read(
         };
         let Some(paragraphs) = object.get("paragraphs") else {
             let place = lines.of(object);
-            let row = question(object.clone(), place.clone(), require_answers);
+            let require_answers = options.require_answers;
+            let row = question(
+                object.clone(),
+                &options.columns,
+                place.clone(),
+                require_answers,
+            );
             reader.add(place, row);
             continue;
         };
@@ -52,6 +58,7 @@ pub(super) fn read(
                 let (place, row) = match value {
                     Value::Object(object) => {
                         let place = lines.of(object);
+                        let require_answers = options.require_answers;
                         let row = of_object(object, &context, &at, place.clone(), require_answers);
                         (place, row)
                     }

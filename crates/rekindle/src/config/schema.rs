@@ -23,6 +23,8 @@ pub(super) enum Applies {
     To(Modality),
     /// Those on texts that answer with labels or numbers for a whole text.
     EncodedText,
+    /// Those that read pairs of texts, a question and what it is about among them.
+    Pairs,
     /// Those that read long texts in windows.
     Windows,
     /// Those of a kind.
@@ -41,6 +43,7 @@ impl Applies {
                 let whole = !each && !Self::Writing.to(task);
                 task.modality() == Modality::Text && whole
             }
+            Self::Pairs => Self::EncodedText.to(task) || task.kind() == Kind::Extraction,
             Self::Windows => {
                 matches!(
                     task.kind(),
@@ -59,6 +62,7 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::EncodedText => "whole texts with labels or numbers",
+            Self::Pairs => "whole texts with labels or numbers, and for question answering",
             Self::Windows => "text generation, token classification and question answering",
             Self::Learning(kind) => kind.words(),
             Self::Writing => "language models",
@@ -301,7 +305,7 @@ settings! {
     /// The column of the text (for images: of the path), by name or place (the first is 0). Unset: the card's, or found by its usual name.
     text: Option<Column> = None, example "\"text\"", aka ["text_column", "text_column_name", "sentence1_key", "dataset_text_field", "field_text", "input_features"];
     /// The column of the second text, where examples are pairs.
-    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies Applies::EncodedText;
+    text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies Applies::Pairs;
     /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
     label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target", "output_features", "field_output"];
     /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").

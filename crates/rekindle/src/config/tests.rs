@@ -213,6 +213,8 @@ fn of_task(task: Task) -> RunConfig {
     }
     if matches!(task.kind(), Kind::Tags | Kind::Extraction) {
         config.model.pooling = default.model.pooling;
+    }
+    if task.kind() == Kind::Tags {
         config.data.text_pair = default.data.text_pair.clone();
     }
     if task.kind().problem() == rekindle_models::Problem::NextToken {
