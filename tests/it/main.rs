@@ -21,7 +21,7 @@ mod losses;
 #[cfg(feature = "cpu")]
 mod questions;
 #[cfg(feature = "cpu")]
-mod read_back;
+mod short_runs;
 #[cfg(feature = "cpu")]
 mod smollm2;
 #[cfg(feature = "cpu")]

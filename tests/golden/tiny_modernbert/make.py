@@ -40,7 +40,10 @@ from transformers import (ModernBertConfig, ModernBertForMaskedLM, ModernBertFor
 
 # Text to learn the merges of; every printable ASCII character has a token anyway.
 TEXTS = ["The parcel has not arrived and nobody answers the phone", "Lovely service, thank you so much!", "Which size do I need for a child of six?",
-         "It's broken again, please send someone.", "Can I pay in two parts?", "We waited an hour   and left", "na\u00efve \u4e2d \u00e9"]
+         "It's broken again, please send someone.", "Can I pay in two parts?", "We waited an hour   and left", "na\u00efve \u4e2d \u00e9 \u00df \u00f1 \U0001f600",
+         "please refund the card that I lost, I want the money back", "help me change the password of the account, thanks, what a great day",
+         "cancelled two refundable spaces, moneyback 0.5 % of -3,000 in a cafe",
+         "not now , never ! no , nothing . nice , not naive ! now . no help !"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
@@ -49,7 +52,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     ascii_characters = [chr(code) for code in range(33, 127)]
-    learned.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=180, initial_alphabet=ascii_characters, show_progress=False))
+    learned.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=260, initial_alphabet=ascii_characters, show_progress=False))
     tokens = sorted(learned.get_vocab(), key=learned.get_vocab().get)
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *tokens])}
     merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]]

@@ -69,7 +69,7 @@ def encode(tokenizer, row: dict) -> dict:
         targets.append(TAGS.index(row["tags"][word]) if is_first else -100)
         firsts += [at] if is_first else []
         before = word
-    assert len(firsts) == len(row["tokens"]), row
+    assert len(firsts) == len(row["tokens"]) and len(targets) <= tiny.LONGEST, row
     return {"input_ids": made["input_ids"], "token_type_ids": [0] * len(made["input_ids"]), "targets": targets, "firsts": firsts}
 
 

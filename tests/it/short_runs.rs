@@ -1,4 +1,5 @@
-//! What a run of each family of encoders saved is read by transformers and by PEFT, with equal predictions.
+//! Short runs of each family of encoders: gradient checkpointing changes nothing, and what was saved is read by transformers and by
+//! PEFT, with equal predictions.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write;
@@ -29,8 +30,8 @@ fn texts(folder: &str) -> Vec<String> {
     texts.filter(|text| !text.trim().is_empty()).collect()
 }
 
-/// A short run in `dir`, at a rate that moves everything; its `final/`, and a file of what its model says of the texts.
-fn tuned(dir: &Path, folder: &str, (method, targets): (&str, &str)) -> [PathBuf; 2] {
+/// A run of a few steps in `dir`, at a rate that moves everything, with `more` settings of `[train]`; its `final/`.
+fn tuned(dir: &Path, folder: &str, (method, targets): (&str, &str), more: &str) -> PathBuf {
     let texts = texts(folder);
     let mut examples = String::new();
     for (i, text) in texts.iter().cycle().take(4 * texts.len()).enumerate() {
@@ -43,7 +44,7 @@ fn tuned(dir: &Path, folder: &str, (method, targets): (&str, &str)) -> [PathBuf;
         "task = \"text-classification\"\noutput_dir = {:?}\n[model]\nname = {:?}\n\
          [data]\ntrain = {:?}\nvalidation = {:?}\nmax_length = 30\n\
          [peft]\nmethod = {method:?}\ntarget_modules = {targets:?}\n\
-         [train]\nepochs = 3\nbatch_size = 8\nlearning_rate = 5e-3\nhead_learning_rate = 5e-3\n",
+         [train]\nepochs = 3\nbatch_size = 8\nlearning_rate = 5e-3\nhead_learning_rate = 5e-3\n{more}",
         dir.join("run"),
         golden(folder).join("model"),
         dir.join("train.jsonl"),
@@ -51,9 +52,13 @@ fn tuned(dir: &Path, folder: &str, (method, targets): (&str, &str)) -> [PathBuf;
     );
     std::fs::write(dir.join("run.toml"), run_file).unwrap();
     let config = RunConfig::load(Some(&dir.join("run.toml")), &[]).unwrap();
-    let finished = rekindle::finetune(&config, &Silent).unwrap();
+    rekindle::finetune(&config, &Silent).unwrap().final_dir
+}
 
-    let predictor = Predictor::open(&finished.final_dir, Device::Cpu, &Silent).unwrap();
+/// A file in `dir` of what a model says of the texts, a line each.
+fn predictions(dir: &Path, folder: &str, model: &Path) -> PathBuf {
+    let texts = texts(folder);
+    let predictor = Predictor::open(model, Device::Cpu, &Silent).unwrap();
     let mut lines = String::new();
     for (text, said) in texts.iter().zip(predictor.predict(&texts).unwrap()) {
         let Prediction::Class {
@@ -73,7 +78,27 @@ fn tuned(dir: &Path, folder: &str, (method, targets): (&str, &str)) -> [PathBuf;
     }
     let said = dir.join("predictions.jsonl");
     std::fs::write(&said, lines).unwrap();
-    [finished.final_dir, said]
+    said
+}
+
+/// Units that are computed again put out the same, also those that apply a layer several times.
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let all = tempfile::tempdir().unwrap();
+    for (folder, _) in FAMILIES {
+        for (method, weights) in [
+            ("full", "model.safetensors"),
+            ("lora", "adapter_model.safetensors"),
+        ] {
+            let saved = |on: bool| {
+                let dir = all.path().join(format!("{folder}-{method}-{on}"));
+                let more = format!("gradient_checkpointing = {on}\n");
+                let model = tuned(&dir, folder, (method, "all-linear"), &more);
+                std::fs::read(model.join(weights)).unwrap()
+            };
+            assert!(saved(false) == saved(true), "{folder}, {method}");
+        }
+    }
 }
 
 #[test]
@@ -88,7 +113,8 @@ fn transformers_and_peft_predict_what_we_do() {
     for (folder, family) in FAMILIES {
         for (n, method) in METHODS.into_iter().enumerate() {
             let dir = all.path().join(format!("{folder}-{n}"));
-            let [model, said] = tuned(&dir, folder, method);
+            let model = tuned(&dir, folder, method, "");
+            let said = predictions(&dir, folder, &model);
             let mut check = Command::new(&python);
             match method.0 {
                 "lora" => {
