@@ -104,10 +104,18 @@ def hidden_states(model: PreTrainedModel, cases: list[dict]) -> list[torch.Tenso
     return [torch.cat([states[layer][0] for states in rows]) for layer in range(len(rows[0]))]
 
 
+def batch_loss(model: PreTrainedModel, cases: list[dict], targets: torch.Tensor) -> torch.Tensor:
+    """transformers' own loss of the cases as one batch. Of a ModernBERT it is the mean of each case's own: in float64 its padding gives
+    NaN where it sees no token within its window."""
+    if model.config.model_type != "modernbert":
+        return model(**inputs(model, cases), labels=targets).loss
+    return torch.stack([model(**inputs(model, [case]), labels=target[None]).loss for case, target in zip(cases, targets)]).mean()
+
+
 def gradients(model: PreTrainedModel, cases: list[dict], targets: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
-    """transformers' own loss of the cases as one batch, and its gradient for every parameter."""
+    """The loss of the cases as one batch, and its gradient for every parameter."""
     model.zero_grad()
-    loss = model(**inputs(model, cases), labels=targets).loss
+    loss = batch_loss(model, cases, targets)
     loss.backward()
     return loss.item(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
@@ -130,7 +138,7 @@ def train(model: PreTrainedModel, cases: list[dict], targets: torch.Tensor, batc
     optimizer.zero_grad()  # of what was computed before
     steps = []
     for step, batch in enumerate(batches):
-        loss = model(**inputs(model, [cases[index] for index in batch]), labels=targets[batch]).loss
+        loss = batch_loss(model, [cases[index] for index in batch], targets[batch])
         loss.backward()
         before = torch.nn.utils.clip_grad_norm_(parameters, settings["max_grad_norm"])
         rate = schedule.get_last_lr()[0]
@@ -176,7 +184,10 @@ def old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def first_layer(model_class: type[PreTrainedModel], whole: PreTrainedModel, seed: int, names: dict[int, str] | None = None,
                 **options) -> PreTrainedModel:
     """A model of another class with the embeddings and the first layer of `whole`; what only it has is random."""
-    config = type(whole.config)(**{**whole.config.to_dict(), "num_hidden_layers": 1, "problem_type": None, "architectures": None,
+    settings = whole.config.to_dict()
+    if settings.get("layer_types"):
+        settings["layer_types"] = settings["layer_types"][:1]
+    config = type(whole.config)(**{**settings, "num_hidden_layers": 1, "problem_type": None, "architectures": None,
                                    **label_names(names or {0: "LABEL_0", 1: "LABEL_1"})})
     model = model_class(config, **options)
     randomise(model, seed)
@@ -219,11 +230,20 @@ def with_adapter(classifier: type[PreTrainedModel], folder: Path, cases: list[di
 
 
 def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[dict], labels: torch.Tensor, whole_variants: list[str],
-                 batch_seed: int, adapter_seed: int | None = None, adapter_targets: list[str] | None = None) -> None:
-    """Everything that is expected of folder/model, folder/variants and, with a seed, folder/adapter."""
+                 batch_seed: int, adapter_seed: int | None = None, adapter_targets: list[str] | None = None,
+                 other_variants: list[str] = [], last_norm: str | None = None) -> None:
+    """Everything that is expected of folder/model, folder/variants and, with a seed, folder/adapter.
+
+    `last_norm` names the module of the backbone that stands behind the last layer, if there is one. `other_variants` are classifiers of
+    their own, of which the logits are expected."""
     model = reference(classifier, folder / "model")
     states, of_cases = hidden_states(model, cases), logits(model, cases)
-    write_tensors(folder / "states.safetensors", {f"hidden_states.{layer}": state for layer, state in enumerate(states)})
+    written = {f"hidden_states.{layer}": state for layer, state in enumerate(states)}
+    of_first = states[1]
+    if last_norm is not None:
+        with torch.no_grad():
+            of_first = written["first_layer_alone"] = getattr(model.base_model, last_norm)(of_first)
+    write_tensors(folder / "states.safetensors", written)
     loss, grads = gradients(model, cases, labels)
     write_tensors(folder / "gradients.safetensors", grads)
     variants = {}
@@ -231,8 +251,10 @@ def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[di
         if directory.name == "wrapped":  # transformers does not read these names: it would have to be unwrapped first
             variants[directory.name] = {"initialised": [], "ignored": []}
             continue
+        if directory.name in other_variants:
+            continue
         whole = directory.name in whole_variants
-        variants[directory.name] = read_as_classifier(classifier, directory, cases, states[-1 if whole else 1])
+        variants[directory.name] = read_as_classifier(classifier, directory, cases, states[-1] if whole else of_first)
         if whole:
             torch.testing.assert_close(torch.tensor(logits(reference(classifier, directory), cases)), torch.tensor(of_cases), atol=1e-9, rtol=0)
             assert variants[directory.name]["initialised"] == []
@@ -241,8 +263,10 @@ def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[di
         ids = tokenizer([text], None if pair is None else [pair], truncation=True, max_length=LONGEST)["input_ids"][0]
         texts.append({"text": text, "text_pair": pair, "input_ids": " ".join(map(str, ids))})
     rows = [{**case, "label": label, "logits": row} for case, label, row in zip(cases, labels.tolist(), of_cases)]
+    others = {name: logits(reference(classifier, folder / "variants" / name), cases) for name in other_variants}
+    others = {"other_logits": others} if others else {}
     adapted = {} if adapter_seed is None else {"adapter_logits": with_adapter(classifier, folder, cases, adapter_seed, adapter_targets)}
-    write_json(folder / "expected.json", {"versions": versions(), "loss": digits(loss), "gradient_norm": digits(norm(grads)), **adapted,
+    write_json(folder / "expected.json", {"versions": versions(), "loss": digits(loss), "gradient_norm": digits(norm(grads)), **adapted, **others,
                                           "variants": variants, "texts": texts, "cases": rows}, rows="cases")
     batches = draw_batches(len(cases), batch_seed)
     write_training(folder / "training.json", folder.name, TRAINING, train(model, cases, labels, batches, TRAINING))

@@ -1,4 +1,4 @@
-//! DistilBERT, RoBERTa, XLM-RoBERTa and ELECTRA: states, logits, gradients, training steps, token ids and every way of storing a
+//! DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA and ModernBERT: states, logits, gradients, training steps, token ids and every way of storing a
 //! checkpoint, as transformers has them; and BERT checkpoints that were saved from other heads.
 #![allow(clippy::unwrap_used)]
 
@@ -15,16 +15,17 @@ use serde_json::Value;
 
 use crate::support::{
     Cpu, Texts, Tuning, assert_close, assert_same_bits, class_targets, golden, gradient, gradients,
-    hidden_states, ids, json, labels, logits_alone, norm, numbers, packed, read, relative, run,
-    run_difference, set, state, tiny, train_config, trainable, values,
+    head, hidden_states, ids, json, labels, logits_alone, norm, numbers, packed, read, relative,
+    run, run_difference, set, state, tiny, train_config, trainable, values,
 };
 
 /// Fixture folders, and the family that each must be taken for.
-pub const FAMILIES: [(&str, &str); 4] = [
+pub const FAMILIES: [(&str, &str); 5] = [
     ("tiny_distilbert", "distilbert"),
     ("tiny_roberta", "roberta"),
     ("tiny_xlm_roberta", "xlm-roberta"),
     ("tiny_electra", "electra"),
+    ("tiny_modernbert", "modernbert"),
 ];
 
 /// Absolute, on states and logits of magnitude 1 to 3, which the fixtures have in float64: f32 rounds them by about 1e-6.
@@ -124,7 +125,13 @@ fn states_and_logits_of_packed_texts() {
         let input = packed(&cases, &device);
         let expected = WeightFiles::open(&golden(folder).join("states.safetensors")).unwrap();
         let states = hidden_states(&model, &input);
-        assert_eq!(states.len(), 3, "embeddings and two layers");
+        assert_eq!(
+            states.len(),
+            expected
+                .names()
+                .filter(|name| name.starts_with("hidden"))
+                .count()
+        );
         let mut largest: f32 = 0.0;
         for (n, state) in states.into_iter().enumerate() {
             let expected = read(&expected, &format!("hidden_states.{n}")).values;
@@ -304,10 +311,13 @@ fn checkpoints_of_other_heads_and_versions() {
         for (name, dir) in variants(folder) {
             let expected = &fixture["variants"][&name];
             let complete = strings(&expected["initialised"]).is_empty();
-            let layer = if complete {
-                "hidden_states.2"
-            } else {
-                "hidden_states.1"
+            let layers = states.names().filter(|name| name.starts_with("hidden"));
+            let last = format!("hidden_states.{}", layers.count() - 1);
+            // Where a norm stands behind the last layer, the first layer's output is another if it is the last.
+            let alone = states.names().find(|name| *name == "first_layer_alone");
+            let layer = match complete {
+                true => &last,
+                false => alone.unwrap_or("hidden_states.1"),
             };
             let states = read(&states, layer).values;
             let what = format!("{folder}, {name}");
@@ -369,6 +379,7 @@ fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
         "tiny_distilbert",
         "tiny_roberta",
         "tiny_electra",
+        "tiny_modernbert",
     ] {
         let dir = golden(folder).join("variants/token_classification");
         let pretrained = Pretrained::open(&dir).unwrap();
@@ -387,8 +398,44 @@ fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
     }
 }
 
+/// Settings that a family's `model` does not have.
+#[test]
+fn classifiers_with_other_settings() {
+    let device = Default::default();
+    for (folder, name) in [
+        ("tiny_modernbert", "mean"),
+        ("tiny_modernbert", "local_last"),
+        ("tiny_modernbert", "biased"),
+    ] {
+        let fixture = json(&format!("{folder}/expected.json"));
+        let cases = set(&fixture["cases"]);
+        let dir = golden(folder).join("variants").join(name);
+        let model = whole::<Cpu>(&dir, &device);
+        let expected = numbers(&fixture["other_logits"][name]);
+        let found = values(model.forward(packed(&cases, &device).into(), Pass::evaluation()));
+        let largest = assert_close(name, &found, &expected, FORWARD);
+        println!("{folder}, {name}: logits within {largest:.1e}");
+
+        // Saved again, transformers finds its own key for what the head reads.
+        let saved = tempfile::tempdir().unwrap();
+        let pretrained = Pretrained::open(&dir).unwrap();
+        let labels = pretrained.config().labels.clone();
+        let head = head(labels, None, true);
+        model
+            .save_pretrained(saved.path(), pretrained.config(), &head)
+            .unwrap();
+        let read = |dir: &Path, key: &str| {
+            let config = rekindle_models::read_config(dir).unwrap();
+            config.get(key).cloned()
+        };
+        let key = "classifier_pooling";
+        assert_eq!(read(saved.path(), key), read(&dir, key), "{name}");
+        assert_eq!(read(saved.path(), "rekindle_pooling"), None, "{name}");
+    }
+}
+
 /// Fixture folders with an adapter that PEFT made.
-const WITH_ADAPTER: [&str; 1] = ["tiny_electra"];
+const WITH_ADAPTER: [&str; 2] = ["tiny_electra", "tiny_modernbert"];
 
 #[test]
 fn adapters_of_peft_predict_the_same_here() {

@@ -41,12 +41,13 @@ pub enum What {
 const SCRIPT: &str = "check.sh";
 const RESULTS: &str = "results.jsonl";
 /// Fixtures that the suite reads.
-const FIXTURES: [&str; 8] = [
+const FIXTURES: [&str; 9] = [
     "tiny_bert",
     "tiny_distilbert",
     "tiny_roberta",
     "tiny_xlm_roberta",
     "tiny_electra",
+    "tiny_modernbert",
     "tiny_decoders",
     "vision_models",
     "tiny_tasks",

@@ -3,7 +3,7 @@
 use crate::{
     DecoderConfig, EncoderConfig, HeadSpec, ModelError, Problem, Reads,
     encoder::Activation,
-    heads::HeadConfig,
+    heads::{Dense, HeadConfig},
     image::{LiteConfig, Pictures, ResNetConfig},
     model::VOCABULARY,
     pretrained::Family,
@@ -37,6 +37,9 @@ pub(crate) fn read_json(path: &Path) -> Result<Map<String, Value>, ModelError> {
         reason,
     })
 }
+
+/// transformers' key for what ModernBERT's head reads: `cls` or `mean`.
+pub(crate) const CLASSIFIER_POOLING: &str = "classifier_pooling";
 
 /// What a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +126,13 @@ impl ModelConfig {
             true => Reads::First,
             false => Reads::Mean,
         }
+    }
+
+    /// Whether a class of transformers reads the mean of all tokens where this model's head does: ModernBERT's, which has a key
+    /// for it in `config.json`.
+    #[must_use]
+    pub fn transformers_reads_means(&self) -> bool {
+        matches!(self.head.dense, Dense::Normed { .. })
     }
 
     /// What the model is called: the class of transformers that saved it, timm's name, or the family.
@@ -269,9 +279,11 @@ impl ModelConfig {
         // What we write is f32, whatever the file said before.
         raw.remove("torch_dtype");
         raw.insert("dtype".into(), "float32".into());
-        match reads {
-            Reads::Mean => drop(raw.insert("rekindle_pooling".into(), "mean".into())),
-            Reads::First | Reads::Each => drop(raw.remove("rekindle_pooling")),
+        match (reads, self.transformers_reads_means()) {
+            (Reads::Mean, true) => drop(raw.insert(CLASSIFIER_POOLING.into(), "mean".into())),
+            (Reads::First, true) => drop(raw.insert(CLASSIFIER_POOLING.into(), "cls".into())),
+            (Reads::Mean, false) => drop(raw.insert("rekindle_pooling".into(), "mean".into())),
+            (Reads::First | Reads::Each, _) => drop(raw.remove("rekindle_pooling")),
         }
         Value::Object(raw)
     }

@@ -16,7 +16,7 @@ use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
     layers::{Embedding, LayerNorm, Linear, RmsNorm, Weight},
-    ops::{self, AttentionConfig, Gate, Pass, Sequences, TuneBackend},
+    ops::{self, AttentionConfig, Pass, Sequences, TuneBackend},
     params::{self, NameMap},
 };
 
@@ -162,7 +162,7 @@ impl Rotary {
     }
 
     /// Cosines and sines of the angles of positions `[T]`: `[T, width / 2]` each.
-    fn angles<B: Backend>(&self, positions: &[usize], device: &B::Device) -> Angles<B> {
+    pub(crate) fn angles<B: Backend>(&self, positions: &[usize], device: &B::Device) -> Angles<B> {
         let frequencies = self.frequencies();
         let table = |of: fn(f64) -> f64| {
             let rows = positions.iter().flat_map(|&position| {
@@ -181,9 +181,9 @@ impl Rotary {
 
 /// Cosines and sines `[T, K / 2]`.
 #[derive(Debug, Clone)]
-struct Angles<B: Backend> {
-    cos: Tensor<B, 2>,
-    sin: Tensor<B, 2>,
+pub(crate) struct Angles<B: Backend> {
+    pub cos: Tensor<B, 2>,
+    pub sin: Tensor<B, 2>,
 }
 
 /// The angles of a batch's positions.
@@ -729,12 +729,7 @@ impl<B: TuneBackend> DecoderLayer<B> {
             }
             _ => unreachable!("a layer has a wide map"),
         };
-        let gated = match self.activation {
-            Activation::Silu => ops::gated(gate, up, Gate::Silu),
-            Activation::Gelu(kind) => ops::gated(gate, up, Gate::Gelu(kind)),
-            Activation::Relu => activation::relu(gate) * up,
-        };
-        self.down.forward(gated, narrow)
+        self.down.forward(self.activation.gated(gate, up), narrow)
     }
 }
 

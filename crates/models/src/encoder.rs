@@ -3,7 +3,10 @@
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
 
-use crate::input::{Asked, TextInput, firsts};
+use crate::{
+    input::{Asked, TextInput, firsts},
+    prenorm::{PreNorm, PreNormLayer, WindowAngles},
+};
 use burn::{
     module::Module,
     tensor::{Tensor, TensorData, activation, backend::Backend},
@@ -11,8 +14,8 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{Embedding, LayerNorm, Linear},
-    ops::{self, AttentionConfig, GeluKind, Pass, Sequences, TuneBackend},
+    layers::{AdapterSlots, Embedding, LayerNorm, Linear},
+    ops::{self, AttentionConfig, Gate, GeluKind, Pass, Sequences, TuneBackend},
     params::{self, NameMap},
 };
 
@@ -25,6 +28,30 @@ pub enum Activation {
     Relu,
     /// x σ(x)
     Silu,
+}
+
+impl Activation {
+    /// Of `x`, of any shape.
+    pub(crate) fn of<B: TuneBackend>(self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self {
+            Self::Gelu(kind) => ops::gelu(x, kind),
+            Self::Relu => activation::relu(x),
+            Self::Silu => activation::silu(x),
+        }
+    }
+
+    /// Of `gate [T, I]`, times `up [T, I]`.
+    pub(crate) fn gated<B: TuneBackend>(
+        self,
+        gate: Tensor<B, 2>,
+        up: Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        match self {
+            Self::Gelu(kind) => ops::gated(gate, up, Gate::Gelu(kind)),
+            Self::Silu => ops::gated(gate, up, Gate::Silu),
+            Self::Relu => activation::relu(gate) * up,
+        }
+    }
 }
 
 /// An encoder's sizes and settings.
@@ -50,7 +77,7 @@ pub struct EncoderConfig {
     pub attention_dropout: f64,
     /// Whether the hidden dropout also follows attention's output (not in DistilBERT).
     pub drops_attention_output: bool,
-    /// Rows of the table of positions.
+    /// Rows of the table of positions; with rotary ones, the longest sequence.
     pub position_rows: usize,
     /// The row of a sequence's first token: RoBERTa's tables begin with rows for padding.
     pub first_position: usize,
@@ -60,13 +87,15 @@ pub struct EncoderConfig {
     pub initializer_range: f64,
     /// ε of layer norms.
     pub layer_norm_eps: f64,
+    /// Where norms stand in front of blocks and positions are rotary (ModernBERT), what else such layers need.
+    pub pre_norm: Option<PreNorm>,
 }
 
 /// Word, position and segment embeddings.
 #[derive(Module, Debug)]
 pub struct Embeddings<B: Backend> {
     word: Embedding<B>,
-    position: Embedding<B>,
+    position: Option<Embedding<B>>,
     token_type: Option<Embedding<B>>,
     norm: LayerNorm<B>,
     project: Option<Linear<B>>,
@@ -93,11 +122,24 @@ pub struct Layer<B: Backend> {
     activation: Activation,
 }
 
-/// Embeddings and layers.
+/// A layer of either kind.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // an encoder's are all of one kind
+pub enum EncoderLayer<B: Backend> {
+    /// With its norms behind.
+    Post(Layer<B>),
+    /// With its norms in front.
+    Pre(PreNormLayer<B>),
+}
+
+/// Embeddings and layers, and the norm behind them where they have theirs in front.
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
     embeddings: Embeddings<B>,
-    layers: Vec<Layer<B>>,
+    layers: Vec<EncoderLayer<B>>,
+    norm: Option<LayerNorm<B>>,
+    #[module(skip)]
+    pre_norm: Option<PreNorm>,
 }
 
 adapter_slots!(Layer {
@@ -111,6 +153,15 @@ adapter_slots!(Layer {
 adapter_slots!(Embeddings { project });
 adapter_slots!(Encoder { embeddings, layers });
 
+impl<B: Backend> AdapterSlots<B> for EncoderLayer<B> {
+    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+        match self {
+            Self::Post(layer) => layer.visit_linears(path, visit),
+            Self::Pre(layer) => layer.visit_linears(path, visit),
+        }
+    }
+}
+
 impl<B: Backend> Encoder<B> {
     /// New parameters, as transformers initialises them (norms 1 and 0, biases 0, the rest normal), each from a stream of its
     /// published name: `names` takes paths below `root`.
@@ -123,16 +174,30 @@ impl<B: Backend> Encoder<B> {
     ) -> Self {
         let (width, std) = (config.hidden_size, config.initializer_range);
         let key = |path: &str| rng::named(seed, &names.published(&format!("{root}.{path}")));
-        let norm = || LayerNorm::new(width, config.layer_norm_eps, device);
+        let norm_of = |width| {
+            let norm = LayerNorm::new(width, config.layer_norm_eps, device);
+            match &config.pre_norm {
+                Some(PreNorm {
+                    norm_bias: false, ..
+                }) => norm.without_bias(),
+                _ => norm,
+            }
+        };
+        let norm = || norm_of(width);
         let of_tables = config.embedding_size.unwrap_or(width);
         let table = |path: &str, rows| Embedding::normal(key(path), rows, of_tables, std, device);
         let project = "embeddings.project";
         let layer = |i: usize| {
+            if let Some(pre_norm) = &config.pre_norm {
+                let key = |name: &str| key(&format!("layers.{i}.{name}"));
+                let layer = PreNormLayer::init(config, pre_norm, i, &key, &norm, device);
+                return EncoderLayer::Pre(layer);
+            }
             let linear = |name: &str, inputs, outputs| {
                 let key = key(&format!("layers.{i}.{name}"));
                 Linear::normal(key, inputs, outputs, std, device)
             };
-            Layer {
+            EncoderLayer::Post(Layer {
                 query: linear("query", width, width),
                 key: linear("key", width, width),
                 value: linear("value", width, width),
@@ -146,21 +211,24 @@ impl<B: Backend> Encoder<B> {
                 hidden_dropout: config.hidden_dropout,
                 drops_attention_output: config.drops_attention_output,
                 activation: config.activation,
-            }
+            })
         };
+        let learned = config.pre_norm.is_none();
         let types = config.type_vocab_size;
         Self {
             embeddings: Embeddings {
                 word: table("embeddings.word", config.vocab_size),
-                position: table("embeddings.position", config.position_rows),
+                position: learned.then(|| table("embeddings.position", config.position_rows)),
                 token_type: (types > 0).then(|| table("embeddings.token_type", types)),
-                norm: LayerNorm::new(of_tables, config.layer_norm_eps, device),
+                norm: norm_of(of_tables),
                 project: (config.embedding_size)
                     .map(|inputs| Linear::normal(key(project), inputs, width, std, device)),
                 dropout: config.hidden_dropout,
                 first_position: config.first_position,
             },
             layers: (0..config.layers).map(layer).collect(),
+            norm: (!learned).then(norm),
+            pre_norm: config.pre_norm.clone(),
         }
     }
 
@@ -174,8 +242,13 @@ impl<B: Backend> Encoder<B> {
     pub fn with_dropout(mut self, rate: f64) -> Self {
         self.embeddings.dropout = rate;
         for layer in &mut self.layers {
-            layer.attention_dropout = rate;
-            layer.hidden_dropout = rate;
+            match layer {
+                EncoderLayer::Post(layer) => {
+                    layer.attention_dropout = rate;
+                    layer.hidden_dropout = rate;
+                }
+                EncoderLayer::Pre(layer) => layer.set_dropout(rate),
+            }
         }
         self
     }
@@ -195,11 +268,16 @@ impl<B: TuneBackend> Embeddings<B> {
     fn forward(&self, input: &TextInput<B>, pass: Pass) -> Tensor<B, 2> {
         let pass = within(self, pass);
         let x = self.word.forward(input.ids.clone());
-        let positions = match self.first_position {
-            0 => input.positions.clone(),
-            first => input.positions.clone() + first as i64,
+        let x = match &self.position {
+            None => x,
+            Some(table) => {
+                let positions = match self.first_position {
+                    0 => input.positions.clone(),
+                    first => input.positions.clone() + first as i64,
+                };
+                table.add_to(x, positions)
+            }
         };
-        let x = self.position.add_to(x, positions);
         let x = match &self.token_type {
             None => x,
             Some(table) => {
@@ -270,7 +348,7 @@ impl<B: TuneBackend> Layer<B> {
 }
 
 impl<B: TuneBackend> Encoder<B> {
-    /// Hidden states `[T, D]` after the embeddings and after each layer, as in evaluation.
+    /// Hidden states `[T, D]` after the embeddings and after each layer, the last behind the last norm, as in evaluation.
     pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
         let pass = Pass::evaluation();
         let mut states = vec![self.embed(input, pass)];
@@ -295,9 +373,21 @@ impl<B: TuneBackend> Encoder<B> {
         asked: Option<&Asked<B>>,
         pass: Pass,
     ) -> Tensor<B, 2> {
+        let angles = self.pre_norm.as_ref().filter(|_| !layers.is_empty());
+        let angles = angles.map(|settings| WindowAngles::new(settings, sequences, &x.device()));
         for i in layers {
-            let asked = asked.filter(|_| i + 1 == self.layers.len());
-            x = self.layers[i].forward(x, sequences, asked, pass.child(1 + i as u64));
+            let is_last = i + 1 == self.layers.len();
+            let (asked, pass) = (asked.filter(|_| is_last), pass.child(1 + i as u64));
+            x = match (&self.layers[i], &angles) {
+                (EncoderLayer::Post(layer), _) => layer.forward(x, sequences, asked, pass),
+                (EncoderLayer::Pre(layer), Some(angles)) => {
+                    layer.forward(x, angles, sequences, asked, pass)
+                }
+                (EncoderLayer::Pre(_), None) => unreachable!("such layers have rotary positions"),
+            };
+            if let Some(norm) = self.norm.as_ref().filter(|_| is_last) {
+                x = norm.forward(x);
+            }
         }
         x
     }

@@ -1,7 +1,10 @@
 //! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the words of a
 //! text, the same of each; for the next token, losses of the tokens that count.
 
-use crate::{decoder::DecoderConfig, encoder::within};
+use crate::{
+    decoder::DecoderConfig,
+    encoder::{Activation, within},
+};
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation, backend::Backend},
@@ -9,7 +12,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{AdapterSlots, Linear, Weight},
+    layers::{AdapterSlots, LayerNorm, Linear, Weight},
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
     params::NameMap,
 };
@@ -96,7 +99,7 @@ pub(crate) struct HeadConfig {
 }
 
 /// The linear map between the backbone and the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Dense {
     /// None: images, tokens, and BERT where it reads a mean.
     None,
@@ -108,6 +111,17 @@ pub(crate) enum Dense {
     DroppedTanh,
     /// GELU behind it and the same dropout before it: ELECTRA's `classifier.dense`.
     DroppedGelu,
+    /// An activation and a norm behind it: ModernBERT's `head`, of examples and of tokens.
+    Normed {
+        /// The activation.
+        activation: Activation,
+        /// Whether the map has a bias.
+        bias: bool,
+        /// Whether the norm has one.
+        norm_bias: bool,
+        /// ε of the norm.
+        epsilon: f64,
+    },
 }
 
 /// What stands on a backbone.
@@ -129,10 +143,11 @@ pub struct NextTokenHead<B: Backend> {
     pub(crate) softcap: Option<f64>,
 }
 
-/// `out(dropout(act(dense(x))))`.
+/// `out(dropout(norm(act(dense(x)))))`, of which all but the last map may be missing.
 #[derive(Module, Debug)]
 pub struct ExampleHead<B: Backend> {
     dense: Option<Linear<B>>,
+    norm: Option<LayerNorm<B>>,
     out: Linear<B>,
     dropout: f64,
     stream: u64,
@@ -189,13 +204,37 @@ impl<B: Backend> ExampleHead<B> {
             let key = rng::named(seed, &names.published(&format!("{root}.{name}")));
             Linear::normal(key, config.width, outputs, config.std, device)
         };
+        let mut dense = (config.dense != Dense::None).then(|| linear("dense", config.width));
+        let mut norm = None;
+        if let Dense::Normed {
+            bias,
+            norm_bias,
+            epsilon,
+            ..
+        } = config.dense
+        {
+            let of_width = LayerNorm::new(config.width, epsilon, device);
+            norm = Some(match norm_bias {
+                true => of_width,
+                false => of_width.without_bias(),
+            });
+            if let Some(dense) = dense.as_mut().filter(|_| !bias) {
+                dense.bias = None;
+            }
+        }
         Self {
-            dense: (config.dense != Dense::None).then(|| linear("dense", config.width)),
+            dense,
+            norm,
             out: linear("out", outputs),
             dropout: config.dropout,
             stream: config.stream,
             kind: config.dense,
         }
+    }
+
+    /// Whether a map stands before the last one.
+    pub(crate) fn has_dense(&self) -> bool {
+        self.dense.is_some()
     }
 
     /// C.
@@ -257,10 +296,15 @@ impl<B: TuneBackend> ExampleHead<B> {
             _ => x,
         };
         let x = dense.forward(x, exact(pass.child(self.stream - 1)));
-        match self.kind {
+        let x = match self.kind {
             Dense::Relu => activation::relu(x),
             Dense::DroppedGelu => ops::gelu(x, GeluKind::Exact),
-            _ => x.tanh(),
+            Dense::Normed { activation, .. } => activation.of(x),
+            Dense::None | Dense::Tanh | Dense::DroppedTanh => x.tanh(),
+        };
+        match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod image;
 mod input;
 mod load;
 mod model;
+mod prenorm;
 mod pretrained;
 mod text;
 
@@ -25,10 +26,11 @@ pub use config::{Modality, ModelConfig, TextLimits, read_config};
 pub use decoder::{
     Decoder, DecoderConfig, DecoderLayer, Decoding, KvCache, Positions, Rotary, RotaryScaling,
 };
-pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, Layer};
+pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, EncoderLayer, Layer};
 pub use error::ModelError;
 pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, Problem, Reads};
 pub use input::{Activations, Asked, Input, NextTokens, TextInput};
 pub use load::LoadReport;
 pub use model::{Backbone, Model};
+pub use prenorm::{PreNorm, PreNormLayer};
 pub use pretrained::Pretrained;

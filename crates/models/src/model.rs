@@ -86,8 +86,10 @@ impl<B: Backend> Backbone<B> {
     /// The unit of a parameter, by its path below the backbone.
     fn unit_of(&self, path: &str) -> Option<usize> {
         match self {
-            Self::Encoder(_) => match path.strip_prefix("layers.") {
+            Self::Encoder(encoder) => match path.strip_prefix("layers.") {
                 Some(rest) => Some(1 + rest.split('.').next()?.parse::<usize>().ok()?),
+                // The last norm goes with the last layer.
+                None if path.starts_with("norm") => Some(encoder.layers()),
                 None => Some(0),
             },
             Self::Decoder(decoder) => match path.strip_prefix("layers.") {
@@ -189,11 +191,14 @@ impl<B: Backend> Model<B> {
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
         let model_names = model.names;
-        let no_pooler = match model.reads {
-            Reads::First => None,
-            Reads::Mean => Some("mean pooling reads no pooler"),
-            Reads::Each => Some("a head for tokens reads no pooler"),
+        let no_pooler = match (&model.head, model.reads) {
+            (Head::Example(head), _) if head.has_dense() => None,
+            (_, Reads::First) => None,
+            (_, Reads::Mean) => Some("mean pooling reads no pooler"),
+            (_, Reads::Each) => Some("a head for tokens reads no pooler"),
         };
+        let pooler = family.pooler.and_then(|pooler| pooler.rsplit('.').next());
+        let pooler = pooler.unwrap_or_default();
         let has_tokens = config.problem == Some(Problem::Tokens);
         let other_head = has_tokens != (head.problem == Problem::Tokens);
         let rules = load::Rules {
@@ -210,7 +215,7 @@ impl<B: Backend> Model<B> {
             may_initialise: &|name| match head.require {
                 true => None,
                 false if is_head(name) => Some(format!("the checkpoint has no {}", family.head)),
-                false if is_pooler(name) => Some("the checkpoint has no pooler".into()),
+                false if is_pooler(name) => Some(format!("the checkpoint has no {pooler}")),
                 false => None,
             },
             may_replace: &|name| {

@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, electra, gemma, gpt2, llama, roberta},
+    text::{bert, distilbert, electra, gemma, gpt2, llama, modernbert, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -22,6 +22,7 @@ static FAMILIES: &[&Family] = &[
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &electra::FAMILY,
+    &modernbert::FAMILY,
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,

@@ -726,6 +726,15 @@ fn all_operations<G: TuneAutodiff>(device: &G::Device) {
             window: Some(40),
             ..grouped
         },
+        AttentionConfig {
+            window: Some(9),
+            ..plain
+        },
+        AttentionConfig {
+            dropout,
+            window: Some(40),
+            ..plain
+        },
     ] {
         for width in [8, 20, 48] {
             let lengths = uneven.clone();

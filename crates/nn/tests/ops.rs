@@ -333,14 +333,14 @@ fn attention_reference(
                 let at = |token: usize, i: usize| (token * heads + h) * head_width + i;
                 let at_key =
                     |key: usize, i: usize| (key * kv_heads + h * kv_heads / heads) * head_width + i;
-                // The last query sees the last key, the one before it all but the last.
-                let hidden = match config.causal {
-                    true => range.end - 1 - token,
-                    false => 0,
+                // The last query stands at the last key, the one before it at the one before that.
+                let own = keys.end as i64 - (range.end - token) as i64;
+                let sees = |key: usize| {
+                    let behind = key as i64 - own;
+                    let window = config.window.map_or(i64::MAX, |window| window as i64);
+                    !(config.causal && behind > 0) && behind.abs() < window
                 };
-                let seen = keys.start..(keys.end.saturating_sub(hidden)).max(keys.start);
-                let window = config.window.unwrap_or(usize::MAX);
-                let seen = seen.end.saturating_sub(window).max(seen.start)..seen.end;
+                let seen: Vec<usize> = keys.clone().filter(|&key| sees(key)).collect();
                 let scale = config
                     .scale
                     .unwrap_or_else(|| 1.0 / (head_width as f64).sqrt());
@@ -350,9 +350,9 @@ fn attention_reference(
                         .sum::<f64>()
                         * scale
                 };
-                let exponentials: Vec<f64> = seen.clone().map(|key| score(key).exp()).collect();
+                let exponentials: Vec<f64> = seen.iter().map(|&key| score(key).exp()).collect();
                 let sum: f64 = exponentials.iter().sum();
-                for (key, e) in seen.zip(&exponentials) {
+                for (&key, e) in seen.iter().zip(&exponentials) {
                     let keep = config.dropout.map_or(1.0, |d| {
                         let row = Row::new(d.key, (token * heads + h) as u64);
                         let dropped = row.bits((key - keys.start) as u32) < drop_threshold(d.rate);
@@ -446,12 +446,18 @@ fn attention_of_grouped_heads_in_a_window() {
         (&[150, 2], &[150, 2]),
         (&[70], &[140]),
     ] {
-        for (heads, kv_heads) in [(3, 1), (6, 2), (2, 2)] {
+        for (heads, kv_heads, causal) in [
+            (3, 1, true),
+            (6, 2, true),
+            (2, 2, true),
+            (2, 2, false),
+            (6, 2, false),
+        ] {
             for window in [None, Some(1), Some(5), Some(64), Some(100)] {
                 for rate in [0.0, 0.2] {
                     let config = AttentionConfig {
                         kv_heads,
-                        causal: true,
+                        causal,
                         window,
                         scale: Some(0.3),
                         dropout: (rate > 0.0).then_some(Dropout { key: 98, rate }),
@@ -480,6 +486,11 @@ fn a_long_sequence_of_grouped_heads() {
         ..AttentionConfig::new(2)
     };
     check_attention_of([&[1030, 5]; 2], 2, config);
+    let both_sides = AttentionConfig {
+        causal: false,
+        ..config
+    };
+    check_attention_of([&[1030, 5]; 2], 2, both_sides);
 }
 
 /// The operations between which the tokens of a sequence meet, and the gradients of q, k and v.
@@ -1166,13 +1177,17 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         );
         run(output, vec![q.clone(), k.clone(), v.clone()]);
     }
-    let config = AttentionConfig {
-        kv_heads: 1,
-        causal: true,
-        window: Some(150),
-        ..AttentionConfig::new(5)
-    };
-    for lengths in [&[1100, 0, 1, 40][..], &[200; 5]] {
+    for (lengths, causal) in [
+        (&[1100, 0, 1, 40][..], true),
+        (&[200; 5], true),
+        (&[200; 5], false),
+    ] {
+        let config = AttentionConfig {
+            kv_heads: 1,
+            causal,
+            window: Some(150),
+            ..AttentionConfig::new(5)
+        };
         let sequences = Sequences::from_lengths(lengths);
         let tokens = sequences.tokens();
         let [q, k, v] = [(23, 40), (24, 8), (25, 8)].map(|(key, width)| leaf(key, tokens, width));

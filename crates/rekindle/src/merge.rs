@@ -229,6 +229,7 @@ impl OnBackend for Merge<'_> {
         };
         saved.write(self.to)?;
         let of_texts = located.task.kind().problem() != Problem::NextToken;
+        let of_texts = of_texts && !located.pretrained.config().transformers_reads_means();
         let loading = Loading {
             task: located.task,
             base_of_adapter: None,

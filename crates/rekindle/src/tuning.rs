@@ -155,8 +155,9 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
     whole
 }
 
-/// Query and value layers by the names that families give them: those that get adapters unless the user says otherwise.
-const QUERY_AND_VALUE: [&str; 4] = ["query", "value", "q_lin", "v_lin"];
+/// Query and value layers by the names that families give them, where ModernBERT has one for keys too: those that get adapters unless the
+/// user says otherwise.
+const QUERY_AND_VALUE: [&str; 5] = ["query", "value", "q_lin", "v_lin", "Wqkv"];
 
 /// The layers that get an adapter, as PEFT names them.
 fn target_modules<B: TuneAutodiff>(

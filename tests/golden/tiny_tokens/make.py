@@ -4,6 +4,7 @@
     distilbert  tiny_distilbert as DistilBertForTokenClassification
     roberta     tiny_roberta as RobertaForTokenClassification, its tokenizer with add_prefix_space=True
     electra     tiny_electra as ElectraForTokenClassification
+    modernbert  tiny_modernbert as ModernBertForTokenClassification, its bytes with add_prefix_space
 
 Sentences are lists of words; the tokenizer takes them with is_split_into_words=True, and a word's tag is the target of its first token, all
 others being -100, as transformers' example run_ner.py does. The loss is transformers' own: the mean over the tokens with a target of a
@@ -11,7 +12,7 @@ batch. Dropout is off. The last step's batch holds three sentences instead of fo
 
 The training file with the sentences of all batches one after the other, in batches of four and not shuffled, gives the 20 steps.
 
-Command:  python3 tests/golden/tiny_tokens/make.py (after tiny_bert, tiny_distilbert, tiny_roberta and tiny_electra)
+Command:  python3 tests/golden/tiny_tokens/make.py (after tiny_bert, tiny_distilbert, tiny_roberta, tiny_electra and tiny_modernbert)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, seqeval 1.2.2, safetensors 0.8.0
 Seed:     60 (heads), 61 (words and tags), 62 (order of batches)
 Writes:   <name>/model/ (a complete model directory), <name>/expected.json (words, tags, token ids, logits of each word, seqeval's F1 of the model
@@ -29,8 +30,9 @@ from common import fix_numerics, linear_schedule, versions, write_json
 
 import torch
 from seqeval.metrics import f1_score
+from tokenizers import pre_tokenizers
 from transformers import (AutoTokenizer, BertForTokenClassification, DistilBertForTokenClassification, ElectraForTokenClassification,
-                          RobertaForTokenClassification)
+                          ModernBertForTokenClassification, RobertaForTokenClassification)
 
 TAGS = ["B-device", "B-place", "I-device", "I-place", "O"]
 WORDS = ["refund", "the", "card", "I", "lost", "it", "money", "back", "please", "help", "password", "account", "change", "great", "day", "thanks", "cafe", "0.5", "%",
@@ -42,6 +44,7 @@ MODELS = {
     "distilbert": ("tiny_distilbert", DistilBertForTokenClassification),
     "roberta": ("tiny_roberta", RobertaForTokenClassification),
     "electra": ("tiny_electra", ElectraForTokenClassification),
+    "modernbert": ("tiny_modernbert", ModernBertForTokenClassification),
 }
 
 
@@ -66,7 +69,7 @@ def encode(tokenizer, row: dict) -> dict:
         targets.append(TAGS.index(row["tags"][word]) if is_first else -100)
         firsts += [at] if is_first else []
         before = word
-    assert len(firsts) == len(row["tokens"]), row
+    assert len(firsts) == len(row["tokens"]) and len(targets) <= tiny.LONGEST, row
     return {"input_ids": made["input_ids"], "token_type_ids": [0] * len(made["input_ids"]), "targets": targets, "firsts": firsts}
 
 
@@ -77,6 +80,16 @@ def logits(model, cases: list[dict]) -> list[list[list[float]]]:
                 for case in cases]
 
 
+def batch_loss(model, cases: list[dict]) -> torch.Tensor:
+    """transformers' own loss of the sentences as one batch; of a ModernBERT the same without padding (see tiny.batch_loss)."""
+    if model.config.model_type == "modernbert":
+        words = torch.cat([model(**tiny.inputs(model, [case])).logits[0] for case in cases])
+        return torch.nn.functional.cross_entropy(words, torch.tensor([target for case in cases for target in case["targets"]]))
+    longest = max(len(case["targets"]) for case in cases)
+    targets = torch.tensor([case["targets"] + [-100] * (longest - len(case["targets"])) for case in cases])
+    return model(**tiny.inputs(model, cases), labels=targets).loss
+
+
 def train(model, cases: list[dict], batches: list[list[int]]) -> dict:
     parameters = list(model.parameters())
     groups = [{"params": [p for p in parameters if p.dim() > 1], "weight_decay": TRAINING["weight_decay"]},
@@ -85,10 +98,7 @@ def train(model, cases: list[dict], batches: list[list[int]]) -> dict:
     schedule = linear_schedule(optimizer, TRAINING["warmup_steps"], TRAINING["steps"])
     steps = []
     for step, batch in enumerate(batches):
-        chosen = [cases[index] for index in batch]
-        longest = max(len(case["targets"]) for case in chosen)
-        targets = torch.tensor([case["targets"] + [-100] * (longest - len(case["targets"])) for case in chosen])
-        loss = model(**tiny.inputs(model, chosen), labels=targets).loss
+        loss = batch_loss(model, [cases[index] for index in batch])
         loss.backward()
         before = torch.nn.utils.clip_grad_norm_(parameters, TRAINING["max_grad_norm"])
         rate = schedule.get_last_lr()[0]
@@ -109,6 +119,8 @@ def write_model(name: str) -> None:
     tiny.save(model, folder / "model")
     options = {"add_prefix_space": True} if name == "roberta" else {}
     tokenizer = AutoTokenizer.from_pretrained(base, **options)
+    if name == "modernbert":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.save_pretrained(folder / "model")
 
     model = tiny.reference(classifier, folder / "model")

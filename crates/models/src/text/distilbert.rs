@@ -117,6 +117,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         type_vocab_size: 0,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: EPSILON,
+        pre_norm: None,
     };
     let head = HeadConfig {
         width: encoder.hidden_size,

@@ -105,7 +105,8 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
     }
     let softcap = reader.number("final_logit_softcapping", 0.0)?;
     let bias = flag("attention_bias").unwrap_or(false);
-    let local = rotary(&reader, "sliding_attention", head_width, max_positions)?;
+    let of = |kind, old: Old| rotary_of(&reader, kind, old, head_width, max_positions);
+    let local = of("sliding_attention", LOCAL)?;
     let decoder = DecoderConfig {
         vocab_size: reader.size("vocab_size", None)?,
         hidden_size,
@@ -124,12 +125,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         post_norms: true,
         norm_eps: reader.number("rms_norm_eps", 1e-6)?,
         embedding_scale: Some((hidden_size as f64).sqrt()),
-        positions: Positions::Rotary(rotary(
-            &reader,
-            "full_attention",
-            head_width,
-            max_positions,
-        )?),
+        positions: Positions::Rotary(of("full_attention", FULL)?),
         local_rotary: Some(local),
         max_positions,
         qkv_bias: bias,
@@ -170,18 +166,37 @@ fn windows(reader: &Reader<'_>, layers: usize) -> Result<Vec<Option<usize>>, Mod
     Ok((0..layers).map(|i| window.filter(|_| slides(i))).collect())
 }
 
-/// Rotary positions of one kind of layer: transformers 5 has `rope_parameters` for each kind; before, `rope_theta` and
-/// `rope_scaling` were of layers that see everything, `rope_local_base_freq` of the others.
-fn rotary(
+/// How older files describe the rotary positions of one kind of layer.
+#[derive(Clone, Copy)]
+pub(super) struct Old {
+    /// The key of their base.
+    pub key: &'static str,
+    /// The base where there is no such key.
+    pub default: f64,
+    /// Whether `rope_scaling` is theirs.
+    pub scaled: bool,
+}
+
+const FULL: Old = Old {
+    key: "rope_theta",
+    default: 1e6,
+    scaled: true,
+};
+
+const LOCAL: Old = Old {
+    key: "rope_local_base_freq",
+    default: 1e4,
+    scaled: false,
+};
+
+/// Rotary positions of one kind of layer: transformers 5 has `rope_parameters` for each kind; before, each had a key of its own.
+pub(super) fn rotary_of(
     reader: &Reader<'_>,
     kind: &str,
+    older: Old,
     head_width: usize,
     max_positions: usize,
 ) -> Result<Rotary, ModelError> {
-    let (key, default) = match kind {
-        "full_attention" => ("rope_theta", 1e6),
-        _ => ("rope_local_base_freq", 1e4),
-    };
     let empty = Map::new();
     let within = |raw| Reader {
         raw,
@@ -190,7 +205,7 @@ fn rotary(
     let by_kind = reader.raw.get("rope_parameters");
     let by_kind = by_kind.and_then(|all| all.get(kind)?.as_object());
     let old = reader.raw.get("rope_scaling").and_then(Value::as_object);
-    let old = old.filter(|_| kind == "full_attention");
+    let old = old.filter(|_| older.scaled);
     let section = within(by_kind.unwrap_or(&empty));
     if !head_width.is_multiple_of(2) {
         return Err(reader.error(format!(
@@ -198,7 +213,7 @@ fn rotary(
         )));
     }
     Ok(Rotary {
-        theta: section.number("rope_theta", reader.number(key, default)?)?,
+        theta: section.number("rope_theta", reader.number(older.key, older.default)?)?,
         width: head_width,
         scaling: rotary_scaling(&old.map_or(section, within), max_positions)?,
     })
@@ -221,8 +236,8 @@ mod tests {
 
     /// (base, factor) of layers that see everything, then of those with a window.
     fn bases(raw: &Value) -> [(f64, Option<f64>); 2] {
-        ["full_attention", "sliding_attention"].map(|kind| {
-            let rotary = rotary(&reader(raw), kind, 8, 64).unwrap();
+        [("full_attention", FULL), ("sliding_attention", LOCAL)].map(|(kind, old)| {
+            let rotary = rotary_of(&reader(raw), kind, old, 8, 64).unwrap();
             let factor = match rotary.scaling {
                 RotaryScaling::Linear(factor) => Some(factor),
                 _ => None,
@@ -248,7 +263,7 @@ mod tests {
         ] {
             assert_eq!(bases(&raw), expected, "{raw}");
         }
-        let odd = rotary(&reader(&json!({})), "full_attention", 7, 64);
+        let odd = rotary_of(&reader(&json!({})), "full_attention", FULL, 7, 64);
         assert!(odd.unwrap_err().to_string().contains("`head_dim` is 7"));
     }
 

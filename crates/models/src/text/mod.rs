@@ -7,6 +7,7 @@ pub(crate) mod electra;
 pub(crate) mod gemma;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
+pub(crate) mod modernbert;
 pub(crate) mod roberta;
 
 use crate::{
@@ -82,7 +83,7 @@ fn other_task(found: &Found) -> Option<String> {
     };
     let mut classes = reader.strings("architectures").into_iter();
     classes.find(|class| {
-        [FOR_TOKENS, "ForMultipleChoice"]
+        [FOR_TOKENS, "ForMultipleChoice", "ForQuestionAnswering"]
             .iter()
             .any(|task| class.ends_with(task))
     })
@@ -134,6 +135,7 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
         type_vocab_size: reader.size("type_vocab_size", Some(2))?,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: reader.number("layer_norm_eps", 1e-12)?,
+        pre_norm: None,
     })
 }
 
@@ -156,6 +158,7 @@ fn finish(
     let token_type = weight("backbone.embeddings.token_type");
     let intermediate = weight("backbone.layers.0.intermediate");
     let attended = weight("backbone.layers.0.attention_output");
+    let gate_up = weight("backbone.layers.0.gate_up");
     let of_tables = encoder.embedding_size.unwrap_or(encoder.hidden_size);
     for (key, value, tensor, axis) in [
         ("vocab_size", encoder.vocab_size, &word, 0),
@@ -172,6 +175,12 @@ fn finish(
             keys.intermediate_size,
             encoder.intermediate_size,
             &intermediate,
+            0,
+        ),
+        (
+            "twice the intermediate size",
+            encoder.intermediate_size.saturating_mul(2),
+            &gate_up,
             0,
         ),
     ] {

@@ -17,7 +17,8 @@ pub struct AttentionConfig {
     /// Whether a token sees only itself and what stands before it in its sequence; where a sequence has fewer queries than
     /// keys, the queries are its last tokens.
     pub causal: bool,
-    /// The number of keys that a token sees at most, itself among them, of those that `causal` (which it needs) lets it see.
+    /// A token sees only keys that stand less than so many places from it: itself and `window - 1` before it, and as many behind it
+    /// where `causal` does not hide them. Where a sequence has fewer queries than keys, the queries are its last tokens.
     pub window: Option<usize>,
     /// Factor of the scores; `1/√K` where there is none.
     pub scale: Option<f64>,
@@ -39,14 +40,21 @@ impl AttentionConfig {
         }
     }
 
-    /// Which of a sequence's `keys` its query number `query` of `queries` sees. Under a causal mask the last query sees the last
-    /// key: where there are fewer queries than keys, they are the last ones.
+    /// Which of a sequence's `keys` its query number `query` of `queries` sees. Under a causal mask, and in a window, the last query
+    /// stands at the last key: where there are fewer queries than keys, they are the last ones.
     pub(crate) fn visible(&self, query: usize, queries: usize, keys: usize) -> Range<usize> {
-        if !self.causal {
-            return 0..keys;
+        // One behind the query's own place, counted from `queries` places before the first key.
+        let own = query + 1 + keys;
+        let before = |hidden: usize| own.saturating_sub(queries.saturating_add(hidden));
+        match (self.causal, self.window) {
+            (false, None) => 0..keys,
+            (true, None) => 0..before(0),
+            (true, Some(window)) => before(window)..before(0),
+            (false, Some(window)) => {
+                let end = own.saturating_add(window - 1).saturating_sub(queries);
+                before(window)..end.min(keys)
+            }
         }
-        let end = (query + 1 + keys).saturating_sub(queries).min(keys);
-        end.saturating_sub(self.window.unwrap_or(end))..end
     }
 
     /// The factor of the scores for heads of this width.

@@ -660,7 +660,7 @@ pub fn gated<B: TuneBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, kind: Gate) -
 /// where the queries and where the keys of each sequence lie: twice the same where every token asks.
 ///
 /// # Panics
-/// If the head counts do not fit the widths, a window is 0 or without `causal`, or the sequences do not fit q and k (all are
+/// If the head counts do not fit the widths, a window is 0, or the sequences do not fit q and k (all are
 /// checked where models are built).
 pub fn attention<B: TuneBackend>(
     q: Tensor<B, 2>,
@@ -684,10 +684,8 @@ pub fn attention<B: TuneBackend>(
         "keys and values are of {kv_heads} heads as wide as the queries'"
     );
     assert!(
-        config
-            .window
-            .is_none_or(|window| window > 0 && config.causal),
-        "a window is of at least one key, and causal"
+        config.window.is_none_or(|window| window > 0),
+        "a window is of at least one key"
     );
     assert_eq!(
         (sequences.0.tokens(), sequences.1.tokens()),

@@ -232,7 +232,7 @@ fn pooling_note<B: TuneAutodiff>(config: &RunConfig, opened: &Opened<B>) -> Opti
     let model = opened.pretrained.config();
     let encoder = model.text.is_some() && !model.is_decoder();
     // A head for words reads each of them.
-    let pools = encoder && config.task.kind() != Kind::Tags;
+    let pools = encoder && config.task.kind() != Kind::Tags && !model.transformers_reads_means();
     let unasked = pools && config.model.pooling == config::Pooling::Auto;
     if unasked && model.reads() == Reads::Mean {
         return Some("the model was saved without a pooler or head: the mean of its tokens is read, which no class of transformers does, so that only rekindle predict answers as this run does; model.pooling = \"cls\" reads the first token, as transformers will".to_owned());

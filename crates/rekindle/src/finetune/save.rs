@@ -104,6 +104,7 @@ impl Run<'_> {
             .and_then(|()| {
                 let mean_pooling = self.config.task.modality() == Modality::Text
                     && self.config.task.kind().problem() != Problem::NextToken
+                    && !opened.pretrained.config().transformers_reads_means()
                     && saved.pooling == crate::saved::pooling_name(Reads::Mean);
                 let card = self.card(opened, ended, mean_pooling, &aside);
                 write_text(&aside.join(model_card::FILE), &card)

@@ -164,7 +164,7 @@ pub(super) fn prepare(
     let targets = in_order_of(splits.encoder, &model.labels)?;
     let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
     notes.extend(note);
-    if config.model.pooling == config::Pooling::Mean {
+    if config.model.pooling == config::Pooling::Mean && !model.transformers_reads_means() {
         notes.push("pooling = \"mean\": transformers' classes for sequence classification read the first token, so they will not give the same answers".into());
     }
     let train = Texts::encode(splits.train, &encoder, Some(&targets))?;

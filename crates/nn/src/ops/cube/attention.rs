@@ -29,11 +29,22 @@ const LOWEST: f32 = -3.0e38;
 struct Form {
     /// K
     width: usize,
-    causal: bool,
+    mask: Mask,
     dropout: bool,
     /// Gradients to compute: of keys, of values.
     keys: bool,
     values: bool,
+}
+
+/// What hides keys that stand behind a query. What hides those before it is a window, which may be as long as any sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Mask {
+    /// Nothing.
+    Nothing,
+    /// That they stand behind it.
+    Causal,
+    /// A window on both sides.
+    Window,
 }
 
 impl Form {
@@ -91,20 +102,29 @@ fn place(table: &Array<i32>) -> Place {
     }
 }
 
+/// `a - b`, or 0 where that is less.
+#[cube]
+fn less(a: usize, b: usize) -> usize {
+    a - min(a, b)
+}
+
 /// The end of the keys that a query sees: `AttentionConfig::visible`.
 #[cube]
-fn visible_end(query: usize, place: Place, #[comptime] causal: bool) -> usize {
+fn visible_end(query: usize, place: Place, window: usize, #[comptime] mask: Mask) -> usize {
     let mut end = place.keys;
-    if causal {
-        let reach = query + 1 + place.keys;
-        end = min(reach - min(place.queries, reach), place.keys);
+    if comptime!(mask == Mask::Causal) {
+        end = less(query + 1 + place.keys, place.queries);
+    }
+    if comptime!(mask == Mask::Window) {
+        end = min(less(query + place.keys + window, place.queries), place.keys);
     }
     end
 }
 
+/// And their start.
 #[cube]
-fn visible_start(end: usize, window: usize) -> usize {
-    end - min(window, end)
+fn visible_start(query: usize, place: Place, window: usize) -> usize {
+    less(query + 1 + place.keys, place.queries + window)
 }
 
 /// The key of a row's dropout, where there is dropout.
@@ -245,16 +265,13 @@ fn forward_kernel(
         query[d] = load(q, own_at, d, width) * Four::new(call.factor);
         sum[d] = Four::new(0.0f32);
     }
-    let end = visible_end(place.position + own, place, comptime!(form.causal));
-    let start = visible_start(end, call.window);
+    let mask = comptime!(form.mask);
+    let end = visible_end(place.position + own, place, call.window, mask);
+    let start = visible_start(place.position + own, place, call.window);
     // What some query of the cube sees.
-    let first_end = visible_end(place.position, place, comptime!(form.causal));
-    let first_start = visible_start(first_end, call.window);
-    let last_end = visible_end(
-        place.position + place.count - 1,
-        place,
-        comptime!(form.causal),
-    );
+    let first_start = visible_start(place.position, place, call.window);
+    let last = place.position + place.count - 1;
+    let last_end = visible_end(last, place, call.window, mask);
     let row = row_key(token * call.heads + head, call, comptime!(form.dropout));
 
     let mut top = f32::cast_from(LOWEST);
@@ -358,15 +375,12 @@ fn query_kernel(
         slope[d] = load(grad, own_at, d, width);
         sum[d] = Four::new(0.0f32);
     }
-    let end = visible_end(place.position + own, place, comptime!(form.causal));
-    let start = visible_start(end, call.window);
-    let first_end = visible_end(place.position, place, comptime!(form.causal));
-    let first_start = visible_start(first_end, call.window);
-    let last_end = visible_end(
-        place.position + place.count - 1,
-        place,
-        comptime!(form.causal),
-    );
+    let mask = comptime!(form.mask);
+    let end = visible_end(place.position + own, place, call.window, mask);
+    let start = visible_start(place.position + own, place, call.window);
+    let first_start = visible_start(place.position, place, call.window);
+    let last = place.position + place.count - 1;
+    let last_end = visible_end(last, place, call.window, mask);
     let row = row_key(token * call.heads + head, call, comptime!(form.dropout));
 
     let mut top = f32::cast_from(LOWEST);
@@ -518,15 +532,23 @@ fn key_kernel(
             value_sum[d] = Four::new(0.0f32);
         }
     }
-    // Under a causal mask the first query that sees a key of the cube sees the first one.
+    // Of the queries that see a key of the cube, the first sees the first one, and the last the last one.
+    let mask = comptime!(form.mask);
+    let reach = place.position + place.queries;
     let mut first_query = 0usize.runtime();
-    if comptime!(form.causal) {
-        let reach = place.position + place.queries;
-        first_query = min(reach - min(place.keys, reach), place.queries);
+    if comptime!(mask == Mask::Causal) {
+        first_query = less(reach, place.keys);
     }
+    if comptime!(mask == Mask::Window) {
+        first_query = less(reach + 1, place.keys + call.window);
+    }
+    let end_query = min(
+        less(reach + place.count - 1 + call.window, place.keys),
+        place.queries,
+    );
     let mut base = first_query;
-    while base < place.queries {
-        let count = min(rows_at_a_time, place.queries - base);
+    while base < end_query {
+        let count = min(rows_at_a_time, end_query - base);
         sync_cube();
         let first = place.queries_first + base;
         stage(q, &mut queries, first, count, q_stride, head * width, width);
@@ -549,8 +571,8 @@ fn key_kernel(
         }
         sync_cube();
         for i in 0..count {
-            let end = visible_end(base + i, place, comptime!(form.causal));
-            if position < end && position >= visible_start(end, call.window) {
+            let end = visible_end(base + i, place, call.window, mask);
+            if position < end && position >= visible_start(base + i, place, call.window) {
                 let score = dot(&key, &queries, i, quads);
                 let p = (score - sums[2 * i]).exp();
                 let mut keep = 1.0f32;
@@ -746,7 +768,11 @@ fn call<R: CubeRuntime>(config: AttentionConfig, width: usize) -> CallLaunch<R> 
 fn form(config: AttentionConfig, width: usize) -> Form {
     Form {
         width,
-        causal: config.causal,
+        mask: match (config.causal, config.window) {
+            (true, _) => Mask::Causal,
+            (false, Some(_)) => Mask::Window,
+            (false, None) => Mask::Nothing,
+        },
         dropout: config.dropout.is_some(),
         keys: true,
         values: true,

@@ -13,10 +13,10 @@ use rekindle_base::rng::{Row, drop_threshold};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Queries of a block: bounds the buffers to so many rows of the longest sequence. Under a causal mask smaller blocks compute
-/// fewer probabilities that nobody may see.
+/// Queries of a block: bounds the buffers to so many rows of the longest sequence. Under a mask smaller blocks compute fewer
+/// probabilities that nobody may see.
 const QUERIES: usize = 128;
-const CAUSAL_QUERIES: usize = 64;
+const MASKED_QUERIES: usize = 64;
 /// Queries below which keys and values are read in order rather than laid out for a product: those of generation.
 const FEW: usize = 4;
 /// Queries of a sequence from which on the heads that share keys are differentiated in parallel, each into sums of its own:
@@ -95,8 +95,9 @@ impl Plan {
 
     /// The blocks of a pair.
     fn blocks(self, pair: Pair) -> impl Iterator<Item = Block> {
-        let (queries, size) = match self.config.causal {
-            true => (pair.queries.len(), CAUSAL_QUERIES),
+        let masked = self.config.causal || self.config.window.is_some();
+        let (queries, size) = match masked {
+            true => (pair.queries.len(), MASKED_QUERIES),
             false => (pair.queries.len(), QUERIES),
         };
         (0..queries).step_by(size).map(move |first| {

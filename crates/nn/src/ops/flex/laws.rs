@@ -328,15 +328,17 @@ fn attention_equals_its_default_body() {
                 }
             }
             for window in [None, Some(1), Some(70)] {
-                let config = AttentionConfig {
-                    kv_heads: 2,
-                    causal: true,
-                    window,
-                    scale: Some(0.4),
-                    dropout,
-                    ..AttentionConfig::new(6)
-                };
-                attention_equals(lengths, 10, config);
+                for causal in [false, true] {
+                    let config = AttentionConfig {
+                        kv_heads: 2,
+                        causal,
+                        window,
+                        scale: Some(0.4),
+                        dropout,
+                        ..AttentionConfig::new(6)
+                    };
+                    attention_equals(lengths, 10, config);
+                }
             }
         }
     }
