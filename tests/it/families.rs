@@ -1,4 +1,4 @@
-//! DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA and ModernBERT: states, logits, gradients, training steps, token ids and every way of storing a
+//! DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA, ModernBERT and ALBERT: states, logits, gradients, training steps, token ids and every way of storing a
 //! checkpoint, as transformers has them; and BERT checkpoints that were saved from other heads.
 #![allow(clippy::unwrap_used)]
 
@@ -20,12 +20,13 @@ use crate::support::{
 };
 
 /// Fixture folders, and the family that each must be taken for.
-pub const FAMILIES: [(&str, &str); 5] = [
+pub const FAMILIES: [(&str, &str); 6] = [
     ("tiny_distilbert", "distilbert"),
     ("tiny_roberta", "roberta"),
     ("tiny_xlm_roberta", "xlm-roberta"),
     ("tiny_electra", "electra"),
     ("tiny_modernbert", "modernbert"),
+    ("tiny_albert", "albert"),
 ];
 
 /// Absolute, on states and logits of magnitude 1 to 3, which the fixtures have in float64: f32 rounds them by about 1e-6.
@@ -380,6 +381,7 @@ fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
         "tiny_roberta",
         "tiny_electra",
         "tiny_modernbert",
+        "tiny_albert",
     ] {
         let dir = golden(folder).join("variants/token_classification");
         let pretrained = Pretrained::open(&dir).unwrap();
@@ -398,6 +400,33 @@ fn a_token_classifier_is_no_sequence_classifier_of_as_many_labels() {
     }
 }
 
+/// Frozen layers and gradient checkpointing stop behind any unit and go on from there.
+#[test]
+fn units_one_by_one_are_the_whole() {
+    let device = Default::default();
+    for (folder, family) in FAMILIES {
+        let cases = set(&json(&format!("{folder}/expected.json"))["cases"]);
+        let model = whole::<Cpu>(&golden(folder).join("model"), &device);
+        let (input, pass) = (packed(&cases, &device), Pass::evaluation());
+        let expected = values(model.forward(input.clone().into(), pass));
+        for units in 0..=model.units() {
+            let x = model.begin(input.clone().into(), units, pass);
+            let x = model.finish(x, units, pass);
+            assert_eq!(values(model.head(x, pass)), expected, "{family}, {units}");
+        }
+        let mut parameters = vec![0; model.units()];
+        for name in state(&model).keys() {
+            if let Some(unit) = model.unit_of(name) {
+                parameters[unit] += 1;
+            }
+        }
+        assert!(
+            parameters.iter().all(|count| *count > 0),
+            "{family}: {parameters:?}"
+        );
+    }
+}
+
 /// Settings that a family's `model` does not have.
 #[test]
 fn classifiers_with_other_settings() {
@@ -406,6 +435,7 @@ fn classifiers_with_other_settings() {
         ("tiny_modernbert", "mean"),
         ("tiny_modernbert", "local_last"),
         ("tiny_modernbert", "biased"),
+        ("tiny_albert", "groups"),
     ] {
         let fixture = json(&format!("{folder}/expected.json"));
         let cases = set(&fixture["cases"]);
@@ -435,7 +465,7 @@ fn classifiers_with_other_settings() {
 }
 
 /// Fixture folders with an adapter that PEFT made.
-const WITH_ADAPTER: [&str; 2] = ["tiny_electra", "tiny_modernbert"];
+const WITH_ADAPTER: [&str; 3] = ["tiny_electra", "tiny_modernbert", "tiny_albert"];
 
 #[test]
 fn adapters_of_peft_predict_the_same_here() {

@@ -17,7 +17,7 @@ mod laws;
 #[cfg(feature = "cpu")]
 mod losses;
 #[cfg(feature = "cpu")]
-mod read_back;
+mod short_runs;
 #[cfg(feature = "cpu")]
 mod smollm2;
 #[cfg(feature = "cpu")]

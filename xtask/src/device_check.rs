@@ -41,13 +41,14 @@ pub enum What {
 const SCRIPT: &str = "check.sh";
 const RESULTS: &str = "results.jsonl";
 /// Fixtures that the suite reads.
-const FIXTURES: [&str; 9] = [
+const FIXTURES: [&str; 10] = [
     "tiny_bert",
     "tiny_distilbert",
     "tiny_roberta",
     "tiny_xlm_roberta",
     "tiny_electra",
     "tiny_modernbert",
+    "tiny_albert",
     "tiny_decoders",
     "vision_models",
     "tiny_tasks",

@@ -65,6 +65,8 @@ pub struct TextLimits {
     pub intermediate_size: usize,
     /// Number of layers.
     pub layers: usize,
+    /// How many of them, in a row, are one with the same parameters (ALBERT); 1 elsewhere.
+    pub repeats: usize,
     /// H
     pub heads: usize,
 }

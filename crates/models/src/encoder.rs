@@ -1,4 +1,4 @@
-//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA): learned positions, and a
+//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA, ALBERT): learned positions, and a
 //! layer norm behind every residual. On packed tokens: there is no padding and so no attention mask.
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
@@ -63,8 +63,10 @@ pub struct EncoderConfig {
     pub hidden_size: usize,
     /// Width of the embeddings, where a linear map takes them to D (ELECTRA); `None` where they are of width D.
     pub embedding_size: Option<usize>,
-    /// Number of layers.
+    /// Number of layers with parameters of their own.
     pub layers: usize,
+    /// How often each is applied, in a row (ALBERT); 1 elsewhere.
+    pub repeats: usize,
     /// H
     pub heads: usize,
     /// Width between a layer's two linear maps.
@@ -77,6 +79,8 @@ pub struct EncoderConfig {
     pub attention_dropout: f64,
     /// Whether the hidden dropout also follows attention's output (not in DistilBERT).
     pub drops_attention_output: bool,
+    /// Whether it also follows the second linear map (not in ALBERT).
+    pub drops_output: bool,
     /// Rows of the table of positions; with rotary ones, the longest sequence.
     pub position_rows: usize,
     /// The row of a sequence's first token: RoBERTa's tables begin with rows for padding.
@@ -118,6 +122,7 @@ pub struct Layer<B: Backend> {
     attention_dropout: f64,
     hidden_dropout: f64,
     drops_attention_output: bool,
+    drops_output: bool,
     #[module(skip)]
     activation: Activation,
 }
@@ -137,6 +142,7 @@ pub enum EncoderLayer<B: Backend> {
 pub struct Encoder<B: Backend> {
     embeddings: Embeddings<B>,
     layers: Vec<EncoderLayer<B>>,
+    repeats: usize,
     norm: Option<LayerNorm<B>>,
     #[module(skip)]
     pre_norm: Option<PreNorm>,
@@ -210,6 +216,7 @@ impl<B: Backend> Encoder<B> {
                 attention_dropout: config.attention_dropout,
                 hidden_dropout: config.hidden_dropout,
                 drops_attention_output: config.drops_attention_output,
+                drops_output: config.drops_output,
                 activation: config.activation,
             })
         };
@@ -227,12 +234,13 @@ impl<B: Backend> Encoder<B> {
                 first_position: config.first_position,
             },
             layers: (0..config.layers).map(layer).collect(),
+            repeats: config.repeats,
             norm: (!learned).then(norm),
             pre_norm: config.pre_norm.clone(),
         }
     }
 
-    /// Number of layers.
+    /// Number of layers with parameters of their own.
     pub fn layers(&self) -> usize {
         self.layers.len()
     }
@@ -342,19 +350,25 @@ impl<B: TuneBackend> Layer<B> {
             Activation::Relu => self.output.forward(activation::relu(wide), within),
             Activation::Silu => self.output.forward(activation::silu(wide), within),
         };
-        let y = ops::dropout(y, self.hidden_dropout, narrowed.child(1));
+        let rate = match self.drops_output {
+            true => self.hidden_dropout,
+            false => 0.0,
+        };
+        let y = ops::dropout(y, rate, narrowed.child(1));
         self.output_norm.forward_sum(y, x)
     }
 }
 
 impl<B: TuneBackend> Encoder<B> {
-    /// Hidden states `[T, D]` after the embeddings and after each layer, the last behind the last norm, as in evaluation.
+    /// Hidden states `[T, D]` after the embeddings and after each application of a layer, the last behind the last norm, as in
+    /// evaluation.
     pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
         let pass = Pass::evaluation();
         let mut states = vec![self.embed(input, pass)];
-        for i in 0..self.layers.len() {
-            let x = states[i].clone();
-            states.push(self.run(x, &input.sequences, i..i + 1, None, pass));
+        let angles = self.angles(&input.sequences, &input.ids.device());
+        for n in 0..self.layers.len() * self.repeats {
+            let x = states[n].clone();
+            states.push(self.apply(n, x, angles.as_ref(), &input.sequences, None, pass));
         }
         states
     }
@@ -373,23 +387,44 @@ impl<B: TuneBackend> Encoder<B> {
         asked: Option<&Asked<B>>,
         pass: Pass,
     ) -> Tensor<B, 2> {
-        let angles = self.pre_norm.as_ref().filter(|_| !layers.is_empty());
-        let angles = angles.map(|settings| WindowAngles::new(settings, sequences, &x.device()));
-        for i in layers {
-            let is_last = i + 1 == self.layers.len();
-            let (asked, pass) = (asked.filter(|_| is_last), pass.child(1 + i as u64));
-            x = match (&self.layers[i], &angles) {
-                (EncoderLayer::Post(layer), _) => layer.forward(x, sequences, asked, pass),
-                (EncoderLayer::Pre(layer), Some(angles)) => {
-                    layer.forward(x, angles, sequences, asked, pass)
-                }
-                (EncoderLayer::Pre(_), None) => unreachable!("such layers have rotary positions"),
-            };
-            if let Some(norm) = self.norm.as_ref().filter(|_| is_last) {
-                x = norm.forward(x);
-            }
+        if layers.is_empty() {
+            return x;
+        }
+        let angles = self.angles(sequences, &x.device());
+        for n in layers.start * self.repeats..layers.end * self.repeats {
+            x = self.apply(n, x, angles.as_ref(), sequences, asked, pass);
         }
         x
+    }
+
+    fn angles(&self, sequences: &Sequences, device: &B::Device) -> Option<WindowAngles<B>> {
+        let settings = self.pre_norm.as_ref()?;
+        Some(WindowAngles::new(settings, sequences, device))
+    }
+
+    /// Application `n` of a layer; behind the last one the last norm, if there is one.
+    fn apply(
+        &self,
+        n: usize,
+        x: Tensor<B, 2>,
+        angles: Option<&WindowAngles<B>>,
+        sequences: &Sequences,
+        asked: Option<&Asked<B>>,
+        pass: Pass,
+    ) -> Tensor<B, 2> {
+        let is_last = n + 1 == self.layers.len() * self.repeats;
+        let (asked, pass) = (asked.filter(|_| is_last), pass.child(1 + n as u64));
+        let x = match (&self.layers[n / self.repeats], angles) {
+            (EncoderLayer::Post(layer), _) => layer.forward(x, sequences, asked, pass),
+            (EncoderLayer::Pre(layer), Some(angles)) => {
+                layer.forward(x, angles, sequences, asked, pass)
+            }
+            (EncoderLayer::Pre(_), None) => unreachable!("such layers have rotary positions"),
+        };
+        match self.norm.as_ref().filter(|_| is_last) {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
     }
 }
 

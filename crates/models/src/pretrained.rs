@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, electra, gemma, gpt2, llama, modernbert, roberta},
+    text::{albert, bert, distilbert, electra, gemma, gpt2, llama, modernbert, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -23,6 +23,7 @@ static FAMILIES: &[&Family] = &[
     &roberta::XLM_ROBERTA,
     &electra::FAMILY,
     &modernbert::FAMILY,
+    &albert::FAMILY,
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -132,7 +133,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "base_model.",
     ];
     /// What stands below an `encoder` that is a whole model.
-    const ENCODER: [&str; 8] = [
+    const ENCODER: [&str; 9] = [
         "embeddings.",
         "encoder.",
         "pooler.",
@@ -141,6 +142,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "roberta.",
         "distilbert.",
         "electra.",
+        "albert.",
     ];
     let mut name = name;
     while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {
@@ -210,9 +212,9 @@ impl Pretrained {
                 .names()
                 .map(|name| (bare(name).to_owned(), shape(name)))
                 .collect(),
-            has_pooler: files
-                .names()
-                .any(|name| name.ends_with("pooler.dense.weight")),
+            has_pooler: files.names().any(|name| {
+                name.ends_with("pooler.dense.weight") || name.ends_with("pooler.weight")
+            }),
         };
         let family = family(&found)?;
         let sorted = sort_tensors(&files, &|tensor| rule(family, &found, tensor))?;

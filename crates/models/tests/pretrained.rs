@@ -31,8 +31,13 @@ fn config_of(dir: &Path) -> Value {
 
 /// A copy of the tiny BERT whose `config.json` has these keys changed.
 fn tiny_with(changes: &[(&str, Value)]) -> TempDir {
+    changed("tiny_bert/model", changes)
+}
+
+/// The same of any tiny model.
+fn changed(model: &str, changes: &[(&str, Value)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let from = golden("tiny_bert/model");
+    let from = golden(model);
     let mut config = config_of(&from);
     for (key, value) in changes {
         config[*key] = value.clone();
@@ -82,6 +87,68 @@ fn head(outputs: usize, require: bool) -> HeadSpec {
         reads: None,
         seed: 1,
         require,
+    }
+}
+
+#[test]
+fn what_a_family_adds_to_its_config_is_held_against_the_weights_and_its_own_rules() {
+    let huge = 1_000_000_000_000_u64;
+    for (model, key, value, named) in [
+        ("tiny_electra", "embedding_size", json!(huge), "have 24"),
+        ("tiny_electra", "embedding_size", json!(32), "have 24"),
+        ("tiny_electra", "hidden_size", json!(64), "have 32"),
+        ("tiny_modernbert", "hidden_size", json!(64), "have 32"),
+        (
+            "tiny_modernbert",
+            "intermediate_size",
+            json!(huge),
+            "have 74",
+        ),
+        (
+            "tiny_modernbert",
+            "num_hidden_layers",
+            json!(huge),
+            "expected at most",
+        ),
+        (
+            "tiny_modernbert",
+            "num_hidden_layers",
+            json!(2),
+            "names 3 layers",
+        ),
+        (
+            "tiny_modernbert",
+            "num_attention_heads",
+            json!(32),
+            "expected an even number",
+        ),
+        (
+            "tiny_modernbert",
+            "classifier_pooling",
+            json!("max"),
+            "expected cls or mean",
+        ),
+        ("tiny_albert", "num_hidden_groups", json!(3), "have 1"),
+        (
+            "tiny_albert",
+            "num_hidden_groups",
+            json!(2),
+            "expected a multiple",
+        ),
+        (
+            "tiny_albert",
+            "num_hidden_layers",
+            json!(huge),
+            "expected at most",
+        ),
+        ("tiny_albert", "inner_group_num", json!(2), "expected 1"),
+    ] {
+        let folder = changed(&format!("{model}/model"), &[(key, value.clone())]);
+        let message = error_of(folder.path());
+        assert!(
+            message.contains(named),
+            "{model}, {key} = {value}: {message}"
+        );
     }
 }
 

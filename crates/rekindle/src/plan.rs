@@ -216,8 +216,8 @@ impl Footprint {
             base: f64::from(60 << 20),
             least: 0.0,
             layers: Some(Layers {
-                count: limits.layers,
-                kept: of_layer,
+                count: limits.layers / limits.repeats,
+                kept: of_layer * limits.repeats,
                 input: tokens * d,
                 working,
             }),
@@ -426,6 +426,7 @@ mod tests {
             hidden_size: 64,
             intermediate_size: 128,
             layers: 10,
+            repeats: 1,
             heads: 4,
         };
         let footprint = Footprint::of_decoder(&limits, 512, 1);

@@ -21,7 +21,7 @@ import sentencepiece
 
 import tokenizers
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -117,16 +117,16 @@ def hard():
     return texts
 
 
-def sentencepiece_model(folder):
+def sentencepiece_model(path, **options):
     with tempfile.TemporaryDirectory() as scratch:
         rules = Path(scratch) / "rules.tsv"
         points = lambda text: " ".join(f"{ord(c):X}" for c in text)
         rules.write_text("".join(f"{points(old)}\t{points(new)}\n" for old, new in sorted(RULES.items())))
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter((CORPUS + MORE) * 4), model_prefix=f"{scratch}/toy", vocab_size=260, model_type="unigram", hard_vocab_limit=False,
-            normalization_rule_tsv=str(rules), user_defined_symbols=["<brand>"], control_symbols=["<ctl>"], minloglevel=2,
+            normalization_rule_tsv=str(rules), minloglevel=2, **{"user_defined_symbols": ["<brand>"], "control_symbols": ["<ctl>"], **options},
         )
-        shutil.copy(f"{scratch}/toy.model", folder / "sentencepiece.bpe.model")
+        shutil.copy(f"{scratch}/toy.model", path)
 
 
 def wordpiece_vocab():
@@ -155,7 +155,7 @@ def wordpiece(lowercase):
 def folders():
     for name in [
         "bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "distilbert", "roberta", "roberta-class",
-        "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces",
+        "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces", "electra", "modernbert", "albert",
     ]:
         shutil.rmtree(HERE / name, ignore_errors=True)
         (HERE / name).mkdir()
@@ -226,9 +226,33 @@ def folders():
             settings["mask_token"] |= {"__type": "AddedToken", "rstrip": False, "normalized": True, "single_word": False}
         write(HERE / name, "tokenizer_config.json", settings)
 
-    sentencepiece_model(HERE / "xlm-roberta-pieces")
+    sentencepiece_model(HERE / "xlm-roberta-pieces" / "sentencepiece.bpe.model")
     write(HERE / "xlm-roberta-pieces", "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
     AutoTokenizer.from_pretrained(HERE / "xlm-roberta-pieces").save_pretrained(HERE / "xlm-roberta")
+
+    # ELECTRA's type alone says whose tokenizer it is, as DistilBERT's does, but it gives token types.
+    wordpiece(lowercase=False).save(str(HERE / "electra" / "tokenizer.json"))
+    write(HERE / "electra", "config.json", {"model_type": "electra"})
+
+    # As ModernBERT's: bytes behind NFC, runs of spaces as tokens of their own, a mask that takes the space before it.
+    toy = Tokenizer(models.BPE(vocab=state["vocab"], merges=[tuple(pair) for pair in state["merges"]]))
+    toy.normalizer = normalizers.NFC()
+    toy.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    toy.decoder = decoders.ByteLevel()
+    toy.add_tokens([AddedToken(" " * count, normalized=True) for count in range(24, 1, -1)])
+    toy.add_special_tokens([AddedToken(token, lstrip=token == "[MASK]", normalized=False) for token in ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]])
+    ends = [(token, toy.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    toy.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends)
+    toy.save(str(HERE / "modernbert" / "tokenizer.json"))
+    write(HERE / "modernbert", "config.json", {"model_type": "modernbert"})
+    write(HERE / "modernbert", "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, "cls_token": "[CLS]",
+          "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "model_input_names": ["input_ids", "attention_mask"]})
+
+    with tempfile.TemporaryDirectory() as scratch:
+        sentencepiece_model(Path(scratch) / "spiece.model", pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, user_defined_symbols=[],
+                            control_symbols=["[CLS]", "[SEP]", "[MASK]"])
+        write(Path(scratch), "config.json", {"model_type": "albert"})
+        AutoTokenizer.from_pretrained(scratch).save_pretrained(HERE / "albert")
 
 
 def table():

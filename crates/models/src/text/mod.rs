@@ -1,6 +1,7 @@
 //! The families for texts. A family's file reads its `config.json`, maps its names, says which tensors belong to other heads,
 //! and how its own head looks; what they share stands here.
 
+pub(crate) mod albert;
 pub(crate) mod bert;
 pub(crate) mod distilbert;
 pub(crate) mod electra;
@@ -124,12 +125,14 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
         hidden_size: reader.size(BERT_KEYS.hidden_size, None)?,
         embedding_size: None,
         layers: reader.size(BERT_KEYS.layers, None)?,
+        repeats: 1,
         heads: reader.size(BERT_KEYS.heads, None)?,
         intermediate_size: reader.size(BERT_KEYS.intermediate_size, None)?,
         activation: reader.activation("hidden_act")?,
         hidden_dropout: reader.rate("hidden_dropout_prob", 0.1)?,
         attention_dropout: reader.rate("attention_probs_dropout_prob", 0.1)?,
         drops_attention_output: true,
+        drops_output: true,
         position_rows: reader.size("max_position_embeddings", Some(512))?,
         first_position: 0,
         type_vocab_size: reader.size("type_vocab_size", Some(2))?,
@@ -229,7 +232,8 @@ fn finish(
             type_vocab_size: encoder.type_vocab_size,
             hidden_size: encoder.hidden_size,
             intermediate_size: encoder.intermediate_size,
-            layers: encoder.layers,
+            layers: encoder.layers.saturating_mul(encoder.repeats),
+            repeats: encoder.repeats,
             heads: encoder.heads,
         }),
         entry: family,
@@ -344,6 +348,7 @@ fn finish_decoder(
             hidden_size: decoder.hidden_size,
             intermediate_size: decoder.intermediate_size,
             layers: decoder.layers,
+            repeats: 1,
             heads: decoder.heads,
         }),
         entry: family,
