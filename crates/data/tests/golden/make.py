@@ -117,16 +117,16 @@ def hard():
     return texts
 
 
-def sentencepiece_model(folder):
+def sentencepiece_model(path, **options):
     with tempfile.TemporaryDirectory() as scratch:
         rules = Path(scratch) / "rules.tsv"
         points = lambda text: " ".join(f"{ord(c):X}" for c in text)
         rules.write_text("".join(f"{points(old)}\t{points(new)}\n" for old, new in sorted(RULES.items())))
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter((CORPUS + MORE) * 4), model_prefix=f"{scratch}/toy", vocab_size=260, model_type="unigram", hard_vocab_limit=False,
-            normalization_rule_tsv=str(rules), user_defined_symbols=["<brand>"], control_symbols=["<ctl>"], minloglevel=2,
+            normalization_rule_tsv=str(rules), user_defined_symbols=["<brand>"], minloglevel=2, **{"control_symbols": ["<ctl>"]} | options,
         )
-        shutil.copy(f"{scratch}/toy.model", folder / "sentencepiece.bpe.model")
+        shutil.copy(f"{scratch}/toy.model", path)
 
 
 def wordpiece_vocab():
@@ -155,7 +155,8 @@ def wordpiece(lowercase):
 def folders():
     for name in [
         "bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "distilbert", "roberta", "roberta-class",
-        "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces",
+        "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces", "mpnet", "mpnet-vocab", "deberta-v2", "deberta-v2-pieces",
+        "deberta-v2-lowercase",
     ]:
         shutil.rmtree(HERE / name, ignore_errors=True)
         (HERE / name).mkdir()
@@ -226,9 +227,29 @@ def folders():
             settings["mask_token"] |= {"__type": "AddedToken", "rstrip": False, "normalized": True, "single_word": False}
         write(HERE / name, "tokenizer_config.json", settings)
 
-    sentencepiece_model(HERE / "xlm-roberta-pieces")
+    sentencepiece_model(HERE / "xlm-roberta-pieces" / "sentencepiece.bpe.model")
     write(HERE / "xlm-roberta-pieces", "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
     AutoTokenizer.from_pretrained(HERE / "xlm-roberta-pieces").save_pretrained(HERE / "xlm-roberta")
+
+    # BERT's word pieces behind fairseq's special tokens, and the mask at the end.
+    words = [word for word in wordpiece_vocab() if word not in SPECIAL]
+    vocab = ["<s>", "<pad>", "</s>", "<unk>", "[PAD]", "[UNK]", *words, "<mask>"]
+    write(HERE / "mpnet-vocab", "vocab.txt", "\n".join(vocab) + "\n")
+    write(HERE / "mpnet-vocab", "config.json", {"model_type": "mpnet"})
+    AutoTokenizer.from_pretrained(HERE / "mpnet-vocab").save_pretrained(HERE / "mpnet")
+
+    # As the v3 models have them: special tokens first, but for the mask, which comes behind all.
+    special = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
+    sentencepiece_model(HERE / "deberta-v2-pieces" / "spm.model", **special)
+    write(HERE / "deberta-v2-pieces", "config.json", {"model_type": "deberta-v2"})
+    write(HERE / "deberta-v2-pieces", "tokenizer_config.json", {"do_lower_case": False, "vocab_type": "spm"})
+    AutoTokenizer.from_pretrained(HERE / "deberta-v2-pieces").save_pretrained(HERE / "deberta-v2")
+    shutil.copy(HERE / "deberta-v2-pieces" / "spm.model", HERE / "deberta-v2-lowercase" / "spm.model")
+    write(
+        HERE / "deberta-v2-lowercase",
+        "tokenizer_config.json",
+        {"tokenizer_class": "DebertaV2Tokenizer", "do_lower_case": True, "split_by_punct": True, "unk_token": "[UNK]"},
+    )
 
 
 def table():
