@@ -41,11 +41,13 @@ pub enum What {
 const SCRIPT: &str = "check.sh";
 const RESULTS: &str = "results.jsonl";
 /// Fixtures that the suite reads.
-const FIXTURES: [&str; 7] = [
+const FIXTURES: [&str; 9] = [
     "tiny_bert",
     "tiny_distilbert",
     "tiny_roberta",
     "tiny_xlm_roberta",
+    "tiny_mpnet",
+    "tiny_deberta",
     "tiny_decoders",
     "vision_models",
     "tiny_tasks",

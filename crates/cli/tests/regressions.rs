@@ -130,6 +130,8 @@ fn default_adapters_suit_the_family_and_the_plan_names_them() {
     for (family, layers) in [
         ("tiny_bert", "on 4 layers (query, value)"),
         ("tiny_distilbert", "on 4 layers (q_lin, v_lin)"),
+        ("tiny_mpnet", "on 4 layers (q, v)"),
+        ("tiny_deberta", "on 4 layers (query_proj, value_proj)"),
     ] {
         let dir = Dir::new();
         for entry in fs::read_dir(golden(family).join("model")).unwrap() {

@@ -1,7 +1,10 @@
 //! Heads: for a whole example, logits of what the backbone puts out for it (BERT's pooler is part of that); for the words of a
 //! text, the same of each; for the next token, losses of the tokens that count.
 
-use crate::{decoder::DecoderConfig, encoder::within};
+use crate::{
+    decoder::DecoderConfig,
+    encoder::{Activation, within},
+};
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation, backend::Backend},
@@ -106,6 +109,8 @@ pub(crate) enum Dense {
     Relu,
     /// tanh behind it and the same dropout before it: RoBERTa's `classifier.dense`.
     DroppedTanh,
+    /// An activation behind it: DeBERTa's pooler.
+    Activated(Activation),
 }
 
 /// What stands on a backbone.
@@ -257,6 +262,7 @@ impl<B: TuneBackend> ExampleHead<B> {
         let x = dense.forward(x, exact(pass.child(self.stream - 1)));
         match self.kind {
             Dense::Relu => activation::relu(x),
+            Dense::Activated(activation) => activation.apply(x),
             _ => x.tanh(),
         }
     }

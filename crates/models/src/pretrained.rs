@@ -5,7 +5,7 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{bert, distilbert, gemma, gpt2, llama, roberta},
+    text::{bert, deberta, distilbert, gemma, gpt2, llama, mpnet, roberta},
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -21,6 +21,8 @@ static FAMILIES: &[&Family] = &[
     &distilbert::FAMILY,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
+    &mpnet::FAMILY,
+    &deberta::FAMILY,
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -130,7 +132,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "base_model.",
     ];
     /// What stands below an `encoder` that is a whole model.
-    const ENCODER: [&str; 7] = [
+    const ENCODER: [&str; 9] = [
         "embeddings.",
         "encoder.",
         "pooler.",
@@ -138,6 +140,8 @@ pub(crate) fn bare(name: &str) -> &str {
         "bert.",
         "roberta.",
         "distilbert.",
+        "mpnet.",
+        "deberta.",
     ];
     let mut name = name;
     while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {

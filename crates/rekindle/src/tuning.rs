@@ -156,7 +156,16 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
 }
 
 /// Query and value layers by the names that families give them: those that get adapters unless the user says otherwise.
-const QUERY_AND_VALUE: [&str; 4] = ["query", "value", "q_lin", "v_lin"];
+const QUERY_AND_VALUE: [&str; 8] = [
+    "query",
+    "value",
+    "q_lin",
+    "v_lin",
+    "query_proj",
+    "value_proj",
+    "q",
+    "v",
+];
 
 /// The layers that get an adapter, as PEFT names them.
 fn target_modules<B: TuneAutodiff>(
