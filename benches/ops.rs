@@ -1,5 +1,5 @@
 //! Every operation's kernel on the CPU against its default body, at the sizes of MiniLM (32 texts of 128 tokens), of SmolLM2
-//! (1,024 tokens) and of ResNet-18 and EfficientNet-Lite0 (16 pictures of 224 x 224).
+//! (1,024 tokens), of DeBERTa-v3 (8 texts of 128 tokens) and of ResNet-18 and EfficientNet-Lite0 (16 pictures of 224 x 224).
 //!
 //!     cargo bench -p rekindle-benches --bench ops -- [FILTER]
 
@@ -15,8 +15,8 @@ use rekindle_base::rng;
 use rekindle_nn::{
     Sequences, TuneBackend,
     ops::{
-        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind, Precision,
-        Rectify, Window, default,
+        AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Distances, Dropout, Gate, GeluKind,
+        Precision, Rectify, Relative, Window, default,
     },
 };
 use std::hint::black_box;
@@ -549,5 +549,51 @@ fn pictures(c: &mut Criterion) {
     );
 }
 
-criterion_group!(ops, text, decoder, pictures);
+/// DeBERTa's distances, and MPNet's bias.
+fn relative(c: &mut Criterion) {
+    let (heads, width, sequences) = (12, 768, Sequences::from_lengths(&[128; 8]));
+    let config = AttentionConfig::new(heads);
+    let distances = Distances::new(128, |distance| (distance + 127) as usize);
+    let rows = distances.span().len();
+    let inputs = [1, 2, 3, 4].map(|key| random(key, [sequences.tokens(), width]));
+    let (qkv, all) = (
+        || [0, 1, 2].map(|i: usize| inputs[i].clone()),
+        (&sequences, &sequences),
+    );
+    let vectors = Relative::Vectors {
+        keys: random(5, [rows, width]),
+        queries: random(6, [rows, width]),
+    };
+    let bias = Relative::Bias(random(7, [rows, heads]));
+    for (name, tables) in [
+        ("attention to vectors of distances", vectors),
+        ("attention with a bias", bias),
+    ] {
+        pair(
+            c,
+            name,
+            || Flex::tune_relative_attention(qkv(), tables.clone(), &distances, all, config),
+            || default::relative_attention::<Flex>(qkv(), tables.clone(), &distances, all, config),
+        );
+        let (call, tables) = (|| inputs.clone(), || tables.clone());
+        pair(
+            c,
+            &format!("{name} backward"),
+            || {
+                let (inputs, tables) = (call(), tables());
+                Flex::tune_relative_attention_backward(
+                    inputs, tables, &distances, all, config, true,
+                )
+            },
+            || {
+                let (inputs, tables) = (call(), tables());
+                default::relative_attention_backward::<Flex>(
+                    inputs, tables, &distances, all, config, true,
+                )
+            },
+        );
+    }
+}
+
+criterion_group!(ops, text, decoder, relative, pictures);
 criterion_main!(ops);

@@ -270,3 +270,26 @@ def write_family(folder: Path, classifier: type[PreTrainedModel], cases: list[di
                                           "variants": variants, "texts": texts, "cases": rows}, rows="cases")
     batches = draw_batches(len(cases), batch_seed)
     write_training(folder / "training.json", folder.name, TRAINING, train(model, cases, labels, batches, TRAINING))
+
+
+def write_adapter(folder: Path, classifier: type[PreTrainedModel], cases: list[dict], targets: list[str], saved: list[str], seed: int) -> None:
+    """adapter/, of random numbers as PEFT saves it, and adapter.json with the logits of the cases."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    base = classifier.from_pretrained(folder / "model", dtype=torch.float32, attn_implementation="eager")
+    settings = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=targets, modules_to_save=saved)
+    adapted = get_peft_model(base, settings).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        # B too: at zero the adapter would do nothing.
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.normal(0.0, 0.2, parameter.shape, generator=generator))
+    adapted.save_pretrained(folder / "adapter")
+    (folder / "adapter" / "README.md").unlink()  # an empty model card
+    path = folder / "adapter" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = "../model"
+    config["target_modules"].sort()  # PEFT writes a set, in an order that changes from run to run
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "adapter.json", {"versions": versions(), "logits": logits(adapted.double(), cases)})

@@ -19,7 +19,15 @@ use crate::support::{
     Cpu, Events, assert_close, golden, ids, json as fixture_file, numbers, run_difference, steps,
 };
 
-const MODELS: [&str; 5] = ["bert", "distilbert", "roberta", "electra", "modernbert"];
+const MODELS: [&str; 7] = [
+    "bert",
+    "distilbert",
+    "roberta",
+    "electra",
+    "modernbert",
+    "mpnet",
+    "deberta",
+];
 
 /// Absolute, on logits that the fixtures have in float64.
 const FORWARD: f32 = 1e-5;

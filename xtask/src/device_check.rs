@@ -41,7 +41,7 @@ pub enum What {
 const SCRIPT: &str = "check.sh";
 const RESULTS: &str = "results.jsonl";
 /// Fixtures that the suite reads.
-const FIXTURES: [&str; 10] = [
+const FIXTURES: [&str; 12] = [
     "tiny_bert",
     "tiny_distilbert",
     "tiny_roberta",
@@ -49,6 +49,8 @@ const FIXTURES: [&str; 10] = [
     "tiny_electra",
     "tiny_modernbert",
     "tiny_albert",
+    "tiny_mpnet",
+    "tiny_deberta",
     "tiny_decoders",
     "vision_models",
     "tiny_tasks",

@@ -132,6 +132,8 @@ fn default_adapters_suit_the_family_and_the_plan_names_them() {
         ("tiny_distilbert", "on 4 layers (q_lin, v_lin)"),
         ("tiny_modernbert", "on 3 layers (Wqkv)"),
         ("tiny_albert", "on 2 layers (query, value)"),
+        ("tiny_mpnet", "on 4 layers (q, v)"),
+        ("tiny_deberta", "on 4 layers (query_proj, value_proj)"),
     ] {
         let dir = Dir::new();
         for entry in fs::read_dir(golden(family).join("model")).unwrap() {

@@ -789,7 +789,7 @@ pub enum DataError {
         fraction: f64,
     },
     /// No tokenizer in the directory.
-    #[error("{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or sentencepiece.bpe.model\nhint: copy the tokenizer files that came with the model there", dir.display())]
+    #[error("{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, sentencepiece.bpe.model, or spm.model\nhint: copy the tokenizer files that came with the model there", dir.display())]
     NoTokenizer {
         /// The model directory.
         dir: PathBuf,

@@ -62,7 +62,7 @@ fn hard_texts_have_the_ids_of_transformers() {
     let fixture: Value = serde_json::from_str(&text).unwrap();
     let texts = fixture["texts"].as_array().unwrap();
     let kinds = fixture["ids"].as_object().unwrap();
-    assert_eq!((texts.len(), kinds.len()), (200, 15));
+    assert_eq!((texts.len(), kinds.len()), (200, 20));
     let mut wrong = Vec::new();
     for (kind, expected) in kinds {
         // A length that cuts nothing: that of the files does not count here.
@@ -181,7 +181,7 @@ fn errors_name_file_and_remedy() {
     assert_eq!(
         message(None),
         format!(
-            "{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or sentencepiece.bpe.model\nhint: copy the tokenizer files that came with the model there",
+            "{}: no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, sentencepiece.bpe.model, or spm.model\nhint: copy the tokenizer files that came with the model there",
             dir.path().display()
         )
     );

@@ -215,6 +215,7 @@ pub(crate) fn select_model_files(listing: &[String]) -> Result<Vec<String>, Vec<
         "tokenizer.model",
         "spiece.model",
         "sentencepiece.bpe.model",
+        "spm.model",
         "modules.json",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",

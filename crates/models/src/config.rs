@@ -327,7 +327,7 @@ impl Reader<'_> {
     }
 
     /// A key's value; null is none.
-    fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&Value> {
         self.raw.get(key).filter(|value| !value.is_null())
     }
 
@@ -347,6 +347,16 @@ impl Reader<'_> {
                 Some(Ok(n)) if n > 0 => Ok(n),
                 _ => Err(self.error(format!("`{key}` is {value}, expected a positive integer"))),
             },
+        }
+    }
+
+    /// A whole number of either sign.
+    pub fn integer(&self, key: &str, default: i64) -> Result<i64, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_i64()
+                .ok_or_else(|| self.error(format!("`{key}` is {value}, expected a whole number"))),
         }
     }
 

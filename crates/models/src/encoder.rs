@@ -1,5 +1,6 @@
-//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA, ALBERT): learned positions, and a
-//! layer norm behind every residual. On packed tokens: there is no padding and so no attention mask.
+//! The encoder of BERT (Devlin et al. 2018) and its relatives (DistilBERT, RoBERTa, XLM-RoBERTa, ELECTRA, ALBERT, MPNet, DeBERTa): learned
+//! positions, relative ones beside or instead of them, and a layer norm behind every residual. On packed tokens: there is no padding and so
+//! no attention mask.
 //!
 //! A block in which nothing trains runs as in evaluation (no dropout): frozen is frozen.
 
@@ -15,7 +16,9 @@ use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
     layers::{AdapterSlots, Embedding, LayerNorm, Linear},
-    ops::{self, AttentionConfig, Gate, GeluKind, Pass, Sequences, TuneBackend},
+    ops::{
+        self, AttentionConfig, Distances, Gate, GeluKind, Pass, Relative, Sequences, TuneBackend,
+    },
     params::{self, NameMap},
 };
 
@@ -31,8 +34,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Of `x`, of any shape.
-    pub(crate) fn of<B: TuneBackend>(self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    /// The activation of any tensor.
+    pub(crate) fn apply<B: TuneBackend, const D: usize>(self, x: Tensor<B, D>) -> Tensor<B, D> {
         match self {
             Self::Gelu(kind) => ops::gelu(x, kind),
             Self::Relu => activation::relu(x),
@@ -81,18 +84,83 @@ pub struct EncoderConfig {
     pub drops_attention_output: bool,
     /// Whether it also follows the second linear map (not in ALBERT).
     pub drops_output: bool,
-    /// Rows of the table of positions; with rotary ones, the longest sequence.
+    /// Rows of the table of positions; without such a table the longest sequence.
     pub position_rows: usize,
     /// The row of a sequence's first token: RoBERTa's tables begin with rows for padding.
     pub first_position: usize,
     /// Number of segment types; 0 where there is no table of them.
     pub type_vocab_size: usize,
+    /// What the distance of two tokens adds to attention's scores, where it does.
+    pub relative: Option<RelativePositions>,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
     /// ε of layer norms.
     pub layer_norm_eps: f64,
     /// Where norms stand in front of blocks and positions are rotary (ModernBERT), what else such layers need.
     pub pre_norm: Option<PreNorm>,
+}
+
+/// The relative positions of a family: one table for all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelativePositions {
+    /// MPNet's: a bias a head in buckets of distances, as T5 has them.
+    Bias {
+        /// Rows of the table, of which the first [`BIAS_BUCKETS`] are in use.
+        rows: usize,
+    },
+    /// DeBERTa's: a vector a bucket, which the layers' own linear maps make keys and queries of. There is no table of absolute
+    /// positions then.
+    Vectors {
+        /// Half the rows of the table: distances this far on either side have buckets of their own.
+        span: usize,
+        /// The distance that gets the last bucket, where buckets beyond half the span are logarithmic.
+        farthest: Option<usize>,
+        /// Whether a layer norm follows the table.
+        normed: bool,
+    },
+}
+
+/// Buckets of MPNet's distances, which no setting changes.
+pub(crate) const BIAS_BUCKETS: usize = 32;
+
+impl RelativePositions {
+    /// The row of a distance, the query's place minus the key's. In f32, in transformers' order of operations: buckets end at
+    /// powers of 2, where another rounding falls on the other side.
+    fn row(self, distance: i64) -> usize {
+        let far = distance.unsigned_abs() as usize;
+        match self {
+            Self::Bias { .. } => {
+                // The first half is for keys in front of the query; of each half, the first half for single distances.
+                const HALF: usize = BIAS_BUCKETS / 2;
+                const EXACT: usize = HALF / 2;
+                const FARTHEST: f64 = 128.0;
+                let bucket = match far < EXACT {
+                    true => far,
+                    false => {
+                        let octaves = (far as f32 / EXACT as f32).ln();
+                        let all = (FARTHEST / EXACT as f64).ln() as f32;
+                        let beyond = octaves / all * (HALF - EXACT) as f32;
+                        (EXACT + beyond as usize).min(HALF - 1)
+                    }
+                };
+                bucket + if distance < 0 { HALF } else { 0 }
+            }
+            Self::Vectors { span, farthest, .. } => {
+                let middle = span / 2;
+                let bucket = match farthest {
+                    Some(farthest) if far > middle => {
+                        let middle_f = middle as f32;
+                        let octaves = (far as f32 / middle_f).ln();
+                        let all = ((farthest as f64 - 1.0) / middle as f64) as f32;
+                        let beyond = octaves / all.ln() * (middle_f - 1.0);
+                        distance.signum() * (beyond.ceil() + middle_f) as i64
+                    }
+                    _ => distance,
+                };
+                (bucket + span as i64).clamp(0, 2 * span as i64 - 1) as usize
+            }
+        }
+    }
 }
 
 /// Word, position and segment embeddings.
@@ -105,6 +173,22 @@ pub struct Embeddings<B: Backend> {
     project: Option<Linear<B>>,
     dropout: f64,
     first_position: usize,
+}
+
+/// The table of relative positions, `[R, H]` of biases or `[R, D]` of vectors.
+#[derive(Module, Debug)]
+pub struct RelativeTable<B: Backend> {
+    table: Embedding<B>,
+    norm: Option<LayerNorm<B>>,
+    #[module(skip)]
+    positions: RelativePositions,
+}
+
+/// The rows of the table that a batch has distances for.
+struct RelativeRows<B: Backend> {
+    rows: Tensor<B, 2>,
+    distances: Distances,
+    positions: RelativePositions,
 }
 
 /// One layer: self-attention, then two linear maps, each with its residual and norm.
@@ -141,6 +225,7 @@ pub enum EncoderLayer<B: Backend> {
 #[derive(Module, Debug)]
 pub struct Encoder<B: Backend> {
     embeddings: Embeddings<B>,
+    relative: Option<RelativeTable<B>>,
     layers: Vec<EncoderLayer<B>>,
     repeats: usize,
     norm: Option<LayerNorm<B>>,
@@ -222,10 +307,23 @@ impl<B: Backend> Encoder<B> {
         };
         let learned = config.pre_norm.is_none();
         let types = config.type_vocab_size;
+        let relative = config.relative.map(|positions| {
+            let (rows, width, normed) = match positions {
+                RelativePositions::Bias { rows } => (rows, config.heads, false),
+                RelativePositions::Vectors { span, normed, .. } => (2 * span, width, normed),
+            };
+            RelativeTable {
+                table: Embedding::normal(key("relative.table"), rows, width, std, device),
+                norm: normed.then(norm),
+                positions,
+            }
+        });
+        let absolute = !matches!(config.relative, Some(RelativePositions::Vectors { .. }));
+        let positions = || table("embeddings.position", config.position_rows);
         Self {
             embeddings: Embeddings {
                 word: table("embeddings.word", config.vocab_size),
-                position: learned.then(|| table("embeddings.position", config.position_rows)),
+                position: (learned && absolute).then(positions),
                 token_type: (types > 0).then(|| table("embeddings.token_type", types)),
                 norm: norm_of(of_tables),
                 project: (config.embedding_size)
@@ -233,6 +331,7 @@ impl<B: Backend> Encoder<B> {
                 dropout: config.hidden_dropout,
                 first_position: config.first_position,
             },
+            relative,
             layers: (0..config.layers).map(layer).collect(),
             repeats: config.repeats,
             norm: (!learned).then(norm),
@@ -305,6 +404,24 @@ impl<B: TuneBackend> Embeddings<B> {
     }
 }
 
+impl<B: TuneBackend> RelativeTable<B> {
+    /// The rows that distances in sequences of up to `longest` tokens have.
+    fn rows(&self, longest: usize) -> RelativeRows<B> {
+        let positions = self.positions;
+        let distances = Distances::new(longest, |distance| positions.row(distance));
+        let rows = self.table.weight.val().slice([distances.span()]);
+        let rows = match &self.norm {
+            None => rows,
+            Some(norm) => norm.forward(rows),
+        };
+        RelativeRows {
+            rows,
+            distances,
+            positions,
+        }
+    }
+}
+
 impl<B: TuneBackend> Layer<B> {
     /// `x [T, D]` -> `[T, D]`, or `[Q, D]` where only `asked` tokens are read behind this layer: the others are keys and values,
     /// and nothing else of them is computed.
@@ -313,6 +430,7 @@ impl<B: TuneBackend> Layer<B> {
         x: Tensor<B, 2>,
         sequences: &Sequences,
         asked: Option<&Asked<B>>,
+        relative: Option<&RelativeRows<B>>,
         pass: Pass,
     ) -> Tensor<B, 2> {
         let pass = within(self, pass);
@@ -330,7 +448,21 @@ impl<B: TuneBackend> Layer<B> {
         let q = self.query.forward(residual.clone(), pass.child(1));
         let k = self.key.forward(x.clone(), pass.child(2));
         let v = self.value.forward(x, pass.child(3));
-        let context = ops::attention(q, k, v, (queries, sequences), config);
+        let context = match relative {
+            None => ops::attention(q, k, v, (queries, sequences), config),
+            Some(relative) => {
+                let distances = match asked {
+                    None => relative.distances.clone(),
+                    Some(asked) => {
+                        let places = asked.places(sequences);
+                        relative.distances.clone().with_places(places)
+                    }
+                };
+                let (config, tables) = self.distanced(relative, config, pass.child(7));
+                let sequences = (queries, sequences);
+                ops::relative_attention([q, k, v], tables, &distances, sequences, config)
+            }
+        };
 
         let attended = pass.child(4);
         let x = self.attention_output.forward(context, attended.child(0));
@@ -347,8 +479,7 @@ impl<B: TuneBackend> Layer<B> {
         let within = narrowed.child(0);
         let y = match self.activation {
             Activation::Gelu(kind) => self.output.forward_gelu(wide, kind, within),
-            Activation::Relu => self.output.forward(activation::relu(wide), within),
-            Activation::Silu => self.output.forward(activation::silu(wide), within),
+            other => self.output.forward(other.apply(wide), within),
         };
         let rate = match self.drops_output {
             true => self.hidden_dropout,
@@ -357,6 +488,40 @@ impl<B: TuneBackend> Layer<B> {
         let y = ops::dropout(y, rate, narrowed.child(1));
         self.output_norm.forward_sum(y, x)
     }
+
+    /// What distances add to this layer's scores, and attention's settings with it.
+    fn distanced(
+        &self,
+        relative: &RelativeRows<B>,
+        config: AttentionConfig,
+        pass: Pass,
+    ) -> (AttentionConfig, Relative<Tensor<B, 2>>) {
+        let rows = relative.rows.clone();
+        match relative.positions {
+            RelativePositions::Bias { .. } => (config, Relative::Bias(rows)),
+            RelativePositions::Vectors { .. } => {
+                let head_width = rows.dims()[1] / self.heads;
+                // Three products are summed.
+                let scale = Some(1.0 / (3.0 * head_width as f64).sqrt());
+                let rows = ops::dropout(rows, self.hidden_dropout, pass.child(0));
+                let tables = Relative::Vectors {
+                    keys: self.key.forward(rows.clone(), pass.child(1)),
+                    queries: self.query.forward(rows, pass.child(2)),
+                };
+                (AttentionConfig { scale, ..config }, tables)
+            }
+        }
+    }
+}
+
+/// What the layers of an encoder read of positions.
+enum Places<B: Backend> {
+    /// Nothing: the embeddings hold them.
+    Absolute,
+    /// Angles, by which queries and keys are turned.
+    Rotary(WindowAngles<B>),
+    /// Rows of a table of distances.
+    Relative(RelativeRows<B>),
 }
 
 impl<B: TuneBackend> Encoder<B> {
@@ -365,10 +530,10 @@ impl<B: TuneBackend> Encoder<B> {
     pub fn hidden_states(&self, input: &TextInput<B>) -> Vec<Tensor<B, 2>> {
         let pass = Pass::evaluation();
         let mut states = vec![self.embed(input, pass)];
-        let angles = self.angles(&input.sequences, &input.ids.device());
+        let places = self.places(&input.sequences, &input.ids.device());
         for n in 0..self.layers.len() * self.repeats {
             let x = states[n].clone();
-            states.push(self.apply(n, x, angles.as_ref(), &input.sequences, None, pass));
+            states.push(self.apply(n, x, &places, &input.sequences, None, pass));
         }
         states
     }
@@ -390,16 +555,20 @@ impl<B: TuneBackend> Encoder<B> {
         if layers.is_empty() {
             return x;
         }
-        let angles = self.angles(sequences, &x.device());
+        let places = self.places(sequences, &x.device());
         for n in layers.start * self.repeats..layers.end * self.repeats {
-            x = self.apply(n, x, angles.as_ref(), sequences, asked, pass);
+            x = self.apply(n, x, &places, sequences, asked, pass);
         }
         x
     }
 
-    fn angles(&self, sequences: &Sequences, device: &B::Device) -> Option<WindowAngles<B>> {
-        let settings = self.pre_norm.as_ref()?;
-        Some(WindowAngles::new(settings, sequences, device))
+    /// What the layers read of positions.
+    fn places(&self, sequences: &Sequences, device: &B::Device) -> Places<B> {
+        match (&self.pre_norm, &self.relative) {
+            (Some(settings), _) => Places::Rotary(WindowAngles::new(settings, sequences, device)),
+            (None, Some(table)) => Places::Relative(table.rows(sequences.longest())),
+            (None, None) => Places::Absolute,
+        }
     }
 
     /// Application `n` of a layer; behind the last one the last norm, if there is one.
@@ -407,19 +576,25 @@ impl<B: TuneBackend> Encoder<B> {
         &self,
         n: usize,
         x: Tensor<B, 2>,
-        angles: Option<&WindowAngles<B>>,
+        places: &Places<B>,
         sequences: &Sequences,
         asked: Option<&Asked<B>>,
         pass: Pass,
     ) -> Tensor<B, 2> {
         let is_last = n + 1 == self.layers.len() * self.repeats;
         let (asked, pass) = (asked.filter(|_| is_last), pass.child(1 + n as u64));
-        let x = match (&self.layers[n / self.repeats], angles) {
-            (EncoderLayer::Post(layer), _) => layer.forward(x, sequences, asked, pass),
-            (EncoderLayer::Pre(layer), Some(angles)) => {
+        let x = match (&self.layers[n / self.repeats], places) {
+            (EncoderLayer::Post(layer), places) => {
+                let relative = match places {
+                    Places::Relative(rows) => Some(rows),
+                    Places::Absolute | Places::Rotary(_) => None,
+                };
+                layer.forward(x, sequences, asked, relative, pass)
+            }
+            (EncoderLayer::Pre(layer), Places::Rotary(angles)) => {
                 layer.forward(x, angles, sequences, asked, pass)
             }
-            (EncoderLayer::Pre(_), None) => unreachable!("such layers have rotary positions"),
+            (EncoderLayer::Pre(_), _) => unreachable!("such layers have rotary positions"),
         };
         match self.norm.as_ref().filter(|_| is_last) {
             Some(norm) => norm.forward(x),
@@ -465,4 +640,40 @@ fn by_sequence<B: TuneBackend>(
     }
     let weights = Tensor::from_data(TensorData::new(weights, [count, tokens]), &x.device());
     ops::linear(weights, x.transpose(), None, ops::Precision::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RelativePositions;
+
+    /// `golden/buckets.json` is made by transformers' own functions (`golden/buckets.py`).
+    #[test]
+    fn buckets_are_those_of_transformers() {
+        let fixture = include_str!("../tests/golden/buckets.json");
+        let fixture: serde_json::Value = serde_json::from_str(fixture).expect("JSON");
+        let cases = fixture["cases"].as_array().expect("a list");
+        assert!(cases.len() >= 6);
+        for case in cases {
+            let number = |key: &str| case[key].as_i64();
+            let positions = match number("span") {
+                None => RelativePositions::Bias { rows: 32 },
+                Some(span) => RelativePositions::Vectors {
+                    span: span as usize,
+                    farthest: number("farthest").map(|farthest| farthest as usize),
+                    normed: true,
+                },
+            };
+            let rows = case["rows"].as_array().expect("a list");
+            let reach = rows.len() as i64 / 2;
+            assert!(reach > 20);
+            for (distance, row) in (-reach..).zip(rows) {
+                let found = positions.row(distance) as u64;
+                assert_eq!(
+                    Some(found),
+                    row.as_u64(),
+                    "{positions:?}, distance {distance}"
+                );
+            }
+        }
+    }
 }

@@ -129,6 +129,8 @@ pub(crate) enum Dense {
         /// ε of the norm.
         epsilon: f64,
     },
+    /// An activation behind it: DeBERTa's pooler.
+    Activated(Activation),
 }
 
 /// What stands on a backbone.
@@ -327,7 +329,7 @@ impl<B: TuneBackend> ExampleHead<B> {
         let x = match self.kind {
             Dense::Relu => activation::relu(x),
             Dense::DroppedGelu => ops::gelu(x, GeluKind::Exact),
-            Dense::Normed { activation, .. } => activation.of(x),
+            Dense::Normed { activation, .. } | Dense::Activated(activation) => activation.apply(x),
             Dense::None | Dense::Tanh | Dense::DroppedTanh => x.tanh(),
         };
         match &self.norm {

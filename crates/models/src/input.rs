@@ -6,6 +6,7 @@ use burn::tensor::{
     backend::{AutodiffBackend, Backend},
 };
 use rekindle_nn::Sequences;
+use std::sync::Arc;
 
 /// What a model takes.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Asked<B: Backend> {
     pub tokens: Tensor<B, 1, Int>,
     /// Which of them are of which sequence.
     pub sequences: Sequences,
+    /// The same tokens on the host.
+    on_host: Arc<[usize]>,
 }
 
 impl<B: Backend> Asked<B> {
@@ -64,6 +67,7 @@ impl<B: Backend> Asked<B> {
         Self {
             tokens: integers(tokens, device),
             sequences,
+            on_host: tokens.iter().map(|&token| token as usize).collect(),
         }
     }
 
@@ -72,7 +76,20 @@ impl<B: Backend> Asked<B> {
         Self {
             tokens,
             sequences: Sequences::from_lengths(&vec![1; sequences.count()]),
+            on_host: sequences.ranges().map(|range| range.start).collect(),
         }
+    }
+
+    /// The place of each in its sequence; `sequences` are those of all tokens.
+    pub(crate) fn places(&self, sequences: &Sequences) -> Vec<usize> {
+        let pairs = self.sequences.ranges().zip(sequences.ranges());
+        pairs
+            .flat_map(|(asked, all)| {
+                self.on_host[asked]
+                    .iter()
+                    .map(move |token| token - all.start)
+            })
+            .collect()
     }
 }
 
@@ -252,6 +269,7 @@ impl<B: AutodiffBackend> Asked<B> {
         Self {
             tokens: Tensor::from_inner(inner.tokens),
             sequences: inner.sequences,
+            on_host: inner.on_host,
         }
     }
 }

@@ -26,7 +26,10 @@ pub use config::{Modality, ModelConfig, TextLimits, read_config};
 pub use decoder::{
     Decoder, DecoderConfig, DecoderLayer, Decoding, KvCache, Positions, Rotary, RotaryScaling,
 };
-pub use encoder::{Activation, Embeddings, Encoder, EncoderConfig, EncoderLayer, Layer};
+pub use encoder::{
+    Activation, Embeddings, Encoder, EncoderConfig, EncoderLayer, Layer, RelativePositions,
+    RelativeTable,
+};
 pub use error::ModelError;
 pub use heads::{ExampleHead, Head, HeadSpec, NextTokenHead, NoHead, Problem, Reads};
 pub use input::{Activations, Asked, Input, NextTokens, TextInput};

@@ -5,7 +5,9 @@ use crate::{
     config::read_json,
     image,
     load::{Rule, sort_tensors},
-    text::{albert, bert, distilbert, electra, gemma, gpt2, llama, modernbert, roberta},
+    text::{
+        albert, bert, deberta, distilbert, electra, gemma, gpt2, llama, modernbert, mpnet, roberta,
+    },
 };
 use rekindle_nn::params::NameMap;
 use rekindle_weights::WeightFiles;
@@ -25,6 +27,8 @@ static FAMILIES: &[&Family] = &[
     &electra::FAMILY,
     &modernbert::FAMILY,
     &albert::FAMILY,
+    &mpnet::FAMILY,
+    &deberta::FAMILY,
     &gpt2::GPT2,
     &llama::LLAMA,
     &llama::MISTRAL,
@@ -184,7 +188,7 @@ pub(crate) fn bare(name: &str) -> &str {
         "base_model.",
     ];
     /// What stands below an `encoder` that is a whole model.
-    const ENCODER: [&str; 9] = [
+    const ENCODER: [&str; 11] = [
         "embeddings.",
         "encoder.",
         "pooler.",
@@ -194,6 +198,8 @@ pub(crate) fn bare(name: &str) -> &str {
         "distilbert.",
         "electra.",
         "albert.",
+        "mpnet.",
+        "deberta.",
     ];
     let mut name = name;
     while let Some(inner) = WRAPPERS.iter().find_map(|w| name.strip_prefix(w)) {

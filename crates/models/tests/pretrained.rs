@@ -356,13 +356,86 @@ fn what_a_head_reads_without_being_told() {
     assert_eq!(pretrained.config().reads(), Reads::Mean);
 }
 
+/// Of DeBERTa-v2's settings, those that the v3 models do not have.
+#[test]
+fn settings_of_relative_positions_that_are_not_computed_are_refused_by_name() {
+    for (key, value) in [
+        ("relative_attention", json!(false)),
+        ("relative_attention", Value::Null),
+        ("share_att_key", json!(false)),
+        ("share_att_key", Value::Null),
+        ("position_biased_input", json!(true)),
+        ("position_biased_input", Value::Null),
+        ("pos_att_type", json!(["c2p"])),
+        ("pos_att_type", json!("p2c")),
+        ("pos_att_type", Value::Null),
+        ("conv_kernel_size", json!(3)),
+        ("embedding_size", json!(16)),
+        ("pooler_hidden_size", json!(16)),
+        ("attention_head_size", json!(16)),
+        ("pooler_dropout", json!(0.1)),
+        ("position_buckets", json!(2)),
+        ("position_buckets", json!(64)),
+        ("position_buckets", json!("many")),
+        ("position_buckets", json!(16)),
+        ("max_relative_positions", json!(5)),
+        ("type_vocab_size", json!(-1)),
+        ("hidden_act", json!("mish")),
+        ("pooler_hidden_act", json!("tanh")),
+    ] {
+        let folder = changed("tiny_deberta/model", &[(key, value.clone())]);
+        let message = error_of(folder.path());
+        // Too few positions for the buckets are told by the name of the buckets.
+        let named = match key {
+            "max_relative_positions" => "position_buckets",
+            other => other,
+        };
+        assert!(message.contains(named), "{key} {value}: {message}");
+    }
+    // As older files have it, and as they leave it out.
+    for changes in [
+        vec![("pos_att_type", json!("c2p|p2c"))],
+        vec![("pos_att_type", json!("P2C | C2P"))],
+        vec![
+            ("conv_kernel_size", json!(0)),
+            ("type_vocab_size", Value::Null),
+        ],
+        vec![("max_relative_positions", json!(30))],
+    ] {
+        let folder = changed("tiny_deberta/model", &changes);
+        Pretrained::open(folder.path()).unwrap();
+    }
+    for (rows, says) in [
+        (31, "expected at least 32"),
+        (33, "but the weights have 32"),
+    ] {
+        let change = [("relative_attention_num_buckets", json!(rows))];
+        let message = error_of(changed("tiny_mpnet/model", &change).path());
+        assert!(message.contains(change[0].0), "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+/// Whoever saved the encoder alone, the head's pooler is for the first token.
+#[test]
+fn deberta_reads_the_first_token() {
+    for name in ["base", "pretrained_old"] {
+        let dir = golden("tiny_deberta/variants").join(name);
+        let pretrained = Pretrained::open(&dir).unwrap();
+        assert_eq!(pretrained.config().reads(), Reads::First, "{name}");
+        assert_eq!(pretrained.config().family, "deberta-v2");
+        let text = pretrained.config().text.as_ref().unwrap();
+        assert_eq!((text.positions, text.type_vocab_size), (30, 0), "{name}");
+    }
+}
+
 #[test]
 fn an_unknown_model_type_is_named_with_those_that_are_known() {
     let folder = tiny_with(&[("model_type", "mamba".into())]);
     let message = error_of(folder.path());
     assert!(message.contains("model_type is `mamba`"), "{message}");
     assert!(
-        message.contains("bert, distilbert, roberta, xlm-roberta"),
+        message.contains("bert, distilbert, roberta, xlm-roberta, mpnet, deberta-v2"),
         "{message}"
     );
 }

@@ -8,8 +8,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rekindle_base::rng::{self, Row, drop_threshold};
 use rekindle_nn::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind,
-    Precision, Rectify, Window,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Distances, Dropout, Gate,
+    GeluKind, Precision, Rectify, Relative, Window,
 };
 use rekindle_nn::{Pass, Sequences, TuneAutodiff, TuneBackend};
 
@@ -491,6 +491,171 @@ fn a_long_sequence_of_grouped_heads() {
         ..config
     };
     check_attention_of([&[1030, 5]; 2], 2, both_sides);
+}
+
+/// A number a distance, or two vectors.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Bias,
+    Vectors,
+}
+
+/// Distances beyond two are in buckets of three, both ways, in a table of which the first rows are not in use.
+fn bucket(distance: i64) -> usize {
+    let far = (distance.abs() - 2).max(0) / 3 + distance.abs().min(2);
+    (distance.signum() * far.min(5) + 9) as usize
+}
+
+fn relative_reference(
+    t: &[Vec<f64>],
+    kind: Kind,
+    (queries, keys): (&Sequences, &Sequences),
+    places: &[usize],
+    (distances, head_width): (&Distances, usize),
+    config: AttentionConfig,
+) -> Vec<f64> {
+    let heads = config.heads;
+    let mut output = vec![0.0; queries.tokens() * heads * head_width];
+    for (range, keys) in queries.ranges().zip(keys.ranges()) {
+        for token in range {
+            for h in 0..heads {
+                let at = |row: usize, i: usize| (row * heads + h) * head_width + i;
+                let scale = config
+                    .scale
+                    .unwrap_or_else(|| 1.0 / (head_width as f64).sqrt());
+                let dot = |(a, x): (usize, usize), (b, y): (usize, usize)| -> f64 {
+                    let of = |i| t[a][at(x, i)] * t[b][at(y, i)];
+                    (0..head_width).map(of).sum()
+                };
+                let score = |key: usize| -> f64 {
+                    let distance = places[token] as i64 - (key - keys.start) as i64;
+                    let row = bucket(distance) - distances.span().start;
+                    let product = dot((0, token), (1, key));
+                    match kind {
+                        Kind::Bias => product * scale + t[3][row * heads + h],
+                        Kind::Vectors => {
+                            let met = dot((0, token), (3, row)) + dot((1, key), (4, row));
+                            (product + met) * scale
+                        }
+                    }
+                };
+                let exponentials: Vec<f64> = keys.clone().map(|key| score(key).exp()).collect();
+                let sum: f64 = exponentials.iter().sum();
+                for (key, e) in keys.clone().zip(&exponentials) {
+                    let keep = config.dropout.map_or(1.0, |d| {
+                        let row = Row::new(d.key, (token * heads + h) as u64);
+                        let dropped = row.bits((key - keys.start) as u32) < drop_threshold(d.rate);
+                        if dropped { 0.0 } else { 1.0 / (1.0 - d.rate) }
+                    });
+                    for i in 0..head_width {
+                        output[at(token, i)] += keep * e / sum * t[2][at(key, i)];
+                    }
+                }
+            }
+        }
+    }
+    output
+}
+
+/// Holds attention with relative positions against its reference. Queries stand at `places`, or each at its own token.
+fn check_relative(
+    lengths: [&[usize]; 2],
+    places: Option<&[usize]>,
+    kind: Kind,
+    head_width: usize,
+    config: AttentionConfig,
+) {
+    let [queries, keys] = lengths.map(Sequences::from_lengths);
+    let distances = Distances::new(keys.longest(), bucket);
+    let (distances, places) = match places {
+        None => {
+            let own = queries.ranges().flat_map(|range| 0..range.len()).collect();
+            (distances, own)
+        }
+        Some(places) => (distances.with_places(places), places.to_vec()),
+    };
+    let (width, rows) = (config.heads * head_width, distances.span().len());
+    let [q, k] = [&queries, &keys].map(|sequences| [sequences.tokens(), width]);
+    let shapes = match kind {
+        Kind::Bias => vec![q, k, k, [rows, config.heads]],
+        Kind::Vectors => vec![q, k, k, [rows, width], [rows, width]],
+    };
+    let inputs: Vec<_> = (80..)
+        .zip(&shapes)
+        .map(|(key, [rows, width])| values(key, rows * width, 1.2))
+        .collect();
+    check(
+        &format!("relative attention {lengths:?}, {kind:?} of heads of {head_width}, {config:?}"),
+        &inputs,
+        |t| {
+            let of = |i: usize| t[i].clone().reshape(shapes[i]);
+            let relative = match kind {
+                Kind::Bias => Relative::Bias(of(3)),
+                Kind::Vectors => Relative::Vectors {
+                    keys: of(3),
+                    queries: of(4),
+                },
+            };
+            let (qkv, both) = ([0, 1, 2].map(of), (&queries, &keys));
+            ops::relative_attention(qkv, relative, &distances, both, config).reshape([-1])
+        },
+        |t| {
+            let both = (&queries, &keys);
+            relative_reference(t, kind, both, &places, (&distances, head_width), config)
+        },
+    );
+}
+
+#[test]
+fn attention_with_relative_positions() {
+    for kind in [Kind::Bias, Kind::Vectors] {
+        for (rate, scale) in [(0.0, None), (0.2, Some(0.3))] {
+            for heads in [1, 3] {
+                let config = AttentionConfig {
+                    scale,
+                    dropout: (rate > 0.0).then_some(Dropout { key: 97, rate }),
+                    ..AttentionConfig::new(heads)
+                };
+                for lengths in [&[1][..], &[3, 1, 17], &[0, 5, 0, 1, 0], &[2, 6, 3, 1, 4, 9]] {
+                    check_relative([lengths; 2], None, kind, 5, config);
+                }
+                // Longer than a block of queries, and than one of keys.
+                check_relative([&[2, 150]; 2], None, kind, 3, config);
+                // Some tokens ask, in any order; in the second sequence none.
+                let lengths = [&[1, 0, 2, 1][..], &[3, 4, 140, 1]];
+                check_relative(lengths, Some(&[2, 139, 5, 0]), kind, 4, config);
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_of_distances_get_a_gradient_only_where_they_are_tracked() {
+    let leaf = |key, rows| flat::<Ad>(&values(key, rows * 4, 1.0)).reshape([rows, 4]);
+    let distances = Distances::new(3, bucket);
+    let rows = distances.span().len();
+    let [q, k, v] = [(1, 3), (2, 3), (3, 3)].map(|(key, rows)| leaf(key, rows).require_grad());
+    let (keys, queries) = (leaf(4, rows), leaf(5, rows).require_grad());
+    let relative = Relative::Vectors {
+        keys: keys.clone(),
+        queries: queries.clone(),
+    };
+    let three = Sequences::from_lengths(&[3]);
+    let (qkv, config) = ([&q, &k, &v].map(Tensor::clone), AttentionConfig::new(2));
+    let output = ops::relative_attention(qkv, relative, &distances, (&three, &three), config);
+    let grads = output.sum().backward();
+    assert!(keys.grad(&grads).is_none() && queries.grad(&grads).is_some());
+    let frozen = Relative::Vectors {
+        keys,
+        queries: queries.detach(),
+    };
+    let qkv = [&q, &k, &v].map(Tensor::clone);
+    let output = ops::relative_attention(qkv, frozen, &distances, (&three, &three), config);
+    let again = output.sum().backward();
+    for leaf in [q, k, v] {
+        let [a, b] = [&grads, &again].map(|grads| host(leaf.grad(grads).unwrap()));
+        assert_eq!(a, b);
+    }
 }
 
 /// The operations between which the tokens of a sequence meet, and the gradients of q, k and v.
@@ -1195,6 +1360,20 @@ fn everything<B: TuneAutodiff>() -> Vec<u32> {
         let output = ops::attention(q.clone(), k.clone(), v.clone(), all, config);
         run(output, vec![q, k, v]);
     }
+    let distances = Distances::new(200, bucket);
+    let rows = distances.span().len();
+    let tables = [leaf(34, rows, width), leaf(35, rows, width)];
+    let relative = Relative::Vectors {
+        keys: tables[0].clone(),
+        queries: tables[1].clone(),
+    };
+    let sequences = Sequences::from_lengths(&[100, 0, 1, 200, 14, 50, 150]);
+    let qkv = [&q, &k, &v].map(Tensor::clone);
+    let (both, config) = ((&sequences, &sequences), AttentionConfig::new(5));
+    let output = ops::relative_attention(qkv, relative, &distances, both, config);
+    let mut leaves = vec![q.clone(), k.clone(), v.clone()];
+    leaves.extend(tables);
+    run(output, leaves);
     let gamma = leaf(26, 1, width);
     let output = ops::rms_norm(x.clone(), gamma.clone().reshape([width]), 1e-5);
     run(output, vec![x.clone(), gamma]);

@@ -572,6 +572,7 @@ fn has_tokenizer(dir: &Path) -> bool {
         "vocab.txt",
         "vocab.json",
         "sentencepiece.bpe.model",
+        "spm.model",
     ];
     files.iter().any(|name| dir.join(name).is_file())
 }

@@ -250,6 +250,7 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
         "merges.txt",
         "added_tokens.json",
         "sentencepiece.bpe.model",
+        "spm.model",
         "chat_template.jinja",
         "additional_chat_templates/tool_use.jinja",
         "generation_config.json",

@@ -165,7 +165,17 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
 
 /// Query and value layers by the names that families give them, where ModernBERT has one for keys too: those that get adapters unless the
 /// user says otherwise.
-const QUERY_AND_VALUE: [&str; 5] = ["query", "value", "q_lin", "v_lin", "Wqkv"];
+const QUERY_AND_VALUE: [&str; 9] = [
+    "query",
+    "value",
+    "q_lin",
+    "v_lin",
+    "query_proj",
+    "value_proj",
+    "q",
+    "v",
+    "Wqkv",
+];
 
 /// The layers that get an adapter, as PEFT names them.
 fn target_modules<B: TuneAutodiff>(

@@ -5,6 +5,8 @@
     roberta     tiny_roberta as RobertaForTokenClassification, its tokenizer with add_prefix_space=True
     electra     tiny_electra as ElectraForTokenClassification
     modernbert  tiny_modernbert as ModernBertForTokenClassification, its bytes with add_prefix_space
+    mpnet       tiny_mpnet as MPNetForTokenClassification
+    deberta     tiny_deberta as DebertaV2ForTokenClassification
 
 Sentences are lists of words; the tokenizer takes them with is_split_into_words=True, and a word's tag is the target of its first token, all
 others being -100, as transformers' example run_ner.py does. The loss is transformers' own: the mean over the tokens with a target of a
@@ -12,7 +14,7 @@ batch. Dropout is off. The last step's batch holds three sentences instead of fo
 
 The training file with the sentences of all batches one after the other, in batches of four and not shuffled, gives the 20 steps.
 
-Command:  python3 tests/golden/tiny_tokens/make.py (after tiny_bert, tiny_distilbert, tiny_roberta, tiny_electra and tiny_modernbert)
+Command:  python3 tests/golden/tiny_tokens/make.py (after the tiny families)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, seqeval 1.2.2, safetensors 0.8.0
 Seed:     60 (heads), 61 (words and tags), 62 (order of batches)
 Writes:   <name>/model/ (a complete model directory), <name>/expected.json (words, tags, token ids, logits of each word, seqeval's F1 of the model
@@ -31,8 +33,8 @@ from common import fix_numerics, linear_schedule, versions, write_json
 import torch
 from seqeval.metrics import f1_score
 from tokenizers import pre_tokenizers
-from transformers import (AutoTokenizer, BertForTokenClassification, DistilBertForTokenClassification, ElectraForTokenClassification,
-                          ModernBertForTokenClassification, RobertaForTokenClassification)
+from transformers import (AutoTokenizer, BertForTokenClassification, DebertaV2ForTokenClassification, DistilBertForTokenClassification,
+                          ElectraForTokenClassification, ModernBertForTokenClassification, MPNetForTokenClassification, RobertaForTokenClassification)
 
 TAGS = ["B-device", "B-place", "I-device", "I-place", "O"]
 WORDS = ["refund", "the", "card", "I", "lost", "it", "money", "back", "please", "help", "password", "account", "change", "great", "day", "thanks", "cafe", "0.5", "%",
@@ -45,6 +47,8 @@ MODELS = {
     "roberta": ("tiny_roberta", RobertaForTokenClassification),
     "electra": ("tiny_electra", ElectraForTokenClassification),
     "modernbert": ("tiny_modernbert", ModernBertForTokenClassification),
+    "mpnet": ("tiny_mpnet", MPNetForTokenClassification),
+    "deberta": ("tiny_deberta", DebertaV2ForTokenClassification),
 }
 
 

@@ -84,7 +84,7 @@ pub struct TextEncoder {
 
 impl TextEncoder {
     /// Reads the tokenizer of a model directory: `tokenizer.json`, else `vocab.txt` (BERT), `vocab.json` with
-    /// `merges.txt` (RoBERTa) or `sentencepiece.bpe.model` (XLM-RoBERTa); and `tokenizer_config.json`.
+    /// `merges.txt` (RoBERTa) or `sentencepiece.bpe.model` (XLM-RoBERTa) or `spm.model` (DeBERTa-v2); and `tokenizer_config.json`.
     ///
     /// `max_length` is in tokens, special tokens included; `None` takes the tokenizer's own `model_max_length`, and
     /// does not truncate if there is none.

@@ -1,18 +1,19 @@
 //! A model directory's tokenizer files, read as transformers 5 reads them (`TokenizersBackend` in
-//! `tokenization_utils_tokenizers.py`, and the classes in `models/{bert,roberta,xlm_roberta}/tokenization_*.py`).
+//! `tokenization_utils_tokenizers.py`, and the classes in `models/{bert,mpnet,roberta,xlm_roberta,deberta_v2}/tokenization_*.py`).
 //!
 //! What we take over from there:
 //! - truncation and padding stored in `tokenizer.json` do not count, but the truncation's side does, unless
 //!   `tokenizer_config.json` has `truncation_side`;
-//! - BERT's tokenizers take only the vocabulary from `tokenizer.json`: lower-casing, accents and the spacing of Chinese
+//! - BERT's tokenizers and MPNet's take only the vocabulary from `tokenizer.json`: lower-casing, accents and the spacing of Chinese
 //!   characters are those of `tokenizer_config.json` (or their defaults), the rest is the class's;
 //! - RoBERTa's and XLM-RoBERTa's take their pre-tokenizer and post-processor from the class, RoBERTa's with
 //!   `add_prefix_space` of `tokenizer_config.json`;
+//! - DeBERTa-v2's takes all but the vocabulary from the class: the map of its SentencePiece model does not count;
 //! - token types are given where `model_input_names` of `tokenizer_config.json` has them; without it BERT's and DeBERTa's
 //!   classes give them, others (a generic `PreTrainedTokenizerFast` too) do not;
 //! - tokens that `tokenizer_config.json` (or the older files beside it) adds are not split, also where `tokenizer.json` lacks them;
-//! - without `tokenizer.json`, BERT's tokenizer is made from `vocab.txt`, RoBERTa's from `vocab.json` and `merges.txt`,
-//!   XLM-RoBERTa's from `sentencepiece.bpe.model`.
+//! - without `tokenizer.json`, BERT's and MPNet's tokenizers are made from `vocab.txt`, RoBERTa's from `vocab.json` and `merges.txt`,
+//!   XLM-RoBERTa's from `sentencepiece.bpe.model`, DeBERTa-v2's from `spm.model`.
 //!
 //! The `tokenizers` crate panics on some damaged files, and takes minutes over others; see [`build`].
 
@@ -60,6 +61,12 @@ const ROBERTA_CLASSES: &[&str] = &["Roberta", "Longformer"];
 /// The same of XLM-RoBERTa's tokenizer.
 const XLM_ROBERTA_MODEL_TYPES: &[&str] = &["xlm-roberta"];
 const XLM_ROBERTA_CLASSES: &[&str] = &["XLMRoberta"];
+/// The same of MPNet's tokenizer.
+const MPNET_MODEL_TYPES: &[&str] = &["mpnet"];
+const MPNET_CLASSES: &[&str] = &["MPNet"];
+/// The same of DeBERTa-v2's tokenizer.
+const DEBERTA_MODEL_TYPES: &[&str] = &["deberta-v2"];
+const DEBERTA_CLASSES: &[&str] = &["DebertaV2"];
 
 /// transformers' mark for "no limit" is 1e30; anything above this is none.
 const LARGE: f64 = 1e20;
@@ -74,6 +81,8 @@ enum Class {
     Bert,
     Roberta,
     XlmRoberta,
+    Mpnet,
+    DebertaV2,
     /// Whatever `tokenizer.json` says.
     Other,
 }
@@ -200,7 +209,7 @@ fn longest(config: &Map<String, Value>) -> Option<usize> {
 fn build(dir: &Path, settings: &Settings) -> Result<(PathBuf, Tokenizer), DataError> {
     let (tokenizer_json, vocab_txt) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
     let (vocab_json, pieces) = (dir.join("vocab.json"), dir.join("sentencepiece.bpe.model"));
-    let merges_txt = dir.join("merges.txt");
+    let (merges_txt, spm) = (dir.join("merges.txt"), dir.join("spm.model"));
     let (path, made) = if let Some(json) = read(&tokenizer_json)? {
         (tokenizer_json, guarded(|| from_json(&json, settings)))
     } else if let Some(vocab) = read(&vocab_txt)? {
@@ -216,6 +225,10 @@ fn build(dir: &Path, settings: &Settings) -> Result<(PathBuf, Tokenizer), DataEr
         let bytes = bytes(&pieces)?.unwrap_or_default();
         let made = guarded(|| from_pieces(&bytes, settings));
         (pieces, made)
+    } else if settings.class == Class::DebertaV2 && spm.exists() {
+        let bytes = bytes(&spm)?.unwrap_or_default();
+        let made = guarded(|| from_spm(&bytes, settings));
+        (spm, made)
     } else {
         return Err(DataError::NoTokenizer {
             dir: dir.to_owned(),
@@ -246,6 +259,8 @@ fn from_json(json: &str, settings: &Settings) -> Result<Tokenizer, String> {
             let charsmap = normalizer.and_then(precompiled).cloned();
             settings.make_xlm_roberta(&mut tokenizer, charsmap)?;
         }
+        (Class::Mpnet, ModelWrapper::WordPiece(_), _) => settings.make_mpnet(&mut tokenizer)?,
+        (Class::DebertaV2, ModelWrapper::Unigram(_), _) => settings.make_deberta(&mut tokenizer)?,
         _ => {}
     }
     settings.add_missing(&mut tokenizer)?;
@@ -315,20 +330,48 @@ fn from_pieces(bytes: &[u8], settings: &Settings) -> Result<Tokenizer, String> {
     let mut tokenizer = of_model(json!({
         "type": "Unigram", "unk_id": 3, "byte_fallback": false, "vocab": vocab,
     }))?;
-    let symbols = model
-        .pieces
-        .iter()
-        .filter(|piece| matches!(piece.kind, PieceType::Control | PieceType::UserDefined))
-        .map(|piece| {
-            AddedToken::from(piece.text.clone(), piece.kind == PieceType::Control).normalized(false)
-        })
-        .collect();
-    settings.add_tokens(&mut tokenizer, &ROBERTA_SPECIAL, symbols)?;
+    settings.add_tokens(&mut tokenizer, &ROBERTA_SPECIAL, symbols(&model))?;
     let charsmap = match model.charsmap.is_empty() {
         true => None,
         false => Some(Precompiled::from(&model.charsmap).map_err(|error| error.to_string())?),
     };
     settings.make_xlm_roberta(&mut tokenizer, charsmap)?;
+    Ok(tokenizer)
+}
+
+/// The control symbols of a SentencePiece model and those that are never divided.
+fn symbols(model: &sentencepiece::Model) -> Vec<AddedToken> {
+    let pieces = model.pieces.iter();
+    let symbols =
+        pieces.filter(|piece| matches!(piece.kind, PieceType::Control | PieceType::UserDefined));
+    symbols
+        .map(|piece| {
+            AddedToken::from(piece.text.clone(), piece.kind == PieceType::Control).normalized(false)
+        })
+        .collect()
+}
+
+/// The tokenizer that DeBERTa-v2's class makes of a SentencePiece model: its pieces with their own ids, and behind them what it
+/// lacks of the special tokens.
+fn from_spm(bytes: &[u8], settings: &Settings) -> Result<Tokenizer, String> {
+    let model = sentencepiece::parse(bytes)?;
+    if !model.is_unigram {
+        return Err("expected a Unigram model, found another kind".to_owned());
+    }
+    let unk = settings.token("unk_token", "[UNK]");
+    let named = |piece: &sentencepiece::Piece| piece.text == unk && piece.score == 0.0;
+    let other = |piece: &sentencepiece::Piece| piece.kind == PieceType::Other;
+    let found = model.pieces.iter().position(named);
+    let unk_id = found.or_else(|| model.pieces.iter().position(other));
+    let pieces = model.pieces.iter();
+    let vocab: Vec<(&str, f64)> = pieces
+        .map(|piece| (piece.text.as_str(), f64::from(piece.score)))
+        .collect();
+    let mut tokenizer = of_model(json!({
+        "type": "Unigram", "unk_id": unk_id, "byte_fallback": false, "vocab": vocab,
+    }))?;
+    settings.add_tokens(&mut tokenizer, &DEBERTA_SPECIAL, symbols(&model))?;
+    settings.make_deberta(&mut tokenizer)?;
     Ok(tokenizer)
 }
 
@@ -351,6 +394,17 @@ const ROBERTA_SPECIAL: [(&str, &str); 7] = [
     ("pad_token", "<pad>"),
     ("cls_token", "<s>"),
     ("mask_token", "<mask>"),
+];
+
+/// The same of DeBERTa-v2's.
+const DEBERTA_SPECIAL: [(&str, &str); 7] = [
+    ("bos_token", "[CLS]"),
+    ("eos_token", "[SEP]"),
+    ("unk_token", "[UNK]"),
+    ("sep_token", "[SEP]"),
+    ("pad_token", "[PAD]"),
+    ("cls_token", "[CLS]"),
+    ("mask_token", "[MASK]"),
 ];
 
 impl Settings {
@@ -378,7 +432,7 @@ impl Settings {
         match named_class(&self.config) {
             Some("DistilBert") => false,
             Some("Deberta" | "DebertaV2") => true,
-            _ => self.class == Class::Bert,
+            _ => matches!(self.class, Class::Bert | Class::DebertaV2),
         }
     }
 
@@ -502,6 +556,74 @@ impl Settings {
             json!({ "type": "BertPreTokenizer" }),
             processor,
         )
+    }
+
+    /// What `MPNetTokenizer` puts around its model.
+    fn make_mpnet(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
+        let (sep, cls) = (
+            self.token("sep_token", "</s>"),
+            self.token("cls_token", "<s>"),
+        );
+        let processor = json!({
+            "type": "RobertaProcessing",
+            "sep": [sep, id(tokenizer, &sep)?],
+            "cls": [cls, id(tokenizer, &cls)?],
+            "trim_offsets": true,
+            "add_prefix_space": false,
+        });
+        let normalizer = NormalizerWrapper::BertNormalizer(self.bert_normalizer());
+        set(
+            tokenizer,
+            Some(normalizer),
+            json!({ "type": "BertPreTokenizer" }),
+            processor,
+        )
+    }
+
+    /// What `DebertaV2Tokenizer` puts around its model.
+    fn make_deberta(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
+        let lowercase = self.flag("do_lower_case") == Some(true);
+        let mut normalizers = Vec::new();
+        normalizers.extend(lowercase.then(|| json!({ "type": "Lowercase" })));
+        normalizers.extend([
+            json!({ "type": "Replace", "pattern": { "Regex": r"\s{2,}|[\n\r\t]" }, "content": " " }),
+            json!({ "type": "NFC" }),
+            json!({ "type": "Strip", "strip_left": false, "strip_right": true }),
+        ]);
+        let normalizer = json!({ "type": "Sequence", "normalizers": normalizers });
+        let normalizer: NormalizerWrapper = serde_json::from_value(normalizer).map_err(text)?;
+        let scheme = match self.flag("add_prefix_space").unwrap_or(true) {
+            true => "always",
+            false => "first",
+        };
+        let by_punctuation = self.flag("split_by_punct") == Some(true);
+        let mut steps = Vec::new();
+        steps.extend(
+            by_punctuation.then(|| json!({ "type": "Punctuation", "behavior": "Isolated" })),
+        );
+        steps.push(json!({
+            "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": true,
+        }));
+        let (cls, sep) = (
+            self.token("cls_token", "[CLS]"),
+            self.token("sep_token", "[SEP]"),
+        );
+        let special =
+            |token: &str, of: u32| json!({ "SpecialToken": { "id": token, "type_id": of } });
+        let sequence = |name: &str, of: u32| json!({ "Sequence": { "id": name, "type_id": of } });
+        let entry = |token: &str| -> Result<Value, String> {
+            Ok(json!({ "id": token, "ids": [id(tokenizer, token)?], "tokens": [token] }))
+        };
+        let processor = json!({
+            "type": "TemplateProcessing",
+            "single": [special(&cls, 0), sequence("A", 0), special(&sep, 0)],
+            "pair": [
+                special(&cls, 0), sequence("A", 0), special(&sep, 0), sequence("B", 1), special(&sep, 1),
+            ],
+            "special_tokens": { &cls: entry(&cls)?, &sep: entry(&sep)? },
+        });
+        let steps = json!({ "type": "Sequence", "pretokenizers": steps });
+        set(tokenizer, Some(normalizer), steps, processor)
     }
 
     /// What `RobertaTokenizer` puts around its model.
@@ -709,28 +831,25 @@ fn steps(
 
 /// Which tokenizer class transformers would take for this directory.
 fn class(model: &Map<String, Value>, config: &Map<String, Value>) -> Class {
-    let of = |name: &str, bert: &[&str], roberta: &[&str], xlm_roberta: &[&str]| {
-        let classes = [
-            (bert, Class::Bert),
-            (roberta, Class::Roberta),
-            (xlm_roberta, Class::XlmRoberta),
-        ];
-        let found = classes.into_iter().find(|(names, _)| names.contains(&name));
-        found.map_or(Class::Other, |(_, class)| class)
+    /// Model types, and names of classes.
+    const CLASSES: [(Class, &[&str], &[&str]); 5] = [
+        (Class::Bert, BERT_MODEL_TYPES, BERT_CLASSES),
+        (Class::Roberta, ROBERTA_MODEL_TYPES, ROBERTA_CLASSES),
+        (
+            Class::XlmRoberta,
+            XLM_ROBERTA_MODEL_TYPES,
+            XLM_ROBERTA_CLASSES,
+        ),
+        (Class::Mpnet, MPNET_MODEL_TYPES, MPNET_CLASSES),
+        (Class::DebertaV2, DEBERTA_MODEL_TYPES, DEBERTA_CLASSES),
+    ];
+    let model_type = model.get("model_type").and_then(Value::as_str);
+    let mut classes = CLASSES.into_iter();
+    let found = match named_class(config) {
+        Some(class) => classes.find(|(_, _, names)| names.contains(&class)),
+        None => classes.find(|(_, types, _)| model_type.is_some_and(|name| types.contains(&name))),
     };
-    if let Some(class) = named_class(config) {
-        return of(class, BERT_CLASSES, ROBERTA_CLASSES, XLM_ROBERTA_CLASSES);
-    }
-    let model_type = model
-        .get("model_type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    of(
-        model_type,
-        BERT_MODEL_TYPES,
-        ROBERTA_MODEL_TYPES,
-        XLM_ROBERTA_MODEL_TYPES,
-    )
+    found.map_or(Class::Other, |(class, ..)| class)
 }
 
 /// The tokenizer class that a configuration names, less `Tokenizer` and `Fast`.
@@ -739,9 +858,11 @@ fn named_class(config: &Map<String, Value>) -> Option<&str> {
     Some(class.trim_end_matches("Fast").trim_end_matches("Tokenizer"))
 }
 
-/// The tokenizer that BERT's class makes of a `vocab.txt`.
+/// The tokenizer that BERT's class, or MPNet's, makes of a `vocab.txt`.
 fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
-    if let Some(class) = named_class(&settings.config).filter(|_| settings.class != Class::Bert) {
+    let is_mpnet = settings.class == Class::Mpnet;
+    let is_known = is_mpnet || settings.class == Class::Bert;
+    if let Some(class) = named_class(&settings.config).filter(|_| !is_known) {
         return Err(format!(
             "tokenizer_config.json names the class `{class}`, and a vocab.txt alone is read as BERT's: expected a tokenizer.json, which AutoTokenizer.from_pretrained(...).save_pretrained(...) writes for most"
         ));
@@ -758,19 +879,30 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
             .cloned()
             .ok_or_else(|| format!("expected the special token `{token}` among its {lines} lines"))
     };
+    let [cls, sep, pad, mask] = match is_mpnet {
+        true => ["<s>", "</s>", "<pad>", "<mask>"],
+        false => ["[CLS]", "[SEP]", "[PAD]", "[MASK]"],
+    };
     let [unk, cls, sep] = [
         token("unk_token", "[UNK]"),
-        token("cls_token", "[CLS]"),
-        token("sep_token", "[SEP]"),
+        token("cls_token", cls),
+        token("sep_token", sep),
     ];
     let mut added_tokens = Vec::new();
     for special in [&unk, &sep, &cls] {
         added_tokens.push(added_token(special, id(special)?, true));
     }
     // Those that no text needs may be missing.
-    for special in [token("pad_token", "[PAD]"), token("mask_token", "[MASK]")] {
+    for special in [token("pad_token", pad), token("mask_token", mask)] {
         let found = ids.get(&special).cloned();
-        added_tokens.extend(found.map(|id| added_token(&special, id, true)));
+        // MPNet's mask takes the space before it, unless the configuration describes it.
+        let described = settings.named("mask_token").is_some_and(Value::is_object);
+        let takes_space = is_mpnet && special == token("mask_token", mask) && !described;
+        added_tokens.extend(found.map(|id| {
+            let mut added = added_token(&special, id, true);
+            added["lstrip"] = takes_space.into();
+            added
+        }));
     }
     added_tokens.sort_by_key(|token| token["id"].as_u64());
     let json = json!({
@@ -786,7 +918,10 @@ fn from_vocab(vocab: &str, settings: &Settings) -> Result<Tokenizer, String> {
         },
     });
     let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(text)?;
-    settings.make_bert(&mut tokenizer)?;
+    match is_mpnet {
+        true => settings.make_mpnet(&mut tokenizer)?,
+        false => settings.make_bert(&mut tokenizer)?,
+    }
     settings.add_missing(&mut tokenizer)?;
     Ok(tokenizer)
 }

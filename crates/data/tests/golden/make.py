@@ -156,6 +156,7 @@ def folders():
     for name in [
         "bert", "bert-cased-config", "bert-vocab-only", "bert-vocab-cased", "bert-left", "distilbert", "roberta", "roberta-class",
         "roberta-merges", "roberta-prefix", "xlm-roberta", "xlm-roberta-pieces", "electra", "modernbert", "albert",
+        "mpnet", "mpnet-vocab", "deberta-v2", "deberta-v2-pieces", "deberta-v2-lowercase",
     ]:
         shutil.rmtree(HERE / name, ignore_errors=True)
         (HERE / name).mkdir()
@@ -253,6 +254,26 @@ def folders():
                             control_symbols=["[CLS]", "[SEP]", "[MASK]"])
         write(Path(scratch), "config.json", {"model_type": "albert"})
         AutoTokenizer.from_pretrained(scratch).save_pretrained(HERE / "albert")
+
+    # BERT's word pieces behind fairseq's special tokens, and the mask at the end.
+    words = [word for word in wordpiece_vocab() if word not in SPECIAL]
+    vocab = ["<s>", "<pad>", "</s>", "<unk>", "[PAD]", "[UNK]", *words, "<mask>"]
+    write(HERE / "mpnet-vocab", "vocab.txt", "\n".join(vocab) + "\n")
+    write(HERE / "mpnet-vocab", "config.json", {"model_type": "mpnet"})
+    AutoTokenizer.from_pretrained(HERE / "mpnet-vocab").save_pretrained(HERE / "mpnet")
+
+    # As the v3 models have them: special tokens first, but for the mask, which comes behind all.
+    special = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
+    sentencepiece_model(HERE / "deberta-v2-pieces" / "spm.model", **special)
+    write(HERE / "deberta-v2-pieces", "config.json", {"model_type": "deberta-v2"})
+    write(HERE / "deberta-v2-pieces", "tokenizer_config.json", {"do_lower_case": False, "vocab_type": "spm"})
+    AutoTokenizer.from_pretrained(HERE / "deberta-v2-pieces").save_pretrained(HERE / "deberta-v2")
+    shutil.copy(HERE / "deberta-v2-pieces" / "spm.model", HERE / "deberta-v2-lowercase" / "spm.model")
+    write(
+        HERE / "deberta-v2-lowercase",
+        "tokenizer_config.json",
+        {"tokenizer_class": "DebertaV2Tokenizer", "do_lower_case": True, "split_by_punct": True, "unk_token": "[UNK]"},
+    )
 
 
 def table():

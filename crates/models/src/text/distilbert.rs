@@ -93,6 +93,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         position_rows: reader.size("max_position_embeddings", Some(512))?,
         first_position: 0,
         type_vocab_size: 0,
+        relative: None,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: EPSILON,
         pre_norm: None,

@@ -3,12 +3,14 @@
 
 pub(crate) mod albert;
 pub(crate) mod bert;
+pub(crate) mod deberta;
 pub(crate) mod distilbert;
 pub(crate) mod electra;
 pub(crate) mod gemma;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
 pub(crate) mod modernbert;
+pub(crate) mod mpnet;
 pub(crate) mod roberta;
 
 use crate::{
@@ -138,6 +140,7 @@ fn bert_encoder(reader: &Reader<'_>) -> Result<EncoderConfig, ModelError> {
         position_rows: reader.size("max_position_embeddings", Some(512))?,
         first_position: 0,
         type_vocab_size: reader.size("type_vocab_size", Some(2))?,
+        relative: None,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: reader.number("layer_norm_eps", 1e-12)?,
         pre_norm: None,

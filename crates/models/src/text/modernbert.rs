@@ -118,6 +118,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         type_vocab_size: 0,
         initializer_range: reader.number("initializer_range", 0.02)?,
         layer_norm_eps: epsilon,
+        relative: None,
         pre_norm: Some(PreNorm {
             rotary: of("full_attention", FULL)?,
             local_rotary: of("sliding_attention", LOCAL)?,

@@ -76,7 +76,7 @@ pub struct AttentionGrads<B: TuneBackend> {
 }
 
 /// Index tensors from packed rows to rows padded to the longest sequence, and back.
-struct Padding<B: TuneBackend> {
+pub(super) struct Padding<B: TuneBackend> {
     longest: usize,
     /// `[B * L]`: the token at each padded place; padding repeats token 0 and is masked.
     gather: Tensor<B, 1, Int>,
@@ -103,7 +103,7 @@ impl<B: TuneBackend> Padding<B> {
     }
 
     /// `[T, D]` -> `[B, H, L, K]`.
-    fn pad(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
+    pub(super) fn pad(&self, x: Tensor<B, 2>, heads: usize) -> Tensor<B, 4> {
         let (count, width) = (self.gather.dims()[0] / self.longest, x.dims()[1]);
         x.select(0, self.gather.clone())
             .reshape([count, self.longest, heads, width / heads])
@@ -111,7 +111,7 @@ impl<B: TuneBackend> Padding<B> {
     }
 
     /// `[B, H, L, K]` -> `[T, D]`, dropping the padding.
-    fn unpad(&self, x: Tensor<B, 4>) -> FloatTensor<B> {
+    pub(super) fn unpad(&self, x: Tensor<B, 4>) -> FloatTensor<B> {
         let [count, heads, longest, head_width] = x.dims();
         let rows = x
             .swap_dims(1, 2)
@@ -121,22 +121,22 @@ impl<B: TuneBackend> Padding<B> {
 }
 
 /// The padded view of a packed batch, and its masks.
-struct Padded<B: TuneBackend> {
-    queries: Padding<B>,
-    keys: Padding<B>,
+pub(super) struct Padded<B: TuneBackend> {
+    pub queries: Padding<B>,
+    pub keys: Padding<B>,
     heads: usize,
     kv_heads: usize,
-    scale: f64,
+    pub scale: f64,
     /// `[B, H, Lq, Lk]`: true where a query must not look.
     hidden: Tensor<B, 4, Bool>,
     /// `[B, 1, Lq, 1]`: 1 where a query stands that sees something.
-    real: Tensor<B, 4>,
+    pub real: Tensor<B, 4>,
     /// `[B, H, Lq, Lk]`: 0 or 1/(1-p).
-    keep: Option<Tensor<B, 4>>,
+    pub keep: Option<Tensor<B, 4>>,
 }
 
 impl<B: TuneBackend> Padded<B> {
-    fn new(
+    pub(super) fn new(
         (queries, keys): (&Sequences, &Sequences),
         config: AttentionConfig,
         width: usize,
@@ -218,9 +218,13 @@ impl<B: TuneBackend> Padded<B> {
         x.reshape([count, self.heads, self.queries.longest, across])
     }
 
-    /// Softmax of the scaled scores `[B, H, Lq, Lk]`; rows of padding are garbage that nobody reads.
+    /// Softmax of the scaled scores; see [`softmax`](Self::softmax).
     fn probabilities(&self, q: &Tensor<B, 4>, k: &Tensor<B, 4>) -> Tensor<B, 4> {
-        let scores = self.apart(q.clone().matmul(k.clone().transpose())) * self.scale;
+        self.softmax(self.apart(q.clone().matmul(k.clone().transpose())) * self.scale)
+    }
+
+    /// Softmax of scores `[B, H, Lq, Lk]` where a query may look; rows of padding are garbage that nobody reads.
+    pub(super) fn softmax(&self, scores: Tensor<B, 4>) -> Tensor<B, 4> {
         let scores = scores.mask_fill(self.hidden.clone(), f32::MIN / 2.0);
         let shifted = (scores.clone() - scores.max_dim(3)).exp();
         shifted.clone() / shifted.sum_dim(3)
@@ -228,7 +232,7 @@ impl<B: TuneBackend> Padded<B> {
 }
 
 /// Zeros of the shape of `x`.
-fn nothing<B: TuneBackend>(x: &FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn nothing<B: TuneBackend>(x: &FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(x.clone()).zeros_like())
 }
 

@@ -2,8 +2,9 @@
 //! `*_backward`. A gradient nobody asked for is not computed, and what only it needs is not kept.
 
 use super::{
-    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout, Gate,
-    GeluKind, Grouped, NextToken, Precision, RmsNormGrads, Sequences, TuneBackend, Window,
+    AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Distances,
+    Dropout, Gate, GeluKind, Grouped, NextToken, Precision, Relative, RelativeAttentionGrads,
+    RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::autodiff::{
     Autodiff, NodeId,
@@ -329,6 +330,46 @@ impl<B: TuneBackend> Backward<B, 3> for Attention {
         let AttentionGrads { q, k, v } =
             B::tune_attention_backward(q, k, v, grad, (&self.0, &self.1), self.2);
         for (node, grad) in ops.parents.into_iter().zip([q, k, v]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RelativeAttention {
+    distances: Distances,
+    queries: Sequences,
+    keys: Sequences,
+    config: AttentionConfig,
+}
+
+/// The parents are q, k, v and the tables.
+impl<B: TuneBackend, const N: usize> Backward<B, N> for RelativeAttention {
+    type State = ([FloatTensor<B>; 3], Relative<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([q, k, v], relative) = ops.state;
+        let needs = ops.parents[3..].iter().any(Option::is_some);
+        let RelativeAttentionGrads {
+            attention: AttentionGrads { q, k, v },
+            relative,
+        } = B::tune_relative_attention_backward(
+            [q, k, v, grad],
+            relative,
+            &self.distances,
+            (&self.queries, &self.keys),
+            self.config,
+            needs,
+        );
+        let tables = relative.into_iter().flatten();
+        for (node, grad) in ops
+            .parents
+            .into_iter()
+            .zip([q, k, v].into_iter().chain(tables))
+        {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
             }
@@ -716,6 +757,32 @@ impl<B: TuneBackend, C: CheckpointStrategy> TuneBackend for Autodiff<B, C> {
             (q.primitive, k.primitive, v.primitive),
             output
         )
+    }
+
+    fn tune_relative_attention(
+        qkv: [FloatTensor<Self>; 3],
+        relative: Relative<FloatTensor<Self>>,
+        distances: &Distances,
+        sequences: (&Sequences, &Sequences),
+        config: AttentionConfig,
+    ) -> FloatTensor<Self> {
+        let below = qkv.each_ref().map(|x| x.primitive.clone());
+        let tables = relative.as_ref().map(|table| table.primitive.clone());
+        let state = (below.clone(), tables.clone());
+        let output = B::tune_relative_attention(below, tables, distances, sequences, config);
+        let op = RelativeAttention {
+            distances: distances.clone(),
+            queries: sequences.0.clone(),
+            keys: sequences.1.clone(),
+            config,
+        };
+        let [q, k, v] = qkv.map(|x| x.node);
+        match relative.map(|table| table.node) {
+            Relative::Bias(bias) => node!(op, C, [q, k, v, bias], state, output),
+            Relative::Vectors { keys, queries } => {
+                node!(op, C, [q, k, v, keys, queries], state, output)
+            }
+        }
     }
 
     fn tune_embedding_rows(

@@ -23,6 +23,7 @@ mod grouped;
 mod layer_norm;
 mod linear;
 mod next_token;
+mod relative;
 mod rms_norm;
 mod rotary;
 mod sequences;
@@ -43,6 +44,7 @@ pub use grouped::{Grouped, Groups};
 pub use layer_norm::LayerNormGrads;
 pub use linear::{LowRankGrads, Precision};
 pub use next_token::{NextToken, capped};
+pub use relative::{Distances, Relative, RelativeAttentionGrads};
 pub use rms_norm::RmsNormGrads;
 pub use sequences::Sequences;
 
@@ -70,6 +72,9 @@ pub mod default {
     pub use super::next_token::{
         backward_weight as next_token_backward_weight, best as next_token_best,
         forward as next_token,
+    };
+    pub use super::relative::{
+        backward as relative_attention_backward, forward as relative_attention,
     };
     pub use super::rms_norm::{backward as rms_norm_backward, forward as rms_norm};
     pub use super::rotary::{apply as rotary, back as rotary_back};
@@ -308,6 +313,29 @@ pub trait TuneBackend: Backend {
         config: AttentionConfig,
     ) -> AttentionGrads<Self> {
         attention::backward::<Self>(q, k, v, grad, sequences, config)
+    }
+    /// Attention with relative positions, q `[Tq, D]`, k and v `[Tk, D]` -> `[Tq, D]`: as [`TuneBackend::tune_attention`] where every
+    /// token sees all of its sequence, and distances add to the scores.
+    fn tune_relative_attention(
+        qkv: [FloatTensor<Self>; 3],
+        relative: Relative<FloatTensor<Self>>,
+        distances: &Distances,
+        sequences: (&Sequences, &Sequences),
+        config: AttentionConfig,
+    ) -> FloatTensor<Self> {
+        relative::forward::<Self>(qkv, relative, distances, sequences, config)
+    }
+    /// Gradients of [`TuneBackend::tune_relative_attention`] with respect to q, k and v, for these and `grad [Tq, D]`; with
+    /// respect to the tables where `needs`.
+    fn tune_relative_attention_backward(
+        qkv_grad: [FloatTensor<Self>; 4],
+        relative: Relative<FloatTensor<Self>>,
+        distances: &Distances,
+        sequences: (&Sequences, &Sequences),
+        config: AttentionConfig,
+        needs: bool,
+    ) -> RelativeAttentionGrads<Self> {
+        relative::backward::<Self>(qkv_grad, relative, distances, sequences, config, needs)
     }
 
     /// Rows of `table [V, D]` by `indices [T]` -> `[T, D]`.
@@ -701,6 +729,69 @@ pub fn attention<B: TuneBackend>(
         primitive(q),
         primitive(k),
         primitive(v),
+        sequences,
+        config,
+    ))
+}
+
+/// Attention with relative positions; q and the result are `[Tq, D]`, k and v `[Tk, D]`, the tables as [`Relative`] says, with
+/// the rows of [`Distances::span`]. Every token sees all of its sequence.
+///
+/// # Panics
+/// If widths, heads, tables, sequences or distances do not fit together, or the configuration groups heads or hides keys.
+pub fn relative_attention<B: TuneBackend>(
+    [q, k, v]: [Tensor<B, 2>; 3],
+    relative: Relative<Tensor<B, 2>>,
+    distances: &Distances,
+    sequences: (&Sequences, &Sequences),
+    config: AttentionConfig,
+) -> Tensor<B, 2> {
+    let ([queries, width], [keys, _]) = (q.dims(), k.dims());
+    let heads = config.heads;
+    assert!(
+        heads == config.kv_heads && !config.causal && config.window.is_none(),
+        "every head has keys of its own, and no key is hidden"
+    );
+    assert_eq!(
+        width % heads,
+        0,
+        "{heads} heads do not divide width {width}"
+    );
+    assert_eq!(
+        [k.dims(), v.dims()],
+        [[keys, width]; 2],
+        "keys and values are as wide as queries"
+    );
+    let columns = match &relative {
+        Relative::Bias(_) => heads,
+        Relative::Vectors { .. } => width,
+    };
+    let rows = distances.span().len();
+    for table in relative.as_ref() {
+        assert_eq!(
+            table.dims(),
+            [rows, columns],
+            "a table has the rows of the distances"
+        );
+    }
+    assert_eq!(
+        (sequences.0.tokens(), sequences.1.tokens()),
+        (queries, keys),
+        "the sequences must cover all queries and keys"
+    );
+    assert_eq!(
+        sequences.0.count(),
+        sequences.1.count(),
+        "queries and keys are of the same sequences"
+    );
+    assert!(
+        distances.fit(sequences),
+        "every query stands at a token of its sequence, and no sequence is longer than the distances"
+    );
+    tensor(B::tune_relative_attention(
+        [q, k, v].map(primitive),
+        relative.map(primitive),
+        distances,
         sequences,
         config,
     ))

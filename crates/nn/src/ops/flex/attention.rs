@@ -30,10 +30,10 @@ thread_local! {
 
 /// The settings as the loops want them.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
-    config: AttentionConfig,
-    head_width: usize,
-    scale: f32,
+pub(super) struct Plan {
+    pub config: AttentionConfig,
+    pub head_width: usize,
+    pub scale: f32,
     /// Key and threshold of dropout.
     dropout: Option<(u64, u32)>,
     /// 1/(1-p), or 1.
@@ -42,23 +42,53 @@ struct Plan {
 
 /// One head of the queries `queries` and keys `keys` of a sequence.
 #[derive(Debug, Clone)]
-struct Pair {
-    head: usize,
-    queries: Range<usize>,
-    keys: Range<usize>,
+pub(super) struct Pair {
+    pub head: usize,
+    pub queries: Range<usize>,
+    pub keys: Range<usize>,
 }
 
 /// Queries `rows` of a pair, against those of its keys `seen` that one of these queries sees, all counted in the sequence.
 #[derive(Debug)]
-struct Block {
-    pair: Pair,
-    rows: Range<usize>,
-    seen: Range<usize>,
+pub(super) struct Block {
+    pub pair: Pair,
+    pub rows: Range<usize>,
+    pub seen: Range<usize>,
+}
+
+/// What is added to scores besides the products of queries and keys.
+pub(super) trait Terms: Sync {
+    /// Adds to the scores `[rows, seen]` of a block.
+    ///
+    /// # Safety
+    /// `q` and `k` are matrices `[T, D]` that nobody writes.
+    unsafe fn add(&self, plan: Plan, block: &Block, q_and_k: [Place; 2], scores: &mut [f32]);
+
+    /// Adds to gradients what the `slopes [rows, seen]` of a block's scores make of these terms.
+    ///
+    /// # Safety
+    /// `q` and `k` are matrices `[T, D]` that nobody writes, the gradients of the block's queries and keys (which begin at these
+    /// places) and of the terms this call's alone.
+    unsafe fn back(
+        &self,
+        plan: Plan,
+        block: &Block,
+        q_and_k: [Place; 2],
+        slopes: &[f32],
+        dq_and_dk: [Place; 2],
+    );
+}
+
+/// Nothing.
+impl Terms for () {
+    unsafe fn add(&self, _: Plan, _: &Block, _: [Place; 2], _: &mut [f32]) {}
+
+    unsafe fn back(&self, _: Plan, _: &Block, _: [Place; 2], _: &[f32], _: [Place; 2]) {}
 }
 
 impl Plan {
     /// `None` where the shapes do not fit together.
-    fn new(
+    pub(super) fn new(
         [queries, width]: [usize; 2],
         [keys, key_width]: [usize; 2],
         sequences: (&Sequences, &Sequences),
@@ -112,12 +142,12 @@ impl Plan {
     }
 
     /// Where the block's queries (of q, the output and their gradients) begin.
-    fn queries(self, Block { pair, rows, .. }: &Block, matrix: Place) -> Place {
+    pub(super) fn queries(self, Block { pair, rows, .. }: &Block, matrix: Place) -> Place {
         matrix.at(pair.queries.start + rows.start, pair.head * self.head_width)
     }
 
     /// Where the keys that the block sees (of k and v) begin.
-    fn keys(self, Block { pair, seen, .. }: &Block, matrix: Place) -> Place {
+    pub(super) fn keys(self, Block { pair, seen, .. }: &Block, matrix: Place) -> Place {
         let head = pair.head / self.group();
         matrix.at(pair.keys.start + seen.start, head * self.head_width)
     }
@@ -126,9 +156,17 @@ impl Plan {
     ///
     /// # Safety
     /// `q` and `k` are matrices `[T, D]` that nobody writes.
-    unsafe fn probabilities(self, block: &Block, p: &mut Vec<f32>, [q, k]: [Place; 2], mark: f32) {
+    unsafe fn probabilities(
+        self,
+        block: &Block,
+        p: &mut Vec<f32>,
+        q_and_k: [Place; 2],
+        mark: f32,
+        terms: &impl Terms,
+    ) {
         let (rows, keys) = (block.rows.len(), block.seen.len());
         p.resize(rows * keys, 0.0);
+        let [q, k] = q_and_k;
         let (q, k) = (self.queries(block, q), self.keys(block, k));
         if rows < FEW {
             // SAFETY: the block lies in both matrices.
@@ -148,6 +186,8 @@ impl Plan {
                 );
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { terms.add(self, block, q_and_k, p) };
         let Block { pair, seen, .. } = block;
         wide(
             #[inline(always)]
@@ -240,8 +280,15 @@ impl Plan {
     /// `dv`.
     ///
     /// # Safety
-    /// `inputs` (q, k, v and the gradient) are matrices that nobody writes, the others this call's alone.
-    unsafe fn backward(self, pair: Pair, inputs: [Place; 4], [dq, dk, dv]: [Place; 3]) {
+    /// `inputs` (q, k, v and the gradient) are matrices that nobody writes, the others and the gradients of the terms this
+    /// call's alone.
+    pub(super) unsafe fn backward(
+        self,
+        pair: Pair,
+        inputs: [Place; 4],
+        [dq, dk, dv]: [Place; 3],
+        terms: &impl Terms,
+    ) {
         let [q, k, v, grad] = inputs;
         for block in self.blocks(pair) {
             let (rows, keys, head_width) = (block.rows.len(), block.seen.len(), self.head_width);
@@ -257,13 +304,14 @@ impl Plan {
                 let serial = Parallelism::None;
                 // SAFETY: the block lies in the matrices, and the buffers have rows * keys elements.
                 unsafe {
-                    self.probabilities(&block, p, [q, k], -1.0);
+                    self.probabilities(&block, p, [q, k], -1.0, terms);
                     let to = Place::of_mut(s, keys);
                     let factors = (grad, self.keys(&block, v).transposed());
                     let sizes = [rows, head_width, keys];
                     product(to, factors, sizes, self.keep, false, serial);
                     through_softmax(p, s, keys);
-                    let (p, s) = (Place::of(p, keys), Place::of(s, keys));
+                    let (p, slopes) = (Place::of(p, keys), s.as_slice());
+                    let s = Place::of(slopes, keys);
 
                     let factors = (s, self.keys(&block, k));
                     let sizes = [rows, keys, head_width];
@@ -278,6 +326,7 @@ impl Plan {
                         true,
                         serial,
                     );
+                    terms.back(self, &block, [q, k], slopes, [dq, dk]);
                 }
             });
         }
@@ -288,7 +337,7 @@ impl Plan {
 ///
 /// # Safety
 /// `output` is valid for writing `rows` by `columns` by this call alone.
-unsafe fn clear(output: Place, rows: usize, columns: usize) {
+pub(super) unsafe fn clear(output: Place, rows: usize, columns: usize) {
     for row in 0..rows {
         // SAFETY: the caller's promise.
         unsafe { output.at(row, 0).pointer.write_bytes(0, columns) };
@@ -296,14 +345,24 @@ unsafe fn clear(output: Place, rows: usize, columns: usize) {
 }
 
 /// Queries and keys of sequence `s`.
-fn ranges((queries, keys): (&Sequences, &Sequences), s: usize) -> [Range<usize>; 2] {
+pub(super) fn ranges((queries, keys): (&Sequences, &Sequences), s: usize) -> [Range<usize>; 2] {
     [queries, keys].map(|x| x.offsets()[s]..x.offsets()[s + 1])
 }
 
 pub(super) fn forward(
+    qkv: [&FlexTensor; 3],
+    sequences: (&Sequences, &Sequences),
+    config: AttentionConfig,
+) -> Option<FlexTensor> {
+    forward_with(qkv, sequences, config, &())
+}
+
+/// The same with more in the scores.
+pub(super) fn forward_with(
     [q, k, v]: [&FlexTensor; 3],
     sequences: (&Sequences, &Sequences),
     config: AttentionConfig,
+    terms: &impl Terms,
 ) -> Option<FlexTensor> {
     let ((shape, q), (shape_k, k), (shape_v, v)) = (matrix(q)?, matrix(k)?, matrix(v)?);
     (shape_k == shape_v).then_some(())?;
@@ -333,7 +392,7 @@ pub(super) fn forward(
                     return clear(output, rows, plan.head_width);
                 }
                 SCRATCH.with_borrow_mut(|(p, _)| {
-                    plan.probabilities(block, p, [q, k], 0.0);
+                    plan.probabilities(block, p, [q, k], 0.0, terms);
                     let v = plan.keys(block, v);
                     if rows < FEW {
                         return plan.weigh(output, p, keys, v);
@@ -408,7 +467,7 @@ unsafe fn backward_of_keys(
     if plan.group() == 1 || queries.len() < LONG {
         for i in 0..plan.group() {
             // SAFETY: the caller's promise.
-            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv]) };
+            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv], &()) };
         }
         return;
     }
@@ -419,7 +478,7 @@ unsafe fn backward_of_keys(
             let mut sums = [vec![0f32; len], vec![0f32; len]];
             let [dk, dv] = sums.each_mut().map(|x| Place::of_mut(x, plan.head_width));
             // SAFETY: the caller's promise; every head has columns of its own in dq.
-            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv]) };
+            unsafe { plan.backward(pair(i), inputs, [dq, dk, dv], &()) };
             sums
         })
         .collect();

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::ops::{
-    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Dropout, Gate, GeluKind,
-    Precision, Rectify, Sequences, TuneBackend, Window, primitive, tensor,
+    self, AdamW, AttentionConfig, BatchNormConfig, CrossEntropy, Distances, Dropout, Gate,
+    GeluKind, Precision, Rectify, Relative, Sequences, TuneBackend, Window, primitive, tensor,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -349,6 +349,95 @@ fn attention_equals_its_default_body() {
         ..AttentionConfig::new(4)
     };
     attention_equals((&[1100, 3], &[1100, 3]), 9, config);
+}
+
+/// Logarithmic from 20 on, as DeBERTa's.
+fn bucket(distance: i64) -> usize {
+    let near = distance.abs().min(20);
+    let far = ((distance.abs() - near + 1) as f64).ln() * 4.0;
+    (50 + distance.signum() * (near + far as i64)) as usize
+}
+
+#[test]
+fn attention_with_relative_positions_equals_its_default_body() {
+    let random_places: Vec<usize> = (0..150).map(|i| (i * 53) % 260).collect();
+    for (queries, keys, places) in [
+        (&[1][..], &[1][..], None),
+        (&[0, 17, 1, 0, 129], &[0, 17, 1, 0, 129], None),
+        (&[260, 128], &[260, 128], None),
+        (&[], &[], None),
+        (&[0, 150], &[3, 260], Some(random_places)),
+        (&[1, 1, 1], &[129, 7, 1], Some(vec![128, 0, 0])),
+    ] {
+        let [queries, keys] = [queries, keys].map(Sequences::from_lengths);
+        let distances = Distances::new(keys.longest(), bucket);
+        let distances = match places {
+            None => distances,
+            Some(places) => distances.with_places(places),
+        };
+        let (both, rows) = ((&queries, &keys), distances.span().len());
+        for dropout in [None, Some(Dropout { key: 4, rate: 0.1 })] {
+            for (heads, head_width) in [(1, 1), (3, 17), (2, 32)] {
+                let config = AttentionConfig {
+                    scale: Some(0.4),
+                    dropout,
+                    ..AttentionConfig::new(heads)
+                };
+                let width = heads * head_width;
+                let [q, g] = [1, 4].map(|key| random(key, [queries.tokens(), width]));
+                let [k, v] = [2, 3].map(|key| random(key, [keys.tokens(), width]));
+                let vectors = Relative::Vectors {
+                    keys: random(5, [rows, width]),
+                    queries: random(6, [rows, width]),
+                };
+                for tables in [Relative::Bias(random(7, [rows, heads])), vectors] {
+                    let qkv = || [&q, &k, &v].map(Clone::clone);
+                    same(
+                        "relative attention",
+                        Flex::tune_relative_attention(
+                            qkv(),
+                            tables.clone(),
+                            &distances,
+                            both,
+                            config,
+                        ),
+                        ops::relative::forward::<Flex>(
+                            qkv(),
+                            tables.clone(),
+                            &distances,
+                            both,
+                            config,
+                        ),
+                    );
+                    let call = || [&q, &k, &v, &g].map(Clone::clone);
+                    let kernel = Flex::tune_relative_attention_backward(
+                        call(),
+                        tables.clone(),
+                        &distances,
+                        both,
+                        config,
+                        true,
+                    );
+                    let default = ops::relative::backward::<Flex>(
+                        call(),
+                        tables.clone(),
+                        &distances,
+                        both,
+                        config,
+                        true,
+                    );
+                    let (a, b) = (kernel.attention, default.attention);
+                    same("relative attention q", a.q, b.q);
+                    same("relative attention k", a.k, b.k);
+                    same("relative attention v", a.v, b.v);
+                    let (a, b) = (kernel.relative.unwrap(), default.relative.unwrap());
+                    for (a, b) in a.into_iter().zip(b) {
+                        same("relative attention tables", a, b);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod max_pool;
 mod next_token;
 #[cfg_attr(not(target_arch = "x86_64"), path = "pairs/absent.rs")]
 mod pairs;
+mod relative;
 mod rms_norm;
 mod rotary;
 mod rows;
@@ -32,9 +33,9 @@ mod tile;
 mod util;
 
 use super::{
-    AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy, Dropout,
-    Gate, GeluKind, Grouped, LayerNormGrads, NextToken, Precision, RmsNormGrads, Sequences,
-    TuneBackend, Window,
+    AdamW, AttentionConfig, AttentionGrads, BatchNormConfig, BatchNormGrads, CrossEntropy,
+    Distances, Dropout, Gate, GeluKind, Grouped, LayerNormGrads, NextToken, Precision, Relative,
+    RelativeAttentionGrads, RmsNormGrads, Sequences, TuneBackend, Window,
 };
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::ops::FloatTensorOps;
@@ -202,6 +203,43 @@ impl TuneBackend for Flex {
     ) -> AttentionGrads<Self> {
         attention::backward([&q, &k, &v, &grad], sequences, config)
             .unwrap_or_else(|| super::attention::backward::<Self>(q, k, v, grad, sequences, config))
+    }
+
+    fn tune_relative_attention(
+        qkv: [FlexTensor; 3],
+        relative: Relative<FlexTensor>,
+        distances: &Distances,
+        sequences: (&Sequences, &Sequences),
+        config: AttentionConfig,
+    ) -> FlexTensor {
+        relative::forward(
+            qkv.each_ref(),
+            relative.as_ref(),
+            distances,
+            sequences,
+            config,
+        )
+        .unwrap_or_else(|| {
+            super::relative::forward::<Self>(qkv, relative, distances, sequences, config)
+        })
+    }
+
+    fn tune_relative_attention_backward(
+        qkv_grad: [FlexTensor; 4],
+        relative: Relative<FlexTensor>,
+        distances: &Distances,
+        sequences: (&Sequences, &Sequences),
+        config: AttentionConfig,
+        needs: bool,
+    ) -> RelativeAttentionGrads<Self> {
+        let (inputs, tables) = (qkv_grad.each_ref(), relative.as_ref());
+        relative::backward(inputs, tables, distances, sequences, config, needs).unwrap_or_else(
+            || {
+                super::relative::backward::<Self>(
+                    qkv_grad, relative, distances, sequences, config, needs,
+                )
+            },
+        )
     }
 
     fn tune_embedding_add(sum: FlexTensor, table: FlexTensor, indices: FlexTensor) -> FlexTensor {
