@@ -54,6 +54,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(NAMES),
     pooler: Some("bert.pooler"),
     claims: |_| false,

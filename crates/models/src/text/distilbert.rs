@@ -88,6 +88,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["pre_classifier", "classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(NAMES),
     pooler: None,
     claims: |_| false,

@@ -89,6 +89,7 @@ const BASE: Family = Family {
     head: "lm_head",
     head_modules: &[],
     transposed: &[],
+    in_files: None,
     token_names: None,
     pooler: None,
     claims: |_| false,

@@ -40,6 +40,7 @@ const BASE: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(TOKEN_NAMES),
     pooler: None,
     claims: |_| false,
