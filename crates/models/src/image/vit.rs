@@ -346,11 +346,11 @@ impl VitConfig {
 
     /// Rows and columns of the map after so many units, for square pictures of this side.
     pub(crate) fn map_after(&self, units: usize, side: usize) -> [usize; 2] {
+        // The embeddings are the first unit.
+        let first_alone = units == 1 + self.depth && !self.reads_mean;
         match units {
             0 => [side; 2],
-            units if units < self.depth || (units == self.depth && self.reads_mean) => {
-                [self.tokens(side), 1]
-            }
+            units if units <= 1 + self.depth && !first_alone => [self.tokens(side), 1],
             _ => [1, 1],
         }
     }
