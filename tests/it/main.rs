@@ -17,6 +17,8 @@ mod laws;
 #[cfg(feature = "cpu")]
 mod losses;
 #[cfg(feature = "cpu")]
+mod pictures;
+#[cfg(feature = "cpu")]
 mod smollm2;
 #[cfg(feature = "cpu")]
 mod support;
