@@ -97,6 +97,8 @@ def pictures(net, what):
         torch.manual_seed(1)
         if net == "resnet18":
             model = torchvision.models.resnet18(num_classes=10)
+        elif net == "vits":
+            model = timm.create_model("vit_small_patch16_224", num_classes=10)
         else:
             model = timm.create_model("tf_efficientnet_lite0", num_classes=10)
         model = model.to(memory_format=layout)

@@ -6,7 +6,7 @@
 //!
 //! JOB is `minilm-{forward,full,lora}[-real|-small][-bf16]`, `smollm2-{full,lora}[-bf16]`, `smollm2-generate`,
 //! each training step also with `-losses` (which prints the losses of ten, with dropout),
-//! `resnet18-{forward,step}`, `lite0-{forward,step}` or `products` (which prints times of matrix products). DEVICE is cpu (the
+//! `resnet18-{forward,step}`, `lite0-{forward,step}`, `vits-{forward,step}` or `products` (which prints times of matrix products). DEVICE is cpu (the
 //! default), wgpu or cuda, where they are compiled in. MODEL is a directory that takes MiniLM's or SmolLM2's place.
 
 /// The program's own allocator, so that what is timed is what runs.
@@ -27,7 +27,7 @@ use rekindle_base::rng;
 use rekindle_hub::{Hub, NoProgress};
 use rekindle_models::{
     HeadSpec, KvCache, Model, ModelConfig, NextTokens, Pretrained, Problem, Reads, TextInput,
-    image::{Architecture, LiteConfig, Pictures, ResNetConfig},
+    image::{Architecture, LastNorm, LiteConfig, Pictures, ResNetConfig, VitConfig},
 };
 use rekindle_nn::{
     Pass, Sequences, TuneAutodiff, TuneBackend,
@@ -94,7 +94,7 @@ where
         Some(("minilm", what)) => minilm::<B>(what, model, device),
         Some(("smollm2", what)) => language::<B>(what, model, device),
         None if job == "products" => products::<Inner<B>>(device),
-        Some((net @ ("resnet18" | "lite0"), what)) => pictures::<B>(net, what, device),
+        Some((net @ ("resnet18" | "lite0" | "vits"), what)) => pictures::<B>(net, what, device),
         _ => bail!("no such job: {job}"),
     }
 }
@@ -258,7 +258,10 @@ fn language<B: TuneAutodiff>(
     };
     let pretrained = Pretrained::open(&dir)?;
     let (model, _) = Model::<B>::from_pretrained(&pretrained, &head, &device)?;
-    let (names, words) = (model.names(), model.output_weight().dims()[0]);
+    let (names, words) = (
+        model.names(),
+        model.output_weight().map_or(0, |weight| weight.dims()[0]),
+    );
     let word = move |i: u64| (rng::uniform(2, i) * words as f64) as i32;
     if what == "generate" {
         let model = model.valid();
@@ -379,6 +382,25 @@ fn products<B: TuneBackend>(device: B::Device) -> Result<Round> {
 fn pictures<B: TuneAutodiff>(net: &str, what: &str, device: B::Device) -> Result<Round> {
     let architecture = match net {
         "lite0" => Architecture::EfficientNetLite(LiteConfig(0)),
+        "vits" => Architecture::Vit(VitConfig {
+            name: "vit_small_patch16_224".into(),
+            patch: 16,
+            grid: 14,
+            width: 384,
+            depth: 12,
+            heads: 6,
+            mlp: 1536,
+            joined: true,
+            qkv_bias: true,
+            class_token: true,
+            registers: 0,
+            prefix_positions: true,
+            norm_before: false,
+            layer_scale: false,
+            reads_mean: false,
+            norm: LastNorm::Tokens,
+            epsilon: 1e-6,
+        }),
         _ => Architecture::ResNet(ResNetConfig {
             stem: 64,
             stem_window: (7, 2, true),

@@ -19,6 +19,8 @@ mod laws;
 #[cfg(feature = "cpu")]
 mod losses;
 #[cfg(feature = "cpu")]
+mod pictures;
+#[cfg(feature = "cpu")]
 mod questions;
 #[cfg(feature = "cpu")]
 mod short_runs;

@@ -20,7 +20,7 @@ use crate::support::{
     numbers, relative, values,
 };
 
-fn formula(name: &str, count: usize) -> Vec<f32> {
+pub(crate) fn formula(name: &str, count: usize) -> Vec<f32> {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -44,7 +44,7 @@ const fn job(name: &'static str, what: &'static str, aim: f64) -> Job {
 }
 
 /// Rounds of one step.
-const STEPS: [Job; 13] = [
+const STEPS: [Job; 15] = [
     job(
         "minilm-forward",
         "MiniLM, 32 x 128 tokens, all real: forward",
@@ -78,6 +78,8 @@ const STEPS: [Job; 13] = [
         0.8,
     ),
     job("lite0-step", "the same: training step", 0.8),
+    job("vits-forward", "ViT-S, 16 x 224 x 224: forward", 1.0),
+    job("vits-step", "the same: training step", 1.0),
 ];
 
 /// Whole runs.

@@ -4,7 +4,8 @@ use crate::{
     DecoderConfig, EncoderConfig, HeadSpec, ModelError, Problem, Reads,
     encoder::Activation,
     heads::{Dense, HeadConfig},
-    image::{LiteConfig, Pictures, ResNetConfig},
+    image::{ConvNextConfig, LiteConfig, MobileNetConfig, Pictures, ResNetConfig, VitConfig},
+    load::Layout,
     model::VOCABULARY,
     pretrained::Family,
 };
@@ -79,6 +80,9 @@ pub(crate) enum Sizes {
     Decoder(DecoderConfig),
     ResNet(ResNetConfig),
     EfficientNet(LiteConfig),
+    Vit(VitConfig),
+    ConvNext(ConvNextConfig),
+    MobileNet(MobileNetConfig),
 }
 
 /// A model directory's description of its model, of any family.
@@ -149,6 +153,12 @@ impl ModelConfig {
             },
             Sizes::ResNet(config) => config.name(),
             Sizes::EfficientNet(config) => config.name(),
+            Sizes::Vit(config) => match self.architectures.first() {
+                Some(class) if self.is_of_transformers() => class.clone(),
+                _ => config.name.clone(),
+            },
+            Sizes::ConvNext(config) => config.name.clone(),
+            Sizes::MobileNet(config) => config.name.clone(),
         }
     }
 
@@ -191,9 +201,63 @@ impl ModelConfig {
     #[must_use]
     pub fn to_json(&self, head: &HeadSpec, reads: Reads) -> Value {
         match &self.pictures {
-            Some(pictures) => pictures.to_json(&self.architecture(), self.features(), head),
+            Some(_) if self.is_of_transformers() => self.to_transformers(head, reads),
+            Some(pictures) => {
+                let mut json = pictures.to_json(&self.architecture(), self.features(), head);
+                match &self.sizes {
+                    Sizes::Vit(config) => config.add_to(&mut json, pictures.size),
+                    Sizes::ConvNext(config) => config.add_to(&mut json),
+                    _ => {}
+                }
+                json
+            }
             None if self.is_decoder() => self.to_causal_lm(),
             None => self.to_transformers(head, reads),
+        }
+    }
+
+    /// Whether it is a model for pictures that is saved as transformers does it, and not as timm does.
+    #[must_use]
+    pub fn is_of_transformers(&self) -> bool {
+        self.pictures.is_some() && !self.entry.class.is_empty()
+    }
+
+    /// Takes pictures of this side; a vision transformer has positions for as many patches.
+    pub(crate) fn resize_pictures(&mut self, side: usize, crop: Option<f64>) {
+        if let Some(pictures) = &mut self.pictures {
+            pictures.size = side;
+            pictures.crop = crop.unwrap_or(pictures.crop);
+        }
+        if let Sizes::Vit(config) = &mut self.sizes {
+            config.grid = side / config.patch;
+        }
+    }
+
+    /// Side of the patches that a model cuts pictures into, where it does.
+    #[must_use]
+    pub fn patch(&self) -> Option<usize> {
+        match &self.sizes {
+            Sizes::Vit(config) => Some(config.patch),
+            _ => None,
+        }
+    }
+
+    /// How a parameter, by published name, is stored.
+    pub(crate) fn layout(&self, name: &str) -> Layout {
+        match &self.sizes {
+            Sizes::Vit(config) if self.entry.names.field(name) == "backbone.pos_embed" => {
+                Layout::Positions {
+                    prefix: config.prefix_rows(),
+                }
+            }
+            Sizes::ConvNext(config)
+                if config.of_convolutions
+                    && (name.ends_with(".mlp.fc1.weight") || name.ends_with(".mlp.fc2.weight")) =>
+            {
+                Layout::Pointwise
+            }
+            _ if self.entry.is_transposed(name) => Layout::Transposed,
+            _ => Layout::Same,
         }
     }
 
@@ -258,6 +322,7 @@ impl ModelConfig {
             Problem::Embedding => "Model",
             Problem::Tokens => "ForTokenClassification",
             Problem::Span => "ForQuestionAnswering",
+            _ if self.modality == Modality::Images => "ForImageClassification",
             _ => "ForSequenceClassification",
         };
         match head.problem {
@@ -293,6 +358,13 @@ impl ModelConfig {
         // What we write is f32, whatever the file said before.
         raw.remove("torch_dtype");
         raw.insert("dtype".into(), "float32".into());
+        if let Some(pictures) = &self.pictures {
+            raw.insert("image_size".into(), pictures.size.into());
+            if let Sizes::Vit(config) = &self.sizes {
+                config.add_to_transformers(&mut raw);
+            }
+            return Value::Object(raw);
+        }
         match (reads, self.transformers_reads_means()) {
             (Reads::Mean, true) => drop(raw.insert(CLASSIFIER_POOLING.into(), "mean".into())),
             (Reads::First, true) => drop(raw.insert(CLASSIFIER_POOLING.into(), "cls".into())),

@@ -1,7 +1,7 @@
 //! From files of weights to a module's parameters, accounting for every tensor and every parameter. Shapes are compared
 //! before anything is made; then one tensor at a time is read, moved to the device and let go.
 
-use crate::ModelError;
+use crate::{ModelError, image::vit::resampled};
 use burn::{module::Module, tensor::backend::Backend};
 use rekindle_base::HostTensor;
 use rekindle_nn::{
@@ -23,6 +23,22 @@ pub(crate) enum Rule {
     Ignore(String),
 }
 
+/// How a parameter is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As it is.
+    Same,
+    /// A matrix the other way round.
+    Transposed,
+    /// A matrix as a convolution of 1 x 1.
+    Pointwise,
+    /// A table of positions `[1, prefix + g g, D]`, which may be of another grid.
+    Positions {
+        /// Rows before the grid's.
+        prefix: usize,
+    },
+}
+
 /// How a model reads a checkpoint.
 pub(crate) struct Rules<'a> {
     /// Fields to published names.
@@ -33,8 +49,8 @@ pub(crate) struct Rules<'a> {
     pub may_initialise: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a tensor is passed over although the parameter is there (a head for other labels), with the reason.
     pub may_replace: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether a parameter (by published name) is stored transposed.
-    pub transposed: &'a dyn Fn(&str) -> bool,
+    /// How a parameter (by published name) is stored.
+    pub layout: &'a dyn Fn(&str) -> Layout,
     /// Weights that are in their place already, by published name, with their number of values.
     pub placed: Vec<(String, usize)>,
     /// Whether a parameter (by published name) may have more rows than its tensor: the new ones are the mean of the others.
@@ -50,6 +66,8 @@ pub struct LoadReport {
     pub initialised: Vec<(String, String)>,
     /// Parameters loaded that got rows behind those of the checkpoint, and how many.
     pub grown: Vec<(String, usize)>,
+    /// Tables of positions that were resized, by published name: sides of their grids in the checkpoint and in the model.
+    pub resized: Vec<(String, usize, usize)>,
     /// Tensors of the checkpoint not used, with the reason.
     pub ignored: Vec<(String, String)>,
     /// Values of weights that stay packed in their quantized blocks.
@@ -76,6 +94,11 @@ impl LoadReport {
         }
         for (name, rows) in &self.grown {
             text.push_str(&format!("; new: {rows} rows of {name}"));
+        }
+        for (name, from, to) in &self.resized {
+            text.push_str(&format!(
+                "; {name} resized from {from} x {from} to {to} x {to} patches"
+            ));
         }
         let mut by_reason: Vec<(&str, &str, usize)> = Vec::new();
         for (name, reason) in &self.ignored {
@@ -171,7 +194,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         report.packed += values;
     }
     let mut missing = Vec::new();
-    let mut found: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    let mut found: BTreeMap<String, (String, Read)> = BTreeMap::new();
     for (path, shape) in params::shapes(&module) {
         let name = rules.names.published(&path);
         let Some(tensor) = wanted.remove(&name) else {
@@ -186,10 +209,28 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
             continue;
         }
         let mut expected = shape.to_vec();
-        let transposed = (rules.transposed)(&name);
-        if transposed {
-            expected.reverse();
-        }
+        let read = match (rules.layout)(&name) {
+            Layout::Same => Read::AsIs,
+            Layout::Transposed => {
+                expected.reverse();
+                Read::Transposed
+            }
+            Layout::Pointwise => {
+                expected.extend([1, 1]);
+                Read::Pointwise
+            }
+            Layout::Positions { prefix } => {
+                let there = files.shape(&tensor).unwrap_or_default();
+                match grids(there, &expected, prefix) {
+                    None => Read::AsIs,
+                    Some(sides @ [from, to]) => {
+                        report.resized.push((name.clone(), from, to));
+                        expected[1] = there[1];
+                        Read::Resized { prefix, sides }
+                    }
+                }
+            }
+        };
         if let (Some(&[rows, width]), [more, same]) = (files.shape(&tensor), &mut expected[..])
             && rows > 0
             && rows < *more
@@ -201,7 +242,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         }
         check(files, &tensor, &expected)?;
         report.loaded.push(name);
-        found.insert(path, (tensor, transposed));
+        found.insert(path, (tensor, read));
     }
     if !missing.is_empty() {
         return Err(ModelError::Missing {
@@ -217,14 +258,24 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     }
     let mut fail = None;
     let module = params::load(module, &mut |path| {
-        let (tensor, transposed) = found.get(path).filter(|_| fail.is_none())?;
+        let (tensor, read) = found.get(path).filter(|_| fail.is_none())?;
         match files.read(tensor) {
-            Ok(host) if *transposed => Some(from_host::<B>(transpose(&host?), device)),
+            Ok(host) if *read == Read::Transposed => {
+                Some(from_host::<B>(transpose(&host?), device))
+            }
             Ok(host) => {
                 let mut host = host?;
                 let name = rules.names.published(path);
                 if let Some((_, rows)) = report.grown.iter().find(|(grown, _)| *grown == name) {
                     grow(&mut host, *rows);
+                }
+                if *read == Read::Pointwise {
+                    host.shape.truncate(2);
+                }
+                if let Read::Resized { prefix, sides } = *read {
+                    let width = host.shape[2];
+                    host.values = resampled(&host.values, width, prefix, sides);
+                    host.shape[1] = prefix + sides[1] * sides[1];
                 }
                 Some(from_host::<B>(host, device))
             }
@@ -238,6 +289,32 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         Some(error) => Err(error.into()),
         None => Ok((module, report)),
     }
+}
+
+/// How a tensor becomes a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    AsIs,
+    Transposed,
+    Pointwise,
+    /// Positions of another grid: rows before it, its side and that of the model's.
+    Resized {
+        prefix: usize,
+        sides: [usize; 2],
+    },
+}
+
+/// Sides of the grids of two tables of positions `[1, prefix + g g, D]`, where they are two.
+fn grids(there: &[usize], expected: &[usize], prefix: usize) -> Option<[usize; 2]> {
+    let (&[1, from, width], &[1, to, same]) = (there, expected) else {
+        return None;
+    };
+    let side = |rows: usize| {
+        let patches = rows.checked_sub(prefix)?;
+        let side = patches.isqrt();
+        (side > 0 && side * side == patches).then_some(side)
+    };
+    (from != to && width == same).then_some([side(from)?, side(to)?])
 }
 
 /// Adds rows to a table, each the mean of those that are there. transformers draws them around that mean by the rows' own

@@ -10,14 +10,15 @@ use crate::{
     config::Sizes,
     encoder::{first_tokens, mean_by_sequence, sums_by_sequence},
     heads::Dense,
-    image::{EfficientNet, ResNet},
-    load,
+    image::PREPROCESSOR,
+    image::{ConvNext, EfficientNet, MobileNet, ResNet, Vit},
+    load::{self, Layout},
 };
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use rekindle_base::write_atomically;
+use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
     Sequences, adapter_slots, host,
     layers::{AdapterSlots, Linear, Weight},
@@ -45,6 +46,12 @@ pub enum Backbone<B: Backend> {
     ResNet(ResNet<B>),
     /// Pictures.
     EfficientNet(EfficientNet<B>),
+    /// Pictures.
+    Vit(Vit<B>),
+    /// Pictures.
+    ConvNext(ConvNext<B>),
+    /// Pictures.
+    MobileNet(MobileNet<B>),
 }
 
 impl<B: Backend> AdapterSlots<B> for Backbone<B> {
@@ -52,7 +59,9 @@ impl<B: Backend> AdapterSlots<B> for Backbone<B> {
         match self {
             Self::Encoder(encoder) => encoder.visit_linears(path, visit),
             Self::Decoder(decoder) => decoder.visit_linears(path, visit),
-            Self::ResNet(_) | Self::EfficientNet(_) => {}
+            Self::Vit(net) => net.visit_linears(path, visit),
+            Self::ConvNext(net) => net.visit_linears(path, visit),
+            Self::ResNet(_) | Self::EfficientNet(_) | Self::MobileNet(_) => {}
         }
     }
 }
@@ -81,6 +90,9 @@ impl<B: Backend> Backbone<B> {
             Self::Decoder(decoder) => 2 + decoder.layers(),
             Self::ResNet(net) => net.units(),
             Self::EfficientNet(net) => net.units(),
+            Self::Vit(net) => net.units(),
+            Self::ConvNext(net) => net.units(),
+            Self::MobileNet(net) => net.units(),
         }
     }
 
@@ -100,6 +112,9 @@ impl<B: Backend> Backbone<B> {
             },
             Self::ResNet(_) => crate::image::resnet::unit_of(path),
             Self::EfficientNet(_) => crate::image::efficientnet::unit_of(path),
+            Self::Vit(net) => net.unit_of(path),
+            Self::ConvNext(net) => net.unit_of(path),
+            Self::MobileNet(net) => net.unit_of(path),
         }
     }
 }
@@ -150,6 +165,9 @@ impl<B: Backend> Model<B> {
             Sizes::EfficientNet(sizes) => {
                 Backbone::EfficientNet(EfficientNet::init(*sizes, seed, device))
             }
+            Sizes::Vit(sizes) => Backbone::Vit(Vit::init(sizes, seed, device)),
+            Sizes::ConvNext(sizes) => Backbone::ConvNext(ConvNext::init(sizes, seed, device)),
+            Sizes::MobileNet(sizes) => Backbone::MobileNet(MobileNet::init(sizes, seed, device)),
         };
         Self {
             backbone,
@@ -248,7 +266,7 @@ impl<B: Backend> Model<B> {
                 (is_head(name) && !same)
                     .then(|| "the checkpoint's head is for other labels".to_owned())
             },
-            transposed: &|name| family.is_transposed(name),
+            layout: &|name| config.layout(name),
             placed,
             grows: &|name| {
                 let path = model_names.field(name);
@@ -332,9 +350,7 @@ impl<B: Backend> Model<B> {
         match &self.sizes {
             Sizes::Encoder(sizes) => sizes.hidden_size,
             Sizes::Decoder(sizes) => sizes.hidden_size,
-            Sizes::ResNet(_) | Sizes::EfficientNet(_) => {
-                self.output_weight().map_or(0, |weight| weight.dims()[1])
-            }
+            _ => self.output_weight().map_or(0, |weight| weight.dims()[1]),
         }
     }
 
@@ -386,19 +402,25 @@ impl<B: Backend> Model<B> {
         self.backbone.units()
     }
 
-    /// Number of blocks: layers of a model for texts, stages of one for pictures.
+    /// Number of blocks: layers of a model for texts and of a vision transformer, stages of another one for pictures.
     pub fn blocks(&self) -> usize {
         match &self.backbone {
             Backbone::Encoder(encoder) => encoder.layers(),
             Backbone::Decoder(decoder) => decoder.layers(),
-            Backbone::ResNet(_) | Backbone::EfficientNet(_) => self.units(),
+            Backbone::ResNet(_) | Backbone::EfficientNet(_) | Backbone::MobileNet(_) => {
+                self.units()
+            }
+            Backbone::ConvNext(_) => self.units() - 1,
+            Backbone::Vit(net) => net.blocks(),
         }
     }
 
-    /// The units that the last so many blocks make up: a decoder's last norm goes with them.
+    /// The units that the last so many blocks make up: a last norm that is a unit of its own goes with them.
     pub fn last_units(&self, blocks: usize) -> usize {
         match &self.backbone {
-            Backbone::Decoder(_) => blocks.saturating_add(1),
+            Backbone::Decoder(_) | Backbone::Vit(_) | Backbone::ConvNext(_) => {
+                blocks.saturating_add(1)
+            }
             _ => blocks,
         }
     }
@@ -438,12 +460,15 @@ impl<B: Backend> Model<B> {
         }
     }
 
-    /// Side of the feature maps after so many units, for square pictures of this side; 0 for texts.
-    pub fn side_after(&self, units: usize, side: usize) -> usize {
+    /// Rows and columns of the feature maps after so many units, for square pictures of this side; 0 for texts.
+    pub fn map_after(&self, units: usize, side: usize) -> [usize; 2] {
         match &self.sizes {
-            Sizes::Encoder(_) | Sizes::Decoder(_) => 0,
-            Sizes::ResNet(config) => config.side_after(units, side),
-            Sizes::EfficientNet(_) => crate::image::efficientnet::side_after(units, side),
+            Sizes::Encoder(_) | Sizes::Decoder(_) => [0; 2],
+            Sizes::ResNet(config) => [config.side_after(units, side); 2],
+            Sizes::EfficientNet(_) => [crate::image::efficientnet::side_after(units, side); 2],
+            Sizes::Vit(config) => config.map_after(units, side),
+            Sizes::ConvNext(config) => [config.side_after(units, side); 2],
+            Sizes::MobileNet(config) => [config.side_after(units, side); 2],
         }
     }
 
@@ -464,9 +489,18 @@ impl<B: Backend> Model<B> {
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
         rekindle_weights::write(&dir.join("model.safetensors"), self.published(config), &[])?;
-        let path = dir.join("config.json");
-        let text = format!("{:#}\n", self.config_json(config, head));
-        write_atomically(&path, text.as_bytes()).map_err(io(&path))
+        let mut files = vec![("config.json", self.config_json(config, head))];
+        if let Some(pictures) = config
+            .pictures
+            .as_ref()
+            .filter(|_| config.is_of_transformers())
+        {
+            files.push((PREPROCESSOR, pictures.to_preprocessor()));
+        }
+        files.into_iter().try_for_each(|(name, json)| {
+            let path = dir.join(name);
+            write_atomically(&path, format!("{json:#}\n").as_bytes()).map_err(io(&path))
+        })
     }
 
     /// What `config.json` says of this model, tuned from `config` with this head.
@@ -481,12 +515,27 @@ impl<B: Backend> Model<B> {
             let name = self.names.published(param.path);
             let (mut shape, value) = (param.shape.as_slice().to_vec(), param.value);
             let read = move || host::to_host::<B>(value.clone());
-            let tensor = match config.entry.is_transposed(&name) {
-                true => {
+            let layout = config.layout(&name);
+            let name = match config.entry.in_files {
+                Some(names) => names.published(&name),
+                None => name,
+            };
+            let tensor = match layout {
+                Layout::Transposed => {
                     shape.reverse();
                     ToWrite::new(shape, move || read().map(|tensor| load::transpose(&tensor)))
                 }
-                false => ToWrite::new(shape, read),
+                Layout::Pointwise => {
+                    shape.extend([1, 1]);
+                    let as_stored = shape.clone();
+                    ToWrite::new(shape, move || {
+                        read().map(|tensor| HostTensor {
+                            shape: as_stored.clone(),
+                            ..tensor
+                        })
+                    })
+                }
+                Layout::Same | Layout::Positions { .. } => ToWrite::new(shape, read),
             };
             state.push((name, tensor));
         });
@@ -585,6 +634,18 @@ impl<B: TuneBackend> Model<B> {
                 mapped(x, all)
             }
             (Backbone::EfficientNet(net), Activations::Map(x)) => {
+                let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
+                mapped(x, all)
+            }
+            (Backbone::Vit(net), Activations::Map(x)) => {
+                let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
+                mapped(x, all)
+            }
+            (Backbone::ConvNext(net), Activations::Map(x)) => {
+                let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
+                mapped(x, all)
+            }
+            (Backbone::MobileNet(net), Activations::Map(x)) => {
                 let x = units.fold(x, |x, unit| net.unit(unit, x, pass));
                 mapped(x, all)
             }

@@ -37,12 +37,26 @@ static FAMILIES: &[&Family] = &[
     &llama::SMOLLM3,
     &llama::PHI3,
     &gemma::GEMMA3,
+    &image::VIT,
+    &image::VIT_OF_TRANSFORMERS,
+    &image::CONVNEXT,
+    &image::MOBILENET,
     &image::EFFICIENTNET_LITE,
     &image::RESNET,
 ];
 
 /// Relatives of families that are not read: by `model_type`, what they are, and what to take instead.
-static RELATIVES: [(&str, &str, &str); 2] = [
+static RELATIVES: [(&str, &str, &str); 4] = [
+    (
+        "deit",
+        "DeiT of transformers, which has a token for distillation",
+        "take a deit_* of timm that is not distilled, such as timm/deit_small_patch16_224.fb_in1k",
+    ),
+    (
+        "dinov2",
+        "DINOv2 by transformers' names",
+        "take the same weights of timm, such as timm/vit_small_patch14_dinov2.lvd142m",
+    ),
     (
         "gemma2",
         "Gemma 2, which caps the scores of its attention; no kernel here does that",
@@ -71,6 +85,9 @@ pub(crate) struct Family {
     pub head_modules: &'static [&'static str],
     /// Ends of the published names of weights that are stored `[in, out]`.
     pub transposed: &'static [&'static str],
+    /// Published names to those in files, where these are others: transformers names modules of some families anew, and files
+    /// as ever.
+    pub in_files: Option<NameMap>,
     /// Field paths to published names where the head is one for tokens; `None` where there is no such class.
     pub token_names: Option<NameMap>,
     /// Field paths to published names where the head is one for answers; `None` where there is no such class.
@@ -300,6 +317,14 @@ impl Pretrained {
         self
     }
 
+    /// The same for pictures of this side, that share of the middle cut out of them where it is told: positions of a vision transformer that are for another are resized when they are
+    /// loaded.
+    #[must_use]
+    pub fn with_picture_size(mut self, side: usize, crop: Option<f64>) -> Self {
+        self.config.resize_pictures(side, crop);
+        self
+    }
+
     /// Published names of the modules whose weight has a row for each token: the embeddings, and the map to the vocabulary
     /// where that is another; none of a model that does not write.
     #[must_use]
@@ -359,7 +384,7 @@ fn family(found: &Found) -> Result<&'static Family, ModelError> {
     }
     let texts: Vec<&str> = FAMILIES.iter().filter(of_text).map(|f| f.name).collect();
     let known = format!(
-        "expected {} for texts, or a ResNet (torchvision, timm, transformers or CIFAR) or an EfficientNet-Lite for pictures",
+        "expected {} for texts, or a ResNet (torchvision, timm, transformers or CIFAR), an EfficientNet-Lite, MobileNetV3 or ConvNeXt (timm), or a ViT or DeiT (timm or transformers) for pictures",
         texts.join(", ")
     );
     let reason = match model_type {

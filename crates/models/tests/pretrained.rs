@@ -592,6 +592,6 @@ fn every_parameter_has_its_unit() {
             assert!(below, "{name}");
         }
     }
-    assert_eq!(of_resnet.side_after(3, 32), 16);
-    assert_eq!(of_lite.side_after(1, 224), 112);
+    assert_eq!(of_resnet.map_after(3, 32), [16; 2]);
+    assert_eq!(of_lite.map_after(1, 224), [112; 2]);
 }

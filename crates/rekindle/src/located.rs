@@ -316,6 +316,9 @@ fn locate_adapter(
     if let Some(rows) = rekindle_peft::stored_vocabulary(&dir)? {
         pretrained = pretrained.with_vocabulary(rows);
     }
+    if let Some((side, crop)) = saved.as_ref().and_then(|saved| saved.kept.pictures) {
+        pretrained = pretrained.with_picture_size(side, Some(crop));
+    }
     let config = pretrained.config();
     let labels = match &saved {
         _ if embeds => Vec::new(),

@@ -13,23 +13,30 @@ use crate::{
     },
     located::{Located, locate},
     model_card::{
-        self, Loading,
+        self, Loading, PicturesLoading,
         whole::{self, Made},
     },
     saved::{Saved, pooling_name},
     task::Kind,
 };
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use burn::tensor::{
+    Tensor, TensorData,
+    backend::{AutodiffBackend, BackendTypes},
+};
+use rekindle_base::rng;
 use rekindle_data::{
     Example, Place, TargetEncoder, TargetKind, chat::Conversation, questions::Question,
     related::RelatedTexts, tokens::TaggedText,
 };
-use rekindle_models::{Problem, Reads};
-use rekindle_nn::TuneAutodiff;
+use rekindle_models::{Model, Problem, Reads};
+use rekindle_nn::{Pass, TuneAutodiff, TuneBackend, host};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// Pictures of noise, for adapters of models for pictures.
+const NOISE: usize = 4;
 
 /// What a merge did.
 #[derive(Debug, Clone)]
@@ -40,8 +47,10 @@ pub struct Merged {
     pub largest_difference: f32,
     /// What was compared: a logit, or a language model's loss of a whole example.
     pub measured: &'static str,
-    /// On how many texts.
+    /// On how many texts, or pictures.
     pub texts: usize,
+    /// What these are called.
+    pub noun: &'static str,
     /// Where those came from.
     pub source: String,
 }
@@ -101,7 +110,7 @@ pub fn merge(
         });
     }
     let Some(limits) = &located.pretrained.config().text else {
-        return Err(Error::Internal("an adapter of a model without text".into()));
+        return merge_for_pictures(&located, to, inputs, device);
     };
     let run_file = path.join("config.toml");
     let own = located.settings(&[])?;
@@ -201,27 +210,7 @@ pub fn merge(
             )
         }
     };
-    let aside = aside(to);
-    clear(&aside)?;
-    let merged = on_device(
-        device,
-        Merge {
-            located: &located,
-            set: &set,
-            to: &aside,
-            name: &to.file_name().unwrap_or_default().to_string_lossy(),
-        },
-    );
-    // A directory that is there is whole.
-    let largest_difference = merged
-        .and_then(|difference| {
-            clear(to)?;
-            std::fs::rename(&aside, to).map_err(Error::io(to))?;
-            Ok(difference)
-        })
-        .inspect_err(|_| {
-            let _ = clear(&aside);
-        })?;
+    let largest_difference = written(&located, Some(&set), to, device)?;
     Ok(Merged {
         dir: to.to_owned(),
         largest_difference,
@@ -231,8 +220,76 @@ pub fn merge(
             _ => "a logit",
         },
         texts: set.len(),
+        noun: "texts",
         source,
     })
+}
+
+/// The same of a model for pictures: noise is as good as any picture to tell whether two models compute the same.
+fn merge_for_pictures(
+    located: &Located,
+    to: &Path,
+    inputs: Option<&Path>,
+    device: Device,
+) -> Result<Merged, Error> {
+    if inputs.is_some() {
+        return Err(Error::Setting {
+            reason: "--inputs is for adapters of models for texts: pictures of noise are compared"
+                .into(),
+            hint: "leave it out".into(),
+        });
+    }
+    Ok(Merged {
+        dir: to.to_owned(),
+        largest_difference: written(located, None, to, device)?,
+        measured: "a logit",
+        texts: NOISE,
+        noun: "pictures",
+        source: "noise".into(),
+    })
+}
+
+/// Merges and writes into `to`, which is there only when it is whole; the largest difference on `set`, else on noise.
+fn written(
+    located: &Located,
+    set: Option<&Arc<dyn Inputs>>,
+    to: &Path,
+    device: Device,
+) -> Result<f32, Error> {
+    let aside = aside(to);
+    clear(&aside)?;
+    let merged = on_device(
+        device,
+        Merge {
+            located,
+            set,
+            to: &aside,
+            name: &to.file_name().unwrap_or_default().to_string_lossy(),
+        },
+    );
+    merged
+        .and_then(|difference| {
+            clear(to)?;
+            std::fs::rename(&aside, to).map_err(Error::io(to))?;
+            Ok(difference)
+        })
+        .inspect_err(|_| {
+            let _ = clear(&aside);
+        })
+}
+
+/// Logits of pictures of noise `[4, S, S, 3]`.
+fn of_noise<B: TuneBackend>(
+    model: &Model<B>,
+    side: usize,
+    device: &B::Device,
+) -> Result<Vec<f32>, Error> {
+    let count = (NOISE * side * side * 3) as u64;
+    let values: Vec<f32> = (0..count).map(|i| rng::normal(0, i) as f32).collect();
+    let noise = TensorData::new(values, [NOISE, side, side, 3]);
+    let noise = Tensor::<B, 4>::from_data(noise, device);
+    let logits = model.forward(noise.into(), Pass::evaluation());
+    Ok(host::values(logits)?)
 }
 
 /// Where a directory is made before it takes its name.
@@ -243,7 +300,8 @@ fn aside(to: &Path) -> PathBuf {
 
 struct Merge<'a> {
     located: &'a Located,
-    set: &'a Arc<dyn Inputs>,
+    /// What is compared; `None` for pictures of noise.
+    set: Option<&'a Arc<dyn Inputs>>,
     to: &'a Path,
     /// What the merged model is called.
     name: &'a str,
@@ -256,10 +314,35 @@ impl OnBackend for Merge<'_> {
         const BATCH: usize = 32;
         let located = self.located;
         let model = located.load::<<B as AutodiffBackend>::InnerBackend>(device)?;
-        let before = score_with(&model, self.set, BATCH, device)?;
-        let model = rekindle_peft::merge(model);
-        let after = score_with(&model, self.set, BATCH, device)?;
+        let columns = match located.task.kind() {
+            // The other column counts tokens.
+            Kind::Generation => 1,
+            // Those of every word or token.
+            Kind::Tags | Kind::Extraction => usize::MAX,
+            _ => model.outputs(),
+        };
+        let pictures = located.pretrained.config().pictures.as_ref();
+        let side = pictures.map_or(0, |pictures| pictures.size);
+        let (model, difference) = match self.set {
+            Some(set) => {
+                let before = score_with(&model, set, BATCH, device)?;
+                let model = rekindle_peft::merge(model);
+                let after = score_with(&model, set, BATCH, device)?;
+                let difference = before.logits.largest_difference(&after.logits, columns);
+                (model, difference)
+            }
+            None => {
+                let before = of_noise(&model, side, device)?;
+                let model = rekindle_peft::merge(model);
+                let after = of_noise(&model, side, device)?;
+                let apart = before.iter().zip(&after).map(|(a, b)| (a - b).abs());
+                (model, apart.fold(0.0, f32::max))
+            }
+        };
         located.write_whole(&model, self.to)?;
+        // A whole model's configuration says how large its pictures are.
+        let mut kept = located.kept.clone();
+        kept.pictures = None;
         let saved = Saved {
             rekindle: env!("CARGO_PKG_VERSION").into(),
             task: located.task.name().to_owned(),
@@ -269,11 +352,11 @@ impl OnBackend for Merge<'_> {
             thresholds: located.thresholds.clone(),
             base_model: None,
             base_weights: None,
-            kept: located.kept.clone(),
+            kept,
         };
         saved.write(self.to)?;
         let problem = located.task.kind().problem();
-        let of_texts = !matches!(problem, Problem::NextToken | Problem::Embedding);
+        let of_texts = side == 0 && !matches!(problem, Problem::NextToken | Problem::Embedding);
         let of_texts = of_texts && !located.pretrained.config().transformers_reads_means();
         let loading = Loading {
             task: located.task,
@@ -284,17 +367,11 @@ impl OnBackend for Merge<'_> {
             chat_template: model_card::has_chat_template(self.to),
             added_tokens: false,
             max_length: located.max_length,
+            pictures: PicturesLoading::of(located.pretrained.config()),
         };
         let from = located.adapter.as_deref().unwrap_or(self.to);
         let (base, made) = (located.base.as_ref(), Made::Merged(loading));
         whole::write(self.to, self.name, located.task, base, &made, from)?;
-        let columns = match located.task.kind() {
-            // The other column counts tokens.
-            Kind::Generation => 1,
-            // Those of every word or token.
-            Kind::Tags | Kind::Extraction => usize::MAX,
-            _ => model.outputs(),
-        };
-        Ok(before.logits.largest_difference(&after.logits, columns))
+        Ok(difference)
     }
 }

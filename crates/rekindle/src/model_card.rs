@@ -10,6 +10,7 @@ use crate::{
     task::{Kind, Modality, Task},
 };
 use rekindle_base::{shell_word, thousands};
+use rekindle_models::ModelConfig;
 use std::{fmt::Write, path::Path};
 
 mod base;
@@ -51,6 +52,32 @@ pub(crate) struct Loading<'a> {
     /// Whether the tokenizer got tokens.
     pub added_tokens: bool,
     pub max_length: usize,
+    pub pictures: Option<PicturesLoading>,
+}
+
+/// What it takes to load a model for pictures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PicturesLoading {
+    /// Whether it is one of transformers, and not of timm.
+    pub of_transformers: bool,
+    /// Side of the pictures, and share of the middle that is cut out.
+    pub size: usize,
+    pub crop: f64,
+    /// Whether the network is made for pictures of that side.
+    pub of_size: bool,
+}
+
+impl PicturesLoading {
+    /// Of a model for pictures.
+    pub(crate) fn of(config: &ModelConfig) -> Option<Self> {
+        let pictures = config.pictures.as_ref()?;
+        Some(Self {
+            of_transformers: config.is_of_transformers(),
+            size: pictures.size,
+            crop: pictures.crop,
+            of_size: config.patch().is_some(),
+        })
+    }
 }
 
 /// Whether a model's folder holds a chat template.
@@ -307,11 +334,14 @@ impl Card<'_> {
 
 impl Loading<'_> {
     pub(super) fn library(&self) -> &'static str {
-        match (self.base_of_adapter, self.task.modality()) {
+        let of_transformers = self
+            .pictures
+            .is_none_or(|pictures| pictures.of_transformers);
+        match (self.base_of_adapter, of_transformers) {
             _ if self.task.kind() == Kind::Embedding => "sentence-transformers",
             (Some(_), _) => "peft",
-            (None, Modality::Text) => "transformers",
-            (None, Modality::Images) => "timm",
+            (None, true) => "transformers",
+            (None, false) => "timm",
         }
     }
 

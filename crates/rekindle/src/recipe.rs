@@ -447,8 +447,9 @@ impl<B: TuneAutodiff> Recipe<B> {
             let data = TensorData::new(rows, [n, width]);
             return Activations::Pooled(Tensor::from_data(data, &self.device));
         }
-        let side = model.side_after(units, self.picture_size);
-        let data = TensorData::new(rows, [n, side, side, width / (side * side).max(1)]);
+        let [height, across] = model.map_after(units, self.picture_size);
+        let channels = width / (height * across).max(1);
+        let data = TensorData::new(rows, [n, height, across, channels]);
         Activations::Map(Tensor::from_data(data, &self.device))
     }
 
@@ -735,11 +736,11 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
             None => model,
             Some(every) => {
                 let all = params::set_trainable(model, &mut |path| self.trains.contains(path));
-                only_last(
-                    all,
-                    usize::try_from(epoch).unwrap_or(usize::MAX) / every,
-                    &[],
-                )
+                let units = match usize::try_from(epoch).unwrap_or(usize::MAX) / every {
+                    0 => 0,
+                    blocks => all.last_units(blocks),
+                };
+                only_last(all, units, &[])
             }
         };
         let units = model.cuttable_units();

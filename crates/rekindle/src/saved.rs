@@ -73,11 +73,19 @@ pub(crate) struct KeptSettings {
     /// The columns of its training file.
     #[serde(default, skip_serializing_if = "UsualColumns::is_empty")]
     pub columns: UsualColumns,
+    /// Side of the pictures of an adapter, and share of the middle that is cut out: a whole model's configuration has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<(usize, f64)>,
 }
 
 impl KeptSettings {
     /// Those of a run.
-    pub(crate) fn of(config: &RunConfig, by_words: bool, columns: UsualColumns) -> Self {
+    pub(crate) fn of(
+        config: &RunConfig,
+        by_words: bool,
+        columns: UsualColumns,
+        pictures: Option<(usize, f64)>,
+    ) -> Self {
         let data = &config.data;
         let skips = data.on_bad_example != config::OnBadExample::Error;
         Self {
@@ -90,6 +98,7 @@ impl KeptSettings {
             date: data.date.map(|date| date.to_string()),
             on_bad_example: skips.then(|| data.on_bad_example.name().to_owned()),
             columns,
+            pictures,
         }
     }
 

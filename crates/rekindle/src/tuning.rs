@@ -9,9 +9,10 @@ use crate::{
     tasks::Objective,
 };
 use rekindle_hub::{Resolved, Source};
-use rekindle_models::{HeadSpec, LoadReport, Model, Pretrained, Reads};
+use rekindle_models::{Backbone, HeadSpec, LoadReport, Model, Pretrained, Reads};
 use rekindle_nn::{
     TuneAutodiff,
+    layers::AdapterSlots,
     params::{self, ParamRef},
 };
 use rekindle_peft::{LoraConfig, PeftError, TargetModules, Trainable};
@@ -56,7 +57,13 @@ pub(crate) fn load<B: TuneAutodiff>(
         seed: config.seed,
         require: false,
     };
-    let (model, loaded) = Model::<B>::from_pretrained(pretrained, &head, device)?;
+    let (mut model, loaded) = Model::<B>::from_pretrained(pretrained, &head, device)?;
+    let adapts_pictures =
+        config.task.modality() == Modality::Images && config.peft.method == Method::Lora;
+    let of_pictures = match adapts_pictures {
+        true => linear_layers(&mut model, pretrained)?,
+        false => Vec::new(),
+    };
     let model = match config.model.dropout {
         Some(rate) => model.with_dropout(rate),
         None => model,
@@ -80,12 +87,12 @@ pub(crate) fn load<B: TuneAutodiff>(
     let every_linear = config.adapts_every_linear_layer(examples, head.outputs);
     let (model, adapter) = match peft.method {
         Method::Lora => {
-            let mut lora = lora(
-                config,
-                base,
-                target_modules(&peft.target_modules, &model, every_linear),
-                &whole,
-            );
+            let targets = match target_modules(&peft.target_modules, &model, every_linear) {
+                // PEFT knows the word for models of transformers alone.
+                TargetModules::AllLinear if adapts_pictures => TargetModules::Suffixes(of_pictures),
+                targets => targets,
+            };
+            let mut lora = lora(config, base, targets, &whole);
             let is_saved = |module| rekindle_peft::is_saved(&format!("{module}.weight"), &lora);
             lora.ensure_weight_tying =
                 pretrained.config().is_tied() && pretrained.vocabulary().into_iter().any(is_saved);
@@ -114,7 +121,7 @@ pub(crate) fn load<B: TuneAutodiff>(
                 reason: format!(
                     "peft.train_last = {last}, but the model has {} {}",
                     model.blocks(),
-                    block(config)
+                    block(&model)
                 ),
                 hint: "name fewer, or leave it out to train everything".into(),
             });
@@ -124,7 +131,7 @@ pub(crate) fn load<B: TuneAutodiff>(
             only_last(model, units, &vocabulary)
         }
     };
-    let frozen_norms = config.freezes_batch_norms(examples);
+    let frozen_norms = config.freezes_batch_norms(examples) && has_batch_norms(&model);
     let model = match frozen_norms {
         true => without_batch_norms(model),
         false => model,
@@ -161,6 +168,39 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
         }
     }
     whole
+}
+
+/// The linear layers of a model for pictures but for its head, by the ends of their names that tell them from its convolutions.
+///
+/// # Errors
+/// When there are none.
+fn linear_layers<B: TuneAutodiff>(
+    model: &mut Model<B>,
+    pretrained: &Pretrained,
+) -> Result<Vec<String>, Error> {
+    let names = model.names();
+    let mut paths = Vec::new();
+    model.visit_linears("", &mut |path, _| paths.push(names.published(path)));
+    let mut ends: Vec<String> = Vec::new();
+    for path in paths.iter().filter(|path| !model.is_head(path)) {
+        // Behind the number of the block.
+        let parts: Vec<&str> = path.split('.').collect();
+        let number = parts.iter().rposition(|part| part.parse::<usize>().is_ok());
+        let end = parts[number.map_or(0, |at| at + 1)..].join(".");
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
+    match ends.is_empty() {
+        false => Ok(ends),
+        true => Err(Error::Setting {
+            reason: format!(
+                "peft.method = \"lora\" adapts linear layers, and {} is made of convolutions",
+                pretrained.config().architecture()
+            ),
+            hint: "set it to \"full\" or \"head\" (`peft.train_last` trains the last stages), or take a vision transformer or a ConvNeXt of linear layers (convnext_tiny and larger)".into(),
+        }),
+    }
 }
 
 /// Query and value layers by the names that families give them, where ModernBERT has one for keys too: those that get adapters unless the
@@ -230,13 +270,15 @@ fn lora(
         modules_to_save: saved,
         ensure_weight_tying: false,
         base_model_name_or_path: Some(python_name(base)),
-        task_type: Some(match config.task.kind() {
-            Kind::Generation | Kind::Preference => "CAUSAL_LM".into(),
-            Kind::Tags => "TOKEN_CLS".into(),
-            Kind::Extraction => "QUESTION_ANS".into(),
-            Kind::Embedding => "FEATURE_EXTRACTION".into(),
-            _ => "SEQ_CLS".into(),
-        }),
+        task_type: match (config.task.kind(), config.task.modality()) {
+            (Kind::Generation | Kind::Preference, _) => Some("CAUSAL_LM".into()),
+            (Kind::Tags, _) => Some("TOKEN_CLS".into()),
+            (Kind::Extraction, _) => Some("QUESTION_ANS".into()),
+            (Kind::Embedding, _) => Some("FEATURE_EXTRACTION".into()),
+            (_, Modality::Text) => Some("SEQ_CLS".into()),
+            // PEFT has no word for it.
+            (_, Modality::Images) => None,
+        },
     }
 }
 
@@ -270,10 +312,11 @@ fn check_saved<B: TuneAutodiff>(model: &Model<B>, lora: &LoraConfig) -> Result<(
 }
 
 /// What the parts of a model are called that `peft.train_last` counts.
-fn block(config: &RunConfig) -> &'static str {
-    match config.task.modality() {
-        Modality::Text => "layers",
-        Modality::Images => "stages",
+fn block<B: TuneAutodiff>(model: &Model<B>) -> &'static str {
+    match model.backbone() {
+        Backbone::Encoder(_) | Backbone::Decoder(_) => "layers",
+        Backbone::Vit(_) => "blocks",
+        _ => "stages",
     }
 }
 
@@ -347,6 +390,12 @@ fn without_head<B: TuneAutodiff>(model: Model<B>) -> Result<Model<B>, Error> {
     }))
 }
 
+/// Whether anything in the model has running moments.
+fn has_batch_norms<B: TuneAutodiff>(model: &Model<B>) -> bool {
+    let shapes = params::shapes(model);
+    shapes.iter().any(|(path, _)| params::is_buffer(path))
+}
+
 /// Batch norms stay as they are: what has running moments beside it trains no more.
 fn without_batch_norms<B: TuneAutodiff>(model: Model<B>) -> Model<B> {
     let module = |path: &str| path.rsplit_once('.').map(|(module, _)| module.to_owned());
@@ -396,7 +445,7 @@ fn described<B: TuneAutodiff>(
         (_, None) => "full fine-tuning".to_owned(),
     };
     if let Some(last) = config.peft.train_last {
-        let (all, block) = (model.blocks(), block(config));
+        let (all, block) = (model.blocks(), block(model));
         let embeddings = match adapter.is_none() && !config.model.add_tokens.is_empty() {
             true => ", and the embeddings",
             false => "",

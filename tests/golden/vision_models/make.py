@@ -252,4 +252,5 @@ def main():
     (HERE / "original_names.json").write_text(json.dumps(mapping, indent=0) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -52,11 +52,12 @@ impl Merge {
             }));
         }
         Ok(output::print(format_args!(
-            "merged into {}\nlargest difference of {}: {:.2e}, on {} texts ({})\n",
+            "merged into {}\nlargest difference of {}: {:.2e}, on {} {} ({})\n",
             merged.dir.display(),
             merged.measured,
             merged.largest_difference,
             merged.texts,
+            merged.noun,
             merged.source
         ))?)
     }

@@ -2,7 +2,8 @@
 //! themselves show.
 
 use super::{
-    EFFICIENTNET_LITE, LiteConfig, RESNET, ResNetConfig, Shapes,
+    CONVNEXT, ConvNextConfig, EFFICIENTNET_LITE, LiteConfig, MOBILENET, MobileNetConfig, RESNET,
+    ResNetConfig, Shapes, VIT, VIT_OF_TRANSFORMERS, VitConfig,
     efficientnet::FEATURES as EFFICIENTNET_FEATURES,
 };
 use crate::{
@@ -19,13 +20,25 @@ const HEAD_STD: f64 = 0.01;
 /// ImageNet's mean and standard deviation by channel, of values in [0, 1].
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
+/// What most of timm's vision transformers expect: values in [-1, 1].
+const CENTRED: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
+
+/// How pictures become the input of a model of transformers.
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+
 /// A family with its sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Architecture {
     /// See [`ResNetConfig`].
     ResNet(ResNetConfig),
     /// See [`LiteConfig`].
     EfficientNetLite(LiteConfig),
+    /// See [`VitConfig`].
+    Vit(VitConfig),
+    /// See [`ConvNextConfig`].
+    ConvNext(ConvNextConfig),
+    /// See [`MobileNetConfig`].
+    MobileNet(MobileNetConfig),
 }
 
 impl Architecture {
@@ -35,6 +48,9 @@ impl Architecture {
         match self {
             Self::ResNet(config) => config.name(),
             Self::EfficientNetLite(config) => config.name(),
+            Self::Vit(config) => config.name.clone(),
+            Self::ConvNext(config) => config.name.clone(),
+            Self::MobileNet(config) => config.name.clone(),
         }
     }
 
@@ -44,6 +60,9 @@ impl Architecture {
         match self {
             Self::ResNet(config) => config.features(),
             Self::EfficientNetLite(_) => EFFICIENTNET_FEATURES,
+            Self::Vit(config) => config.width,
+            Self::ConvNext(config) => config.features(),
+            Self::MobileNet(config) => config.features,
         }
     }
 
@@ -61,11 +80,13 @@ impl Architecture {
     }
 }
 
-/// What the convolutions of a backbone put out for one picture, in values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the convolutions and linear maps of a backbone put out for one picture, in values.
+#[derive(Debug, Clone, PartialEq)]
 pub struct MapSizes {
-    /// All convolutions of each unit together.
+    /// All of each unit together.
     pub units: Vec<usize>,
+    /// Values that training keeps for each of them.
+    pub kept: f64,
     /// The most that is there at one time when nothing is kept for a backward pass.
     pub at_once: usize,
 }
@@ -104,6 +125,9 @@ impl ModelConfig {
             Sizes::Encoder(_) | Sizes::Decoder(_) => None,
             Sizes::ResNet(config) => Some(config.map_sizes(side)),
             Sizes::EfficientNet(config) => Some(config.map_sizes(side)),
+            Sizes::Vit(config) => Some(config.map_sizes(side)),
+            Sizes::ConvNext(config) => Some(config.map_sizes(side)),
+            Sizes::MobileNet(config) => Some(config.map_sizes(side)),
         }
     }
 
@@ -122,6 +146,12 @@ impl ModelConfig {
             Architecture::EfficientNetLite(config) => {
                 (&EFFICIENTNET_LITE, Sizes::EfficientNet(config))
             }
+            Architecture::ConvNext(config) => (&CONVNEXT, Sizes::ConvNext(config)),
+            Architecture::MobileNet(config) => (&MOBILENET, Sizes::MobileNet(config)),
+            Architecture::Vit(config) => match config.joined {
+                true => (&VIT, Sizes::Vit(config)),
+                false => (&VIT_OF_TRANSFORMERS, Sizes::Vit(config)),
+            },
         };
         Self {
             family: entry.name,
@@ -159,16 +189,8 @@ pub(super) fn read(
     if raw.contains_key("id2label") || raw.contains_key("label2id") {
         labels = reader.labels()?;
     }
-    let (mean, std) = IMAGENET;
-    let small = architecture.is_small();
-    let mut pictures = Pictures {
-        size: if small { 32 } else { 224 },
-        crop: if small { 1.0 } else { 0.875 },
-        interpolation: "bilinear".into(),
-        mean,
-        std,
-    };
-    let preprocessor = found.path.with_file_name("preprocessor_config.json");
+    let mut pictures = usual(&architecture);
+    let preprocessor = found.path.with_file_name(PREPROCESSOR);
     let of_timm = raw.get("pretrained_cfg").or_else(|| raw.get("default_cfg"));
     if let Some(Value::Object(cfg)) = of_timm {
         if let Some([_, _, size]) = numbers(cfg.get("input_size")) {
@@ -190,6 +212,16 @@ pub(super) fn read(
             path: &preprocessor,
         })?;
     }
+    let (size, mut architecture) = (pictures.size, architecture);
+    if let Architecture::Vit(config) = &mut architecture {
+        config.grid = size / config.patch;
+        if config.grid == 0 {
+            return Err(reader.error(format!(
+                "pictures of {size} pixels hold no patch of {}",
+                config.patch
+            )));
+        }
+    }
     Ok(ModelConfig {
         labels,
         outputs,
@@ -200,7 +232,50 @@ pub(super) fn read(
     })
 }
 
+/// What a model expects of pictures where no file says so.
+fn usual(architecture: &Architecture) -> Pictures {
+    let (size, crop, interpolation, (mean, std)) = match architecture {
+        Architecture::ResNet(_) if architecture.is_small() => (32, 1.0, "bilinear", IMAGENET),
+        Architecture::ResNet(_) | Architecture::EfficientNetLite(_) => {
+            (224, 0.875, "bilinear", IMAGENET)
+        }
+        Architecture::ConvNext(_) | Architecture::MobileNet(_) => (224, 0.875, "bicubic", IMAGENET),
+        Architecture::Vit(config) if config.joined => {
+            (config.grid * config.patch, 0.9, "bicubic", CENTRED)
+        }
+        Architecture::Vit(config) => (config.grid * config.patch, 1.0, "bilinear", CENTRED),
+    };
+    Pictures {
+        size,
+        crop,
+        interpolation: interpolation.into(),
+        mean,
+        std,
+    }
+}
+
 impl Pictures {
+    /// `preprocessor_config.json` of transformers. Its `crop_pct` is ours: transformers takes the whole picture.
+    pub(crate) fn to_preprocessor(&self) -> Value {
+        let resample = match self.interpolation.as_str() {
+            "nearest" => 0,
+            "bicubic" => 3,
+            _ => 2,
+        };
+        json!({
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": true,
+            "size": {"height": self.size, "width": self.size},
+            "resample": resample,
+            "do_rescale": true,
+            "rescale_factor": 1.0 / 255.0,
+            "do_normalize": true,
+            "image_mean": self.mean,
+            "image_std": self.std,
+            "crop_pct": self.crop,
+        })
+    }
+
     /// Checks what came out of a file.
     fn check(&self, reader: &Reader<'_>) -> Result<(), ModelError> {
         if !SIDES.contains(&self.size) {
@@ -310,6 +385,7 @@ mod tests {
             let maps = match &architecture {
                 Architecture::ResNet(config) => config.map_sizes(224),
                 Architecture::EfficientNetLite(config) => config.map_sizes(224),
+                other => panic!("{other:?} is not in timm's table"),
             };
             let all = maps.units.iter().sum::<usize>() as f64 / 1e6;
             assert!(

@@ -103,7 +103,11 @@ impl LiteConfig {
             units.push(values);
         }
         units.push(map(units.len(), FEATURES));
-        MapSizes { units, at_once }
+        MapSizes {
+            units,
+            kept: super::KEPT_BY_CONVOLUTIONS,
+            at_once,
+        }
     }
 
     /// timm's name.

@@ -139,7 +139,11 @@ impl ResNetConfig {
             at_once = at_once.max(3 * out);
             (before, inputs) = (after, width);
         }
-        MapSizes { units, at_once }
+        MapSizes {
+            units,
+            kept: super::KEPT_BY_CONVOLUTIONS,
+            at_once,
+        }
     }
 
     /// Width of the features.

@@ -62,6 +62,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["pooler", "classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
     pooler: None,

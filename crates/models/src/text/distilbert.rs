@@ -64,6 +64,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["pre_classifier", "classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
     pooler: None,

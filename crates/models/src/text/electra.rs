@@ -53,6 +53,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(TOKEN_NAMES),
     span_names: Some(SPAN_NAMES),
     pooler: None,

@@ -67,6 +67,7 @@ pub(crate) static GEMMA3: Family = Family {
     head: "lm_head",
     head_modules: &[],
     transposed: &[],
+    in_files: None,
     token_names: None,
     span_names: None,
     pooler: None,

@@ -35,6 +35,7 @@ pub(crate) static GPT2: Family = Family {
     head: "lm_head",
     head_modules: &[],
     transposed: &["c_attn.weight", "c_proj.weight", "c_fc.weight"],
+    in_files: None,
     token_names: None,
     span_names: None,
     pooler: None,

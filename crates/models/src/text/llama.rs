@@ -89,6 +89,7 @@ const BASE: Family = Family {
     head: "lm_head",
     head_modules: &[],
     transposed: &[],
+    in_files: None,
     token_names: None,
     span_names: None,
     pooler: None,

@@ -70,6 +70,7 @@ pub(crate) static FAMILY: Family = Family {
     head: "classifier",
     head_modules: &["classifier"],
     transposed: &[],
+    in_files: None,
     token_names: Some(NAMES),
     span_names: Some(NAMES),
     pooler: Some("head"),

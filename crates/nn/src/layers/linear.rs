@@ -100,8 +100,13 @@ impl<B: Backend> LowRank<B> {
 impl<B: TuneBackend> LowRank<B> {
     /// `sum [T, out]` plus the side path of `x [T, in]`.
     fn add_to(&self, sum: Tensor<B, 2>, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
-        let x = ops::dropout(x, self.dropout, pass.child(self.site));
+        let x = self.dropped(x, pass);
         ops::low_rank(sum, x, self.lora_a.val(), self.lora_b.val(), self.scale)
+    }
+
+    /// What the side path reads.
+    fn dropped(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
+        ops::dropout(x, self.dropout, pass.child(self.site))
     }
 }
 
@@ -119,6 +124,30 @@ impl<B: TuneBackend> Linear<B> {
         }
     }
 
+    /// `x [T, in]` -> the outputs in N equal parts, `[T, out / N]` each: queries, keys and values of one layer. Each part is a
+    /// product by its rows of the weight, so that no part is copied, and no gradients of parts are put together.
+    pub fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>, pass: Pass) -> [Tensor<B, 2>; N] {
+        let size = self.dims().1 / N;
+        let (weight, bias) = (self.weight.val(), self.bias.as_ref().map(Param::val));
+        let side_path = self.adapter.as_ref().map(|adapter| {
+            let (a, b) = (adapter.lora_a.val(), adapter.lora_b.val());
+            (adapter.dropped(x.clone(), pass), a, b, adapter.scale)
+        });
+        std::array::from_fn(|part| {
+            let first = part * size;
+            let bias = bias.clone().map(|bias| bias.narrow(0, first, size));
+            let weight = weight.clone().narrow(0, first, size);
+            let sum = ops::linear(x.clone(), weight, bias, pass.precision());
+            match &side_path {
+                None => sum,
+                Some((x, a, b, scale)) => {
+                    let b = b.clone().narrow(0, first, size);
+                    ops::low_rank(sum, x.clone(), a.clone(), b, *scale)
+                }
+            }
+        })
+    }
+
     /// `x [T, in]` -> `[T, out]`: the layer of GELU of x, which is not kept for the backward pass unless an adapter needs it.
     pub fn forward_gelu(&self, x: Tensor<B, 2>, kind: GeluKind, pass: Pass) -> Tensor<B, 2> {
         match &self.weight {
@@ -127,6 +156,57 @@ impl<B: TuneBackend> Linear<B> {
                 ops::gelu_linear(x, weight.val(), bias, kind, pass.precision())
             }
             _ => self.forward(ops::gelu(x, kind), pass),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::TensorData;
+
+    type B = Autodiff<Flex>;
+
+    /// The parts of a layer with an adapter are its outputs, cut; and so are their gradients.
+    #[test]
+    fn parts_are_the_outputs_cut() {
+        let device = Default::default();
+        let mut layer = Linear::<B>::normal(1, 6, 12, 0.5, &device);
+        let mut adapter = LowRank::init(2, (6, 12), 2, &device);
+        adapter.lora_b = init::lazy([12, 2], &device, |shape, device| {
+            init::normal(3, shape, 0.5, device)
+        });
+        layer.adapter = Some(LowRank {
+            scale: 0.7,
+            dropout: 0.25,
+            ..adapter
+        });
+        let x: Vec<f32> = (0..30).map(|i| (i as f32 * 0.7).sin()).collect();
+        let x = Tensor::<B, 2>::from_data(TensorData::new(x, [5, 6]), &device).require_grad();
+        let pass = Pass::training(0, 0);
+        let whole = layer.forward(x.clone(), pass);
+        let parts: [Tensor<B, 2>; 3] = layer.forward_parts(x.clone(), pass);
+        let parts = Tensor::cat(parts.to_vec(), 1);
+        let apart = |a: Tensor<Flex, 2>, b: Tensor<Flex, 2>| -> f32 {
+            let differences = (a - b).abs().into_data();
+            differences.iter::<f32>().fold(0.0, f32::max)
+        };
+        assert!(apart(whole.clone().inner(), parts.clone().inner()) < 1e-5);
+        let [from_whole, from_parts] = [whole, parts].map(|y| {
+            let weights = y.clone().detach().cos();
+            let grads = (y * weights).sum().backward();
+            let a = layer.adapter.as_ref().map(|adapter| adapter.lora_a.val());
+            let b = layer.adapter.as_ref().map(|adapter| adapter.lora_b.val());
+            let weight = layer.weight.val();
+            let tensors = [Some(x.clone()), Some(weight), a, b];
+            tensors.map(|tensor| tensor.and_then(|tensor| tensor.grad(&grads)))
+        });
+        for (whole, parts) in from_whole.into_iter().zip(from_parts) {
+            let (Some(whole), Some(parts)) = (whole, parts) else {
+                panic!("a tracked tensor has a gradient");
+            };
+            assert!(apart(whole, parts) < 1e-5);
         }
     }
 }

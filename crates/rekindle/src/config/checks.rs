@@ -376,19 +376,6 @@ pub(super) const CHECKS: &[Check] = &[
         },
     },
     Check {
-        keys: &["peft.method", "task"],
-        find: |config| {
-            let both =
-                config.task.modality() == Modality::Images && config.peft.method == Method::Lora;
-            both.then(|| {
-                (
-                    "`peft.method` = \"lora\" is for text: image models have no linear layers to adapt".to_owned(),
-                    "set it to \"full\" or \"head\"; `peft.train_last` trains the last stages",
-                )
-            })
-        },
-    },
-    Check {
         keys: &["model.add_tokens"],
         find: |config| {
             let tokens = &config.model.add_tokens;

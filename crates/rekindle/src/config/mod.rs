@@ -201,7 +201,7 @@ impl RunConfig {
             (Modality::Text, Method::Setfit) => 2e-5,
             (_, Method::Full) if self.task.kind() == Kind::Embedding => 2e-5,
             _ if self.task.kind() == Kind::Embedding => 5e-4,
-            (Modality::Text, Method::Lora | Method::Bitfit) => 1e-3,
+            (_, Method::Lora) | (Modality::Text, Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,
             (Modality::Images, Method::Full) => 1e-4,
@@ -211,13 +211,16 @@ impl RunConfig {
     }
 
     /// The highest learning rate of the head: the one set, or for multi-label 1e-2, because sigmoids of rare labels start far
-    /// from where they end. So it is for classes of texts and of words that are learned with LoRA, and of pictures of which everything is tuned, at
+    /// from where they end. So it is for classes that are learned with LoRA, and of pictures of which everything is tuned, at
     /// the usual rate: a new head is small, and has far to go (docs/results.md, "Small sets"). `None`: that of the other parameters.
     pub fn head_learning_rate(&self) -> Option<f64> {
         let far = matches!(
             (self.task, self.peft.method),
             (
-                Task::TextClassification | Task::TokenClassification | Task::QuestionAnswering,
+                Task::TextClassification
+                    | Task::TokenClassification
+                    | Task::QuestionAnswering
+                    | Task::ImageClassification,
                 Method::Lora
             ) | (Task::ImageClassification, Method::Full)
         );

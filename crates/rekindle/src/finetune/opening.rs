@@ -4,7 +4,7 @@ use super::{Opened, timed};
 use crate::{
     Error, Observer, RunConfig,
     backend::{chosen, described, free_memory},
-    config::{self, DataSource, Device},
+    config::{self, DataSource, Device, Method},
     fingerprint::Fingerprint,
     gguf, inputs,
     located::{end_of_run, find_on_hub},
@@ -35,6 +35,7 @@ pub(crate) fn open<B: TuneAutodiff>(
     let clock = Instant::now();
     let base = find_model(&config.model.name, &hub, observer)?;
     let pretrained = inputs::with_added_tokens(config, Pretrained::open(&base.dir)?)?;
+    let pretrained = with_picture_size(config, pretrained)?;
     let pretrained = match config.model.quantized {
         true => {
             let mut whole = config.peft.modules_to_save.clone();
@@ -128,6 +129,35 @@ pub(crate) fn open<B: TuneAutodiff>(
         timings,
     };
     Ok((opened, model))
+}
+
+/// The model for pictures of the size that the run asks for, if it does.
+fn with_picture_size(config: &RunConfig, pretrained: Pretrained) -> Result<Pretrained, Error> {
+    let Some(size) = config.images.size else {
+        return Ok(pretrained);
+    };
+    match pretrained.config().patch() {
+        Some(patch) if size < patch => Err(Error::Setting {
+            reason: format!(
+                "images.size = {size}, but the model cuts pictures into patches of {patch} pixels"
+            ),
+            hint: format!("set it to a multiple of {patch}, or leave it out"),
+        }),
+        // timm resizes positions by itself; transformers has no place for them beside an adapter.
+        Some(_)
+            if config.peft.method == Method::Lora
+                && pretrained.config().is_of_transformers()
+                && pretrained.config().pictures.as_ref().map(|own| own.size) != Some(size) =>
+        {
+            Err(Error::Setting {
+                reason: format!(
+                    "images.size = {size} resizes the positions of this ViT of transformers, which an adapter's file cannot hold"
+                ),
+                hint: "leave images.size out, use peft.method = \"full\", or take the model by timm's name".into(),
+            })
+        }
+        _ => Ok(pretrained.with_picture_size(size, None)),
+    }
 }
 
 /// Finds a model's directory, or takes a file of weights as it is; a GGUF file is unpacked.

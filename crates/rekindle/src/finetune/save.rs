@@ -8,7 +8,7 @@ use crate::{
     Error, Plan,
     figures::Figures,
     fingerprint::weights_digest,
-    model_card::{self, BaseName, Card, Loading},
+    model_card::{self, BaseName, Card, Loading, PicturesLoading},
     provenance::Provenance,
     saved::{KeptSettings, Saved, SavedModel},
     sentence::SentenceFiles,
@@ -38,6 +38,7 @@ impl Run<'_> {
                 chat_template: model_card::has_chat_template(folder),
                 added_tokens: !self.config.model.add_tokens.is_empty(),
                 max_length: opened.prepared.max_length,
+                pictures: PicturesLoading::of(opened.pretrained.config()),
             },
             base: base.clone(),
             config: self.config,
@@ -103,6 +104,7 @@ impl Run<'_> {
                 self.config,
                 opened.prepared.by_words,
                 opened.prepared.columns.clone(),
+                opened.prepared.picture_size.filter(|_| adapter),
             ),
         };
         let written = clear(&aside)

@@ -9,15 +9,7 @@ impl Loading<'_> {
     pub(super) fn python(&self) -> String {
         match (self.task.kind(), self.task.modality()) {
             (Kind::Generation | Kind::Preference, _) => self.python_that_writes(),
-            (kind, Modality::Images) => format!(
-                "import json\n\nimport timm\nimport torch\nfrom PIL import Image\n\nfolder = \".\"\n\
-                 model = timm.create_model(f\"local-dir:{{folder}}\", pretrained=True).eval()\n\
-                 settings = timm.data.resolve_model_data_config(model)\n\
-                 transform = timm.data.create_transform(**settings, is_training=False)\n\
-                 picture = Image.open(\"picture.jpg\").convert(\"RGB\")\n\
-                 with torch.inference_mode():\n    logits = model(transform(picture).unsqueeze(0))[0]\n{}",
-                asked(kind)
-            ),
+            (kind, Modality::Images) => self.python_of_pictures(kind),
             (Kind::Tags, _) => self.python_of_tokens(),
             (Kind::Extraction, _) => self.python_of_answers(),
             (Kind::Embedding, _) => {
@@ -44,6 +36,61 @@ impl Loading<'_> {
                 )
             }
         }
+    }
+
+    /// A program that looks at a picture.
+    fn python_of_pictures(&self, kind: Kind) -> String {
+        let of_transformers = self.pictures.filter(|pictures| pictures.of_transformers);
+        if of_transformers.is_some() {
+            let (processor, peft) = match self.base_of_adapter {
+                None => ("folder", ""),
+                Some(base) => ("base.name_or_path", imports_of_peft(base)),
+            };
+            return format!(
+                "import json\n\nimport torch\n{peft}from PIL import Image\n\
+                 from transformers import AutoImageProcessor, AutoModelForImageClassification\n\nfolder = \".\"\n{}\
+                 processor = AutoImageProcessor.from_pretrained({processor})\n\
+                 picture = Image.open(\"picture.jpg\").convert(\"RGB\")\n\
+                 inputs = processor(picture, return_tensors=\"pt\")\n\
+                 with torch.inference_mode():\n    logits = model(**inputs).logits[0]\n{}",
+                self.load("AutoModelForImageClassification"),
+                asked(kind)
+            );
+        }
+        let (peft, load) = match (self.base_of_adapter, self.pictures) {
+            (Some(base), Some(pictures)) => {
+                let name = match &base.python {
+                    Some((name, _)) => quoted(&format!("hf-hub:{name}")),
+                    None => "f\"local-dir:{PeftConfig.from_pretrained(folder).base_model_name_or_path}\"".to_owned(),
+                };
+                let (size, crop) = (pictures.size, pictures.crop);
+                let of_size = match pictures.of_size {
+                    true => format!(", img_size={size}"),
+                    false => String::new(),
+                };
+                let load = format!(
+                    "base = timm.create_model({name}, pretrained=True, num_classes={}{of_size})\n\
+                     model = PeftModel.from_pretrained(base, folder).eval()\n\
+                     settings = timm.data.resolve_model_data_config(base)\n\
+                     settings.update(input_size=(3, {size}, {size}), crop_pct={crop})\n",
+                    self.labels
+                );
+                (imports_of_peft(base), load)
+            }
+            _ => (
+                "",
+                "model = timm.create_model(f\"local-dir:{folder}\", pretrained=True).eval()\n\
+                 settings = timm.data.resolve_model_data_config(model)\n"
+                    .to_owned(),
+            ),
+        };
+        format!(
+            "import json\n\nimport timm\nimport torch\n{peft}from PIL import Image\n\nfolder = \".\"\n{load}\
+             transform = timm.data.create_transform(**settings, is_training=False)\n\
+             picture = Image.open(\"picture.jpg\").convert(\"RGB\")\n\
+             with torch.inference_mode():\n    logits = model(transform(picture).unsqueeze(0))[0]\n{}",
+            asked(kind)
+        )
     }
 
     /// A program that prints the spans of a text. The windows of a long text are the pipeline's own.
@@ -104,13 +151,7 @@ impl Loading<'_> {
     }
 
     fn imports(&self, class: &str) -> String {
-        let peft = match self.base_of_adapter {
-            Some(BaseName {
-                python: Some(_), ..
-            }) => "from peft import PeftModel\n",
-            Some(_) => "from peft import PeftConfig, PeftModel\n",
-            None => "",
-        };
+        let peft = self.base_of_adapter.map_or("", imports_of_peft);
         format!("{peft}from transformers import {class}, AutoTokenizer")
     }
 
@@ -147,6 +188,14 @@ impl Loading<'_> {
         format!(
             "base = {class}.from_pretrained({name}{options})\n{resize}model = PeftModel.from_pretrained(base, folder).eval()\n"
         )
+    }
+}
+
+/// What a program needs of PEFT: where Python cannot load the base by a name, the adapter's own file says where it lay.
+fn imports_of_peft(base: &BaseName) -> &'static str {
+    match base.python {
+        Some(_) => "from peft import PeftModel\n",
+        None => "from peft import PeftConfig, PeftModel\n",
     }
 }
 
