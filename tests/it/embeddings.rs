@@ -267,7 +267,7 @@ fn an_adapter_is_read_back_and_merged() {
             vectors(&model_dir(name), &sentences),
             vectors(&finished.final_dir, &sentences),
         );
-        assert!(before.iter().zip(&tuned).any(|(a, b)| (a - b).abs() > 0.1));
+        assert!(before.iter().zip(&tuned).any(|(a, b)| (a - b).abs() > 1e-2));
         let merged = dir.join("merged");
         let done = merge(&finished.final_dir, &merged, None, Device::Cpu, &Silent).unwrap();
         assert!(
