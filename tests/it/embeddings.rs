@@ -364,7 +364,8 @@ fn few_shot_classification() {
 #[test]
 #[ignore = "an hour on two cores; needs the data set in $REKINDLE_AGNEWS, a file of lines `text<tab>label`"]
 fn few_shot_on_ag_news() {
-    const MEAN: f64 = 0.83;
+    /// By how much it is better than the probe, at least.
+    const GAIN: f64 = 0.03;
     let (Some(model), Some(file)) = (minilm(), std::env::var_os("REKINDLE_AGNEWS")) else {
         println!("skipped: MiniLM or AG News is not there");
         return;
@@ -414,5 +415,5 @@ fn few_shot_on_ag_news() {
         "mean of 10 draws: SetFit {:.4}, linear probe {:.4}",
         means[0], means[1]
     );
-    assert!(means[0] >= MEAN, "{means:?}");
+    assert!(means[0] >= means[1] + GAIN, "{means:?}");
 }
