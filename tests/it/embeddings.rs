@@ -19,9 +19,9 @@ const MODELS: [&str; 2] = ["bert", "distilbert"];
 /// Absolute, on vectors that the fixtures have in float64; those of length 1 and those as they are, which are below 10.
 const VECTORS: f32 = 1e-5;
 /// Absolute, on losses of 20 steps. Leaving out the hard negatives moves them by more than 1e-1.
-const LOSS: f64 = 5e-4;
+const LOSS: f64 = 5e-5;
 /// Relative, on gradient norms.
-const GRAD_NORM: f64 = 2e-3;
+const GRAD_NORM: f64 = 1e-4;
 /// Relative: the schedules are the same formula in f64.
 const LEARNING_RATE: f64 = 1e-12;
 /// Absolute, on vectors after 20 steps at a rate of 2e-3, by their largest number.
@@ -267,7 +267,7 @@ fn an_adapter_is_read_back_and_merged() {
             vectors(&model_dir(name), &sentences),
             vectors(&finished.final_dir, &sentences),
         );
-        assert!(before.iter().zip(&tuned).any(|(a, b)| (a - b).abs() > 0.1));
+        assert!(before.iter().zip(&tuned).any(|(a, b)| (a - b).abs() > 1e-2));
         let merged = dir.join("merged");
         let done = merge(&finished.final_dir, &merged, None, Device::Cpu, &Silent).unwrap();
         assert!(
@@ -364,7 +364,8 @@ fn few_shot_classification() {
 #[test]
 #[ignore = "an hour on two cores; needs the data set in $REKINDLE_AGNEWS, a file of lines `text<tab>label`"]
 fn few_shot_on_ag_news() {
-    const MEAN: f64 = 0.83;
+    /// By how much it is better than the probe, at least.
+    const GAIN: f64 = 0.03;
     let (Some(model), Some(file)) = (minilm(), std::env::var_os("REKINDLE_AGNEWS")) else {
         println!("skipped: MiniLM or AG News is not there");
         return;
@@ -414,5 +415,5 @@ fn few_shot_on_ag_news() {
         "mean of 10 draws: SetFit {:.4}, linear probe {:.4}",
         means[0], means[1]
     );
-    assert!(means[0] >= MEAN, "{means:?}");
+    assert!(means[0] >= means[1] + GAIN, "{means:?}");
 }

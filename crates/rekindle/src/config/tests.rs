@@ -573,7 +573,7 @@ const BAD: &[Bad] = &[
      hint: did you mean [train]?"# },
     Bad { file: "[optimizer]\nlr = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:2: unknown section [optimizer]
-     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, embedding, peft, train, eval, checkpoint, report"# },
     Bad { file: "train = 3\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:9: `train` is a section: expected its keys, found 3
      hint: write a line `[train]` and its keys below"# },
@@ -657,7 +657,7 @@ const BAD: &[Bad] = &[
   1. run.toml:2:23: `peft.layers_to_transform`: expected a list of one or more whole numbers, each of at least 0, found 3
      hint: write a list: [3]"# },
     Bad { file: "[peft]\nmethod = \"LoRA\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", found "LoRA"
+  1. run.toml:2:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", "setfit", found "LoRA"
      hint: did you mean "lora"?"# },
     Bad { file: "[eval]\nevery = 0\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found 0"# },
@@ -698,7 +698,7 @@ const BAD: &[Bad] = &[
      hint: did you mean `train.epochs`?"# },
     Bad { file: "", sets: &["foo.bar.baz=3"], says: r#"1 mistake in the configuration:
   1. --set: unknown key `foo.bar.baz`
-     hint: the sections are model, data, images, preference, peft, train, eval, checkpoint, report"# },
+     hint: the sections are model, data, images, preference, embedding, peft, train, eval, checkpoint, report"# },
     Bad { file: "", sets: &["=3"], says: r#"1 mistake in the configuration:
   1. --set: expected KEY=VALUE, found `=3`
      hint: such as --set train.epochs=3"# },
@@ -777,7 +777,7 @@ const BAD: &[Bad] = &[
   4. run.toml:6:16: `train.warmup_steps` and `train.warmup_ratio` exclude each other
      hint: keep one of the two
   5. run.toml:10:5: `peft.r`: expected a whole number of at least 1, found 0
-  6. run.toml:11:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", found "lorra"
+  6. run.toml:11:10: `peft.method`: expected one of "lora", "full", "head", "bitfit", "setfit", found "lorra"
      hint: did you mean "lora"?
   7. --set: `device`: expected "auto", "cpu", "wgpu", "wgpu:N", "cuda" or "cuda:N", found "tpu"
      hint: did you mean "cpu"?
