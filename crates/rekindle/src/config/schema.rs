@@ -550,7 +550,7 @@ settings! {
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
     /// What makes a checkpoint the best. Unset: "accuracy" for classification, "entity_f1" for tokens, "answer_f1" for
-    /// questions, "ndcg_at_10" for embeddings, "loss" for regression and everything in words, "map" for multi-label.
+    /// questions, "loss" for regression, embeddings and everything in words, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor", "validation_metric", "eval_metric"];
     /// Which model is saved: the "best" by `metric`, that of the "last" step, or "auto": "last" for classification with fewer than
     /// 100 validation examples, which are too few to tell checkpoints apart, and no `early_stopping_patience`; else "best".
