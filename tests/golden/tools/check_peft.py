@@ -39,7 +39,7 @@ def main() -> int:
     options = arguments.parse_args()
     with safe_open(options.adapter / "adapter_model.safetensors", "pt") as file:
         names = list(file.keys())
-        head = next((name for name in names if name.endswith(("classifier.weight", "score.weight"))), None)
+        head = next((name for name in names if name.endswith(("classifier.weight", "classifier.out_proj.weight", "score.weight"))), None)
         if head is None:
             sys.exit(f"{options.adapter}: no classifier among the adapter's tensors; expected base_model.model.classifier.weight")
         count = file.get_slice(head).get_shape()[0]
