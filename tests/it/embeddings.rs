@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rekindle::config::{Device, Method, Override};
 use rekindle::{Embedder, FinishedRun, Predictor, RunConfig, Section, Silent, Task, merge};
+use rekindle_tests::{Need, need};
 use rekindle_weights::WeightFiles;
 use serde_json::{Value, json};
 
@@ -362,12 +363,12 @@ fn few_shot_classification() {
 
 /// AG News, 8 texts a class, 10 draws: SetFit with MiniLM beside a linear probe, on 1,000 other rows.
 #[test]
-#[ignore = "an hour on two cores; needs the data set in $REKINDLE_AGNEWS, a file of lines `text<tab>label`"]
+#[ignore = "needs AG News as lines of text, tab, label, and an hour: REKINDLE_AGNEWS=path/to/train.tsv cargo xtask test"]
 fn few_shot_on_ag_news() {
     /// By how much it is better than the probe, at least.
     const GAIN: f64 = 0.03;
-    let (Some(model), Some(file)) = (minilm(), std::env::var_os("REKINDLE_AGNEWS")) else {
-        println!("skipped: MiniLM or AG News is not there");
+    let asked = std::env::var("REKINDLE_AGNEWS").map_err(|_| "REKINDLE_AGNEWS is not set");
+    let (Some(file), Some(model)) = (need(Need::Shared, asked), minilm()) else {
         return;
     };
     let text = std::fs::read_to_string(file).unwrap();

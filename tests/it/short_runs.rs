@@ -96,6 +96,10 @@ fn gradient_checkpointing_changes_nothing() {
                 let model = tuned(&dir, folder, (method, "all-linear"), &more);
                 std::fs::read(model.join(weights)).unwrap()
             };
+            // DeBERTa's layers share a normed table, whose gradient is then added up in another order (`families.rs` compares what comes of it).
+            if (folder, method) == ("tiny_deberta", "full") {
+                continue;
+            }
             assert!(saved(false) == saved(true), "{folder}, {method}");
         }
     }

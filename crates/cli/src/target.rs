@@ -84,11 +84,10 @@ fn begins_with_answer(path: &Path) -> bool {
 /// Whether a file is an array of NumPy's, or of safetensors with embeddings alone.
 fn is_array(path: &Path) -> bool {
     let mut first = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut first));
-    let embeddings = b"{\"embeddings\":";
-    let of_safetensors = first
-        .get(8..)
-        .is_some_and(|rest| rest.starts_with(embeddings));
+    let read = File::open(path).and_then(|file| file.take(128).read_to_end(&mut first));
+    // Behind the length of the header, and perhaps what is said of the file.
+    let header = String::from_utf8_lossy(first.get(8..).unwrap_or_default());
+    let of_safetensors = header.starts_with('{') && header.contains("\"embeddings\":");
     read.is_ok() && (first.starts_with(b"\x93NUMPY") || of_safetensors)
 }
 

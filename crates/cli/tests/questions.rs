@@ -79,7 +79,7 @@ fn from_a_file_to_answers() {
         // A text of many windows, named or in a file.
         for context in ["manual.txt", "thanks for it"] {
             let output = dir
-                .command("rekindle")
+                .command(env!("CARGO_BIN_EXE_rekindle"))
                 .args([
                     "predict",
                     &run,
@@ -162,7 +162,7 @@ fn a_resumed_run_has_the_same_bytes() {
     let dir = Dir::new();
     dir.write("asked.json", squad());
     let tune = "finetune asked.json --model model --epochs 2 --set checkpoint.every_steps=2 \
-                --set train.batch_size=8 --set checkpoint.keep=40 --set data.max_length=16";
+                --set train.batch_size=8 --set checkpoint.keep=40 --set data.max_length=24";
     for run in ["whole", "cut"] {
         dir.ok(&format!("{tune} -o {run}"));
     }

@@ -535,7 +535,7 @@ mod tests {
         let left = read("a.csv", text, &skip).unwrap();
         assert_eq!((left.rows.len(), left.skipped.len()), (1, 1));
         let error = read("a.jsonl", r#"{"left": "a b", "right": "c d"}"#, &skip).unwrap_err();
-        assert!(error.to_string().contains("--text-pair"), "{error}");
+        assert!(error.to_string().contains("--text left"), "{error}");
     }
 
     #[test]

@@ -326,7 +326,9 @@ impl ModelConfig {
             _ => "ForSequenceClassification",
         };
         match head.problem {
-            Problem::Tokens | Problem::Span => drop(raw.remove("problem_type")),
+            Problem::Tokens | Problem::Span | Problem::Embedding => {
+                drop(raw.remove("problem_type"));
+            }
             problem => drop(raw.insert("problem_type".into(), problem.name().into())),
         }
         let class = format!("{}{class}", self.entry.class);

@@ -435,7 +435,9 @@ fn an_unknown_model_type_is_named_with_those_that_are_known() {
     let message = error_of(folder.path());
     assert!(message.contains("model_type is `mamba`"), "{message}");
     assert!(
-        message.contains("bert, distilbert, roberta, xlm-roberta, mpnet, deberta-v2"),
+        message.contains(
+            "bert, distilbert, roberta, xlm-roberta, electra, modernbert, albert, mpnet, deberta-v2"
+        ),
         "{message}"
     );
 }

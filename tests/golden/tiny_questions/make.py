@@ -3,6 +3,7 @@
     bert        tiny_bert as BertForQuestionAnswering
     distilbert  tiny_distilbert as DistilBertForQuestionAnswering
     roberta     tiny_roberta as RobertaForQuestionAnswering
+    electra, albert, modernbert, mpnet and deberta likewise
 
 A question and its context are encoded together; of every fourth question the context has no answer, and both positions are the first token, as
 transformers' example run_qa.py does. Every window goes through the model alone, so that there is no padding: transformers' own loss takes the
@@ -11,7 +12,7 @@ The last step's batch holds three questions instead of four.
 
 The training file with the questions of all batches one after the other, in batches of four and not shuffled, gives the 20 steps.
 
-Command:  python3 tests/golden/tiny_questions/make.py (after tiny_bert, tiny_distilbert and tiny_roberta)
+Command:  python3 tests/golden/tiny_questions/make.py (after the tiny families)
 Versions: Python 3.11, torch 2.15.0, transformers 5.24.0, safetensors 0.8.0
 Seed:     70 (heads), 71 (questions), 72 (order of batches)
 Writes:   <name>/model/ (a complete model directory), <name>/expected.json (questions, token ids, logits of each token, the answer of the best pair of
@@ -28,7 +29,9 @@ import tiny
 from common import fix_numerics, linear_schedule, versions, write_json
 
 import torch
-from transformers import AutoTokenizer, BertForQuestionAnswering, DistilBertForQuestionAnswering, RobertaForQuestionAnswering
+from transformers import (AlbertForQuestionAnswering, AutoTokenizer, BertForQuestionAnswering, DebertaV2ForQuestionAnswering,
+                          DistilBertForQuestionAnswering, ElectraForQuestionAnswering, ModernBertForQuestionAnswering, MPNetForQuestionAnswering,
+                          RobertaForQuestionAnswering)
 
 WORDS = ["refund", "the", "card", "I", "lost", "it", "money", "back", "please", "help", "password", "account", "change", "great", "day", "thanks", "cafe",
          "0.5", "%", "two", "spaces"]
@@ -39,6 +42,11 @@ MODELS = {
     "bert": ("tiny_bert", BertForQuestionAnswering),
     "distilbert": ("tiny_distilbert", DistilBertForQuestionAnswering),
     "roberta": ("tiny_roberta", RobertaForQuestionAnswering),
+    "electra": ("tiny_electra", ElectraForQuestionAnswering),
+    "albert": ("tiny_albert", AlbertForQuestionAnswering),
+    "modernbert": ("tiny_modernbert", ModernBertForQuestionAnswering),
+    "mpnet": ("tiny_mpnet", MPNetForQuestionAnswering),
+    "deberta": ("tiny_deberta", DebertaV2ForQuestionAnswering),
 }
 
 
@@ -120,8 +128,8 @@ def write_model(name: str) -> None:
     base, folder = HERE.parent / family / "model", HERE / name
     tiny.clean(HERE, name)
     # The base's own labels are those of another head.
-    model = answering.from_pretrained(base, num_labels=2)
-    tiny.randomise(model.qa_outputs, seed=70)
+    model = answering.from_pretrained(base, num_labels=2, ignore_mismatched_sizes=True)
+    tiny.randomise(getattr(model, "qa_outputs", None) or model.classifier, seed=70)
     tiny.save(model, folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.save_pretrained(folder / "model")
