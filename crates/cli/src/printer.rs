@@ -409,6 +409,10 @@ pub fn finished(run: &FinishedRun) -> String {
     let _ = match run.task.kind() {
         Kind::Generation | Kind::Preference => writeln!(out, "try     rekindle chat {dir}"),
         Kind::Embedding => writeln!(out, "try     rekindle embed {dir} {example}"),
+        Kind::Extraction => writeln!(
+            out,
+            "try     rekindle predict {dir} --context text.txt \"your question\""
+        ),
         _ => writeln!(out, "try     rekindle predict {dir} {example}"),
     };
     out

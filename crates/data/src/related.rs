@@ -244,7 +244,7 @@ impl Pair {
                 let by_name =
                     |wanted: &&str| names.iter().position(|name| normal(name) == **wanted);
                 let usual = options.usual.label.first().and_then(place);
-                let known = SCORES.iter().find_map(|wanted| by_name(&wanted));
+                let known = SCORES.iter().find_map(by_name);
                 let found = usual.or(known.filter(|_| table.has_header()));
                 let found = found.filter(|index| !is_text(*index) && negatives.is_empty());
                 found.map(|index| column(index, "a usual name"))

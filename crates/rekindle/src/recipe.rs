@@ -647,11 +647,11 @@ impl<B: TuneAutodiff> Recipe<B> {
         }
         remarks.extend(self.objective.fitted().map(|fitted| match self.final_set().0 {
             "validation" => format!(
-                "the {fitted} were chosen on the validation examples, and the figures are of the same examples, so that those which depend on {fitted} flatter; set data.test, or data.test_fraction, for examples that nothing was chosen on"
+                "{fitted} chosen on the validation examples, and the figures are of the same examples, so that those which depend on that flatter; set data.test, or data.test_fraction, for examples that nothing was chosen on"
             ),
-            "test" if self.sets.validation.is_none() => format!("there are no validation examples to choose {fitted} on: they are the usual ones"),
-            "test" => format!("the {fitted} were chosen on the validation examples; the figures are of the test examples"),
-            _ => format!("there are no validation examples to choose {fitted} on: they are the usual ones, and the figures are of the training examples"),
+            "test" if self.sets.validation.is_none() => format!("there are no validation examples, so that {fitted} left as usual"),
+            "test" => format!("{fitted} chosen on the validation examples; the figures are of the test examples"),
+            _ => format!("there are no validation examples, so that {fitted} left as usual, and the figures are of the training examples"),
         }));
         let (computed, seconds) = *lock(&self.cache.cost);
         let (mut rows, mut bytes, mut hits) = (0, 0u64, 0);

@@ -148,7 +148,7 @@ struct Marked<'a> {
 
 /// `train` and `test`, as JSON lines of prompts and completions.
 pub(super) fn make(archive: &Path) -> Result<Made, HubError> {
-    made(archive, |row| serde_json::to_string(row))
+    made(archive, serde_json::to_string)
 }
 
 /// The same commands, as JSON lines of texts and spans.

@@ -664,7 +664,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[eval]\nevery = \"step\"\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `eval.every`: expected "auto", "epoch", "never", or a whole number of at least 1 (optimizer steps), found "step""# },
     Bad { file: "[eval]\nmetric = \"f1\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "entity_f1", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", found "f1"
+  1. run.toml:2:10: `eval.metric`: expected one of "accuracy", "macro_f1", "weighted_f1", "entity_f1", "answer_f1", "exact_match", "mcc", "loss", "map", "micro_f1", "exact", "mse", "mae", "pearson", "spearman", "r2", "perplexity", "token_accuracy", "reward_accuracy", "reward_margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", "ndcg_at_10", "mrr_at_10", "accuracy_at_1", found "f1"
      hint: did you mean "macro_f1"?"# },
     Bad { file: "[train.epochs]\nx = 1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:1: `train.epochs`: expected a number above 0, found a table"# },

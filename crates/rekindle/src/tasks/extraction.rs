@@ -107,7 +107,7 @@ impl Extraction {
         rows.truncate(most);
         let wrong = |(row, judged): (usize, Judged)| Wrong {
             row,
-            right: in_words(&right(asked(targets).question(row))),
+            right: in_words(right(asked(targets).question(row))),
             said: in_words(
                 judged
                     .found
@@ -346,7 +346,7 @@ impl Objective for Extraction {
     }
 
     fn fitted(&self) -> Option<&'static str> {
-        self.threshold.map(|_| "threshold of no answer")
+        self.threshold.map(|_| "the threshold of no answer was")
     }
 
     fn thresholds(&self) -> &[f64] {

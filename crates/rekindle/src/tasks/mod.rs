@@ -69,7 +69,7 @@ pub(crate) trait Objective: Send + Sync {
     fn answer(&self, logits: &[f32], of: ExampleOf<'_>) -> Prediction;
     /// Chooses what is chosen after training, such as thresholds, from logits of validation examples.
     fn fit(&mut self, _logits: &Logits, _targets: &Targets) {}
-    /// What [`fit`](Self::fit) chooses, in words: "thresholds"; `None` where it chooses nothing.
+    /// What [`fit`](Self::fit) chooses, as the beginning of a sentence: "the thresholds were"; `None` where it chooses nothing.
     fn fitted(&self) -> Option<&'static str> {
         None
     }

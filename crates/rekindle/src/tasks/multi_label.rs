@@ -237,7 +237,7 @@ impl Objective for MultiLabel {
     }
 
     fn fitted(&self) -> Option<&'static str> {
-        Some("thresholds")
+        Some("the thresholds were")
     }
 
     fn fit(&mut self, logits: &Logits, targets: &Targets) {
