@@ -105,7 +105,7 @@ pub struct EncoderConfig {
 pub enum RelativePositions {
     /// MPNet's: a bias a head in buckets of distances, as T5 has them.
     Bias {
-        /// Rows of the table, of which the first [`BIAS_BUCKETS`] are in use.
+        /// Rows of the table, of which the first `BIAS_BUCKETS` are in use.
         rows: usize,
     },
     /// DeBERTa's: a vector a bucket, which the layers' own linear maps make keys and queries of. There is no table of absolute
