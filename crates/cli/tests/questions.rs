@@ -117,6 +117,8 @@ fn from_a_file_to_answers() {
         // Without a text there is nothing to ask about.
         let said = dir.refused(&format!("predict {run} why"));
         assert!(said.contains("no text to find the answer in"), "{said}");
+        let said = dir.refused(&format!("predict {run} why --context manaul.txt"));
+        assert!(said.contains("manaul.txt: no such file"), "{said}");
 
         // A file of the other kind is evaluated too, and every question has its line.
         for (other, count) in [("asked.json", 96), ("asked.csv", 48)] {

@@ -216,16 +216,40 @@ impl ExtractiveAnswers {
         }
     }
 
-    fn best(&self) -> Option<BestThresholds> {
+    /// The threshold to keep for other questions: of those with the best mean F1 here the one nearest to 0, halfway between two
+    /// scores, so that [`report_at`](Self::report_at) reaches what it promises. None unless every question came with a finite
+    /// no-answer score. Where few questions decide, that of [`BestThresholds`] is a score that was seen and may lie far out.
+    #[must_use]
+    pub fn best_threshold(&self) -> Option<f64> {
+        let order = self.by_no_answer()?;
+        let mut now: f64 = order.iter().map(|(_, q)| q.at(true).f1).sum();
+        let mut best = (now, between(f64::NEG_INFINITY, order[0].0));
+        for (i, (score, question)) in order.iter().enumerate() {
+            now += question.at(false).f1 - question.at(true).f1;
+            let next = order.get(i + 1).map_or(f64::INFINITY, |(next, _)| *next);
+            let threshold = between(*score, next);
+            // Sums that are equal may differ by rounding.
+            let better = now > best.0 + 1e-9;
+            if next > *score && (better || now > best.0 - 1e-9 && threshold.abs() < best.1.abs()) {
+                best = (now, threshold);
+            }
+        }
+        Some(best.1)
+    }
+
+    /// The questions from the lowest no-answer score on; none unless all have a finite one.
+    fn by_no_answer(&self) -> Option<Vec<(f64, &Question)>> {
         let mut order = Vec::with_capacity(self.questions.len());
         for question in &self.questions {
             order.push((question.no_answer.filter(|s| s.is_finite())?, question));
         }
         // Stable, and 0 is -0.
         order.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
-        if order.is_empty() {
-            return None;
-        }
+        (!order.is_empty()).then_some(order)
+    }
+
+    fn best(&self) -> Option<BestThresholds> {
+        let order = self.by_no_answer()?;
         let best = |figure: fn(&ExtractiveScore) -> f64| {
             let unanswerable = order.iter().filter(|(_, question)| !question.has_answer);
             let mut now = unanswerable.count() as f64;
@@ -250,6 +274,19 @@ impl ExtractiveAnswers {
             f1_threshold,
         })
     }
+}
+
+/// A threshold that parts two scores, of which the lower is answered: 0 if it does, else halfway; beyond all, next to them.
+fn between(lower: f64, upper: f64) -> f64 {
+    if lower <= 0.0 && 0.0 < upper {
+        return 0.0;
+    }
+    if lower == f64::NEG_INFINITY {
+        return upper - 1.0;
+    }
+    let halfway = lower + (upper - lower) / 2.0;
+    // Not halfway to infinity, nor where rounding gives the upper one.
+    if halfway < upper { halfway } else { lower }
 }
 
 impl Question {
@@ -335,6 +372,8 @@ mod tests {
         let at_best = answers.report_at(best.exact_match_threshold);
         assert_eq!(at_best.overall.exact_match, best.exact_match);
         assert_eq!(at_best.no_answer.unwrap().exact_match, 1.0);
+        // 0 parts -2 and 3 as well as -2 does.
+        assert_eq!(answers.best_threshold(), Some(0.0));
         // One question without a score, and nothing is known of thresholds.
         let mut other = ExtractiveAnswers::new(SquadVersion::V2);
         other.update("x", &["x"], None);
@@ -343,6 +382,33 @@ mod tests {
             (answers.report().best, answers.report().overall.n),
             (None, 4)
         );
+        assert_eq!(answers.best_threshold(), None);
+    }
+
+    #[test]
+    fn the_threshold_to_keep_lies_between_scores_and_near_zero() {
+        // Of each question its no-answer score, and whether its answer is right; else it has none.
+        let chosen = |questions: &[(f64, bool)]| {
+            let mut answers = ExtractiveAnswers::new(SquadVersion::V2);
+            for (score, answerable) in questions {
+                let right: &[&str] = if *answerable { &["lamp"] } else { &[] };
+                answers.update("lamp", right, Some(*score));
+            }
+            let threshold = answers.best_threshold().unwrap();
+            let best = answers.report().best.unwrap();
+            assert_eq!(answers.report_at(threshold).overall.f1, best.f1);
+            threshold
+        };
+        assert_eq!(chosen(&[(-16.0, true), (12.0, false)]), 0.0);
+        assert_eq!(chosen(&[(2.0, true), (6.0, false)]), 4.0);
+        assert_eq!(chosen(&[(-9.0, true), (-3.0, false), (-2.0, false)]), -6.0);
+        // All are answered, or none is.
+        assert_eq!(chosen(&[(3.0, true), (5.0, true)]), 5.0);
+        assert_eq!(chosen(&[(-3.0, false), (-5.0, false)]), -6.0);
+        assert_eq!(chosen(&[(-3.0, true), (-5.0, true)]), 0.0);
+        // Two places are as good: the one nearer to 0.
+        let twice = [(-8.0, true), (-6.0, false), (1.0, true), (3.0, false)];
+        assert_eq!(chosen(&twice), 2.0);
         assert_eq!(answers.report_at(-9.0).overall.exact_match, 0.5);
     }
 

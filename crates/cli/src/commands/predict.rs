@@ -463,6 +463,9 @@ fn context(named: &OsStr) -> anyhow::Result<String> {
         Some(text) if text.trim().is_empty() => {
             bail!("--context is empty, expected a text or a file")
         }
+        Some(text) if !text.contains(char::is_whitespace) && path.extension().is_some() => bail!(
+            "{text}: no such file, named by --context\nhint: check the path; a text has several words"
+        ),
         Some(text) => Ok(text.to_owned()),
         None => bail!("--context is not UTF-8, and no file is called so"),
     }

@@ -339,9 +339,9 @@ impl Objective for Extraction {
         if self.threshold.is_none() {
             return;
         }
-        if let Some(best) = self.counted(logits, targets).report().best {
-            self.threshold = Some(best.f1_threshold);
-            self.options.null_score_diff_threshold = best.f1_threshold as f32;
+        if let Some(best) = self.counted(logits, targets).best_threshold() {
+            self.threshold = Some(best);
+            self.options.null_score_diff_threshold = best as f32;
         }
     }
 
