@@ -8,13 +8,15 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rekindle_base::near::near_misses;
-
-use crate::tables::{Cell, Row, Source, Table, raw_value, text_of};
+use crate::chat::Reader;
+use crate::split::deal;
+use crate::tables::{
+    Cell, Chooser, Row, Source, Table, check_distinct, normal, raw_value, read_source, text_of,
+};
 use crate::targets::canonical;
 use crate::{
-    BadReason, Column, DataError, Examples, OnBad, Place, ReadOptions, ResolvedColumn,
-    ResolvedColumns, Role, Skipped, TargetKind, read_examples,
+    BadReason, DataError, Examples, Place, ReadOptions, ResolvedColumn, ResolvedColumns, Role,
+    Skipped, TargetKind,
 };
 
 /// A row of texts that have something to do with each other.
@@ -97,10 +99,6 @@ const NEGATIVES: [&str; 5] = [
     "hard_negatives",
 ];
 
-fn normal(name: &str) -> String {
-    name.trim().to_lowercase()
-}
-
 fn is_negative(name: &str) -> bool {
     let name = normal(name);
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -152,10 +150,7 @@ pub fn read_related(path: &Path, options: &ReadOptions) -> Result<RelatedRead, D
     let table = source.table(path, options)?;
     match Pair::find(path, table.as_ref(), options)? {
         Some(pair) => read_pairs(path, table.as_ref(), pair, &source.notes, options),
-        None => {
-            drop(table);
-            read_labelled(path, options)
-        }
+        None => read_labelled(path, &source, options),
     }
 }
 
@@ -175,45 +170,24 @@ impl Pair {
         options: &ReadOptions,
     ) -> Result<Option<Self>, DataError> {
         let names = table.columns();
-        let column = |index: usize, reason: &str| ResolvedColumn {
-            index,
-            name: names[index].clone(),
-            reason: reason.to_owned(),
-        };
-        let place = |column: &Column| match column {
-            Column::Name(name) => names.iter().position(|known| known == name),
-            Column::Index(index) => {
-                let named = names.iter().position(|known| *known == index.to_string());
-                named.or(Some(*index).filter(|index| *index < names.len()))
-            }
-        };
-        let named = |wanted: &Column, role: Role| {
-            let missing = || DataError::MissingColumn {
-                path: path.to_owned(),
-                role,
-                wanted: wanted.to_string(),
-                near: near_misses(&wanted.to_string(), names.iter().map(String::as_str)),
-                found: names.to_vec(),
-            };
-            let at = place(wanted).ok_or_else(missing)?;
-            Ok::<_, DataError>(column(at, "named"))
-        };
+        let chooser = Chooser { path, table, names };
+        let column = |index: usize, reason: &str| chooser.column(index, reason);
+        let at = |found: &Option<ResolvedColumn>| found.as_ref().map(|column| column.index);
+        let anchor = chooser.named(Role::Text, options.text.as_ref())?;
+        let other = chooser.named(Role::TextPair, options.text_pair.as_ref())?;
+        let usual = options.usual.in_table(table, options);
+        let usual_anchor = chooser.named(Role::Text, usual.text.as_ref())?;
+        let usual_other = chooser.named(Role::TextPair, usual.text_pair.as_ref())?;
         let known = known_pair(names).filter(|_| table.has_header());
-        let usual = [&options.usual.text, &options.usual.text_pair]
-            .map(|column| column.as_ref().and_then(place));
-        let (anchor, other) = match (&options.text, &options.text_pair, known, usual) {
-            (Some(anchor), Some(other), ..) => {
-                (named(anchor, Role::Text)?, named(other, Role::TextPair)?)
+        let (anchor, other) = match (anchor, other, known) {
+            (Some(anchor), Some(other), _) => (anchor, other),
+            (Some(anchor), None, Some((first, second))) if anchor.index == first => {
+                (anchor, column(second, "the usual name beside it"))
             }
-            (Some(anchor), None, Some((first, second)), _) if place(anchor) == Some(first) => (
-                named(anchor, Role::Text)?,
-                column(second, "the usual name beside it"),
-            ),
-            (None, Some(other), Some((first, second)), _) if place(other) == Some(second) => (
-                column(first, "the usual name beside it"),
-                named(other, Role::TextPair)?,
-            ),
-            (None, Some(_), ..) => {
+            (None, Some(other), Some((first, second))) if other.index == second => {
+                (column(first, "the usual name beside it"), other)
+            }
+            (None, Some(_), _) => {
                 return Err(DataError::NoColumn {
                     path: path.to_owned(),
                     role: Role::Text,
@@ -221,15 +195,18 @@ impl Pair {
                     hint: Some("name the first text's column too: --text COLUMN".into()),
                 });
             }
-            (None, None, _, [Some(first), Some(second)]) => (
-                column(first, "as in training"),
-                column(second, "as in training"),
-            ),
-            (None, None, Some((first, second)), _) => (
-                column(first, "a usual name"),
-                column(second, "a usual name"),
-            ),
-            _ => return Ok(None),
+            (None, None, known) => {
+                let usual = at(&usual_anchor).zip(at(&usual_other));
+                let (found, reason) = match usual {
+                    Some(usual) => (Some(usual), "as in training"),
+                    None => (known, "a usual name"),
+                };
+                let Some((first, second)) = found else {
+                    return Ok(None);
+                };
+                (column(first, reason), column(second, reason))
+            }
+            (Some(_), None, _) => return Ok(None),
         };
         let is_text = |index: usize| index == anchor.index || index == other.index;
         let negatives: Vec<ResolvedColumn> = names
@@ -239,13 +216,13 @@ impl Pair {
             .map(|(index, _)| column(index, "a usual name"))
             .collect();
         let score = match options.labels.as_slice() {
-            [only] => Some(named(only, Role::Label)?),
+            [only] => chooser.named(Role::Label, Some(only))?,
             [] => {
                 let by_name =
                     |wanted: &&str| names.iter().position(|name| normal(name) == **wanted);
-                let usual = options.usual.label.first().and_then(place);
+                let usual = chooser.named(Role::Label, usual.label.first())?;
                 let known = SCORES.iter().find_map(by_name);
-                let found = usual.or(known.filter(|_| table.has_header()));
+                let found = at(&usual).or(known.filter(|_| table.has_header()));
                 let found = found.filter(|index| !is_text(*index) && negatives.is_empty());
                 found.map(|index| column(index, "a usual name"))
             }
@@ -256,14 +233,7 @@ impl Pair {
                 });
             }
         };
-        if anchor.index == other.index {
-            return Err(DataError::NoColumn {
-                path: path.to_owned(),
-                role: Role::TextPair,
-                found: names.to_vec(),
-                hint: Some("name two columns: --text COLUMN --text-pair COLUMN".into()),
-            });
-        }
+        check_distinct(path, Some(&anchor), Some(&other), score.as_slice())?;
         Ok(Some(Self {
             anchor,
             other,
@@ -285,36 +255,18 @@ fn read_pairs(
     let shared: Arc<Path> = path.into();
     let first_rows = options.limit.filter(|limit| !limit.stratify);
     let first_rows = first_rows.map_or(usize::MAX, |limit| limit.examples);
-    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+    let mut reader = Reader::new(options.on_bad_example);
     for row in table.rows(&wanted).take(first_rows) {
         let Row { line, cells } = row?;
         let place = Place {
             path: Arc::clone(&shared),
             line,
         };
-        match cells.and_then(|cells| of_cells(cells, &pair, &place)) {
-            Ok(found) => rows.extend(found),
-            Err(reason) => skipped.push(Skipped { place, reason }),
-        }
+        let made = cells.and_then(|cells| of_cells(cells, &pair, &place));
+        reader.add(place, made);
     }
-    if options.on_bad_example == OnBad::Error
-        && let Some(error) = DataError::of_bad_rows(std::mem::take(&mut skipped))
-    {
-        return Err(error);
-    }
-    if rows.is_empty() {
-        return Err(match skipped.first() {
-            Some(Skipped { place, reason }) => DataError::AllBad {
-                path: path.to_owned(),
-                skipped: skipped.len(),
-                line: place.line,
-                reason: reason.clone(),
-            },
-            None => DataError::NoRows {
-                path: path.to_owned(),
-            },
-        });
-    }
+    let (rows, skipped) = reader.finish(path)?;
+    let rows: Vec<RelatedTexts> = rows.into_iter().flatten().collect();
     let mut notes = notes.to_vec();
     let of_table = table.notes();
     notes.extend(
@@ -386,7 +338,11 @@ fn of_cells(cells: Vec<Cell>, pair: &Pair, place: &Place) -> Result<Vec<RelatedT
 }
 
 /// Labelled texts, as classification reads them.
-fn read_labelled(path: &Path, options: &ReadOptions) -> Result<RelatedRead, DataError> {
+fn read_labelled(
+    path: &Path,
+    source: &Source,
+    options: &ReadOptions,
+) -> Result<RelatedRead, DataError> {
     const HINT: &str = "pairs are columns such as `anchor` and `positive`, or any two: --text COLUMN --text-pair COLUMN; labelled texts a text and its label: --text COLUMN --label COLUMN";
     let options = ReadOptions {
         target: TargetKind::Class,
@@ -394,7 +350,7 @@ fn read_labelled(path: &Path, options: &ReadOptions) -> Result<RelatedRead, Data
         without_labels: false,
         ..options.clone()
     };
-    let read = read_examples(path, &options).map_err(|error| match error {
+    let read = read_source(path, source, &options).map_err(|error| match error {
         DataError::NoColumn {
             path, role, found, ..
         } => DataError::NoColumn {
@@ -444,11 +400,7 @@ impl Examples for Vec<RelatedTexts> {
     }
 
     fn into_parts(self, to: &[u8]) -> [Self; 3] {
-        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-        for (row, &to) in self.into_iter().zip(to) {
-            parts[usize::from(to)].push(row);
-        }
-        parts
+        deal(self, to)
     }
 }
 
@@ -456,6 +408,7 @@ impl Examples for Vec<RelatedTexts> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::OnBad;
 
     fn read(name: &str, text: &str, options: &ReadOptions) -> Result<RelatedRead, DataError> {
         let dir = tempfile::tempdir().unwrap();

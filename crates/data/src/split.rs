@@ -82,6 +82,14 @@ pub trait Examples: Sized {
         }
     }
 
+    /// Where each example goes when the set is split: 0 is trained on, 1 validated on, 2 tested on.
+    ///
+    /// # Errors
+    /// As [`split()`].
+    fn parts(&self, fractions: Fractions, stratify: bool, seed: u64) -> Result<Vec<u8>, DataError> {
+        parts(self, fractions, stratify, seed)
+    }
+
     /// Splits the set, see [`split()`].
     ///
     /// # Errors
@@ -92,7 +100,7 @@ pub trait Examples: Sized {
         stratify: bool,
         seed: u64,
     ) -> Result<Split<Self>, DataError> {
-        let to = parts(&self, fractions, stratify, seed)?;
+        let to = self.parts(fractions, stratify, seed)?;
         let [train, validation, test] = self.into_parts(&to);
         Ok(Split {
             train,
@@ -100,6 +108,15 @@ pub trait Examples: Sized {
             test,
         })
     }
+}
+
+/// [`Examples::into_parts`] of rows.
+pub(crate) fn deal<T>(rows: Vec<T>, to: &[u8]) -> [Vec<T>; 3] {
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    for (row, &to) in rows.into_iter().zip(to) {
+        parts[usize::from(to)].push(row);
+    }
+    parts
 }
 
 impl Examples for Vec<Example> {
@@ -120,11 +137,7 @@ impl Examples for Vec<Example> {
     }
 
     fn into_parts(self, to: &[u8]) -> [Self; 3] {
-        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-        for (example, &to) in self.into_iter().zip(to) {
-            parts[usize::from(to)].push(example);
-        }
-        parts
+        deal(self, to)
     }
 }
 
@@ -213,9 +226,9 @@ fn limit_shares(wanted: usize, sizes: &[usize]) -> Vec<usize> {
 }
 
 /// The number of a part: what is trained on, validated on, tested on.
-const TRAIN: u8 = 0;
-const VALIDATION: u8 = 1;
-const TEST: u8 = 2;
+pub(crate) const TRAIN: u8 = 0;
+pub(crate) const VALIDATION: u8 = 1;
+pub(crate) const TEST: u8 = 2;
 
 /// Where each example goes.
 pub(crate) fn parts<S: Examples>(
@@ -253,7 +266,7 @@ pub(crate) fn parts<S: Examples>(
 }
 
 /// How many of `n` examples a fraction is.
-fn size(n: usize, fraction: f64) -> usize {
+pub(crate) fn size(n: usize, fraction: f64) -> usize {
     (n as f64 * fraction).round() as usize
 }
 

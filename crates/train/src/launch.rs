@@ -180,11 +180,22 @@ mod tests {
     #[test]
     fn a_process_knows_its_number_on_its_machine() {
         let mpi = [("OMPI_COMM_WORLD_RANK", "5"), ("OMPI_COMM_WORLD_SIZE", "8")];
-        let local = [("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
-        assert_eq!(
-            found(&[&mpi[..], &local].concat()).map(|l| l.local),
-            Some(1)
-        );
+        let hydra = [("PMI_RANK", "5"), ("PMI_SIZE", "8")];
+        let slurm = [
+            ("SLURM_PROCID", "5"),
+            ("SLURM_STEP_NUM_TASKS", "8"),
+            ("SLURM_STEP_ID", "0"),
+        ];
+        let torchrun = [("RANK", "5"), ("WORLD_SIZE", "8")];
+        for (launcher, local) in [
+            (&mpi[..], "OMPI_COMM_WORLD_LOCAL_RANK"),
+            (&hydra, "MPI_LOCALRANKID"),
+            (&slurm, "SLURM_LOCALID"),
+            (&torchrun, "LOCAL_RANK"),
+        ] {
+            let launched = found(&[launcher, &[(local, "1")]].concat());
+            assert_eq!(launched.map(|l| l.local), Some(1), "{local}");
+        }
         assert_eq!(found(&mpi).map(|l| l.local), Some(0));
     }
 

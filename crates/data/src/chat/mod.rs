@@ -161,11 +161,7 @@ macro_rules! unlabelled {
             }
 
             fn into_parts(self, to: &[u8]) -> [Self; 3] {
-                let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-                for (row, &to) in self.into_iter().zip(to) {
-                    parts[usize::from(to)].push(row);
-                }
-                parts
+                $crate::split::deal(self, to)
             }
         }
     };

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 use rekindle_base::rng::{self, Stream};
 
-use crate::{DataError, Examples, Fractions, Place, Split};
+use crate::split::{self, TEST, TRAIN, VALIDATION, deal, size};
+use crate::{DataError, Examples, Fractions, Place};
 
 pub use answer::{AnswerOptions, FoundAnswer, FoundAnswers};
 pub use asked::Asked;
@@ -82,21 +83,12 @@ impl Examples for Vec<Question> {
     }
 
     fn into_parts(self, to: &[u8]) -> [Self; 3] {
-        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-        for (row, &to) in self.into_iter().zip(to) {
-            parts[usize::from(to)].push(row);
-        }
-        parts
+        deal(self, to)
     }
 
     /// Questions about the same text stay together: a text that was learned from tells nothing of new ones. Where there are too
     /// few texts for that, the questions are split as they are.
-    fn split(
-        self,
-        fractions: Fractions,
-        stratify: bool,
-        seed: u64,
-    ) -> Result<Split<Self>, DataError> {
+    fn parts(&self, fractions: Fractions, stratify: bool, seed: u64) -> Result<Vec<u8>, DataError> {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut texts: Vec<Vec<usize>> = Vec::new();
         for (row, question) in self.iter().enumerate() {
@@ -108,10 +100,10 @@ impl Examples for Vec<Question> {
             texts[text].push(row);
         }
         rng::shuffle(&mut texts, seed, Stream::Split as u64, 0);
-        let mut to = vec![0; self.len()];
+        let mut to = vec![TRAIN; self.len()];
         let mut left = texts.into_iter();
-        for (part, fraction) in [(2, fractions.test), (1, fractions.validation)] {
-            let (wanted, mut taken) = ((self.len() as f64 * fraction).round() as usize, 0);
+        for (part, fraction) in [(TEST, fractions.test), (VALIDATION, fractions.validation)] {
+            let (wanted, mut taken) = (size(self.len(), fraction), 0);
             while taken < wanted
                 && let Some(rows) = left.next()
             {
@@ -122,15 +114,10 @@ impl Examples for Vec<Question> {
         let wanted = [1.0, fractions.validation, fractions.test];
         let is_whole = (0..3).all(|part| wanted[part as usize] == 0.0 || to.contains(&part));
         // Which parts there must be is checked there; and one text is more than its share if it has most questions.
-        let of_train = to.iter().filter(|&&part| part == 0).count();
+        let of_train = to.iter().filter(|&&part| part == TRAIN).count();
         if !is_whole || 2 * of_train < self.len() {
-            to = crate::split::parts(&self, fractions, stratify, seed)?;
+            return split::parts(self, fractions, stratify, seed);
         }
-        let [train, validation, test] = Examples::into_parts(self, &to);
-        Ok(Split {
-            train,
-            validation,
-            test,
-        })
+        Ok(to)
     }
 }

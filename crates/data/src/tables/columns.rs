@@ -218,7 +218,7 @@ impl UsualColumns {
 
     /// Of these, what `options` leave open and a table has: the texts together or not at all, so the labels. Of a table
     /// without header all must be there, since an unlabelled one may count its columns otherwise.
-    fn in_table(&self, table: &dyn Table, options: &ReadOptions) -> Self {
+    pub(crate) fn in_table(&self, table: &dyn Table, options: &ReadOptions) -> Self {
         let named: Vec<&Column> = [&options.text, &options.text_pair]
             .into_iter()
             .flatten()
@@ -421,7 +421,7 @@ pub(crate) fn is_set_name(name: &str) -> bool {
     LABEL_SETS[0].contains(&name.as_str()) || PLURALS.contains(&name.as_str())
 }
 
-fn normal(name: &str) -> String {
+pub(crate) fn normal(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
@@ -601,7 +601,7 @@ pub(super) fn several_parts(
 }
 
 /// No column can serve two purposes.
-fn check_distinct(
+pub(crate) fn check_distinct(
     path: &Path,
     text: Option<&ResolvedColumn>,
     text_pair: Option<&ResolvedColumn>,
@@ -629,14 +629,15 @@ fn check_distinct(
     Ok(())
 }
 
-struct Chooser<'a> {
-    path: &'a Path,
-    table: &'a dyn Table,
-    names: &'a [String],
+/// A table whose columns are looked for.
+pub(crate) struct Chooser<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) table: &'a dyn Table,
+    pub(crate) names: &'a [String],
 }
 
 impl Chooser<'_> {
-    fn column(&self, index: usize, reason: impl Into<String>) -> ResolvedColumn {
+    pub(crate) fn column(&self, index: usize, reason: impl Into<String>) -> ResolvedColumn {
         ResolvedColumn {
             index,
             name: self.names[index].clone(),
@@ -645,7 +646,7 @@ impl Chooser<'_> {
     }
 
     /// The column the user asked for.
-    fn named(
+    pub(crate) fn named(
         &self,
         role: Role,
         wanted: Option<&Column>,

@@ -33,8 +33,8 @@ pub(crate) use source::Source;
 pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
 
+pub(crate) use columns::{Chooser, check_distinct, is_label_name, is_set_name, normal};
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
-pub(crate) use columns::{is_label_name, is_set_name};
 pub use sniff::{Sniffed, may_be_labelled, sniff};
 
 /// The most columns of a table of examples. A file with more is something else, and looking at each would take hours.
@@ -181,7 +181,8 @@ pub fn read_examples(path: &Path, options: &ReadOptions) -> Result<ReadOutcome, 
     read_source(path, &Source::load(path, options)?, options)
 }
 
-fn read_source(
+/// [`read_examples`] of a file that is loaded.
+pub(crate) fn read_source(
     path: &Path,
     source: &Source,
     options: &ReadOptions,
