@@ -356,10 +356,6 @@ impl ModelConfig {
             ids().map(|(i, label)| (label.clone(), i.into())).collect();
         raw.insert("id2label".into(), by_id.into());
         raw.insert("label2id".into(), by_label.into());
-        raw.remove("num_labels");
-        // What we write is f32, whatever the file said before.
-        raw.remove("torch_dtype");
-        raw.insert("dtype".into(), "float32".into());
         if let Some(pictures) = &self.pictures {
             raw.insert("image_size".into(), pictures.size.into());
             if let Sizes::Vit(config) = &self.sizes {

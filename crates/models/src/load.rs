@@ -194,7 +194,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         report.packed += values;
     }
     let mut missing = Vec::new();
-    let mut found: BTreeMap<String, (String, Read)> = BTreeMap::new();
+    let mut found: BTreeMap<String, (String, Layout)> = BTreeMap::new();
     for (path, shape) in params::shapes(&module) {
         let name = rules.names.published(&path);
         let Some(tensor) = wanted.remove(&name) else {
@@ -209,28 +209,19 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
             continue;
         }
         let mut expected = shape.to_vec();
-        let read = match (rules.layout)(&name) {
-            Layout::Same => Read::AsIs,
-            Layout::Transposed => {
-                expected.reverse();
-                Read::Transposed
-            }
-            Layout::Pointwise => {
-                expected.extend([1, 1]);
-                Read::Pointwise
-            }
+        let layout = (rules.layout)(&name);
+        match layout {
+            Layout::Same => {}
+            Layout::Transposed => expected.reverse(),
+            Layout::Pointwise => expected.extend([1, 1]),
             Layout::Positions { prefix } => {
                 let there = files.shape(&tensor).unwrap_or_default();
-                match grids(there, &expected, prefix) {
-                    None => Read::AsIs,
-                    Some(sides @ [from, to]) => {
-                        report.resized.push((name.clone(), from, to));
-                        expected[1] = there[1];
-                        Read::Resized { prefix, sides }
-                    }
+                if let Some([from, to]) = grids(there, &expected, prefix) {
+                    report.resized.push((name.clone(), from, to));
+                    expected[1] = there[1];
                 }
             }
-        };
+        }
         if let (Some(&[rows, width]), [more, same]) = (files.shape(&tensor), &mut expected[..])
             && rows > 0
             && rows < *more
@@ -242,7 +233,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         }
         check(files, &tensor, &expected)?;
         report.loaded.push(name);
-        found.insert(path, (tensor, read));
+        found.insert(path, (tensor, layout));
     }
     if !missing.is_empty() {
         return Err(ModelError::Missing {
@@ -258,9 +249,9 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
     }
     let mut fail = None;
     let module = params::load(module, &mut |path| {
-        let (tensor, read) = found.get(path).filter(|_| fail.is_none())?;
+        let (tensor, layout) = found.get(path).filter(|_| fail.is_none())?;
         match files.read(tensor) {
-            Ok(host) if *read == Read::Transposed => {
+            Ok(host) if *layout == Layout::Transposed => {
                 Some(from_host::<B>(transpose(&host?), device))
             }
             Ok(host) => {
@@ -269,13 +260,15 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
                 if let Some((_, rows)) = report.grown.iter().find(|(grown, _)| *grown == name) {
                     grow(&mut host, *rows);
                 }
-                if *read == Read::Pointwise {
+                if *layout == Layout::Pointwise {
                     host.shape.truncate(2);
                 }
-                if let Read::Resized { prefix, sides } = *read {
+                if let Layout::Positions { prefix } = *layout
+                    && let Some(&(_, from, to)) = report.resized.iter().find(|(n, ..)| *n == name)
+                {
                     let width = host.shape[2];
-                    host.values = resampled(&host.values, width, prefix, sides);
-                    host.shape[1] = prefix + sides[1] * sides[1];
+                    host.values = resampled(&host.values, width, prefix, [from, to]);
+                    host.shape[1] = prefix + to * to;
                 }
                 Some(from_host::<B>(host, device))
             }
@@ -289,19 +282,6 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
         Some(error) => Err(error.into()),
         None => Ok((module, report)),
     }
-}
-
-/// How a tensor becomes a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Read {
-    AsIs,
-    Transposed,
-    Pointwise,
-    /// Positions of another grid: rows before it, its side and that of the model's.
-    Resized {
-        prefix: usize,
-        sides: [usize; 2],
-    },
 }
 
 /// Sides of the grids of two tables of positions `[1, prefix + g g, D]`, where they are two.

@@ -162,9 +162,9 @@ impl Family {
     /// and kept.
     fn bare_names(&self) -> NameMap {
         type Names = &'static [(&'static str, &'static str)];
-        static MADE: Mutex<BTreeMap<&'static str, Names>> = Mutex::new(BTreeMap::new());
+        static MADE: Mutex<BTreeMap<[&'static str; 2], Names>> = Mutex::new(BTreeMap::new());
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = made.entry(self.name).or_insert_with(|| {
+        let names = made.entry([self.name, self.class]).or_insert_with(|| {
             let backbone = self
                 .names
                 .0

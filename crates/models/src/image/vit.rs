@@ -8,12 +8,13 @@ use super::MapSizes;
 use crate::{
     ModelError,
     config::Reader,
-    encoder::within,
+    encoder::{first_tokens, within},
+    input::Asked,
     pretrained::{Family, Found},
 };
 use burn::{
     module::{Module, Param},
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
 use rekindle_base::rng;
 use rekindle_nn::{
@@ -247,7 +248,8 @@ impl VitConfig {
             return error("the first block has no `mlp.fc1`".into());
         };
         let class_token = shape("cls_token").is_some();
-        let registers = shape("reg_token").map_or(0, |shape| shape[shape.len().min(2) - 1]);
+        let registers = shape("reg_token").and_then(|shape| shape.get(1).or(shape.first()));
+        let registers = registers.copied().unwrap_or(0);
         let prefix = usize::from(class_token) + registers;
         let Some(&[1, rows, _]) = shape("pos_embed") else {
             return error("it has no table of positions".into());
@@ -661,14 +663,13 @@ impl<B: TuneBackend> VitAttention<B> {
     fn forward(
         &self,
         x: Tensor<B, 2>,
-        asked: Option<&Tensor<B, 1, Int>>,
+        asked: Option<&Asked<B>>,
         sequences: &Sequences,
         pass: Pass,
     ) -> Tensor<B, 2> {
-        let firsts = asked.map(|_| Sequences::from_lengths(&vec![1; sequences.count()]));
         let of_asked = |x: Tensor<B, 2>| match asked {
             None => x,
-            Some(rows) => ops::embedding_rows(x, rows.clone()),
+            Some(asked) => ops::embedding_rows(x, asked.tokens.clone()),
         };
         let (q, k, v) = match (&self.qkv, &self.query, &self.key, &self.value) {
             (Some(qkv), ..) => {
@@ -682,7 +683,7 @@ impl<B: TuneBackend> VitAttention<B> {
             ),
             _ => unreachable!("a block has one map or three"),
         };
-        let queries = firsts.as_ref().unwrap_or(sequences);
+        let queries = asked.map_or(sequences, |asked| &asked.sequences);
         let config = AttentionConfig::new(self.heads);
         let context = ops::attention(q, k, v, (queries, sequences), config);
         self.proj.forward(context, pass)
@@ -696,14 +697,11 @@ impl<B: TuneBackend> VitBlock<B> {
         let [n, length, _, width] = x.dims();
         let x = x.reshape([n * length, width]);
         let sequences = Sequences::from_lengths(&vec![length; n]);
-        let asked = first_alone.then(|| {
-            let firsts: Vec<i32> = (0..n).map(|i| (i * length) as i32).collect();
-            Tensor::from_data(TensorData::from(firsts.as_slice()), &x.device())
-        });
+        let asked = first_alone.then(|| first_tokens(&sequences, &x.device()));
         let normed = self.norm1.forward(x.clone());
         let x = match &asked {
             None => x,
-            Some(rows) => ops::embedding_rows(x, rows.clone()),
+            Some(asked) => ops::embedding_rows(x, asked.tokens.clone()),
         };
         let y = (self.attn).forward(normed, asked.as_ref(), &sequences, pass);
         let x = x + scaled(y, self.ls1.as_ref());

@@ -2,7 +2,7 @@
 //! `DebertaV2ForQuestionAnswering`: BERT's encoder without absolute positions, whose attention also compares content with distances, both ways, by the same linear
 //! maps; and a head with a pooler of its own. Of DeBERTa-v2's settings, those that the v3 models have.
 
-use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, finish};
+use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, differs, finish};
 use crate::{
     EncoderConfig, Modality, ModelConfig, ModelError,
     config::Reader,
@@ -166,13 +166,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         family.names.published("backbone.relative.table")
     );
     if let Some(rows) = found.dimension(&table, 0).filter(|&rows| rows / 2 != span) {
-        return Err(ModelError::Size {
-            path: found.path.clone(),
-            key: key.to_owned(),
-            value: span,
-            expected: rows / 2,
-            weights: format!("tensor `{table}` has shape {:?}", found.shapes[&table]),
-        });
+        return Err(differs(found, (key, span), rows / 2, &table));
     }
     let encoder = EncoderConfig {
         vocab_size: reader.size("vocab_size", None)?,

@@ -202,13 +202,7 @@ fn finish(
     ] {
         let there = found.dimension(tensor, axis);
         if let Some(expected) = there.filter(|there| *there != value) {
-            return Err(ModelError::Size {
-                path: found.path.clone(),
-                key: key.to_owned(),
-                value,
-                expected,
-                weights: format!("tensor `{tensor}` has shape {:?}", found.shapes[tensor]),
-            });
+            return Err(differs(found, (key, value), expected, tensor));
         }
     }
     check_layers(found, family, keys.layers, encoder.layers)?;
@@ -262,6 +256,22 @@ fn finish(
         span_head: Some(for_each(each.spans)),
         raw: found.raw.clone(),
     })
+}
+
+/// The error for a setting, its name and value, where a tensor's axis has another size.
+fn differs(
+    found: &Found,
+    (key, value): (&str, usize),
+    expected: usize,
+    tensor: &str,
+) -> ModelError {
+    ModelError::Size {
+        path: found.path.clone(),
+        key: key.to_owned(),
+        value,
+        expected,
+        weights: format!("tensor `{tensor}` has shape {:?}", found.shapes[tensor]),
+    }
 }
 
 /// Whether the weights have no head of their own: then the embeddings are it.
@@ -326,13 +336,7 @@ fn finish_decoder(
     ] {
         let there = found.dimension(tensor, axis);
         if let Some(expected) = there.filter(|there| *there != value) {
-            return Err(ModelError::Size {
-                path: found.path.clone(),
-                key: what.to_owned(),
-                value,
-                expected,
-                weights: format!("tensor `{tensor}` has shape {:?}", found.shapes[tensor]),
-            });
+            return Err(differs(found, (what, value), expected, tensor));
         }
     }
     check_layers(found, family, "num_hidden_layers", decoder.layers)?;

@@ -1,7 +1,7 @@
 //! MPNet (Song et al. 2020) as transformers' `MPNetForSequenceClassification`, `MPNetForTokenClassification` and `MPNetForQuestionAnswering`:
 //! BERT's encoder with RoBERTa's positions and head, without segment types, and a bias for the distance of two tokens in every layer's attention.
 
-use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert_encoder, finish};
+use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert_encoder, differs, finish};
 use crate::{
     EncoderConfig, Modality, ModelConfig, ModelError,
     config::Reader,
@@ -90,13 +90,7 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         family.names.published("backbone.relative.table")
     );
     if let Some(expected) = found.dimension(&table, 0).filter(|&there| there != rows) {
-        return Err(ModelError::Size {
-            path: found.path.clone(),
-            key: ROWS.to_owned(),
-            value: rows,
-            expected,
-            weights: format!("tensor `{table}` has shape {:?}", found.shapes[&table]),
-        });
+        return Err(differs(found, (ROWS, rows), expected, &table));
     }
     let encoder = EncoderConfig {
         first_position: FIRST_POSITION,
