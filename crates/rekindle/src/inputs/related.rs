@@ -2,15 +2,14 @@
 //! texts an example is one text: in training another of its label is drawn beside it, by (seed, epoch, example).
 
 use super::{
-    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, Texts, cut, encoder, text_limits,
-    without_decoders,
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, Texts, TokenCounts, cut, encoder,
+    text_limits, without_decoders,
 };
 use crate::{
     Error, Observer, RunConfig,
     examples::{Splits, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
-    recipe::sampler,
 };
 use rekindle_base::{counted, rng};
 use rekindle_data::{
@@ -387,10 +386,7 @@ pub(super) fn prepare(
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let lengths = train.lengths().unwrap_or_default();
-    let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i] as usize).sum::<usize>();
-    let batches = sampler(config, true).epoch(&lengths, 0);
-    let largest = batches.iter().map(tokens).max().unwrap_or(0);
+    let largest = TokenCounts::of(&train, config)?.largest_batch;
     let of_text = train.set.lengths();
     let longest = of_text.iter().copied().max().unwrap_or(0) as usize;
     let all: usize = of_text.iter().map(|&length| length as usize).sum();

@@ -196,7 +196,13 @@ pub(super) fn prepare(
         files: splits.files,
         sizes: format!(
             "{:.1} tokens each{cut}{}",
-            train.lengths().iter().flatten().sum::<u32>() as f64 / train.len().max(1) as f64,
+            train
+                .lengths()
+                .iter()
+                .flatten()
+                .map(|&n| f64::from(n))
+                .sum::<f64>()
+                / train.len().max(1) as f64,
             pairs.as_ref().map_or_else(String::new, |pairs| format!(
                 ", in {}",
                 counted(pairs.len(), "pair", "pairs")

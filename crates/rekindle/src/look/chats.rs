@@ -7,7 +7,7 @@ use super::{
     findings::{Row, beginning, named, normalised, together},
     first, part_words,
     parts::{Parts, parts},
-    parts_words, range_words,
+    parts_words, tokens_words,
 };
 use crate::{
     Error, data_summary,
@@ -69,10 +69,9 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     };
     let learned: usize = sets.iter().map(|(_, set)| set.encoded().counted()).sum();
     let summary = format!(
-        "{}{windows}, {} tokens ({}), {} of them learned, {} cut{}",
+        "{}{windows}, {}, {} of them learned, {} cut{}",
         counted(of_rows, "row", "rows"),
-        thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
-        range_words(length.as_ref()),
+        tokens_words(&lengths, length.as_ref()),
         thousands(learned as u64),
         counted(cut.examples as usize, "row", "rows"),
         parts_words(sets.iter().map(|(part, set)| (*part, set.rows().len())))

@@ -35,6 +35,7 @@ use crate::{
     task::{Kind, Modality},
 };
 use rekindle_base::{counted, shell_word, thousands};
+use rekindle_data::{Place, TextEncoder};
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, Problem};
 use serde::Serialize;
@@ -79,6 +80,13 @@ pub struct LookedToken {
     pub text: String,
     /// Whether it is learned, or of preferences compared.
     pub learned: bool,
+}
+
+impl LookedToken {
+    fn new(encoder: &TextEncoder, id: u32, learned: bool) -> Self {
+        let text = encoder.token(id).unwrap_or_else(|| format!("[{id}]"));
+        Self { text, learned }
+    }
 }
 
 /// The task of a run that names none, on this model: what its architecture is for.
@@ -176,6 +184,15 @@ fn first<K: Ord>(parts: &[Vec<Option<K>>], rows: usize) -> Vec<(usize, usize)> {
     first.map(|(_, part, index)| (part, index)).collect()
 }
 
+/// [`first`] of examples that have places: by their lines, those of the first example's file.
+fn first_lines(parts: &[Vec<&Place>], rows: usize) -> Vec<(usize, usize)> {
+    let file = parts.first().and_then(|part| part.first());
+    let file = file.map(|place| &place.path);
+    let key = |place: &&Place| (Some(&place.path) == file).then_some(place.line);
+    let keys = parts.iter().map(|part| part.iter().map(key).collect());
+    first(&keys.collect::<Vec<_>>(), rows)
+}
+
 /// What the part of an example adds to its size: nothing for training.
 fn part_words(part: &str) -> String {
     match part {
@@ -198,10 +215,21 @@ fn parts_words<'a>(sizes: impl Iterator<Item = (&'a str, usize)>) -> String {
     }
 }
 
-/// The shortest, the middle and the longest length.
-fn range_words(spread: Option<&Spread>) -> String {
+/// What the windows of an example add to its size: nothing where there is one.
+fn windows_words(windows: usize) -> String {
+    match windows {
+        1 => String::new(),
+        n => format!(" in {n} windows"),
+    }
+}
+
+/// All tokens, and the shortest, the middle and the longest length.
+fn tokens_words(lengths: &[u32], spread: Option<&Spread>) -> String {
     let [least, _, middle, _, most] = spread.map_or([0.0; 5], |spread| spread.quartiles);
-    format!("{least:.0} to {most:.0}, half of them up to {middle:.0}")
+    format!(
+        "{} tokens ({least:.0} to {most:.0}, half of them up to {middle:.0})",
+        thousands(lengths.iter().map(|&length| u64::from(length)).sum())
+    )
 }
 
 /// Copies and near copies, in findings; and what was not compared, in notes.

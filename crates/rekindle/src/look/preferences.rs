@@ -5,7 +5,7 @@ use super::{
     findings::{Row, SECOND, beginning, named, together},
     part_words,
     parts::{Parts, parts},
-    parts_words, range_words,
+    parts_words, tokens_words,
 };
 use crate::{
     Error,
@@ -68,11 +68,10 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let of_answers: usize = names.iter().map(Vec::len).sum();
     let compared: usize = sets.iter().map(|(_, set)| set.encoded().counted()).sum();
     let summary = format!(
-        "{} with {}, {} tokens ({}), {} of them compared, {} cut{}",
+        "{} with {}, {}, {} of them compared, {} cut{}",
         counted(rows.len(), "row", "rows"),
         counted(of_answers, "answer", "answers"),
-        thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
-        range_words(length.as_ref()),
+        tokens_words(&lengths, length.as_ref()),
         thousands(compared as u64),
         counted(cut.examples as usize, "answer", "answers"),
         parts_words(sizes.into_iter())

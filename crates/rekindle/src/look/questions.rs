@@ -3,9 +3,9 @@
 use super::{
     From, Looked, LookedAt, LookedToken, copies,
     findings::{Row, normalised},
-    first, part_words,
+    first_lines, part_words,
     parts::{Parts, parts},
-    parts_words, range_words,
+    parts_words, tokens_words, windows_words,
 };
 use crate::{
     Error, data_summary,
@@ -13,9 +13,10 @@ use crate::{
     inputs::{self, Inputs, QuestionReader, Questions},
     report::DataSummary,
     spread::Spread,
+    tasks::in_words,
 };
-use rekindle_base::{counted, thousands};
-use rekindle_data::{TargetEncoder, questions::Question};
+use rekindle_base::counted;
+use rekindle_data::{Place, TargetEncoder, questions::Question};
 
 pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let limits = inputs::text_limits(from.pretrained, from.config)?;
@@ -65,10 +66,9 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         .map(|(_, set)| set.asked().set().windows.len())
         .sum();
     let summary = format!(
-        "{}, {} tokens ({}), {}{}",
+        "{}, {}, {}{}",
         counted(lengths.len(), "question", "questions"),
-        thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
-        range_words(length.as_ref()),
+        tokens_words(&lengths, length.as_ref()),
         counted(windows, "window", "windows"),
         parts_words(sets.iter().map(|(part, set)| (*part, set.len())))
     );
@@ -85,13 +85,8 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
 
 /// The answers of a question, as they are compared and shown.
 fn answers_of(question: &Question) -> Option<String> {
-    let answers = question.answers.as_ref()?;
-    let mut named: Vec<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
-    named.dedup();
-    Some(match named.is_empty() {
-        true => "no answer".to_owned(),
-        false => named.join(" / "),
-    })
+    let answers = question.answers.as_ref()?.iter();
+    Some(in_words(answers.map(|answer| &answer.text)))
 }
 
 /// A question is the same where its text is: both are compared.
@@ -110,47 +105,42 @@ fn shown(
     reader: &QuestionReader,
     rows: usize,
 ) -> Vec<LookedAt> {
-    let file = (sets[0].1.len() > 0).then(|| &sets[0].1.asked().question(0).place.path);
-    let keys: Vec<Vec<Option<u64>>> = sets
+    let places: Vec<Vec<&Place>> = sets
         .iter()
         .map(|(_, set)| {
-            let key = |example| {
-                let place = &set.asked().question(example).place;
-                (Some(&place.path) == file).then_some(place.line)
-            };
-            (0..set.len()).map(key).collect()
+            let place = |example| &set.asked().question(example).place;
+            (0..set.len()).map(place).collect()
         })
         .collect();
-    let shown = first(&keys, rows).into_iter().map(|(part, example)| {
-        let (name, set) = &sets[part];
-        let asked = set.asked();
-        let question = asked.question(example);
-        let windows = asked.windows_of(example);
-        let mut looked = Vec::new();
-        for window in windows.clone() {
-            let ids = asked.set().set.items[window].ids.iter();
-            let answer = asked.set().windows[window]
-                .answer
-                .filter(|ends| *ends != (0, 0));
-            looked.extend((0..).zip(ids).map(|(token, &id)| LookedToken {
-                text: (reader.encoder().token(id)).unwrap_or_else(|| format!("[{id}]")),
-                learned: answer.is_some_and(|(start, end)| (start..=end).contains(&token)),
-            }));
-        }
-        LookedAt {
-            place: question.place.to_string(),
-            size: format!(
-                "{} tokens{}{}{}",
-                looked.len(),
-                match windows.len() {
-                    1 => String::new(),
-                    n => format!(" in {n} windows"),
-                },
-                answers_of(question).map_or_else(String::new, |answers| format!(", {answers}")),
-                part_words(name)
-            ),
-            tokens: looked,
-        }
-    });
+    let shown = first_lines(&places, rows)
+        .into_iter()
+        .map(|(part, example)| {
+            let (name, set) = &sets[part];
+            let asked = set.asked();
+            let question = asked.question(example);
+            let windows = asked.windows_of(example);
+            let mut looked = Vec::new();
+            for window in windows.clone() {
+                let ids = asked.set().set.items[window].ids.iter();
+                let answer = asked.set().windows[window]
+                    .answer
+                    .filter(|ends| *ends != (0, 0));
+                looked.extend((0..).zip(ids).map(|(token, &id)| {
+                    let learned = answer.is_some_and(|(start, end)| (start..=end).contains(&token));
+                    LookedToken::new(reader.encoder(), id, learned)
+                }));
+            }
+            LookedAt {
+                place: question.place.to_string(),
+                size: format!(
+                    "{} tokens{}{}{}",
+                    looked.len(),
+                    windows_words(windows.len()),
+                    answers_of(question).map_or_else(String::new, |answers| format!(", {answers}")),
+                    part_words(name)
+                ),
+                tokens: looked,
+            }
+        });
     shown.collect()
 }

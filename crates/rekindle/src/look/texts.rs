@@ -4,9 +4,9 @@ use super::{
     Cut, Finding, From, Looked, LookedAt, LookedToken, copies,
     cut::WHOLE,
     findings::{Row, SECOND, beginning, named, normalised, together},
-    first, part_words,
+    first_lines, part_words,
     parts::{Parts, parts, refused},
-    parts_words, range_words, suspicious,
+    parts_words, suspicious, tokens_words,
 };
 use crate::{
     Error, data_summary,
@@ -15,7 +15,7 @@ use crate::{
     spread::Spread,
 };
 use rekindle_base::{counted, first_of, thousands};
-use rekindle_data::{Example, TargetEncoder, TargetKind, TargetRow, TextEncoder};
+use rekindle_data::{Example, Place, TargetEncoder, TargetKind, TargetRow, TextEncoder};
 
 pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let limits = inputs::text_limits(from.pretrained, from.config)?;
@@ -72,10 +72,9 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let cut = cut(from, &encoder, &sets, &lengths, limits.positions)?;
     let length = Spread::whole("length", "tokens", &lengths);
     let summary = format!(
-        "{}, {} tokens ({}), {} cut{}",
+        "{}, {}, {} cut{}",
         counted(lengths.len(), "row", "rows"),
-        thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
-        range_words(length.as_ref()),
+        tokens_words(&lengths, length.as_ref()),
         counted(cut.examples as usize, "row", "rows"),
         parts_words(sets.iter().map(|(part, set)| (*part, set.len())))
     );
@@ -133,25 +132,17 @@ fn label(set: &Texts, index: usize, names: &[String]) -> Option<String> {
 }
 
 fn shown(sets: &[(&'static str, Texts)], encoder: &TextEncoder, rows: usize) -> Vec<LookedAt> {
-    let file = sets[0]
-        .1
-        .examples()
-        .first()
-        .map(|example| &example.place.path);
-    let keys: Vec<Vec<Option<u64>>> = sets
+    let places: Vec<Vec<&Place>> = sets
         .iter()
         .map(|(_, set)| {
-            let key = |example: &Example| {
-                (Some(&example.place.path) == file).then_some(example.place.line)
-            };
-            set.examples().iter().map(key).collect()
+            set.examples()
+                .iter()
+                .map(|example| &example.place)
+                .collect()
         })
         .collect();
-    let token = |&id: &u32| LookedToken {
-        text: encoder.token(id).unwrap_or_else(|| format!("[{id}]")),
-        learned: false,
-    };
-    let shown = first(&keys, rows).into_iter().map(|(part, index)| {
+    let token = |&id: &u32| LookedToken::new(encoder, id, false);
+    let shown = first_lines(&places, rows).into_iter().map(|(part, index)| {
         let (name, set) = &sets[part];
         let (example, item) = (&set.examples()[index], &set.encoded().items[index]);
         let label = example.label.as_ref();
@@ -349,7 +340,7 @@ mod tests {
             text: text.into(),
             text_pair: Some(pair.into()),
             label: None,
-            place: rekindle_data::Place {
+            place: Place {
                 path: std::path::Path::new("a.csv").into(),
                 line: 1,
             },

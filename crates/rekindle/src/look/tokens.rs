@@ -3,9 +3,9 @@
 use super::{
     From, Looked, LookedAt, LookedToken, copies,
     findings::{Row, normalised},
-    first, part_words,
+    first_lines, part_words,
     parts::{Parts, parts, refused},
-    parts_words, range_words,
+    parts_words, tokens_words, windows_words,
 };
 use crate::{
     Error, data_summary,
@@ -13,9 +13,9 @@ use crate::{
     report::DataSummary,
     spread::Spread,
 };
-use rekindle_base::{counted, thousands};
+use rekindle_base::counted;
 use rekindle_data::{
-    TargetEncoder, TargetKind,
+    Place, TargetEncoder, TargetKind,
     tokens::{IGNORED, TaggedText, slice},
 };
 
@@ -78,10 +78,9 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         .sum();
     let spans: usize = sets.iter().map(|(_, set)| set.encoded().spans).sum();
     let summary = format!(
-        "{}, {} tokens ({}), {}, {}{}",
+        "{}, {}, {}, {}{}",
         counted(lengths.len(), "text", "texts"),
-        thousands(lengths.iter().map(|&length| u64::from(length)).sum()),
-        range_words(length.as_ref()),
+        tokens_words(&lengths, length.as_ref()),
         counted(spans, "span", "spans"),
         counted(windows, "window", "windows"),
         parts_words(sets.iter().map(|(part, set)| (*part, set.len())))
@@ -118,16 +117,11 @@ fn row(part: &'static str, text: &TaggedText) -> Row {
 }
 
 fn shown(sets: &[(&'static str, Tagged)], reader: &WordReader, rows: usize) -> Vec<LookedAt> {
-    let file = sets[0].1.texts().first().map(|text| &text.place.path);
-    let keys: Vec<Vec<Option<u64>>> = sets
+    let places: Vec<Vec<&Place>> = sets
         .iter()
-        .map(|(_, set)| {
-            let key =
-                |text: &TaggedText| (Some(&text.place.path) == file).then_some(text.place.line);
-            set.texts().iter().map(key).collect()
-        })
+        .map(|(_, set)| set.texts().iter().map(|text| &text.place).collect())
         .collect();
-    let shown = first(&keys, rows).into_iter().map(|(part, index)| {
+    let shown = first_lines(&places, rows).into_iter().map(|(part, index)| {
         let (name, set) = &sets[part];
         let (text, tokens) = (&set.texts()[index], set.encoded());
         let windows = tokens.windows_of(index);
@@ -136,20 +130,17 @@ fn shown(sets: &[(&'static str, Tagged)], reader: &WordReader, rows: usize) -> V
         for window in windows.clone() {
             let ids = tokens.set.items[window].ids.iter();
             let labels = tokens.windows[window].labels.iter();
-            looked.extend(ids.zip(labels).map(|(&id, &label)| LookedToken {
-                text: (reader.encoder().token(id)).unwrap_or_else(|| format!("[{id}]")),
-                learned: label != IGNORED,
-            }));
+            looked.extend(
+                ids.zip(labels)
+                    .map(|(&id, &label)| LookedToken::new(reader.encoder(), id, label != IGNORED)),
+            );
         }
         LookedAt {
             place: text.place.to_string(),
             size: format!(
                 "{} tokens{}{}{}",
                 looked.len(),
-                match windows.len() {
-                    1 => String::new(),
-                    n => format!(" in {n} windows"),
-                },
+                windows_words(windows.len()),
                 spans.map_or_else(String::new, |spans| format!(", {spans}")),
                 part_words(name)
             ),

@@ -81,6 +81,13 @@ pub(super) fn cross_entropy(logits: &[f32], class: usize) -> f64 {
     sum.ln() - f64::from(logits[class] - largest)
 }
 
+/// The same of logits in f64, of which `right` is that of the class.
+pub(super) fn cross_entropy_of(logits: impl Iterator<Item = f64> + Clone, right: f64) -> f64 {
+    let most = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.map(|logit| (logit - most).exp()).sum();
+    sum.ln() + most - right
+}
+
 impl Objective for Classification {
     fn encoder(&self) -> &TargetEncoder {
         &self.encoder

@@ -13,7 +13,7 @@
 //! What embeddings are worth is a search among the set's own texts, as `InformationRetrievalEvaluator`, or how similarities go
 //! with scores, as `EmbeddingSimilarityEvaluator`. The loss of an evaluation is that of batches as in training, in the order of the file.
 
-use super::{Loss, Objective, Prediction, Wrong, shortest};
+use super::{Loss, Objective, Prediction, Wrong, classification::cross_entropy_of, shortest};
 use crate::{
     RunConfig,
     config::{EmbeddingConfig, EmbeddingLoss},
@@ -30,7 +30,11 @@ use rekindle_nn::{
     ops::{self, CrossEntropy, Precision},
 };
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// What is added to the similarity of a text that is not to be chosen among.
 const HIDDEN: f32 = -1e9;
@@ -87,13 +91,9 @@ impl Embedding {
                 let similarities =
                     shown.map(|(_, &d)| self.settings.scale * dot(texts[anchor], texts[d]));
                 let similarities: Vec<f64> = similarities.collect();
-                let most = similarities
-                    .iter()
-                    .copied()
-                    .fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = similarities.iter().map(|s| (s - most).exp()).sum();
                 let right = dot(texts[anchor], texts[layout.documents[positive]]);
-                losses.push(sum.ln() + most - self.settings.scale * right);
+                let right = self.settings.scale * right;
+                losses.push(cross_entropy_of(similarities.iter().copied(), right));
             }
         }
         losses
@@ -219,23 +219,20 @@ impl<'a> Found<'a> {
         let mut search = Search::default();
         if self.rows.first().is_some_and(|row| row.class.is_some()) {
             // Each text among the others.
-            let of_class = |class| {
-                let rows = self.rows.iter().enumerate();
-                let same = rows.filter(move |(_, row)| row.class == class);
-                same.map(|(i, _)| i).collect::<BTreeSet<usize>>()
-            };
             let mut members: BTreeMap<Option<u32>, BTreeSet<usize>> = BTreeMap::new();
+            for (i, row) in self.rows.iter().enumerate() {
+                members.entry(row.class).or_default().insert(i);
+            }
+            let members: BTreeMap<_, _> = members
+                .into_iter()
+                .map(|(class, rows)| (class, Rc::new(rows)))
+                .collect();
             for (i, (row, texts)) in self.rows.iter().zip(&self.texts).enumerate() {
-                let same = members
-                    .entry(row.class)
-                    .or_insert_with(|| of_class(row.class));
-                let mut relevant = same.clone();
-                relevant.remove(&i);
                 search.documents.push(&texts[0]);
                 search.queries.push(Query {
                     row: i,
                     text: &texts[0],
-                    relevant,
+                    alike: Rc::clone(&members[&row.class]),
                     itself: Some(i),
                 });
             }
@@ -247,7 +244,7 @@ impl<'a> Found<'a> {
                 search.queries.push(Query {
                     row: i,
                     text: &texts[0],
-                    relevant: BTreeSet::new(),
+                    alike: Rc::default(),
                     itself: None,
                 });
                 search.queries.len() - 1
@@ -258,7 +255,7 @@ impl<'a> Found<'a> {
                     search.documents.len() - 1
                 });
                 if place == 1 {
-                    search.queries[query].relevant.insert(document);
+                    Rc::make_mut(&mut search.queries[query].alike).insert(document);
                 }
             }
         }
@@ -277,9 +274,24 @@ struct Query<'a> {
     /// Where it stands first.
     row: usize,
     text: &'a [f32],
-    relevant: BTreeSet<usize>,
+    /// The documents that belong to it, it among them if it is one; of labelled texts one set for all of a label.
+    alike: Rc<BTreeSet<usize>>,
     /// The document that it is.
     itself: Option<usize>,
+}
+
+impl Query<'_> {
+    /// The documents to find.
+    fn relevant(&self) -> Cow<'_, BTreeSet<usize>> {
+        match self.itself {
+            None => Cow::Borrowed(&self.alike),
+            Some(itself) => {
+                let mut others = BTreeSet::clone(&self.alike);
+                others.remove(&itself);
+                Cow::Owned(others)
+            }
+        }
+    }
 }
 
 impl Search<'_> {
@@ -299,11 +311,12 @@ impl Search<'_> {
     /// all.
     fn place(&self, query: &Query<'_>) -> Option<(usize, f64, f64)> {
         let all = self.similarities(query);
-        let relevant = query.relevant.iter().map(|&document| all[document]);
-        let own = relevant.fold(f32::NEG_INFINITY, f32::max);
+        let relevant = query.relevant();
+        let own = relevant.iter().map(|&document| all[document]);
+        let own = own.fold(f32::NEG_INFINITY, f32::max);
         let nearest = all.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let before = all.iter().filter(|&&other| other > own).count();
-        (!query.relevant.is_empty()).then(|| (before + 1, f64::from(own), f64::from(nearest)))
+        (!relevant.is_empty()).then(|| (before + 1, f64::from(own), f64::from(nearest)))
     }
 }
 
@@ -394,7 +407,7 @@ impl Objective for Embedding {
             let search = found.search();
             let mut retrieval = Retrieval::new(&CUTOFFS);
             for query in &search.queries {
-                retrieval.update(&search.similarities(query), &query.relevant);
+                retrieval.update(&search.similarities(query), &query.relevant());
             }
             let report = retrieval.report();
             let labelled = found.rows.first().is_some_and(|row| row.class.is_some());
@@ -668,7 +681,7 @@ mod tests {
         let found = Found::of(&outputs, &targets);
         let search = found.search();
         assert_eq!((search.queries.len(), search.documents.len()), (2, 3));
-        assert_eq!(search.queries[0].relevant, BTreeSet::from([0, 1]));
+        assert_eq!(*search.queries[0].relevant(), BTreeSet::from([0, 1]));
         // The second query's text stands behind two others.
         assert_eq!(
             search.place(&search.queries[1]).map(|(place, ..)| place),

@@ -2,7 +2,9 @@
 //! window and cross-entropy, as `BertForQuestionAnswering` and its siblings (Devlin et al. 2018, section 4.2). Padding, which theirs
 //! take into the softmax, does not exist here.
 
-use super::{ExtractedAnswer, Loss, Objective, Prediction, Wrong, shortest};
+use super::{
+    ExtractedAnswer, Loss, Objective, Prediction, Wrong, classification::cross_entropy_of, shortest,
+};
 use crate::{
     RunConfig,
     evaluation::Logits,
@@ -169,8 +171,16 @@ fn right(question: &Question) -> Vec<&str> {
     answers.map(|answer| answer.text.as_str()).collect()
 }
 
+/// How sure an answer is, or that there is none.
+fn probability(found: &FoundAnswers) -> f64 {
+    // No answer is among the answers, as an empty text.
+    let none = || found.n_best.iter().find(|answer| answer.text.is_empty());
+    let said = found.answer.as_ref().or_else(none);
+    said.map_or(0.0, |answer| f64::from(answer.probability))
+}
+
 /// Answers in words, each once.
-fn in_words<S: AsRef<str>>(answers: impl IntoIterator<Item = S>) -> String {
+pub(crate) fn in_words<S: AsRef<str>>(answers: impl IntoIterator<Item = S>) -> String {
     let mut named: Vec<String> = Vec::new();
     for answer in answers {
         if !named.iter().any(|known| known == answer.as_ref()) {
@@ -195,11 +205,9 @@ fn loss_of(asked: &Asked, row: usize, logits: &[f32]) -> f64 {
             return f64::NAN;
         };
         for (which, place) in [(0, first), (1, last)] {
-            let values = || own.iter().skip(which).step_by(2).map(|&x| f64::from(x));
-            let most = values().fold(f64::NEG_INFINITY, f64::max);
-            let sum_of = values().map(|x| (x - most).exp()).sum::<f64>();
+            let values = own.iter().skip(which).step_by(2).map(|&x| f64::from(x));
             let of_place = f64::from(own[2 * place as usize + which]);
-            sum += (sum_of.ln() + most - of_place) / 2.0;
+            sum += cross_entropy_of(values, of_place) / 2.0;
         }
     }
     sum / count
@@ -296,15 +304,16 @@ impl Objective for Extraction {
         logits: &Logits,
         targets: &Targets,
         row: usize,
-        of: ExampleOf<'_>,
+        _of: ExampleOf<'_>,
     ) -> Map<String, Value> {
         let judged = self.judged(logits, targets, row);
         let mut line = Map::new();
         let right = right(asked(targets).question(row));
         line.insert("answers".into(), json!(right));
-        let said = self.answer(logits.row(row), of).to_json();
-        line.insert("predicted".into(), said["answer"].clone());
-        line.insert("probability".into(), said["probability"].clone());
+        let said = judged.found.answer.as_ref();
+        line.insert("predicted".into(), json!(said.map(|answer| &answer.text)));
+        let probability = shortest(probability(&judged.found));
+        line.insert("probability".into(), json!(probability));
         line.insert("f1".into(), json!(shortest(judged.f1)));
         line.insert("loss".into(), json!(shortest(judged.loss)));
         line.insert("correct".into(), judged.exact.into());
@@ -315,21 +324,13 @@ impl Objective for Extraction {
         let asked = asked(of.set.targets());
         let found = asked.answer(of.index, logits, &self.options);
         let is_best = |answer: &&FoundAnswer| Some(*answer) == found.answer.as_ref();
-        // No answer is among the answers, as an empty text.
-        let none = found.n_best.iter().find(|answer| answer.text.is_empty());
         let others = found
             .n_best
             .iter()
             .filter(|answer| !is_best(answer) && !answer.text.is_empty());
         Prediction::Answer {
             context: asked.question(of.index).context.to_string(),
-            probability: f64::from(
-                found
-                    .answer
-                    .as_ref()
-                    .or(none)
-                    .map_or(0.0, |a| a.probability),
-            ),
+            probability: probability(&found),
             answer: found.answer.as_ref().map(ExtractedAnswer::of),
             others: others.take(OTHERS).map(ExtractedAnswer::of).collect(),
         }

@@ -32,6 +32,7 @@ use classification::Classification;
 use embedding::Embedding;
 pub(crate) use embedding::normalized;
 use extraction::Extraction;
+pub(crate) use extraction::in_words;
 use generation::Generation;
 use multi_label::MultiLabel;
 use preference::Preference;
