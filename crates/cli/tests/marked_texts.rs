@@ -164,24 +164,7 @@ fn a_resumed_run_has_the_same_bytes() {
     dir.write("notes.jsonl", spans());
     let tune = "finetune notes.jsonl --model model --epochs 2 --set checkpoint.every_steps=2 \
                 --set train.batch_size=8 --set checkpoint.keep=20 --set data.max_length=16";
-    for run in ["whole", "cut"] {
-        dir.ok(&format!("{tune} -o {run}"));
-    }
-    let mut checkpoints: Vec<_> = fs::read_dir(dir.path("cut/checkpoints"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    checkpoints.sort();
-    assert!(checkpoints.len() > 3, "{checkpoints:?}");
-    for checkpoint in &checkpoints[1..] {
-        fs::remove_dir_all(checkpoint).unwrap();
-    }
-    fs::remove_dir_all(dir.path("cut/final")).unwrap();
-    fs::remove_file(dir.path("cut/best")).unwrap();
-    dir.ok("finetune --resume cut");
-    let weights =
-        |run: &str| fs::read(dir.path(run).join("final/adapter_model.safetensors")).unwrap();
-    assert!(weights("whole") == weights("cut"), "other weights");
+    dir.resumes_to_the_same_bytes(tune);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     Columns, device, overrides,
-    predict::{CHUNK, lines_of_stdin, ready, say_failed},
+    predict::{CHUNK, lines_of_stdin, of_arguments, placed, ready, say_failed},
 };
 use crate::{
     output::Output,
@@ -59,7 +59,8 @@ impl Embed {
                 Some(_) => Form::Vectors,
                 None => Form::Answers,
             };
-            let inputs: Vec<&Path> = self.file.iter().map(PathBuf::as_path).collect();
+            let inputs = self.file.iter().map(PathBuf::as_path);
+            let inputs: Vec<&Path> = inputs.chain(self.texts.iter().map(Path::new)).collect();
             target::check(path, form, &inputs)?;
         }
         let device = device(self.device.as_ref())?;
@@ -124,25 +125,17 @@ impl Embed {
         config: &RunConfig,
         printer: &Printer,
     ) -> anyhow::Result<Option<Vec<Query>>> {
-        let read = |path: &Path| -> anyhow::Result<_> {
-            Ok(Some(embedder.read_queries(path, config, printer)?))
-        };
-        match (&self.file, self.texts.as_slice()) {
+        let read = |path: &Path| Ok(embedder.read_queries(path, config, printer)?);
+        let queries = match (&self.file, self.texts.as_slice()) {
             (Some(path), _) if path.as_os_str() != OsStr::new("-") => read(path),
-            (None, [only]) if only != "-" && Path::new(only).is_file() => {
-                printer.say(&format!(
-                    "`{only}` is a file: its rows are embedded, as with --file"
-                ));
-                read(only.as_ref())
-            }
             (None, texts) if !texts.is_empty() && texts != ["-"] => {
-                let queries = texts.iter().map(|text| Query::new(None, text));
-                Ok(Some(queries.collect()))
+                of_arguments(texts, ("embedded", "embeds"), read, printer)
             }
             // Standard input is a table where its format is named.
             _ if config.data.format.is_some() => read(Path::new("/dev/stdin")),
-            _ => Ok(None),
-        }
+            _ => return Ok(None),
+        };
+        queries.map(Some)
     }
 }
 
@@ -170,11 +163,7 @@ impl Vectors<'_> {
         for (query, vector) in queries.iter().zip(vectors) {
             self.asked += 1;
             if let Err(problem) = &vector {
-                self.failed.push(match (self.name, query.line) {
-                    (Some(path), Some(line)) => format!("{}:{line}: {problem}", path.display()),
-                    (None, Some(line)) => format!("line {line}: {problem}"),
-                    (_, None) => problem.clone(),
-                });
+                self.failed.push(placed(self.name, query.line, problem));
             }
             match &mut self.out {
                 Out::Lines(out) => out.line(object(query, vector))?,

@@ -187,38 +187,9 @@ impl Predict {
                 ),
             }
         }
-        // A pipe is one too.
-        let is_file = |text: &&String| {
-            let path = Path::new(text.as_str());
-            path.exists() && !path.is_dir()
-        };
-        match texts.as_slice() {
-            [only] if !is_file(&only) && is_table_name(only) => {
-                printer.say(&format!(
-                    "warning: there is no file `{only}`: it is labelled as a text"
-                ));
-            }
-            [only] if is_file(&only) => {
-                printer.say(&format!(
-                    "`{only}` is a file: its rows are labelled, as with --file"
-                ));
-                return Ok(Some(predictor.read_queries(
-                    only.as_ref(),
-                    config,
-                    printer,
-                )?));
-            }
-            several => {
-                for file in several.iter().filter(is_file) {
-                    printer.say(&format!(
-                        "warning: `{file}` is a file, and labelled as a text\nhint: --file {file} labels its rows"
-                    ));
-                }
-            }
-        }
-        Ok(Some(
-            texts.iter().map(|text| Query::new(None, text)).collect(),
-        ))
+        let read = |path: &Path| Ok(predictor.read_queries(path, config, printer)?);
+        let queries = of_arguments(&texts, ("labelled", "labels"), read, printer)?;
+        Ok(Some(queries))
     }
 
     fn style(&self) -> Style {
@@ -228,6 +199,50 @@ impl Predict {
             (false, true) => Style::Bars(self.top.unwrap_or(SHOWN)),
             (false, false) => Style::Json(self.top),
         }
+    }
+}
+
+/// Texts that are arguments, or the rows of the file that a single one names; with what is `done` to them ("labelled", "labels").
+pub(super) fn of_arguments(
+    texts: &[String],
+    (done, does): (&str, &str),
+    read: impl Fn(&Path) -> anyhow::Result<Vec<Query>>,
+    printer: &Printer,
+) -> anyhow::Result<Vec<Query>> {
+    // A pipe is one too.
+    let is_file = |text: &&String| {
+        let path = Path::new(text.as_str());
+        path.exists() && !path.is_dir()
+    };
+    match texts {
+        [only] if !is_file(&only) && is_table_name(only) => {
+            printer.say(&format!(
+                "warning: there is no file `{only}`: it is {done} as a text"
+            ));
+        }
+        [only] if is_file(&only) => {
+            printer.say(&format!(
+                "`{only}` is a file: its rows are {done}, as with --file"
+            ));
+            return read(only.as_ref());
+        }
+        several => {
+            for file in several.iter().filter(is_file) {
+                printer.say(&format!(
+                    "warning: `{file}` is a file, and {done} as a text\nhint: --file {file} {does} its rows"
+                ));
+            }
+        }
+    }
+    Ok(texts.iter().map(|text| Query::new(None, text)).collect())
+}
+
+/// A problem with its place: a line of a file, or of what comes in.
+pub(super) fn placed(file: Option<&Path>, line: Option<u64>, problem: &str) -> String {
+    match (file, line) {
+        (Some(path), Some(line)) => format!("{}:{line}: {problem}", path.display()),
+        (None, Some(line)) => format!("line {line}: {problem}"),
+        (_, None) => problem.to_owned(),
     }
 }
 
@@ -301,11 +316,7 @@ impl Answers<'_> {
             true => problem.to_owned(),
             false => format!("{picture}: {problem}"),
         };
-        match (&self.name, query.line) {
-            (Some(path), Some(line)) => format!("{}:{line}: {problem}", path.display()),
-            (None, Some(line)) => format!("line {line}: {problem}"),
-            (_, None) => problem,
-        }
+        placed(self.name.as_deref(), query.line, &problem)
     }
 
     fn write(

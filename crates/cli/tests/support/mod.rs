@@ -182,6 +182,28 @@ impl Dir {
         said
     }
 
+    /// Tunes into `whole` and `cut`; the one that then loses all behind its first checkpoint ends, resumed, with the same bytes.
+    pub fn resumes_to_the_same_bytes(&self, tune: &str) {
+        for run in ["whole", "cut"] {
+            self.ok(&format!("{tune} -o {run}"));
+        }
+        let mut checkpoints: Vec<_> = fs::read_dir(self.path("cut/checkpoints"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        checkpoints.sort();
+        assert!(checkpoints.len() > 3, "{checkpoints:?}");
+        for checkpoint in &checkpoints[1..] {
+            fs::remove_dir_all(checkpoint).unwrap();
+        }
+        fs::remove_dir_all(self.path("cut/final")).unwrap();
+        fs::remove_file(self.path("cut/best")).unwrap();
+        self.ok("finetune --resume cut");
+        let weights =
+            |run: &str| fs::read(self.path(run).join("final/adapter_model.safetensors")).unwrap();
+        assert!(weights("whole") == weights("cut"), "other weights");
+    }
+
     /// Text with the folder's name taken out.
     pub fn plain(&self, bytes: &[u8]) -> String {
         let path = self.path("");
