@@ -14,7 +14,7 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, Events, assert_close, golden, ids, json as fixture_file, numbers, run_difference, steps,
+    Cpu, WholeRun, assert_close, batch_order, golden, ids, json as fixture_file, numbers, whole_run,
 };
 
 const MODELS: [&str; 8] = [
@@ -200,37 +200,19 @@ fn whole_runs_have_the_losses_of_transformers() {
             fixture(name, "training.json"),
         );
         let cases = &expected["cases"];
-        let order = training["steps"].as_array().unwrap().iter();
-        let order = order.flat_map(|step| ids(&step["batch"]));
         let dir = folder.path().join(name);
         std::fs::create_dir(&dir).unwrap();
-        let order = order.map(|index| index as usize);
-        write_questions(&dir.join("train.jsonl"), cases, order);
+        write_questions(&dir.join("train.jsonl"), cases, batch_order(&training));
         write_questions(&dir.join("validation.jsonl"), cases, all(cases));
-        let number = |key: &str| training[key].as_f64().unwrap();
-        let run_file = format!(
-            "task = \"question-answering\"\noutput_dir = {:?}\n\
-             [model]\nname = {:?}\ndropout = 0\n\
-             [data]\ntrain = {:?}\nvalidation = {:?}\nmax_length = 30\n\
-             [peft]\nmethod = \"full\"\n\
-             [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
-             learning_rate = {}\nhead_learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n",
-            dir.join("run"),
-            model_dir(name),
-            dir.join("train.jsonl"),
-            dir.join("validation.jsonl"),
-            number("learning_rate"),
-            number("learning_rate"),
-            number("weight_decay"),
-            number("max_grad_norm"),
-            number("warmup_steps"),
-        );
-        std::fs::write(dir.join("run.toml"), run_file).unwrap();
-        let config = RunConfig::load(Some(&dir.join("run.toml")), &[]).unwrap();
-        let events = Events::default();
-        let finished = rekindle::finetune(&config, &events).unwrap();
-
-        let apart = run_difference(&steps(&events.0.into_inner().unwrap()), &training["steps"]);
+        let (finished, apart) = whole_run(&WholeRun {
+            task: "question-answering",
+            model: &model_dir(name),
+            dir: &dir,
+            extension: "jsonl",
+            training: &training,
+            data: "max_length = 30\n",
+            train: "",
+        });
         println!("{name}: {apart}");
         assert!(apart.loss <= LOSS, "{name}: {apart:?}");
         assert!(apart.learning_rate <= LEARNING_RATE, "{name}: {apart:?}");

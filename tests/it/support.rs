@@ -658,3 +658,61 @@ pub fn run_difference(steps: &[Step], expected: &Value) -> RunDifference {
     }
     largest
 }
+
+/// The rows of a fixture's batches, one after the other.
+pub fn batch_order(training: &Value) -> Vec<usize> {
+    let steps = training["steps"].as_array().unwrap().iter();
+    let rows = steps.flat_map(|step| ids(&step["batch"]));
+    rows.map(|index| index as usize).collect()
+}
+
+/// A run through the public interface, of all parameters, by the settings of a fixture of transformers. In `dir` lie `train` and
+/// `validation`, in the order in which they are learned.
+pub struct WholeRun<'a> {
+    pub task: &'a str,
+    pub model: &'a Path,
+    pub dir: &'a Path,
+    pub extension: &'a str,
+    /// The fixture: its settings and steps.
+    pub training: &'a Value,
+    /// More lines of `[data]`.
+    pub data: &'a str,
+    /// More lines of `[train]`.
+    pub train: &'a str,
+}
+
+/// What a run made, and how far its steps are from the fixture's.
+pub fn whole_run(run: &WholeRun) -> (rekindle::FinishedRun, RunDifference) {
+    let number = |key: &str| run.training[key].as_f64().unwrap();
+    let file = |part: &str| run.dir.join(format!("{part}.{}", run.extension));
+    let run_file = format!(
+        "task = {:?}\noutput_dir = {:?}\n\
+         [model]\nname = {:?}\ndropout = 0\n\
+         [data]\ntrain = {:?}\nvalidation = {:?}\n{}\
+         [peft]\nmethod = \"full\"\n\
+         [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
+         learning_rate = {}\nhead_learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n{}",
+        run.task,
+        run.dir.join("run"),
+        run.model,
+        file("train"),
+        file("validation"),
+        run.data,
+        number("learning_rate"),
+        number("learning_rate"),
+        number("weight_decay"),
+        number("max_grad_norm"),
+        number("warmup_steps"),
+        run.train,
+    );
+    let path = run.dir.join("run.toml");
+    std::fs::write(&path, run_file).unwrap();
+    let config = rekindle::RunConfig::load(Some(&path), &[]).unwrap();
+    let events = Events::default();
+    let finished = rekindle::finetune(&config, &events).unwrap();
+    let apart = run_difference(
+        &steps(&events.0.into_inner().unwrap()),
+        &run.training["steps"],
+    );
+    (finished, apart)
+}

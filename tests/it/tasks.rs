@@ -5,13 +5,12 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use rekindle::RunConfig;
 use rekindle_data::TextEncoder;
 use rekindle_models::{HeadSpec, Model, Pretrained, Problem};
 use serde_json::Value;
 
 use crate::support::{
-    Cpu, Events, assert_close, golden, ids, json, logits_alone, numbers, run_difference, set, steps,
+    Cpu, WholeRun, assert_close, batch_order, golden, json, logits_alone, numbers, set, whole_run,
 };
 
 /// A fixture: its folder, the task of its run, its problem, and the names of its outputs, which are its columns.
@@ -146,51 +145,34 @@ fn whole_runs_have_the_losses_of_transformers() {
     for case in CASES {
         let (expected, training) = (case.fixture("expected.json"), case.fixture("training.json"));
         let cases = expected["cases"].as_array().unwrap();
-        let order = training["steps"].as_array().unwrap().iter();
-        let order: Vec<usize> = order
-            .flat_map(|step| ids(&step["batch"]))
-            .map(|index| index as usize)
-            .collect();
         let dir = folder.path().join(case.folder);
         std::fs::create_dir(&dir).unwrap();
-        std::fs::write(dir.join("train.tsv"), table(&case, cases, order)).unwrap();
+        std::fs::write(
+            dir.join("train.tsv"),
+            table(&case, cases, batch_order(&training)),
+        )
+        .unwrap();
         std::fs::write(
             dir.join("validation.tsv"),
             table(&case, cases, 0..cases.len()),
         )
         .unwrap();
-        let number = |key: &str| training[key].as_f64().unwrap();
-        let run_file = format!(
-            "task = {:?}\noutput_dir = {:?}\n\
-             [model]\nname = {:?}\ndropout = 0\n\
-             [data]\ntrain = {:?}\nvalidation = {:?}\nlabel = {:?}\nmax_length = {}\n\
-             [peft]\nmethod = \"full\"\n\
-             [train]\nepochs = 1\nbatch_size = 4\nshuffle = false\ngroup_by_length = false\nlog_every_steps = 1\n\
-             learning_rate = {}\nhead_learning_rate = {}\nweight_decay = {}\nmax_grad_norm = {}\nwarmup_steps = {}\n{}",
-            case.task,
-            dir.join("run"),
-            case.model_dir(),
-            dir.join("train.tsv"),
-            dir.join("validation.tsv"),
-            case.columns,
-            expected["max_length"],
-            number("learning_rate"),
-            number("learning_rate"),
-            number("weight_decay"),
-            number("max_grad_norm"),
-            number("warmup_steps"),
+        let (finished, apart) = whole_run(&WholeRun {
+            task: case.task,
+            model: &case.model_dir(),
+            dir: &dir,
+            extension: "tsv",
+            training: &training,
+            data: &format!(
+                "label = {:?}\nmax_length = {}\n",
+                case.columns, expected["max_length"]
+            ),
             // transformers learns the numbers as they are.
-            match case.problem {
+            train: match case.problem {
                 Problem::Regression => "standardize_targets = false\n",
                 _ => "",
             },
-        );
-        std::fs::write(dir.join("run.toml"), run_file).unwrap();
-        let config = RunConfig::load(Some(&dir.join("run.toml")), &[]).unwrap();
-        let events = Events::default();
-        let finished = rekindle::finetune(&config, &events).unwrap();
-
-        let apart = run_difference(&steps(&events.0.into_inner().unwrap()), &training["steps"]);
+        });
         println!("{}: {apart}", case.folder);
         let largest = training["steps"].as_array().unwrap().iter();
         let largest = largest
