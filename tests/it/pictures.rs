@@ -303,11 +303,18 @@ fn what_the_tensors_do_not_show_is_an_error() {
     let error = Pretrained::open(folder.path()).err().unwrap().to_string();
     assert!(error.contains("it is distilled"), "{error}");
 
-    let mut unknown = case("vit");
-    unknown["config"]["model_args"]["act_layer"] = "silu".into();
-    write(folder.path(), &unknown, as_is, as_is);
-    let error = Pretrained::open(folder.path()).err().unwrap().to_string();
-    assert!(error.contains("`model_args` sets `act_layer`"), "{error}");
+    for family in ["vit", "convnext", "mobilenet_small"] {
+        for (key, value, expected) in [
+            ("act_layer", "silu", "`model_args` sets `act_layer`"),
+            ("global_pool", "max", "global_pool is "),
+        ] {
+            let mut odd = case(family);
+            odd["config"]["model_args"][key] = value.into();
+            write(folder.path(), &odd, as_is, as_is);
+            let error = Pretrained::open(folder.path()).err().unwrap().to_string();
+            assert!(error.contains(expected), "{family}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -26,6 +26,42 @@ const CENTRED: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
 /// How pictures become the input of a model of transformers.
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 
+/// What timm's `config.json` says of how a model was made.
+pub(super) struct Arguments<'a> {
+    raw: &'a Map<String, Value>,
+    given: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Arguments<'a> {
+    /// # Errors
+    /// In words, where `model_args` has a key that is not `known`.
+    pub(super) fn of(raw: &'a Map<String, Value>, known: &[&str]) -> Result<Self, String> {
+        let given = raw.get("model_args").and_then(Value::as_object);
+        let mut keys = given.into_iter().flatten().map(|(key, _)| key.as_str());
+        match keys.find(|key| !known.contains(key)) {
+            None => Ok(Self { raw, given }),
+            Some(key) => Err(format!(
+                "`model_args` sets `{key}`, which this reader does not know"
+            )),
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.given?.get(key)
+    }
+
+    /// How a picture's features become one vector, where it is said.
+    pub(super) fn pooling(&self) -> Option<&'a str> {
+        const KEY: &str = "global_pool";
+        let of_weights = self.raw.get("pretrained_cfg");
+        let found = self
+            .get(KEY)
+            .or(self.raw.get(KEY))
+            .or(of_weights.and_then(|of| of.get(KEY)));
+        found.and_then(Value::as_str)
+    }
+}
+
 /// A family with its sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Architecture {

@@ -2,7 +2,7 @@
 //! the channels of a channels-last picture is one of rows. The smallest ones (`convnext_atto` to `convnext_nano`) call their
 //! linear maps convolutions of 1 x 1: they are the same here, and lie in files as those.
 
-use super::{MapSizes, vit::Mlp};
+use super::{MapSizes, config::Arguments, vit::Mlp};
 use crate::{ModelError, config::Reader, encoder::within, pretrained::Found};
 use burn::{
     module::{Module, Param},
@@ -93,13 +93,10 @@ impl ConvNextConfig {
                 "this ConvNeXt is not read: {what} (tensor `{tensor}`)"
             ));
         }
-        let arguments = found.raw.get("model_args").and_then(Value::as_object);
-        let mut keys = arguments.into_iter().flatten().map(|(key, _)| key.as_str());
-        if let Some(key) = keys.find(|key| !ARGUMENTS.contains(key)) {
-            return error(format!(
-                "`model_args` sets `{key}`, which this reader does not know"
-            ));
-        }
+        let arguments = match Arguments::of(&found.raw, &ARGUMENTS) {
+            Ok(arguments) => arguments,
+            Err(reason) => return error(reason),
+        };
         let &[_, 3, patch, _] = shape("stem.0.weight").unwrap_or_default() else {
             return error("`stem.0.weight` is no convolution of three channels".into());
         };
@@ -117,11 +114,7 @@ impl ConvNextConfig {
         let Some(wide) = block(0, 0, "mlp.fc1.weight") else {
             return error("the first block has no `mlp.fc1`".into());
         };
-        let argument = |key: &str| arguments.and_then(|arguments| arguments.get(key));
-        let pooling = argument("global_pool")
-            .or(found.raw.get("global_pool"))
-            .and_then(Value::as_str);
-        if let Some(other) = pooling.filter(|pooling| *pooling != "avg") {
+        if let Some(other) = arguments.pooling().filter(|pooling| *pooling != "avg") {
             return error(format!("global_pool is `{other}`, expected avg"));
         }
         let name = reader.text("architecture").unwrap_or_default();
@@ -129,7 +122,7 @@ impl ConvNextConfig {
             "convnext_xxlarge" => 1e-5,
             _ => 1e-6,
         };
-        let epsilon = argument("norm_eps").and_then(Value::as_f64);
+        let epsilon = arguments.get("norm_eps").and_then(Value::as_f64);
         let of_convolutions = wide.len() == 4;
         Ok(Self {
             name: match name.starts_with("convnext_") {

@@ -2,7 +2,7 @@
 //! (`tf_mobilenetv3_*`, also the minimal ones): inverted residuals with squeeze-and-excitation and hard swish. What the convolution
 //! behind the pool puts out is what the head reads.
 
-use super::{KEPT_BY_CONVOLUTIONS, MapSizes};
+use super::{KEPT_BY_CONVOLUTIONS, MapSizes, config::Arguments};
 use crate::{ModelError, config::Reader, pretrained::Found};
 use burn::{
     module::Module,
@@ -13,11 +13,19 @@ use rekindle_nn::{
     layers::{BatchNorm, Conv2d, Padding},
     ops::{Pass, Rectify, TuneBackend},
 };
-use serde_json::Value;
 
 /// Strides of the stages' first blocks, and how many stages from the first on are rectified and not swished.
 const LARGE: ([usize; 7], [usize; 7], usize) = ([1, 2, 2, 2, 1, 2, 1], [1, 2, 3, 4, 2, 3, 1], 3);
 const SMALL: ([usize; 6], [usize; 6], usize) = ([2, 2, 2, 1, 2, 1], [1, 2, 3, 2, 3, 1], 2);
+
+/// What timm's configuration may set that the tensors show, or that says nothing of what is computed.
+const ARGUMENTS: [&str; 5] = [
+    "drop_path_rate",
+    "drop_rate",
+    "global_pool",
+    "in_chans",
+    "num_classes",
+];
 
 /// The sizes of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +110,11 @@ impl MobileNetConfig {
         if depths != LARGE.1 && depths != SMALL.1 {
             return error("the blocks are those of no MobileNetV3");
         }
-        let pooling = found.raw.get("global_pool").and_then(Value::as_str);
-        if pooling.is_some_and(|pooling| pooling != "avg") {
+        let arguments = match Arguments::of(&found.raw, &ARGUMENTS) {
+            Ok(arguments) => arguments,
+            Err(reason) => return error(&reason),
+        };
+        if arguments.pooling().is_some_and(|pooling| pooling != "avg") {
             return error("global_pool is not `avg`");
         }
         let (Some(stem), Some(features)) = (size("conv_stem", 0), size("conv_head", 0)) else {

@@ -4,7 +4,7 @@
 //!
 //! Between its units a picture is a map of one column, `[N, L, 1, D]`: L tokens, first the class token and the registers.
 
-use super::MapSizes;
+use super::{MapSizes, config::Arguments};
 use crate::{
     ModelError,
     config::Reader,
@@ -230,14 +230,10 @@ impl VitConfig {
                 "this vision transformer is not read: {what} (tensor `{tensor}`)"
             ));
         }
-        let arguments = found.raw.get("model_args").and_then(Value::as_object);
-        let argument = |key: &str| arguments.and_then(|arguments| arguments.get(key));
-        let mut keys = arguments.into_iter().flatten().map(|(key, _)| key.as_str());
-        if let Some(key) = keys.find(|key| !ARGUMENTS.contains(key)) {
-            return error(format!(
-                "`model_args` sets `{key}`, which this reader does not know"
-            ));
-        }
+        let arguments = match Arguments::of(&found.raw, &ARGUMENTS) {
+            Ok(arguments) => arguments,
+            Err(reason) => return error(reason),
+        };
         let &[width, 3, patch, _] = shape("patch_embed.proj.weight").unwrap_or_default() else {
             return error("patches are not made by a convolution of three channels".into());
         };
@@ -269,7 +265,10 @@ impl VitConfig {
         if let Some(act) = reader.text("hidden_act").filter(|act| *act != "gelu") {
             return error(format!("hidden_act is `{act}`, expected gelu"));
         }
-        let heads = match argument("num_heads").or(found.raw.get("num_attention_heads")) {
+        let heads = match arguments
+            .get("num_heads")
+            .or(found.raw.get("num_attention_heads"))
+        {
             None => usual_heads(width),
             Some(value) => value.as_u64().and_then(|heads| usize::try_from(heads).ok()),
         };
@@ -283,12 +282,7 @@ impl VitConfig {
             (Some(_), None) => LastNorm::Tokens,
             (None, None) => LastNorm::Absent,
         };
-        let pretrained = found.raw.get("pretrained_cfg");
-        let pooling = argument("global_pool")
-            .or(found.raw.get("global_pool"))
-            .or(pretrained.and_then(|cfg| cfg.get("global_pool")))
-            .and_then(Value::as_str);
-        let reads_mean = match pooling {
+        let reads_mean = match arguments.pooling() {
             Some("avg") => true,
             Some("token") if class_token => false,
             None => !class_token || norm == LastNorm::Pooled,
