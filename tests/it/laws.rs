@@ -9,7 +9,8 @@ use rekindle_models::{Model, Pretrained};
 use rekindle_nn::{Pass, ops::Precision};
 use rekindle_peft::{LoraConfig, TargetModules, Trainable};
 use rekindle_train::{
-    Checkpoint, Event, Every, OptimizerConfig, RunDir, Schedule, Stopped, TrainConfig, Warmup,
+    Between, Checkpoint, Event, Every, OptimizerConfig, RunDir, Schedule, Stopped, TrainConfig,
+    Warmup,
 };
 
 use crate::support::{
@@ -453,7 +454,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
         ..Texts::in_order(examples(13), 3)
     };
     let config = TrainConfig {
-        checkpoint_every: Some(1),
+        checkpoint_every: Some(Between::Steps(1)),
         ..train_config(1e-3)
     };
     let folder = tempfile::tempdir().unwrap();

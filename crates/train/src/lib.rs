@@ -38,5 +38,6 @@ pub use shards::Shards;
 pub use state::{Best, TrainState};
 pub use step::{Stepped, step};
 pub use trainer::{
-    BestMetric, BestModel, Choose, EarlyStopping, Every, Outcome, Stopped, TrainConfig, train,
+    BestMetric, BestModel, Between, Choose, EarlyStopping, Every, Outcome, Stopped, TrainConfig,
+    train,
 };

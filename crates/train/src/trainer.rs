@@ -9,7 +9,10 @@ use crate::{
 };
 use burn::module::AutodiffModule;
 use rekindle_nn::TuneAutodiff;
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// When to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +78,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// When to evaluate.
     pub evaluate: Every,
-    /// Write a checkpoint after so many steps too, besides those with an evaluation.
-    pub checkpoint_every: Option<u64>,
+    /// When to write a checkpoint too, besides those with an evaluation.
+    pub checkpoint_every: Option<Between>,
     /// Newest checkpoints to keep, besides what is best to each of them.
     pub keep: usize,
     /// What is best.
@@ -106,6 +109,21 @@ impl TrainConfig {
     pub fn steps_an_epoch(&self, batches: usize) -> f64 {
         batches.div_ceil(self.gradient_accumulation_steps.max(1)) as f64
     }
+}
+
+/// What lies between two checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// Optimizer steps.
+    Steps(u64),
+    /// At least so much time; more where writing takes longer than a fiftieth of it. Only of a process that trains alone: several
+    /// would not agree on the time.
+    Time(Duration),
+}
+
+impl Between {
+    /// How many times as long as it takes to write a checkpoint there is none.
+    const RARELY: u32 = 50;
 }
 
 /// Why the loop ended.
@@ -246,6 +264,8 @@ struct Run<'a, B: TuneAutodiff, J: Job<B>> {
     best_on_disk: Option<Best>,
     /// The step of the newest checkpoint, 0 if none.
     saved_at: u64,
+    /// When it was written, and how long that took; or when the run began.
+    saved_when: (Instant, Duration),
 }
 
 impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
@@ -282,6 +302,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
             },
             best_on_disk: None,
             saved_at: 0,
+            saved_when: (Instant::now(), Duration::ZERO),
         })
     }
 
@@ -527,10 +548,16 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
 
     fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step;
-        let every = self.config.checkpoint_every;
+        let (when, took) = self.saved_when;
         self.is_finished()
             || self.state.evaluated_at == Some(step)
-            || every.is_some_and(|n| step.is_multiple_of(n.max(1)))
+            || match self.config.checkpoint_every {
+                None => false,
+                Some(Between::Steps(n)) => step.is_multiple_of(n.max(1)),
+                Some(Between::Time(time)) => {
+                    self.collective.is_alone() && when.elapsed() >= time.max(took * Between::RARELY)
+                }
+            }
     }
 
     /// One evaluation, and what it says about best and patience.
@@ -624,6 +651,7 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
     /// Writes a checkpoint. A failure is a warning, unless the run ends here and would be lost.
     fn write_checkpoint(&mut self, model: &J::Model, must: bool) -> Result<(), TrainError> {
         let (job, names, step) = (self.job, self.job.names(), self.state.step);
+        let started = Instant::now();
         let gathered;
         let optimizer = match &self.optimizer {
             Stepper::Alone(optimizer) => Some(optimizer),
@@ -644,7 +672,10 @@ impl<'a, B: TuneAutodiff, J: Job<B>> Run<'a, B, J> {
                 Checkpoint::write(self.dir, &self.state, files)
             }
         };
-        match self.collective.agree(written) {
+        let written = self.collective.agree(written);
+        // One that failed is not tried again at the next step.
+        self.saved_when = (Instant::now(), started.elapsed());
+        match written {
             Ok(path) => {
                 self.saved_at = step;
                 self.best_on_disk = self.state.best;

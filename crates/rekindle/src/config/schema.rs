@@ -574,7 +574,7 @@ settings! {
     /// Saving the state of the run.
     CheckpointConfig at config.checkpoint;
 
-    /// Optimizer steps between two checkpoints. Unset: one with each evaluation.
+    /// Optimizer steps between two checkpoints. Unset: one with each evaluation, and one where three minutes have gone by without.
     every_steps: Option<usize> = None, range Range::at_least(1), example "500",
         aka ["steps", "save_steps", "save_every", "every_n_steps", "every", "save_strategy", "checkpoints_per_epoch"];
     /// How many of the latest are kept; the best is kept beside them.

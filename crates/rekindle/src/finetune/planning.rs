@@ -14,9 +14,13 @@ use rekindle_hub::Source;
 use rekindle_models::Reads;
 use rekindle_nn::TuneAutodiff;
 use rekindle_train::{
-    BestMetric, Choose, EarlyStopping, Every, Job, OptimizerConfig, Schedule, TrainConfig, Warmup,
+    BestMetric, Between, Choose, EarlyStopping, Every, Job, OptimizerConfig, Schedule, TrainConfig,
+    Warmup,
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+/// The longest that a run goes without a checkpoint, where nothing else is set.
+const UNSAVED: Duration = Duration::from_secs(180);
 
 pub(crate) fn train_config(
     config: &RunConfig,
@@ -66,7 +70,10 @@ pub(crate) fn train_config(
             config::EvalEvery::Steps(n) => Every::Steps(n as u64),
             config::EvalEvery::Never => Every::Never,
         },
-        checkpoint_every: config.checkpoint.every_steps.map(|n| n as u64),
+        checkpoint_every: Some(match config.checkpoint.every_steps {
+            Some(steps) => Between::Steps(steps as u64),
+            None => Between::Time(UNSAVED),
+        }),
         keep: config.checkpoint.keep,
         best: BestMetric {
             name: config.metric().name().to_owned(),

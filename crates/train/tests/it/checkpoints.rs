@@ -3,7 +3,8 @@
 use crate::support::*;
 use rekindle_base::HostTensor;
 use rekindle_train::{
-    Checkpoint, Event, Metrics, RunDir, Sink, TrainConfig, read_metrics, truncate_metrics,
+    Between, Checkpoint, Event, Every, Metrics, RunDir, Sink, TrainConfig, read_metrics,
+    truncate_metrics,
 };
 use rekindle_weights::WeightFiles;
 use serde_json::{Value, json};
@@ -86,12 +87,30 @@ fn resuming_repairs_the_link_and_clears_away() {
     }
 }
 
+/// A long epoch must not be lost: where time is what counts, a step that took it is saved.
+#[test]
+fn checkpoints_are_written_as_time_goes() {
+    // The last one is that of the interrupt.
+    for (time, first) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 3)] {
+        let config = TrainConfig {
+            keep: 9,
+            evaluate: Every::Never,
+            checkpoint_every: Some(Between::Time(time)),
+            ..config()
+        };
+        let (_folder, run) = fresh();
+        let job = Points::new(1);
+        go(&run, None, &job, &config, Some(3)).0.unwrap();
+        assert_eq!(on_disk(&run).first(), Some(&first), "{time:?}");
+    }
+}
+
 /// Regression: with a broken newer checkpoint beside it, the one just written counted as old and was deleted.
 #[test]
 fn what_was_just_written_is_kept_beside_a_broken_newer_one() {
     let config = TrainConfig {
         keep: 1,
-        checkpoint_every: Some(2),
+        checkpoint_every: Some(Between::Steps(2)),
         ..config()
     };
     let (_folder, run) = fresh();

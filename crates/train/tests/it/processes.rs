@@ -14,8 +14,8 @@ use rekindle_nn::{
     params::{self, NameMap, ParamRef},
 };
 use rekindle_train::{
-    BatchStream, Checkpoint, Collective, Evaluation, Event, Every, Job, RunDir, Shards, Stopped,
-    TrainConfig, TrainError, train,
+    BatchStream, Between, Checkpoint, Collective, Evaluation, Event, Every, Job, RunDir, Shards,
+    Stopped, TrainConfig, TrainError, train,
 };
 use std::{cell::Cell, collections::BTreeMap, fs};
 use support::{Tuning, config, draw, step_dir};
@@ -210,7 +210,7 @@ fn settings(seed: u64) -> TrainConfig {
             0 => Every::Epoch,
             n => Every::Steps(2 * n),
         },
-        checkpoint_every: (pick(4, 2) == 0).then_some(3),
+        checkpoint_every: (pick(4, 2) == 0).then_some(Between::Steps(3)),
         average_decay: (pick(5, 2) == 0).then_some(0.8),
         ..config()
     }

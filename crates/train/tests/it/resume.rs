@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use rekindle_train::{
-    BestModel, Checkpoint, EarlyStopping, Event, Every, Metrics, RunDir, Sink, TrainConfig,
-    TrainError, read_metrics, restore_best, train, truncate_metrics,
+    BestModel, Between, Checkpoint, EarlyStopping, Event, Every, Metrics, RunDir, Sink,
+    TrainConfig, TrainError, read_metrics, restore_best, train, truncate_metrics,
 };
 use std::{cell::Cell, fs, io::Write};
 
@@ -26,7 +26,7 @@ fn setup(seed: u64) -> (Points, TrainConfig) {
             0 => Every::Epoch,
             n => Every::Steps(n),
         },
-        checkpoint_every: (pick(4, 2) == 0).then_some(3),
+        checkpoint_every: (pick(4, 2) == 0).then_some(Between::Steps(3)),
         keep: 1 + pick(5, 3) as usize,
         early_stopping: (pick(6, 3) == 0).then_some(EarlyStopping {
             patience: 3,
