@@ -104,6 +104,11 @@ fn a_run_on_pairs_is_embedded_with_evaluated_and_merged() {
         settings.contains("task = \"text-embedding\""),
         "{written}{settings}"
     );
+    let looked = dir.ok("look --config run.toml --model model");
+    assert!(
+        looked.contains("24 rows") && looked.contains("different texts"),
+        "{looked}"
+    );
     let tune = "finetune pairs.jsonl --model model --batch-size 8 -o run";
     let plan = dir.output(&format!("{tune} --dry-run"));
     assert!(
@@ -140,7 +145,51 @@ fn mistakes_are_told_with_the_remedy() {
         "nli.csv",
         "premise,hypothesis,label\na card,some money,entailment\nthe card,a day,neutral\n",
     );
+    let score = |row: usize, score: &str| format!("card {row},money {row},{score}\n");
+    let scored = |of: &dyn Fn(usize) -> String| {
+        let rows: String = (0..20).map(|row| score(row, &of(row))).collect();
+        format!("sentence1,sentence2,score\n{rows}")
+    };
+    dir.write("alike.csv", scored(&|_| "0.5".into()));
+    dir.write("scored.csv", scored(&|row| format!("0.{}", row % 10)));
+    let labelled = |of: &dyn Fn(usize) -> usize| {
+        let rows = (0..20).map(|row| format!("card number {row},l{}\n", of(row)));
+        format!("text,label\n{}", rows.collect::<String>())
+    };
+    dir.write("one.csv", labelled(&|_| 0));
+    dir.write("unique.csv", labelled(&|row| row));
+    dir.write("twice.csv", "anchor,positive,positive\na,b,c\n");
+    dir.ok("finetune pairs.jsonl --model model --epochs 1 -o run");
     for (command, expected) in [
+        (
+            "finetune alike.csv --task text-embedding --model model",
+            "every training pair has the score 0.5",
+        ),
+        (
+            "finetune scored.csv --task text-embedding --model model --set embedding.loss=mnrl",
+            "scores from 0 to 0.9",
+        ),
+        (
+            "finetune pairs.jsonl --model model --set embedding.loss=cosine",
+            "has no scores",
+        ),
+        (
+            "finetune one.csv --task text-embedding --model model",
+            "have the same label",
+        ),
+        (
+            "finetune pairs.jsonl --model model --batch-size 1",
+            "no other text",
+        ),
+        (
+            "finetune twice.csv --task text-embedding --model model",
+            "2 columns are named `positive`",
+        ),
+        (
+            "evaluate run unique.csv",
+            "every evaluation text has a label of its own",
+        ),
+        ("embed run card --output v.csv", "ends in .jsonl"),
         (
             "finetune pairs.jsonl --model model --method head",
             "embeddings have no head",
@@ -164,10 +213,6 @@ fn mistakes_are_told_with_the_remedy() {
         (
             "finetune pairs.jsonl --model model --set embedding.matryoshka_dims=[64]",
             "have 32 numbers",
-        ),
-        (
-            "look --task text-embedding --model model --data pairs.jsonl",
-            "embeddings have none",
         ),
     ] {
         let said = dir.refused(command);

@@ -182,10 +182,12 @@ impl Pair {
         let (anchor, other) = match (anchor, other, known) {
             (Some(anchor), Some(other), _) => (anchor, other),
             (Some(anchor), None, Some((first, second))) if anchor.index == first => {
-                (anchor, column(second, "the usual name beside it"))
+                let beside = "the usual name beside it";
+                (anchor, chooser.only(Role::TextPair, second, beside)?)
             }
             (None, Some(other), Some((first, second))) if other.index == second => {
-                (column(first, "the usual name beside it"), other)
+                let beside = "the usual name beside it";
+                (chooser.only(Role::Text, first, beside)?, other)
             }
             (None, Some(_), _) => {
                 return Err(DataError::NoColumn {
@@ -204,7 +206,8 @@ impl Pair {
                 let Some((first, second)) = found else {
                     return Ok(None);
                 };
-                (column(first, reason), column(second, reason))
+                let first = chooser.only(Role::Text, first, reason)?;
+                (first, chooser.only(Role::TextPair, second, reason)?)
             }
             (Some(_), None, _) => return Ok(None),
         };
@@ -224,7 +227,9 @@ impl Pair {
                 let known = SCORES.iter().find_map(by_name);
                 let found = at(&usual).or(known.filter(|_| table.has_header()));
                 let found = found.filter(|index| !is_text(*index) && negatives.is_empty());
-                found.map(|index| column(index, "a usual name"))
+                found
+                    .map(|index| chooser.only(Role::Label, index, "a usual name"))
+                    .transpose()?
             }
             several => {
                 return Err(DataError::SeveralLabels {

@@ -1,5 +1,6 @@
 //! What answering without looking at the examples is worth, which a trained model should beat.
 
+use crate::task::{Kind, Task};
 use rekindle_metrics::{
     AnswersReport, ClassificationReport, EntityReport, ExtractiveReport, MultiLabelReport,
     RegressionFigures, wilson_95,
@@ -76,6 +77,11 @@ impl Guess {
             found,
             beaten: found - value > chance * (1.0 - value),
         })
+    }
+
+    /// Whether it cannot be beaten: what the base model's embeddings find is all there is to find.
+    pub(crate) fn is_perfect(&self, task: Task) -> bool {
+        task.kind() == Kind::Embedding && self.value >= 1.0
     }
 
     /// Of numbers: their mean.

@@ -190,7 +190,7 @@ pub fn merge(
             read.notes.iter().for_each(|note| observer.note(note));
             read.set.truncate(MOST);
             (
-                related::to_evaluate(&read.set, &encoder)?,
+                related::to_evaluate(&read.set, &encoder)?.0,
                 file.display().to_string(),
             )
         }

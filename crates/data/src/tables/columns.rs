@@ -408,7 +408,8 @@ pub(super) fn is_id(name: &str) -> bool {
 }
 
 /// Whether a name is one of a label column's, or has the word in it, as `label_0` and `coarse-label`.
-pub(crate) fn is_label_name(name: &str) -> bool {
+#[must_use]
+pub fn is_label_name(name: &str) -> bool {
     let name = normal(name);
     let mut words = name.split(|c: char| !c.is_alphanumeric());
     known(&name) == Some(Known::Label) || words.any(|word| CLASSES[0].contains(&word))
@@ -675,6 +676,20 @@ impl Chooser<'_> {
                 found: self.names.to_vec(),
             }),
             _ => Err(self.duplicate(role, &name)),
+        }
+    }
+
+    /// A column by its number, the only one of its name.
+    pub(crate) fn only(
+        &self,
+        role: Role,
+        index: usize,
+        reason: &str,
+    ) -> Result<ResolvedColumn, DataError> {
+        let name = &self.names[index];
+        match self.names.iter().filter(|other| *other == name).count() {
+            1 => Ok(self.column(index, reason)),
+            _ => Err(self.duplicate(role, name)),
         }
     }
 

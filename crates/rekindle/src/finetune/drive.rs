@@ -226,8 +226,11 @@ impl Run<'_> {
         self.save(&opened, &model, &ended, &final_dir)?;
         timed(&mut timings, observer, "save model", clock);
 
-        let learned = figures.guess.as_ref().is_none_or(|guess| guess.beaten);
-        let advice = (!learned).then(|| advice(config, plan, steps, train_config.epochs));
+        let unlearned = figures.guess.as_ref().filter(|guess| !guess.beaten);
+        let advice = unlearned.map(|guess| match guess.is_perfect(config.task) {
+            true => "the base model makes no mistake there: a larger or harder validation set would show more".into(),
+            false => advice(config, plan, steps, train_config.epochs),
+        });
         let finished = FinishedRun {
             task: config.task,
             dir: self.dir.to_owned(),

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     Error, Observer, RunConfig,
+    config::EmbeddingLoss,
     examples::{Splits, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
@@ -19,7 +20,7 @@ use rekindle_data::{
 use rekindle_hub::Hub;
 use rekindle_models::Pretrained;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -187,6 +188,21 @@ impl Relations {
         Self::new(examples, set, rows, places, seed)
     }
 
+    /// Each distinct text.
+    pub(crate) fn texts(&self) -> &[Example] {
+        &self.texts
+    }
+
+    /// The tokens of the distinct texts.
+    pub(crate) fn encoded(&self) -> &EncodedSet {
+        &self.set
+    }
+
+    /// The numbers of a row's texts.
+    pub(crate) fn texts_of(&self, row: usize) -> &[u32] {
+        &self.rows_of()[row].texts
+    }
+
     fn rows_of(&self) -> &[Related] {
         match &self.targets {
             Targets::Related(rows) => rows,
@@ -322,6 +338,108 @@ pub(crate) fn scale_of(rows: &[RelatedTexts]) -> f64 {
     if most > 1.0 { most } else { 1.0 }
 }
 
+/// The smallest and largest score, of rows with scores.
+fn range_of(rows: &[RelatedTexts]) -> Option<(f64, f64)> {
+    let mut scores = rows.iter().filter_map(|row| match row.relation {
+        Relation::Score(score) => Some(score),
+        _ => None,
+    });
+    let first = scores.next()?;
+    let wider = |(least, most): (f64, f64), score: f64| (least.min(score), most.max(score));
+    Some(scores.fold((first, first), wider))
+}
+
+/// How many rows have each label.
+fn label_counts(rows: &[RelatedTexts]) -> HashMap<&str, usize> {
+    let mut counts = HashMap::new();
+    for row in rows {
+        if let Relation::Label(label) = &row.relation {
+            *counts.entry(label.as_str()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Checks that the loss can tell texts of these rows apart; scores lie in `range`.
+fn check_learnable(
+    rows: &[RelatedTexts],
+    range: Option<(f64, f64)>,
+    config: &RunConfig,
+) -> Result<(), Error> {
+    let refused = |reason: String, hint: &str| {
+        let hint = hint.into();
+        Err(Error::Setting { reason, hint })
+    };
+    let has_negatives = rows.iter().any(|row| row.texts.len() > 2);
+    let by_score = match (config.embedding.loss, range) {
+        (EmbeddingLoss::Cosine, None) => {
+            return refused(
+                "embedding.loss = \"cosine\" learns how alike two texts are, and the training file has no scores: every pair would be drawn together, and nothing held apart".into(),
+                "leave it out, or name the column of scores with --label",
+            );
+        }
+        (EmbeddingLoss::Mnrl, Some((least, most))) if least < most => {
+            return refused(
+                format!(
+                    "embedding.loss = \"mnrl\" takes the texts of every pair to belong together, and the training file has scores from {least} to {most}"
+                ),
+                "leave it out: pairs with scores are learned by their cosine; or keep only the pairs that belong together, without the scores",
+            );
+        }
+        (EmbeddingLoss::Auto, Some(_)) | (EmbeddingLoss::Cosine, Some(_)) => true,
+        _ => false,
+    };
+    if let Some((least, most)) = range
+        && by_score
+        && least == most
+        && rows.len() > 1
+    {
+        return refused(
+            format!("every training pair has the score {least}, from which nothing can be learned"),
+            "name the right column of scores with --label; pairs that all belong together need none",
+        );
+    }
+    if by_score || has_negatives {
+        return Ok(());
+    }
+    if label_counts(rows).len() == 1 {
+        return refused(
+            "all training texts have the same label, so that there is nothing to hold apart".into(),
+            "name the right label column with --label, or add texts with other labels",
+        );
+    }
+    match config.train.batch_size {
+        1 => refused(
+            "train.batch_size = 1 leaves no other text to tell the right one from".into(),
+            "make batches larger; embedding.mini_batch_size keeps their memory small",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that some labelled texts of a set can find another.
+fn check_comparable(rows: &[RelatedTexts], part: &str) -> Result<(), Error> {
+    let counts = label_counts(rows);
+    match counts.is_empty() || counts.values().any(|&count| count > 1) {
+        true => Ok(()),
+        false => Err(Error::Setting {
+            reason: format!(
+                "every {part} text has a label of its own, so that no two belong together and nothing can be measured"
+            ),
+            hint: "give more texts of the same labels, or name the right label column with --label"
+                .into(),
+        }),
+    }
+}
+
+/// What cannot be measured on a set, in words.
+fn undefined(rows: &[RelatedTexts], part: &str) -> Option<String> {
+    let (least, most) = range_of(rows)?;
+    (least == most).then(|| {
+        format!("every {part} pair has the score {least}: Spearman and Pearson are not defined")
+    })
+}
+
 /// Reads and encodes the texts of a run.
 pub(super) fn prepare(
     config: &RunConfig,
@@ -347,23 +465,22 @@ pub(super) fn prepare(
     let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
     notes.extend(note);
     let scale = scale_of(&splits.train);
-    if scale != 1.0 {
+    let range = range_of(&splits.train);
+    if let Some((least, most)) = range
+        && scale != 1.0
+    {
         notes.push(format!(
-            "scores go up to {scale}: they are divided by it, because a cosine goes up to 1"
+            "scores lie between {least} and {most}: they are divided by {scale}, because a cosine lies between -1 and 1"
         ));
     }
     let mut rows = splits.train;
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for row in &rows {
-        if let Relation::Label(label) = &row.relation {
-            *counts.entry(label.clone()).or_default() += 1;
-        }
-    }
     let all = rows.len();
-    rows.retain(|row| match &row.relation {
-        Relation::Label(label) => counts[label] > 1,
-        _ => true,
-    });
+    let counts = label_counts(&rows);
+    let alone: HashSet<String> = counts
+        .into_iter()
+        .filter_map(|(label, count)| (count == 1).then(|| label.to_owned()))
+        .collect();
+    rows.retain(|row| !matches!(&row.relation, Relation::Label(label) if alone.contains(label)));
     if rows.len() < all {
         let alone = counted(all - rows.len(), "text is", "texts are");
         notes.push(format!(
@@ -377,6 +494,13 @@ pub(super) fn prepare(
             hint: "name the right label column with --label, or pairs with --text and --text-pair"
                 .into(),
         });
+    }
+    check_learnable(&rows, range, config)?;
+    for (part, held_out) in [("validation", &splits.validation), ("test", &splits.test)] {
+        if let Some(rows) = held_out {
+            check_comparable(rows, part)?;
+            notes.extend(undefined(rows, part));
+        }
     }
     let encode = |rows: &[RelatedTexts]| Relations::encode(rows, &encoder, scale, config.seed);
     let train = encode(&rows)?;
@@ -419,15 +543,12 @@ pub(super) fn prepare(
     })
 }
 
-/// Reads and encodes a file to evaluate on.
+/// Encodes the rows of a file to evaluate on, and says what cannot be measured on them.
 pub(crate) fn to_evaluate(
     rows: &[RelatedTexts],
     encoder: &TextEncoder,
-) -> Result<Arc<dyn Inputs>, Error> {
-    Ok(Arc::new(Relations::encode(
-        rows,
-        encoder,
-        scale_of(rows),
-        0,
-    )?))
+) -> Result<(Arc<dyn Inputs>, Option<String>), Error> {
+    check_comparable(rows, "evaluation")?;
+    let set = Relations::encode(rows, encoder, scale_of(rows), 0)?;
+    Ok((Arc::new(set), undefined(rows, "evaluation")))
 }

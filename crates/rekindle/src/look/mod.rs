@@ -4,7 +4,7 @@
 //! | file | says |
 //! |---|---|
 //! | `parts` | the examples, split as a run splits them |
-//! | `texts`, `tokens`, `questions`, `chats`, `preferences`, `pictures` | one kind of examples each |
+//! | `texts`, `tokens`, `questions`, `related`, `chats`, `preferences`, `pictures` | one kind of examples each |
 //! | `findings` | what a finding is; examples as they are compared |
 //! | `duplicates`, `near`, `suspicious` | how copies, near copies and doubtful labels are found |
 //! | `cut` | what the longest length costs |
@@ -18,6 +18,7 @@ mod parts;
 mod pictures;
 mod preferences;
 mod questions;
+mod related;
 mod suspicious;
 mod texts;
 mod tokens;
@@ -148,12 +149,7 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         (_, Kind::Preference) => preferences::look(&from),
         (_, Kind::Tags) => tokens::look(&from),
         (_, Kind::Extraction) => questions::look(&from),
-        (_, Kind::Embedding) => {
-            return Err(Error::Setting {
-                reason: "look shows labels, numbers and answers, and embeddings have none".into(),
-                hint: "rekindle finetune --dry-run tells what is read of the file; labelled texts can be looked at with --task text-classification".into(),
-            });
-        }
+        (_, Kind::Embedding) => related::look(&from),
         _ => texts::look(&from),
     }?;
     // What spoils figures comes first, then what may be meant so.

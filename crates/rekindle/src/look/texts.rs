@@ -69,7 +69,13 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         .iter()
         .flat_map(|(_, set)| set.encoded().lengths())
         .collect();
-    let cut = cut(from, &encoder, &sets, &lengths, limits.positions)?;
+    let long = |(_, set): &(&str, Texts)| -> Vec<Example> {
+        let texts = set.examples().iter().zip(&set.encoded().items);
+        let cut = texts.filter(|(_, item)| item.truncated);
+        cut.map(|(example, _)| example.clone()).collect()
+    };
+    let long: Vec<Example> = sets.iter().flat_map(long).collect();
+    let cut = cut(from, &encoder, long, &lengths, limits.positions)?;
     let length = Spread::whole("length", "tokens", &lengths);
     let summary = format!(
         "{}, {}, {} cut{}",
@@ -205,23 +211,14 @@ fn pieces(mut text: &str) -> Vec<&str> {
     pieces
 }
 
-/// What is cut: the whole length of texts that are too long is counted once more.
-fn cut(
+/// What is cut: the whole length of the texts that are too `long` is counted once more.
+pub(super) fn cut(
     from: &From<'_>,
     encoder: &TextEncoder,
-    sets: &[(&'static str, Texts)],
+    long: Vec<Example>,
     lengths: &[u32],
     positions: usize,
 ) -> Result<Cut, Error> {
-    let mut long: Vec<Example> = Vec::new();
-    for (_, set) in sets {
-        let items = set.examples().iter().zip(&set.encoded().items);
-        long.extend(
-            items
-                .filter(|(_, item)| item.truncated)
-                .map(|(example, _)| example.clone()),
-        );
-    }
     let whole = match long.is_empty() {
         true => Vec::new(),
         false => whole_lengths(

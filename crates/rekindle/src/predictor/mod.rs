@@ -433,7 +433,8 @@ impl Predictor {
         let (set, notes): (Arc<dyn Inputs>, Vec<String>) = match &self.input {
             Input::Texts(encoder) if self.task.kind() == Kind::Embedding => {
                 let read = read_set::<Vec<RelatedTexts>>(path, config, &self.kept.columns, &[])?;
-                (related::to_evaluate(&read.set, encoder)?, read.notes)
+                let (set, undefined) = related::to_evaluate(&read.set, encoder)?;
+                (set, read.notes.into_iter().chain(undefined).collect())
             }
             Input::Texts(encoder) => {
                 let read = read_set::<Vec<Example>>(path, config, &self.kept.columns, known);
