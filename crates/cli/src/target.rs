@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use rekindle::Aside;
 use serde_json::{Map, Value};
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -34,6 +35,14 @@ pub fn check(path: &Path, form: Form, inputs: &[&Path]) -> anyhow::Result<()> {
         return refused("there is no folder to write it in");
     }
     let Ok(found) = fs::metadata(path) else {
+        let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let of_tables = ["csv", "tsv", "parquet", "xlsx"];
+        if form == Form::Answers && of_tables.contains(&ending.to_ascii_lowercase().as_str()) {
+            bail!(
+                "{}: what is written is JSON lines, and no table\nhint: name a file that ends in .jsonl",
+                path.display()
+            );
+        }
         return Ok(());
     };
     if found.is_dir() {

@@ -136,6 +136,12 @@ fn from_a_file_to_answers() {
             let asked = rows(&dir.ok(&format!("predict {run} --file {other}")));
             assert_eq!(asked.len(), count, "{other}");
             assert!(asked[0]["context"].is_string());
+            let id = if other == "asked.json" {
+                json!("a")
+            } else {
+                Value::Null
+            };
+            assert_eq!(asked[0].get("id").unwrap_or(&Value::Null), &id);
         }
         let report = fs::read_to_string(dir.path(&run).join("report.html")).unwrap();
         assert!(report.contains("exact match"), "no section");
@@ -145,6 +151,41 @@ fn from_a_file_to_answers() {
         assert_eq!(results["task"], "question-answering");
         assert!(results["final"]["n"].as_u64().unwrap_or(0) < n, "{results}");
     }
+    // A file of questions alone is asked about --context; a row's own text comes before it.
+    dir.write("alone.csv", "question\nwhich thing?\nwhen?\n");
+    dir.write(
+        "mixed.jsonl",
+        "{\"question\": \"which thing?\", \"context\": \"the card\"}\n{\"question\": \"when?\"}\n",
+    );
+    let ask = "predict asked-csv-full --context manual.txt --file";
+    assert_eq!(rows(&dir.ok(&format!("{ask} alone.csv"))).len(), 2);
+    let mixed = dir.output(&format!("{ask} mixed.jsonl --output mixed.out"));
+    assert!(
+        mixed.contains("1 of 2 rows have a text of their own"),
+        "{mixed}"
+    );
+    let mixed = rows(&fs::read_to_string(dir.path("mixed.out")).unwrap());
+    assert_eq!(mixed[0]["context"], "the card");
+    assert!(mixed[1].get("context").is_none() && mixed[1]["answer"].is_string());
+    let said = dir.refused("predict asked-csv-full --file alone.csv");
+    assert!(said.contains("--context gives one"), "{said}");
+    // What is no text is not taken for one.
+    dir.write(
+        "wide.txt",
+        [
+            &b"\xff\xfe"[..],
+            &"the card"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<_>>(),
+        ]
+        .concat(),
+    );
+    let wide = rows(&dir.ok("predict asked-csv-full which? --context wide.txt"));
+    assert!(wide[0]["end"].as_u64().unwrap() <= 8, "{wide:?}");
+    let said = dir.refused("predict asked-csv-full which? --context model");
+    assert!(said.contains("model: a folder"), "{said}");
+
     dir.ok("merge asked-json-lora --to merged");
     let config = fs::read_to_string(dir.path("merged/config.json")).unwrap();
     assert!(config.contains("BertForQuestionAnswering"), "{config}");
@@ -203,6 +244,17 @@ fn mistakes_name_place_and_remedy() {
         "start.jsonl",
         "{\"question\": \"who?\", \"context\": \"the card\", \"answers\": {\"text\": [\"card\"], \"answer_start\": [3]}}\n",
     );
+    // What a file is of shows though each of its rows has a mistake, and though it has no answers.
+    dir.write("alone.csv", csv().replace(",answer", ",when"));
+    for (data, expected) in [
+        ("absent.csv", "does not stand in the context"),
+        ("alone.csv", "the row has no answers"),
+    ] {
+        let said = dir.refused(&format!("finetune {data} --model model -o run"));
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = dir.refused("predict model why --output answers.csv");
+    assert!(said.contains("ends in .jsonl"), "{said}");
     let tune = "finetune --task question-answering --model model -o run --train";
     for (data, expected) in [
         (

@@ -334,6 +334,9 @@ impl BadReason {
                 "check what separates the labels: --set data.label_separator"
             }
             Self::NotAList { .. } => "write a list as JSON does, [\"a\", \"b\"]",
+            Self::Json { message, .. } if message.starts_with("EOF") => {
+                "write one JSON object on each line; where that is so, the file was cut off"
+            }
             Self::Json { .. } | Self::NotAnObject { .. } => "write one JSON object on each line",
             Self::UnclosedArray => "the file was probably cut off on its way; copy it again",
             Self::BehindArray => {
@@ -547,6 +550,16 @@ pub enum DataError {
         role: Role,
         /// The name.
         wanted: String,
+        /// Numbers of the columns that have it, counted from 0.
+        places: Vec<String>,
+    },
+    /// Several columns of one name, in a file whose columns are told by their names.
+    #[error("{}: {} columns are named `{name}`: columns {}, counted from 0\nhint: rename or remove all but one", path.display(), places.len(), quoted_list(places, LISTED))]
+    RepeatedColumn {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
         /// Numbers of the columns that have it, counted from 0.
         places: Vec<String>,
     },

@@ -60,7 +60,8 @@ pub use sampler::Sampler;
 pub use split::{Examples, Fractions, Limit, Split, limit, split};
 pub use tables::{
     Column, Format, OnBad, ReadOptions, ReadOutcome, ResolvedColumn, ResolvedColumns, Role,
-    Skipped, Sniffed, UsualColumns, holds_tables, may_be_labelled, read_examples, read_text, sniff,
+    Skipped, Sniffed, UsualColumns, holds_tables, is_label_name, may_be_labelled, read_examples,
+    read_text, sniff,
 };
 pub use targets::{
     Input, LabelMap, LabelSet, Part, RealTargets, Related, TargetEncoder, TargetHint, TargetKind,

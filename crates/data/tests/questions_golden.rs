@@ -116,6 +116,33 @@ fn positions_hold_the_answer_or_are_the_first_token() {
     }
 }
 
+/// A mark that the tokenizer drops belongs to its letter, so that the answer learned is the answer given.
+#[test]
+fn answers_keep_their_combining_marks() {
+    let row = r#"{"question": "Where?", "context": "In the Cafe\u0301, near the Se\u0301.", "answer": "TEXT"}"#;
+    for answer in ["Cafe\u{301}", "the Se\u{301}"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        fs::write(&path, row.replace("TEXT", answer)).unwrap();
+        let read = read_questions(&path, QuestionFile::default()).unwrap();
+        for kind in KINDS {
+            let set = encode(kind, &read.rows);
+            let window = &set.windows[0];
+            let (start, end) = window.answer.unwrap();
+            let tokens = window.offsets.len();
+            let sure = |at: u32| {
+                let mut logits = vec![0.0; tokens];
+                logits[at as usize] = 9.0;
+                logits
+            };
+            let (starts, ends) = (sure(start), sure(end));
+            let options = AnswerOptions::default();
+            let found = set.answer(0, &read.rows[0], &options, |_| (&starts, &ends));
+            assert_eq!(found.answer.unwrap().text, answer, "{kind}");
+        }
+    }
+}
+
 /// `logit` of make.py.
 fn logit(window: usize, token: usize, end: usize, question: usize) -> f32 {
     let none = if token == 0 && question.is_multiple_of(3) {

@@ -15,6 +15,7 @@ const STRICT: QuestionFile = QuestionFile {
         answers: None,
     },
     require_answers: true,
+    may_lack_context: false,
     on_bad_example: OnBad::Error,
 };
 
@@ -108,6 +109,16 @@ fn rows_of_every_shape() {
         (r#""answer": "Ada works""#, vec![("Ada works", 10)]),
         (r#""answer": "Ada", "answer_start": 25"#, vec![("Ada", 25)]),
         (r#""is_impossible": true, "answers": null"#, vec![]),
+        (r#""is_impossible": true, "answer": " ""#, vec![]),
+        // The same twice is no contradiction, and lists may have become JSON in the cell of a table.
+        (
+            r#""answers": ["Zoë", "Ada works"], "answer": "Zoë""#,
+            vec![("Zoë", 0), ("Ada works", 10)],
+        ),
+        (
+            r#""answers": "{\"text\": [\"Ada\"], \"answer_start\": [25]}""#,
+            vec![("Ada", 25)],
+        ),
     ] {
         for (name, text) in [
             ("a.jsonl", format!("{{{head}, {rest}}}\n{{{head}, {rest}}}")),
@@ -137,6 +148,15 @@ fn rows_of_every_shape() {
         (answers(&rows[0]), answers(&rows[1])),
         (vec![("Bob", 5)], vec![("Ada", 4)])
     );
+    // Headers are spelt in many ways.
+    let text = "Question, Context ,ANSWER\nWho?,Ada naps.,Ada\n";
+    assert_eq!(answers(&read("a.csv", text, STRICT)[0]), [("Ada", 0)]);
+    // Without a context, where it may come from elsewhere.
+    let options = QuestionFile {
+        may_lack_context: true,
+        ..QuestionFile::default()
+    };
+    assert_eq!(&*read("a.csv", "question\nWho?\n", options)[0].context, "");
     // Without answers, where none are needed.
     let rows = read("a.jsonl", &format!("{{{head}}}"), QuestionFile::default());
     assert_eq!(rows[0].answers, None);
@@ -222,6 +242,14 @@ fn mistakes_have_place_and_remedy() {
             SQUAD[..SQUAD.len() - 20].to_owned(),
             "FILE:13: not valid JSON at byte column ",
         ),
+        (
+            flat(", \"answers\": [\"Zoë\"], \"answer\": \"Bob\""),
+            "FILE:1: the row has `answer` and `answers`, which say different things\nhint: leave out the one that is wrong",
+        ),
+        (
+            flat(", \"answers\": [\"Zoë\"], \"is_impossible\": true"),
+            "FILE:1: the row has an answer and `is_impossible` = true, which say different things\nhint: ",
+        ),
         (" \n".to_owned(), "FILE: the file is empty\nhint: "),
         (
             "{\"data\": []}".to_owned(),
@@ -239,6 +267,15 @@ fn mistakes_have_place_and_remedy() {
         );
         assert!(found.contains("\nhint: "), "{found}");
     }
+}
+
+#[test]
+fn a_column_that_is_there_twice_is_refused() {
+    let text = "question,context,context,answer\nWho?,x,Ada naps.,Ada\n";
+    assert_eq!(
+        message("a.csv", text, STRICT),
+        "FILE: 2 columns are named `context`: columns `1` and `2`, counted from 0\nhint: rename or remove all but one"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
 use rekindle_base::{HostTensor, write_atomically};
 use rekindle_data::UsualColumns;
 use rekindle_weights::ToWrite;
-use std::path::Path;
+use std::{ffi::OsStr, path::Path};
 
 /// A model that gives each text a vector, on a device.
 pub struct Embedder {
@@ -114,7 +114,8 @@ impl Embedder {
 /// When the file cannot be written.
 pub fn write_vectors(path: &Path, vectors: &[Vec<f32>]) -> Result<(), Error> {
     let (rows, width) = (vectors.len(), vectors.first().map_or(0, Vec::len));
-    if path.extension().is_some_and(|ending| ending == "npy") {
+    let is_npy = |ending: &OsStr| ending.eq_ignore_ascii_case("npy");
+    if path.extension().is_some_and(is_npy) {
         let bytes = npy(rows, width, vectors);
         return write_atomically(path, &bytes).map_err(Error::io(path));
     }

@@ -255,6 +255,7 @@ pub(crate) fn read_asked(path: &Path, options: &ReadOptions) -> Result<AskedFile
                 answers: name(label)?,
             },
             require_answers: options.require_label,
+            may_lack_context: !options.require_label,
             on_bad_example: options.on_bad_example,
         };
         Ok::<_, Error>(read_questions(path, file)?)

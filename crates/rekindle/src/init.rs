@@ -9,15 +9,16 @@ use crate::{
 };
 use rekindle_base::{thousands, write_atomically};
 use rekindle_data::{
-    Column, Format, Input, OnBad, ReadOptions, Skipped, TargetHint, TargetKind,
+    BadReason, Column, DataError, Format, Input, OnBad, ReadOptions, Skipped, TargetHint,
+    TargetKind,
     chat::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
     },
     holds_tables,
     image::{find_pictures, image_parts, read_images},
-    may_be_labelled,
-    questions::{QuestionFile, read_questions},
+    is_label_name, may_be_labelled,
+    questions::{QuestionFile, QuestionReason, read_questions},
     related::{Relation, names_relations, read_related},
     sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
@@ -152,14 +153,33 @@ fn holds_spans(path: &Path, config: &RunConfig) -> bool {
     read.rows.len() > read.skipped.len() && spans.flatten().next().is_some() && is_told
 }
 
-/// Whether most rows of a file are questions about texts that hold the answers.
+/// Whether most rows of a file are questions about texts, good ones or with a mistake: who reads them says which. Without answers
+/// they are such where nothing else in the file can be a label.
 fn holds_questions(path: &Path) -> bool {
     let options = QuestionFile {
         require_answers: true,
         on_bad_example: OnBad::Skip,
         ..QuestionFile::default()
     };
-    read_questions(path, options).is_ok_and(|read| read.rows.len() > read.skipped.len())
+    let is_question = |reason: &BadReason| match reason {
+        BadReason::Question(reason) => match **reason {
+            QuestionReason::NoKey { .. } => false,
+            QuestionReason::NoAnswers { .. } => {
+                let columns = sniff(path, &ReadOptions::default()).map(|sniffed| sniffed.names);
+                !columns.is_ok_and(|columns| columns.iter().any(|name| is_label_name(name)))
+            }
+            _ => true,
+        },
+        _ => false,
+    };
+    match read_questions(path, options) {
+        Ok(read) => {
+            let bad = read.skipped.iter().filter(|row| !is_question(&row.reason));
+            read.rows.len() + read.skipped.len() > 2 * bad.count()
+        }
+        Err(DataError::AllBad { reason, .. }) => is_question(&reason),
+        Err(_) => false,
+    }
 }
 
 fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {

@@ -124,7 +124,7 @@ pub use merge::{Merged, merge};
 pub use observer::{Observer, Silent};
 pub use plan::Plan;
 pub use predictor::{Evaluated, Predictor, Shots};
-pub use queries::{Query, text_of_line};
+pub use queries::{Query, text_of_file, text_of_line};
 pub use rates::{RatePoint, Rates, find_rate, write_rates_page};
 pub use rekindle_base::{
     Aside, discard_unfinished, shell_word, thousands, words, write_atomically_with,

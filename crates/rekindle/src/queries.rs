@@ -27,6 +27,8 @@ use std::{
 pub struct Query {
     /// Where it stands: the line in its file, counted from 1; of Parquet, the row.
     pub line: Option<u64>,
+    /// What its file calls it, of a question.
+    pub id: Option<String>,
     /// The text, the question, or the name of the picture's file.
     pub text: String,
     /// The second text of a pair; what a question is about.
@@ -47,6 +49,7 @@ impl Query {
             .then(|| "the text is empty".to_owned());
         Self {
             line,
+            id: None,
             text,
             text_pair: None,
             problem,
@@ -199,7 +202,8 @@ impl Predictor {
         };
         let read = read_asked(path, &options)?;
         let good = read.rows.into_iter().map(|row| Query {
-            text_pair: Some(row.context.to_string()),
+            id: row.id,
+            text_pair: (!row.context.is_empty()).then(|| row.context.to_string()),
             ..Query::new(Some(row.place.line), row.question)
         });
         let bad = read.skipped.into_iter();
@@ -347,6 +351,18 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, Result<String, String>)> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let lines = (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == b'\n'));
     (1..).zip(lines.into_iter().flatten().map(text_of_line))
+}
+
+/// The text of a file, which is UTF-8, or UTF-16 with a byte order mark.
+///
+/// # Errors
+/// When it cannot be read, or is no text.
+pub fn text_of_file(path: &Path) -> Result<String, Error> {
+    String::from_utf8(read_text(path)?).map_err(|_| Error::ModelDir {
+        path: path.to_owned(),
+        reason: "not UTF-8".into(),
+        hint: "convert it, for example with `iconv -f latin1 -t utf-8`".into(),
+    })
 }
 
 /// A line without its end as text.

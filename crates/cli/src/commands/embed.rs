@@ -181,7 +181,9 @@ impl Vectors<'_> {
 /// Whether a file is to hold one array.
 fn is_array(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
-    ending.is_some_and(|ending| ["npy", "safetensors"].contains(&ending))
+    ending.is_some_and(|ending| {
+        ["npy", "safetensors"].contains(&ending.to_ascii_lowercase().as_str())
+    })
 }
 
 fn object(query: &Query, vector: Result<Vec<f32>, String>) -> Value {

@@ -3,7 +3,10 @@
 use super::{Columns, configuration, run_args::RUN_FILE, sets_task, told_task};
 use crate::output;
 use clap::Args;
-use rekindle::config::{Override, decided};
+use rekindle::{
+    config::{Override, decided},
+    shell_word,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +72,7 @@ impl Init {
         if to_output {
             return Ok(output::print(text)?);
         }
-        let written = self.output.display();
+        let written = shell_word(&self.output.to_string_lossy());
         let config = match self.output == Path::new(RUN_FILE) {
             true => String::new(),
             false => format!(" --config {written}"),

@@ -7,11 +7,11 @@ use crate::{
     target::{self, Form},
     terminal,
 };
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use rekindle::{
     Kind, LabelledSpan, Prediction, Predictor, Query, RunConfig, Task, config::OnBadExample,
-    find_pictures, text_of_line,
+    find_pictures, text_of_file, text_of_line,
 };
 use serde_json::{Map, Value};
 use std::{
@@ -106,6 +106,7 @@ impl Predict {
             asked: 0,
             failed: Vec::new(),
             alone: 0,
+            own: 0,
         };
         match self.named(&predictor, &config, &printer)? {
             Some(queries) => {
@@ -140,6 +141,12 @@ impl Predict {
             }
         }
         answers.out.finish()?;
+        if answers.own > 0 && answers.context.is_some() {
+            printer.say(&format!(
+                "warning: {} of {} rows have a text of their own to be asked about: --context was for the others",
+                answers.own, answers.asked
+            ));
+        }
         if answers.alone > 0 && predictor.task() != Task::QuestionAnswering {
             printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: --context gives it, or a table with both columns, --file and --text-pair", answers.alone, answers.asked));
         }
@@ -280,29 +287,32 @@ struct Answers<'a> {
     failed: Vec<String>,
     /// Texts without a second one, of a model of pairs.
     alone: usize,
+    /// Texts that brought their second one.
+    own: usize,
 }
 
 impl Answers<'_> {
     /// Labels what is asked, and sends the answers out.
-    fn label(&mut self, queries: &[Query]) -> anyhow::Result<()> {
+    fn label(&mut self, asked: &[Query]) -> anyhow::Result<()> {
         let with_context = self.context.as_ref().map(|context| {
-            let mut queries = queries.to_vec();
+            let mut queries = asked.to_vec();
             for query in &mut queries {
                 query.text_pair.get_or_insert_with(|| context.clone());
             }
             queries
         });
-        let queries = with_context.as_deref().unwrap_or(queries);
+        let queries = with_context.as_deref().unwrap_or(asked);
         let answers = self.predictor.answer(queries)?;
         let pairs = self.predictor.reads_pairs();
-        for (query, answer) in queries.iter().zip(answers) {
+        for ((query, answer), asked) in queries.iter().zip(answers).zip(asked) {
             self.asked += 1;
+            self.own += usize::from(asked.text_pair.is_some());
             self.alone +=
                 usize::from(pairs && query.text_pair.is_none() && query.problem.is_none());
             if let Err(problem) = &answer {
                 self.failed.push(self.failure(query, problem));
             }
-            self.write(query, answer)?;
+            self.write(query, asked, answer)?;
         }
         Ok(self.out.flush()?)
     }
@@ -319,9 +329,11 @@ impl Answers<'_> {
         placed(self.name.as_deref(), query.line, &problem)
     }
 
+    /// Sends an answer out, with what was `asked` before --context was put beside it.
     fn write(
         &mut self,
         query: &Query,
+        asked: &Query,
         answer: Result<Prediction, String>,
     ) -> Result<(), OutputError> {
         match &self.style {
@@ -329,6 +341,9 @@ impl Answers<'_> {
                 let mut object = Map::new();
                 if let Some(line) = query.line {
                     object.insert("line".into(), line.into());
+                }
+                if let Some(id) = &query.id {
+                    object.insert("id".into(), id.as_str().into());
                 }
                 let (kind, second) = match self.predictor.task().kind() {
                     _ if self.predictor.takes_pictures() => ("file", "text_pair"),
@@ -339,7 +354,7 @@ impl Answers<'_> {
                     object.insert(kind.into(), query.text.as_str().into());
                 }
                 // What is the same for all was given by whoever asks.
-                if let Some(pair) = query.text_pair.as_ref().filter(|_| self.context.is_none()) {
+                if let Some(pair) = &asked.text_pair {
                     object.insert(second.into(), pair.as_str().into());
                 }
                 match answer {
@@ -458,28 +473,39 @@ fn marked(text: &str, spans: &[LabelledSpan], colours: bool) -> String {
 /// The text that questions are asked about: the argument, or what stands in the file of its name.
 fn context(named: &OsStr) -> anyhow::Result<String> {
     let path = Path::new(named);
-    if path.is_file() {
-        return match String::from_utf8(
-            std::fs::read(path).with_context(|| path.display().to_string())?,
-        ) {
-            Ok(text) if text.trim().is_empty() => bail!("{}: the file is empty", path.display()),
-            Ok(text) => Ok(text),
-            Err(_) => bail!(
-                "{}: not UTF-8\nhint: convert it, for example with `iconv -f latin1 -t utf-8`",
-                path.display()
-            ),
-        };
+    if path.is_dir() {
+        bail!(
+            "{}: a folder, expected a text or a file of text for --context\nhint: name one file",
+            path.display()
+        );
+    }
+    if path.exists() {
+        let text = text_of_file(path)?;
+        if text.trim().is_empty() {
+            bail!("{}: the file is empty", path.display());
+        }
+        return Ok(text);
     }
     match named.to_str() {
         Some(text) if text.trim().is_empty() => {
             bail!("--context is empty, expected a text or a file")
         }
-        Some(text) if !text.contains(char::is_whitespace) && path.extension().is_some() => bail!(
+        Some(text) if is_file_name(text) => bail!(
             "{text}: no such file, named by --context\nhint: check the path; a text has several words"
         ),
         Some(text) => Ok(text.to_owned()),
         None => bail!("--context is not UTF-8, and no file is called so"),
     }
+}
+
+/// Whether a text reads like the name of a file of text: one word with an ending, or several with an ending that such files have.
+fn is_file_name(text: &str) -> bool {
+    const TEXTS: [&str; 7] = ["txt", "md", "html", "pdf", "docx", "rst", "log"];
+    let ending = Path::new(text).extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| {
+        let is_text = TEXTS.contains(&ending.to_ascii_lowercase().as_str());
+        !text.contains(char::is_whitespace) || (is_text && !text.contains('\n'))
+    })
 }
 
 /// An answer on a line of a terminal.

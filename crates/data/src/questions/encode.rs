@@ -2,11 +2,15 @@
 //! `prepare_validation_features` of transformers' `examples/pytorch/question-answering/run_qa.py`.
 //!
 //! Difference: where the answer begins with the last token of a window, `run_qa.py` runs past the end of the context and gives
-//! the last token of the row, a special token or padding, as the start. Here it is the token itself.
+//! the last token of the row, a special token or padding, as the start. Here it is the token itself. And where a tokenizer drops
+//! a combining mark (of an accent written apart), `run_qa.py` looks for the end of an answer in the next token; here a mark
+//! belongs to the token of its letter.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
+use tokenizers::Encoding;
+use unicode_normalization::char::is_combining_mark;
 
 use super::{Answer, Question, QuestionReason};
 use crate::text::{CHUNK, Failed, Pieces};
@@ -156,6 +160,7 @@ impl TextEncoder {
         let is_space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
         let first = self.whole(question.question.trim_start_matches(is_space))?;
         let second = self.whole(&*question.context)?;
+        let dropped = dropped_marks(&second, &question.context);
         if let Some(room) = self.room_beside(first.len())
             && second.len() > room
             && room <= overlap
@@ -171,7 +176,13 @@ impl TextEncoder {
             return Ok(Err(reason.into()));
         }
         let windows = self.windows(first, Some(second), Some(overlap))?;
-        let windows = windows.into_iter().map(|pieces| {
+        let windows = windows.into_iter().map(|mut pieces| {
+            let own = pieces.offsets.iter_mut().zip(&pieces.index);
+            for ((_, end), _) in own.filter(|(_, index)| index.is_some()) {
+                while dropped.get(*end).is_some_and(|&dropped| dropped) {
+                    *end += 1;
+                }
+            }
             let answer = question.answers.as_ref().map(|answers| {
                 let found = answers
                     .first()
@@ -190,6 +201,18 @@ impl TextEncoder {
         });
         Ok(Ok(windows.collect()))
     }
+}
+
+/// Which characters are combining marks that no token holds; empty where there are no marks.
+fn dropped_marks(context: &Encoding, text: &str) -> Vec<bool> {
+    if !text.contains(is_combining_mark) {
+        return Vec::new();
+    }
+    let mut dropped: Vec<bool> = text.chars().map(is_combining_mark).collect();
+    for &(start, end) in context.get_offsets() {
+        dropped[start..end].fill(false);
+    }
+    dropped
 }
 
 /// First and last token of an answer, if the window holds it.

@@ -28,6 +28,8 @@ pub struct QuestionFile {
     pub columns: QuestionColumns,
     /// A question without answers is an error, unless the file says that there is none.
     pub require_answers: bool,
+    /// A question may come without a context, which is then the empty text.
+    pub may_lack_context: bool,
     /// What to do with bad questions.
     pub on_bad_example: OnBad,
 }
@@ -80,9 +82,7 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
         line,
     };
     let mut each = |line, row: Result<_, BadReason>| {
-        let row = row.and_then(|row| {
-            rows::question(row, &options.columns, place(line), options.require_answers)
-        });
+        let row = row.and_then(|row| rows::question(row, &options, place(line)));
         reader.add(place(line), row);
         Ok(())
     };

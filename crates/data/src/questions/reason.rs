@@ -28,6 +28,16 @@ pub enum QuestionReason {
         /// Where.
         at: String,
     },
+    /// Two fields that cannot both be meant.
+    #[error("{at} has {first} and {second}, which say different things")]
+    Contradiction {
+        /// Where.
+        at: String,
+        /// One field.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// Another kind of value.
     #[error("expected {expected} in {at}, found {found}")]
     WrongType {
@@ -118,6 +128,7 @@ impl QuestionReason {
             Self::NoAnswers { .. } => {
                 "give `answers`; where the context has none, empty lists, or is_impossible = true".into()
             }
+            Self::Contradiction { .. } => "leave out the one that is wrong".into(),
             Self::WrongType { .. } | Self::Empty { .. } => "fill in or remove the row".into(),
             Self::Counts { .. } => "give every text of an answer its start".into(),
             Self::OtherText {

@@ -4,20 +4,41 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Answer, Question, QuestionColumns, QuestionReason};
-use crate::tables::kind_of;
+use super::{Answer, Question, QuestionFile, QuestionReason};
+use crate::tables::{kind_of, normal};
 use crate::tokens::Characters;
 use crate::{BadReason, Place};
+
+/// Keys that make a row a question, in lower case; a header may spell them otherwise.
+const KEYS: [&str; 7] = [
+    "question",
+    "context",
+    "answers",
+    "answer",
+    "answer_start",
+    "is_impossible",
+    "id",
+];
 
 /// A flat row: `question`, `context`, and `answers` or `answer`, or the columns that are named.
 pub(super) fn question(
     mut row: Map<String, Value>,
-    columns: &QuestionColumns,
+    options: &QuestionFile,
     place: Place,
-    require_answers: bool,
 ) -> Result<Question, BadReason> {
     // A table has all columns in every row: null is none.
     row.retain(|_, value| !value.is_null());
+    let (columns, require_answers) = (&options.columns, options.require_answers);
+    for key in KEYS
+        .iter()
+        .filter(|key| !row.contains_key(**key))
+        .collect::<Vec<_>>()
+    {
+        let spelt = row.keys().find(|spelt| normal(spelt) == *key).cloned();
+        if let Some(value) = spelt.and_then(|spelt| row.remove(&spelt)) {
+            row.insert((*key).to_owned(), value);
+        }
+    }
     for (key, named) in [
         ("question", &columns.question),
         ("context", &columns.context),
@@ -46,7 +67,10 @@ pub(super) fn question(
             }
         }
     }
-    let context = text(&row, "context", None)?.into();
+    let context = match row.contains_key("context") || !options.may_lack_context {
+        true => text(&row, "context", None)?.into(),
+        false => "".into(),
+    };
     of_object(&row, &context, "", place, require_answers)
 }
 
@@ -74,22 +98,39 @@ pub(super) fn of_object(
         "" => key.to_owned(),
         at => format!("{at}.{key}"),
     };
-    let answers = if is_impossible {
-        Some(Vec::new())
-    } else if let Some(value) = row.get("answers") {
-        Some(answers(value, context, &inside("answers"))?)
-    } else if let Some(value) = row.get("answer") {
-        let start = row.get("answer_start");
-        Some(vec![answer(value, start, context, &inside("answer"))?])
-    } else {
-        None
+    let is_blank = |value: &&Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+    let one = row
+        .get("answer")
+        .filter(|one| !is_impossible || !is_blank(one));
+    let answers = match (row.get("answers"), one) {
+        (Some(several), _) => Some(answers(several, context, &inside("answers"))?),
+        (None, Some(one)) => {
+            let start = row.get("answer_start");
+            Some(vec![answer(one, start, context, &inside("answer"))?])
+        }
+        (None, None) => is_impossible.then(Vec::new),
     };
-    if answers.is_none() && require_answers {
-        let at = match at {
-            "" => "the row".to_owned(),
-            at => format!("`{at}`"),
-        };
-        return Err(QuestionReason::NoAnswers { at }.into());
+    let here = || match at {
+        "" => "the row".to_owned(),
+        at => format!("`{at}`"),
+    };
+    let contradicts = |first, second| {
+        let at = here();
+        Err(QuestionReason::Contradiction { at, first, second }.into())
+    };
+    match (&answers, one) {
+        (None, _) if require_answers => {
+            return Err(QuestionReason::NoAnswers { at: here() }.into());
+        }
+        (Some(answers), _) if is_impossible && !answers.is_empty() => {
+            return contradicts("an answer", "`is_impossible` = true");
+        }
+        (Some(answers), Some(Value::String(one)))
+            if !answers.iter().any(|answer| answer.text == *one) =>
+        {
+            return contradicts("`answer`", "`answers`");
+        }
+        _ => {}
     }
     Ok(Question {
         id,
@@ -177,6 +218,13 @@ fn answers(value: &Value, context: &str, at: &str) -> Result<Vec<Answer>, BadRea
                 text => answer(text, None, context, &format!("{at}[{index}]")),
             })
             .collect(),
+        // A table made of rows with lists holds them as JSON.
+        Value::String(text) if text.starts_with(['{', '[']) && !context.contains(text) => {
+            match serde_json::from_str(text) {
+                Ok(inner @ (Value::Object(_) | Value::Array(_))) => answers(&inner, context, at),
+                _ => Err(wrong_type(&format!("`{at}`"), "answers as JSON", value)),
+            }
+        }
         text @ Value::String(_) => Ok(vec![answer(text, None, context, at)?]),
         other => Err(wrong_type(&format!("`{at}`"), "answers", other)),
     }

@@ -34,13 +34,7 @@ pub(super) fn read(
         };
         let Some(paragraphs) = object.get("paragraphs") else {
             let place = lines.of(object);
-            let require_answers = options.require_answers;
-            let row = question(
-                object.clone(),
-                &options.columns,
-                place.clone(),
-                require_answers,
-            );
+            let row = question(object.clone(), options, place.clone());
             reader.add(place, row);
             continue;
         };

@@ -33,7 +33,8 @@ pub(crate) use source::Source;
 pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
 
-pub(crate) use columns::{Chooser, check_distinct, is_label_name, is_set_name, normal};
+pub use columns::is_label_name;
+pub(crate) use columns::{Chooser, check_distinct, is_set_name, normal};
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
 pub use sniff::{Sniffed, may_be_labelled, sniff};
 

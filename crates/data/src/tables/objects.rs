@@ -33,6 +33,7 @@ pub(crate) fn each_object(
         }
         Content::Bytes(_) => {
             let table = source.table(path, &options)?;
+            check_unique(path, table.columns())?;
             let all: Vec<usize> = (0..table.columns().len()).collect();
             for row in table.rows(&all) {
                 let Row { line, cells } = row?;
@@ -58,6 +59,26 @@ pub(crate) fn each_object(
         }
     }
     Ok(())
+}
+
+/// A row has one value for each of its keys.
+fn check_unique(path: &Path, names: &[String]) -> Result<(), DataError> {
+    let places = |name: &String| -> Vec<String> {
+        let same = names.iter().enumerate().filter(|(_, other)| *other == name);
+        same.map(|(place, _)| place.to_string()).collect()
+    };
+    let named = names.iter().filter(|name| !name.trim().is_empty());
+    match named
+        .map(|name| (name, places(name)))
+        .find(|(_, places)| places.len() > 1)
+    {
+        None => Ok(()),
+        Some((name, places)) => Err(DataError::RepeatedColumn {
+            path: path.to_owned(),
+            name: name.clone(),
+            places,
+        }),
+    }
 }
 
 /// Calls `each` with every row of a JSON text: its line, and the object or what is wrong with it.

@@ -205,7 +205,7 @@ const BAD: &[Bad] = &[
     ("a.csv", b"a\nb\n", &[("delimiter", "\"")], "byte 0x22 cannot be a delimiter\nhint: expected one ASCII character that is no quote and no line end"),
     ("a.json", b" [{\"text\": \"a\"},\n{\"text\":", &[], "a.json:2: the JSON array is never closed\nhint: the file was probably cut off on its way; copy it again; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n", &[], "a.jsonl:2: not valid JSON at byte column 10: expected value\nhint: write one JSON object on each line; or leave such rows out: --set data.on_bad_example=skip"),
-    ("a.jsonl", b"\n{\"text\": \"a\"\n", &[("skip", "")], "a.jsonl:2: cannot tell the columns from the first row: not valid JSON at byte column 12: EOF while parsing an object\nhint: write one JSON object on each line"),
+    ("a.jsonl", b"\n{\"text\": \"a\"\n", &[("skip", "")], "a.jsonl:2: cannot tell the columns from the first row: not valid JSON at byte column 12: EOF while parsing an object\nhint: write one JSON object on each line; where that is so, the file was cut off"),
     ("a.jsonl", b"{\"text\": \"a\"}\n\"b\"\n", &[], "a.jsonl:2: expected a JSON object, found a string\nhint: write one JSON object on each line; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", &[], "a.jsonl:2: the field `text` is missing\nhint: every line needs the same fields; or leave such rows out: --set data.on_bad_example=skip"),
     ("a.jsonl", b"{\"text\": [\"a\"]}\n", &[], "a.jsonl:1: expected a string in `text`, found an array\nhint: check that the column is the right one; or leave such rows out: --set data.on_bad_example=skip"),
