@@ -478,7 +478,8 @@ pub(super) fn prepare(
     let counts = label_counts(&rows);
     let alone: HashSet<String> = counts
         .into_iter()
-        .filter_map(|(label, count)| (count == 1).then(|| label.to_owned()))
+        .filter(|(_, count)| *count == 1)
+        .map(|(label, _)| label.to_owned())
         .collect();
     rows.retain(|row| !matches!(&row.relation, Relation::Label(label) if alone.contains(label)));
     if rows.len() < all {
