@@ -343,8 +343,9 @@ fn few_shot_classification() {
         (Method::Setfit, Task::TextClassification)
     );
     let finished = rekindle::finetune(&run, &Silent).unwrap();
-    // 8 texts: 12 pairs of equal labels, 16 of different ones; the fewer again until they are as many.
-    assert_eq!(finished.steps, 1);
+    // 8 texts and one of each label's name are one batch, of which all pairs are compared.
+    assert_eq!(finished.steps, 20);
+    assert_eq!(run.train.batch_size, 64);
     let accuracy = finished.figures.get("accuracy").unwrap();
     assert!(accuracy > 0.9, "{}", finished.figures.text());
     let mut predictor = Predictor::open(&finished.final_dir, Device::Cpu, &Silent).unwrap();
@@ -365,8 +366,10 @@ fn few_shot_classification() {
 #[test]
 #[ignore = "needs AG News as lines of text, tab, label, and an hour: REKINDLE_AGNEWS=path/to/train.tsv cargo xtask test"]
 fn few_shot_on_ag_news() {
-    /// By how much it is better than the probe, at least.
-    const GAIN: f64 = 0.03;
+    /// SetFit's published accuracy, with a larger model, less what 1,000 test rows a draw leave open; and how much better than the
+    /// probe it is, at least.
+    const LEAST: f64 = 0.825;
+    const GAIN: f64 = 0.05;
     let asked = std::env::var("REKINDLE_AGNEWS").map_err(|_| "REKINDLE_AGNEWS is not set");
     let (Some(file), Some(model)) = (need(Need::Shared, asked), minilm()) else {
         return;
@@ -416,5 +419,8 @@ fn few_shot_on_ag_news() {
         "mean of 10 draws: SetFit {:.4}, linear probe {:.4}",
         means[0], means[1]
     );
-    assert!(means[0] >= means[1] + GAIN, "{means:?}");
+    assert!(
+        means[0] >= LEAST && means[0] >= means[1] + GAIN,
+        "{means:?}"
+    );
 }

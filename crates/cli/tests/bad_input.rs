@@ -705,6 +705,24 @@ fn saved_models() {
     );
 }
 
+/// A page that cannot be written costs nothing but the page.
+#[test]
+fn a_report_that_cannot_be_written() {
+    let dir = Dir::new();
+    dir.ok(&format!("{TUNE} --epochs 1 -o run"));
+    let page = dir.path("run/report.html");
+    fs::remove_file(&page).unwrap();
+    fs::create_dir_all(&page).unwrap();
+    let said = dir.refused("finetune --resume run");
+    assert!(
+        said.contains("report.html") && said.contains("the model is saved in run/final"),
+        "{said}"
+    );
+    fs::remove_dir(&page).unwrap();
+    dir.ok("finetune --resume run");
+    assert!(page.is_file());
+}
+
 /// Files may not grow over 16 KiB, as on a full disk: the configuration fits, a checkpoint and the model do not.
 #[test]
 #[cfg(unix)]

@@ -68,6 +68,16 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The model was saved, but not what is told of it.
+    #[error("{source}\nthe model is saved in {}; what is missing is written by: rekindle finetune --resume {}", shell_word(&model.to_string_lossy()), shell_word(&run.to_string_lossy()))]
+    Untold {
+        /// Why.
+        source: Box<Error>,
+        /// The run's directory.
+        run: PathBuf,
+        /// The model's directory.
+        model: PathBuf,
+    },
     /// The run was asked to stop and did, with a checkpoint.
     #[error("stopped after step {step}; continue with: rekindle finetune --resume {}", shell_word(&dir.to_string_lossy()))]
     Interrupted {

@@ -96,7 +96,7 @@ impl OnBackend for Finder<'_> {
         device: &<B as BackendTypes>::Device,
     ) -> Result<BatchFound, Error> {
         let (opened, model) = open::<B>(self.config, self.observer, &Collective::alone(), device)?;
-        let train = opened.prepared.stepped();
+        let train = &opened.prepared.train;
         let config = train_config(self.config, &opened.prepared, "");
         let mut trial = Trial::new(&opened.recipe, &config, model);
         let mut longest: Vec<usize> = (0..train.len()).collect();

@@ -77,18 +77,9 @@ pub(crate) struct Recipe<B: TuneAutodiff> {
 /// The sets of a run.
 struct Sets {
     train: Arc<dyn Inputs>,
-    /// What a step takes, where that is something else: pairs of training texts.
-    pairs: Option<Arc<dyn Inputs>>,
     validation: Option<Arc<dyn Inputs>>,
     test: Option<Arc<dyn Inputs>>,
     noun: &'static str,
-}
-
-impl Sets {
-    /// What a step takes.
-    fn stepped(&self) -> &Arc<dyn Inputs> {
-        self.pairs.as_ref().unwrap_or(&self.train)
-    }
 }
 
 /// The frozen beginning of the model.
@@ -240,7 +231,6 @@ impl<B: TuneAutodiff> Recipe<B> {
             config: config.clone(),
             sets: Sets {
                 train: Arc::clone(&prepared.train),
-                pairs: prepared.pairs.clone(),
                 validation: prepared.validation.clone(),
                 test: prepared.test.clone(),
                 noun: prepared.noun,
@@ -306,7 +296,7 @@ impl<B: TuneAutodiff> Recipe<B> {
 
     /// The order of an epoch's examples, in batches.
     fn order(&self, epoch: u64) -> Vec<Vec<usize>> {
-        let set = self.sets.stepped();
+        let set = &self.sets.train;
         let lengths = set.lengths();
         let sampler = sampler(&self.config, lengths.is_some());
         let n = set.len();
@@ -390,18 +380,25 @@ impl<B: TuneAutodiff> Recipe<B> {
         &self,
         model: &Model<Inner<B>>,
     ) -> Result<Option<Model<Inner<B>>>, Error> {
-        if self.sets.pairs.is_none() {
+        if self.config.peft.method != crate::config::Method::Setfit {
             return Ok(None);
         }
         let (set, width) = (&self.sets.train, model.width());
         let scored = embed_with(model, set, self.config.eval.batch_size, &self.device)?;
-        let rows: Vec<&[f32]> = (0..scored.logits.len())
-            .map(|row| scored.logits.row(row))
+        let rows = (0..scored.logits.len()).map(|row| scored.logits.row(row));
+        // The penalty is one for vectors of length 1, and so says the same to every model.
+        let squares = rows.clone().flatten().map(|&x| f64::from(x).powi(2));
+        let length = (squares.sum::<f64>() / scored.logits.len().max(1) as f64).sqrt();
+        let shorter = 1.0 / length.max(f64::MIN_POSITIVE) as f32;
+        let rows: Vec<Vec<f32>> = rows
+            .map(|row| row.iter().map(|x| x * shorter).collect())
             .collect();
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
         let targets = scored.targets(set.as_ref());
         let outputs = model.outputs();
         let found = logistic::fit(&rows, targets.class_ids(), outputs);
-        let weight = TensorData::new(found.weight, [outputs, width]);
+        let weight: Vec<f32> = found.weight.iter().map(|weight| weight * shorter).collect();
+        let weight = TensorData::new(weight, [outputs, width]);
         let weight = Tensor::from_data(weight, &self.device);
         let bias = Tensor::from_data(found.bias.as_slice(), &self.device);
         Ok(Some(model.clone().with_output(weight, bias)))
@@ -687,7 +684,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     }
 
     fn batches(&self, _: u64) -> usize {
-        sampler(&self.config, false).batches(self.sets.stepped().len())
+        sampler(&self.config, false).batches(self.sets.train.len())
     }
 
     fn stream(
@@ -700,7 +697,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
         let (shards, own) = (shards.clone(), shards.own().len());
         let (start, batches) = (start * own, order.len() * own);
         let view = self.view(epoch);
-        let set = Arc::clone(self.sets.stepped());
+        let set = Arc::clone(&self.sets.train);
         let cache = self
             .keeps_features()
             .then(|| Arc::clone(&self.cache.training));
@@ -767,7 +764,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
     fn describe(&self, (batch, _): &(HostBatch, Draw)) -> String {
         const NAMED: usize = 4;
         let named = batch.examples.iter().take(NAMED);
-        let places: Vec<String> = named.map(|&i| self.sets.stepped().place(i)).collect();
+        let places: Vec<String> = named.map(|&i| self.sets.train.place(i)).collect();
         let places = places.join(", ");
         match batch.len().saturating_sub(NAMED) {
             0 => places,
@@ -800,7 +797,7 @@ impl<B: TuneAutodiff> Job<B> for Recipe<B> {
                 let keeps = self.cache.keeps_training;
                 let cached = keeps.then_some(self.cache.training.as_ref());
                 let once = Pass::evaluation().with_precision(self.precision);
-                let set = self.sets.stepped();
+                let set = &self.sets.train;
                 let x = self
                     .begin(set, batch, Some(*draw), &frozen, cached, once)
                     .map_err(boxed)?;

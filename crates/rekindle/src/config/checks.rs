@@ -56,6 +56,17 @@ pub(super) const IDLE: &[Idle] = &[
         },
     },
     Idle {
+        keys: &["peft.label_texts"],
+        find: |config| {
+            (config.peft.method != Method::Setfit).then(|| {
+                (
+                    "only \"setfit\" makes texts of labels' names".to_owned(),
+                    "leave it out, or take --method setfit",
+                )
+            })
+        },
+    },
+    Idle {
         keys: &["data.validation_fraction"],
         find: |config| {
             let both = config.data.validation.is_some() && config.data.validation_fraction > 0.0;

@@ -61,6 +61,9 @@ pub const DEFAULT_PROMPTS: &str = "smart-home";
 /// The dataset of token classification where none is named.
 pub const DEFAULT_ENTITIES: &str = "helpdesk-entities";
 
+/// The batch size of few-shot classification, where a run says nothing.
+pub(crate) const FEW_SHOT_BATCH: usize = 64;
+
 /// The share of the steps that warm up, where a run says nothing.
 pub const DEFAULT_WARMUP_RATIO: f64 = 0.06;
 
@@ -166,8 +169,8 @@ impl RunConfig {
     pub(crate) fn usual_epochs(&self, examples: usize, labels: usize) -> f64 {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
-            // Pairs are many already.
-            Kind::Classification if self.peft.method == Method::Setfit => return 1.0,
+            // Of each batch all pairs are learned.
+            Kind::Classification if self.peft.method == Method::Setfit => (20.0, 20.0),
             Kind::Preference => (0.0, USUAL),
             Kind::Embedding => (60.0, 10.0),
             // They learn the form of the answers at once, and by heart soon after.
@@ -189,6 +192,8 @@ impl RunConfig {
         const MOST: f64 = 20.0;
         match self.eval.early_stopping_patience {
             Some(_) => 1,
+            // A head is fitted for each, and few examples tell checkpoints apart.
+            None if self.peft.method == Method::Setfit => epochs.ceil().max(1.0) as u64,
             None => (epochs / MOST).ceil().max(1.0) as u64,
         }
     }
@@ -198,7 +203,7 @@ impl RunConfig {
         let usual = match (self.task.modality(), self.peft.method) {
             (_, Method::Full) if self.task.kind() == Kind::Preference => 1e-6,
             _ if self.task.kind() == Kind::Preference => 5e-5,
-            (Modality::Text, Method::Setfit) => 2e-5,
+            (Modality::Text, Method::Setfit) => 1e-4,
             (_, Method::Full) if self.task.kind() == Kind::Embedding => 2e-5,
             _ if self.task.kind() == Kind::Embedding => 5e-4,
             (_, Method::Lora) | (Modality::Text, Method::Bitfit) => 1e-3,

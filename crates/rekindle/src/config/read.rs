@@ -8,10 +8,11 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::FEW_SHOT_BATCH;
 use super::checks::{CHECKS, EXCLUSIVE, IDLE};
 use super::error::{ConfigErrors, ConfigMistake, ConfigProblem, Place};
 use super::schema::{Key, RunConfig, SECTIONS, keys};
-use super::value::toml_text;
+use super::value::{Method, toml_text};
 use crate::task::Task;
 
 /// A setting from the command line.
@@ -479,6 +480,11 @@ impl Reader {
     }
 
     fn finish(mut self) -> Result<RunConfig, ConfigErrors> {
+        if self.config.peft.method == Method::Setfit && !self.given.contains_key("train.batch_size")
+        {
+            // Most few-shot sets are one batch, of which all pairs are compared.
+            self.config.train.batch_size = FEW_SHOT_BATCH;
+        }
         self.without_effect();
         for check in CHECKS {
             if self.incomplete || check.keys.iter().any(|key| self.broken.contains(*key)) {

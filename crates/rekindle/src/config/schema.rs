@@ -435,7 +435,7 @@ settings! {
     PeftConfig at config.peft;
 
     /// "lora" (adapters and head), "full" (all), "head" (the head alone), "bitfit" (biases and head) or, for classes of texts of which
-    /// there are a few examples each, "setfit" (all but the head, by pairs of texts; then the head). For images the
+    /// there are a few examples each, "setfit" (all but the head, by the pairs of a batch's texts; then the head). For images the
     /// default is "full"; "lora" is for models with linear layers, such as vision transformers.
     method: Method = Method::Lora, aka ["peft_type", "adapter"];
     /// The rank of the adapters. Here and below, down to `layers_to_transform`: with "lora" only.
@@ -459,6 +459,8 @@ settings! {
     /// Train only the last so many layers (of pictures: stages), and the head; with "lora" their adapters. New rows of
     /// `model.add_tokens` train all the same.
     train_last: Option<usize> = None, range Range::at_least(1), example "1", aka ["last_stages", "last_layers", "trainable_layers"];
+    /// With "setfit": of each label one more text, "This sentence is about" its name. Unset: where all labels are words.
+    label_texts: Option<bool> = None, example "false", applies TEXT;
     /// For images: begin with the head alone and free one more stage, the last first, each time so many epochs are done.
     unfreeze_every: Option<usize> = None, range Range::at_least(1), example "1", aka ["gradual_unfreezing"], applies IMAGES;
     /// Parameters to freeze beyond what `method` freezes: patterns of paths, `*` for any characters.

@@ -101,6 +101,7 @@ fn nothing_default() -> RunConfig {
             layers_to_transform: Some(vec![0, 5]),
             modules_to_save: vec!["pooler".to_owned()],
             train_last: Some(2),
+            label_texts: Some(false),
             unfreeze_every: Some(1),
             freeze: vec!["embeddings.*".to_owned(), "é'\n\u{1f600}".to_owned()],
             unfreeze: vec!["embeddings.LayerNorm.*".to_owned()],

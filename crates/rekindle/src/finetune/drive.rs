@@ -256,7 +256,12 @@ impl Run<'_> {
             timings: &timings,
             communication,
         };
-        write_json(&self.dir.join(RESULTS), &results.to_json())?;
+        let untold = |source: Error| Error::Untold {
+            source: Box::new(source),
+            run: self.dir.to_owned(),
+            model: finished.final_dir.clone(),
+        };
+        write_json(&self.dir.join(RESULTS), &results.to_json()).map_err(untold)?;
         let page = Finished {
             run: &finished,
             config,
@@ -273,7 +278,7 @@ impl Run<'_> {
             timings,
         };
         let page = report::render(&page.report(history));
-        write_text(&finished.report_html, &page)?;
+        write_text(&finished.report_html, &page).map_err(untold)?;
         remove_file(&self.dir.join(length::ONGOING))?;
         Ok(finished)
     }

@@ -347,13 +347,7 @@ impl OnBackend for Run<'_> {
                 test: prepared.test.as_ref(),
                 every: train_config.evaluate,
             };
-            let cost = Cost::measure(
-                recipe,
-                &train_config,
-                model,
-                prepared.stepped(),
-                &evaluations,
-            )?;
+            let cost = Cost::measure(recipe, &train_config, model, &prepared.train, &evaluations)?;
             // A whole model is there twice while it is saved.
             let saved = match opened.adapter {
                 Some(_) => 0,

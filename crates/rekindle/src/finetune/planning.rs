@@ -55,7 +55,7 @@ pub(crate) fn train_config(
         seed: config.seed,
         evaluate: match config.eval.every {
             config::EvalEvery::Auto => {
-                let batches = prepared.stepped().len().div_ceil(train.batch_size.max(1));
+                let batches = prepared.train.len().div_ceil(train.batch_size.max(1));
                 let an_epoch = batches.div_ceil(train.gradient_accumulation_steps.max(1));
                 let epochs = match train.max_steps {
                     Some(steps) => steps as f64 / an_epoch.max(1) as f64,

@@ -207,7 +207,6 @@ pub(super) fn prepare(
             },
         ),
         train: Arc::new(train),
-        pairs: None,
         validation,
         test,
         encoder,

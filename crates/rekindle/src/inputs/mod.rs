@@ -255,8 +255,6 @@ pub(crate) struct Prepared {
     /// The file or folder of each part that was given, the training file first.
     pub files: Vec<(&'static str, PathBuf)>,
     pub train: Arc<dyn Inputs>,
-    /// What a step takes, where that is not the training examples themselves but pairs of them.
-    pub pairs: Option<Arc<dyn Inputs>>,
     pub validation: Option<Arc<dyn Inputs>>,
     pub test: Option<Arc<dyn Inputs>>,
     pub encoder: TargetEncoder,
@@ -276,13 +274,6 @@ pub(crate) struct Prepared {
     pub picture_size: Option<(usize, f64)>,
     /// What a language model is asked.
     pub answering: Option<Arc<Answering>>,
-}
-
-impl Prepared {
-    /// What a step takes.
-    pub(crate) fn stepped(&self) -> &Arc<dyn Inputs> {
-        self.pairs.as_ref().unwrap_or(&self.train)
-    }
 }
 
 /// How many tokens the examples of a set have.

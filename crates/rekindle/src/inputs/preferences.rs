@@ -384,7 +384,6 @@ pub(super) fn prepare(
             evaluation::tokens_at_once(config.eval.batch_size, tokens.longest),
         ),
         train: Arc::new(train),
-        pairs: None,
         validation,
         test,
         encoder: TargetEncoder::Next,

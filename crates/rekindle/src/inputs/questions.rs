@@ -219,7 +219,6 @@ pub(super) fn prepare(
         noun: "question",
         footprint: Footprint::of_texts(limits, tokens.largest_batch, tokens.longest),
         train: Arc::new(train),
-        pairs: None,
         validation,
         test,
         // What a frozen part makes of a window has as many rows as tokens, and the cache has rows of one width.

@@ -2,7 +2,7 @@
 //! texts an example is one text: in training another of its label is drawn beside it, by (seed, epoch, example).
 
 use super::{
-    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, Texts, TokenCounts, cut, encoder,
+    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut, encoder,
     text_limits, without_decoders,
 };
 use crate::{
@@ -26,11 +26,8 @@ use std::{
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
-/// Of few-shot classification: pairs of each kind for a text at most, the "iterations" of SetFit's paper.
-const PAIRS_OF_A_TEXT: usize = 20;
-/// Streams of random numbers of their own.
+/// A stream of random numbers of its own.
 const PARTNERS: u64 = 100;
-const CONTRASTS: u64 = 101;
 
 /// A set of texts that belong together.
 pub(crate) struct Relations {
@@ -113,79 +110,6 @@ impl Relations {
             classes,
             seed,
         }
-    }
-
-    /// Pairs of labelled texts for few-shot classification, as SetFit makes them: all pairs of equal labels and all of different
-    /// ones, the fewer of the two again and again until they are as many as the others; of large sets 20 of each kind for
-    /// every text, drawn.
-    pub(crate) fn contrastive(texts: &Texts, seed: u64) -> Self {
-        let classes = texts.encoded().targets.class_ids();
-        let n = classes.len();
-        let most = PAIRS_OF_A_TEXT * n;
-        let mut pairs: [Vec<[u32; 2]>; 2] = Default::default();
-        if n * n.saturating_sub(1) / 2 <= 4 * most {
-            for (i, class) in classes.iter().enumerate() {
-                for (j, other) in classes.iter().enumerate().skip(i + 1) {
-                    pairs[usize::from(class != other)].push([i as u32, j as u32]);
-                }
-            }
-            for (kind, pairs) in (0..).zip(&mut pairs) {
-                rng::shuffle(pairs, seed, CONTRASTS, kind);
-                pairs.truncate(most);
-            }
-        } else {
-            let mut members: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-            for (i, &class) in (0..).zip(classes) {
-                members.entry(class).or_default().push(i);
-            }
-            for (draw, i) in (0..most).map(|k| (k as u64, k % n)) {
-                let own = &members[&classes[i]];
-                let pick = |kind: u64, n: usize| {
-                    rng::below(rng::hash(seed, CONTRASTS, 2 + kind, draw), n as u64) as usize
-                };
-                if own.len() > 1 {
-                    let other = own[pick(0, own.len())];
-                    if other != i as u32 {
-                        pairs[0].push([i as u32, other]);
-                    }
-                }
-                if own.len() < n {
-                    // The place among the texts of other labels.
-                    let mut left = pick(1, n - own.len());
-                    for (_, others) in members.iter().filter(|(class, _)| **class != classes[i]) {
-                        match others.get(left) {
-                            Some(&other) => {
-                                pairs[1].push([i as u32, other]);
-                                break;
-                            }
-                            None => left -= others.len(),
-                        }
-                    }
-                }
-            }
-        }
-        let as_many = pairs[0].len().max(pairs[1].len());
-        let rows = [1.0f32, 0.0]
-            .into_iter()
-            .zip(&pairs)
-            .flat_map(|(score, pairs)| {
-                let again = pairs.iter().cycle().take(match pairs.is_empty() {
-                    true => 0,
-                    false => as_many,
-                });
-                again.map(move |pair| Related {
-                    texts: pair.to_vec(),
-                    class: None,
-                    score: Some(score),
-                })
-            });
-        let rows: Vec<Related> = rows.collect();
-        let examples = texts.examples().to_vec();
-        let places = rows
-            .iter()
-            .map(|row| examples[row.texts[0] as usize].place.clone());
-        let (places, set) = (places.collect(), texts.encoded().clone());
-        Self::new(examples, set, rows, places, seed)
     }
 
     /// Each distinct text.
@@ -531,7 +455,6 @@ pub(super) fn prepare(
         noun: "row",
         footprint: Footprint::of_texts(limits, at_once, longest),
         train: Arc::new(train),
-        pairs: None,
         validation,
         test,
         encoder: TargetEncoder::Related,

@@ -1,9 +1,6 @@
 //! Texts and pairs of texts, as packed tokens.
 
-use super::{
-    Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut,
-    related::Relations,
-};
+use super::{Draw, HostBatch, HostInput, Inputs, Prepared, ShownExample, TokenCounts, cut};
 use crate::{
     Error, Observer, RunConfig,
     config::{self, DataSource, Method},
@@ -13,7 +10,8 @@ use crate::{
 };
 use rekindle_base::counted;
 use rekindle_data::{
-    DataError, EncodedSet, Example, OnBad, Place, TargetEncoder, Targets, TextBatch, TextEncoder,
+    DataError, EncodedSet, Example, OnBad, Place, RawTarget, TargetEncoder, Targets, TextBatch,
+    TextEncoder,
 };
 use rekindle_hub::Hub;
 use rekindle_models::{Pretrained, TextLimits};
@@ -162,9 +160,24 @@ pub(super) fn prepare(
     without_decoders(pretrained)?;
     let model = pretrained.config();
     let limits = text_limits(pretrained, config)?;
-    let splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
+    let mut splits: Splits<Vec<Example>> = read_splits(config, hub, observer)?;
     let mut notes = splits.notes;
     let targets = in_order_of(splits.encoder, &model.labels)?;
+    if config.peft.method == Method::Setfit {
+        let names = targets.names();
+        let are_single = splits
+            .train
+            .iter()
+            .all(|example| example.text_pair.is_none());
+        let usual = || are_single && are_words(names);
+        if config.peft.label_texts.unwrap_or_else(usual) {
+            notes.push(format!(
+                "{} made of the labels' names; peft.label_texts=false leaves them out",
+                counted(names.len(), "training text is", "training texts are")
+            ));
+            splits.train.extend(label_texts(names));
+        }
+    }
     let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
     notes.extend(note);
     let by_mean = config.model.pooling == config::Pooling::Mean;
@@ -182,12 +195,7 @@ pub(super) fn prepare(
     };
     let (validation, test) = (part(splits.validation)?, part(splits.test)?);
 
-    let pairs =
-        (config.peft.method == Method::Setfit).then(|| Relations::contrastive(&train, config.seed));
-    let tokens = match &pairs {
-        Some(pairs) => TokenCounts::of(pairs, config)?,
-        None => TokenCounts::of(&train, config)?,
-    };
+    let tokens = TokenCounts::of(&train, config)?;
     let max_length = encoder.max_length().unwrap_or(config.data.max_length);
     let cut = cut(train.set.truncated(), max_length);
     Ok(Prepared {
@@ -195,23 +203,18 @@ pub(super) fn prepare(
         columns: splits.used,
         files: splits.files,
         sizes: format!(
-            "{:.1} tokens each{cut}{}",
+            "{:.1} tokens each{cut}",
             train
                 .lengths()
                 .iter()
                 .flatten()
                 .map(|&n| f64::from(n))
                 .sum::<f64>()
-                / train.len().max(1) as f64,
-            pairs.as_ref().map_or_else(String::new, |pairs| format!(
-                ", in {}",
-                counted(pairs.len(), "pair", "pairs")
-            ))
+                / train.len().max(1) as f64
         ),
         noun: "text",
         footprint: Footprint::of_texts(limits, tokens.largest_batch, tokens.longest),
         train: Arc::new(train),
-        pairs: pairs.map(|pairs| Arc::new(pairs) as Arc<dyn Inputs>),
         validation,
         test,
         encoder: targets,
@@ -221,6 +224,32 @@ pub(super) fn prepare(
         max_length,
         picture_size: None,
         answering: None,
+    })
+}
+
+/// Whether labels say in words what texts are about, and are no numbers or codes.
+fn are_words(names: &[String]) -> bool {
+    /// The least letters of a word.
+    const WORD: usize = 3;
+    let is_word = |name: &String| {
+        let mut words = name.split(|c: char| !c.is_alphabetic());
+        words.any(|word| word.chars().count() >= WORD)
+            && !name.contains(|c: char| c.is_ascii_digit())
+    };
+    names.iter().all(is_word)
+}
+
+/// A text of each label, as SetFit's `get_templated_dataset` makes them.
+fn label_texts(names: &[String]) -> impl Iterator<Item = Example> {
+    let place = Place {
+        path: Path::new("peft.label_texts").into(),
+        line: 0,
+    };
+    names.iter().map(move |name| Example {
+        text: format!("This sentence is about {}", name.replace(['_', '-'], " ")),
+        text_pair: None,
+        label: Some(RawTarget::from(name.as_str())),
+        place: place.clone(),
     })
 }
 

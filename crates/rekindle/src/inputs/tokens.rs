@@ -304,7 +304,6 @@ pub(super) fn prepare(
         noun: "text",
         footprint: Footprint::of_texts(limits, tokens.largest_batch, tokens.longest),
         train: Arc::new(train),
-        pairs: None,
         validation,
         test,
         // What a frozen part makes of a text has as many rows as the text has words, and the cache has rows of one width.

@@ -540,7 +540,7 @@ fn first_two(values: &[f32], texts: usize) -> Option<f64> {
 }
 
 /// Rows `[R, D]` of length 1.
-fn unit_rows<B: TuneBackend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+pub(super) fn unit_rows<B: TuneBackend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     let squares = (x.clone() * x.clone()).sum_dim(1);
     // The gradient of a root is infinite at 0.
     x / squares.clamp_min(f64::from(LEAST_NORM).powi(2)).sqrt()
@@ -554,10 +554,7 @@ fn rows_at<B: TuneBackend>(x: &Tensor<B, 2>, rows: &[usize]) -> Tensor<B, 2> {
 }
 
 /// (cos − score)² of the first two texts of each row `[N]`, of embeddings `[R, D]`.
-pub(super) fn squared_errors<B: TuneBackend>(
-    embeddings: &Tensor<B, 2>,
-    rows: &[Related],
-) -> Tensor<B, 1> {
+fn squared_errors<B: TuneBackend>(embeddings: &Tensor<B, 2>, rows: &[Related]) -> Tensor<B, 1> {
     let mut firsts = Vec::with_capacity(rows.len());
     let mut first = 0;
     for row in rows {
