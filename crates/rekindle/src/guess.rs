@@ -120,6 +120,23 @@ impl Guess {
         })
     }
 
+    /// Of choices, so many of so many questions right: any of them. A model that is right no more often has still learned something where its
+    /// loss is below that of equal probabilities.
+    pub(crate) fn of_choices(
+        (right, n): (u64, u64),
+        chance: f64,
+        [loss, even_loss]: [f64; 2],
+    ) -> Option<Self> {
+        let (at_least, _) = wilson_95(right, n);
+        (n >= FEW).then(|| Self {
+            how: "choosing at random".into(),
+            figure: "accuracy".into(),
+            value: chance,
+            found: right as f64 / n as f64,
+            beaten: at_least > chance || loss < CLEARLY * even_loss,
+        })
+    }
+
     /// Of two answers: either.
     pub(crate) fn of_pairs(accuracy: f64, n: u64) -> Option<Self> {
         (n >= FEW).then(|| Self {

@@ -26,9 +26,9 @@ pub use reason::ChoiceReason;
 /// A question with its choices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceQuestion {
-    /// What the question is about, or what the choices go on from; never blank.
+    /// What the question is about; never blank.
     pub context: Option<String>,
-    /// The question, or the beginning of every choice; blank only where there is a context.
+    /// The question, or what the choices go on from; never blank.
     pub question: String,
     /// The choices, at least two, in the order of the file; none of them blank.
     pub choices: Vec<String>,
@@ -39,8 +39,8 @@ pub struct ChoiceQuestion {
 }
 
 impl ChoiceQuestion {
-    /// The two texts that a model reads of a choice: context, and question and choice with a space between; without a context the question
-    /// and the choice; without a question the context and the choice.
+    /// The two texts that a model reads of a choice: the context, and the question with the choice behind it; without a context the question
+    /// and the choice.
     ///
     /// # Panics
     /// Where there is no such choice.
@@ -48,7 +48,6 @@ impl ChoiceQuestion {
         let (question, choice) = (self.question.as_str(), self.choices[choice].as_str());
         match &self.context {
             None => (question, choice.into()),
-            Some(context) if question.trim().is_empty() => (context, choice.into()),
             Some(context) => (context, format!("{question} {choice}").into()),
         }
     }

@@ -58,7 +58,7 @@ pub struct ChoiceQuestions {
 /// | what | columns, of which a row has one |
 /// |---|---|
 /// | question | `question`, `sent2` |
-/// | context, which need not be there; with one there need be no question | `context`, `article`, `passage`, `sent1`, `ctx` |
+/// | context, which need not be there; alone it is the question | `context`, `article`, `passage`, `sent1`, `ctx` |
 /// | choices | `choices`, `options` or `endings`: a list of texts, `{"text": [...], "label": [...]}`, a list of `{"text", "label"}`, or `{"A": ...}`; in CSV as JSON |
 /// | | or a column each: `choice0`, `option1`, `ending_2`, `answerA` and so on, or `A`, `B`, `C`; the last ones may be blank in some rows |
 /// | answer | `answer`, `label`, `answerKey` |

@@ -52,9 +52,11 @@ impl Draft {
             wanted,
             found: row.keys().cloned().collect(),
         };
-        let question = match (question, &context) {
+        // A context alone is what the choices go on from.
+        let (question, context) = match (question, context) {
+            (Some(question), context) => (question, context),
+            (None, Some(context)) => (context, None),
             (None, None) => return Err(missing("question and no context").into()),
-            (question, _) => question.unwrap_or_default(),
         };
         let list = known(row, &LISTS).filter(|(_, value)| !is_blank(value));
         let (choices, labels, first) = match list {

@@ -104,6 +104,11 @@ impl RunConfig {
             config.data.max_length = 384;
             config.train.batch_size = 16;
         }
+        if task.kind() == Kind::Choice {
+            // As transformers' recipe has it: of a question each choice is a sequence.
+            config.data.max_length = 256;
+            config.train.batch_size = 16;
+        }
         if task.kind() == Kind::Embedding {
             // More texts of a batch are more to choose among.
             config.train.batch_size = 64;
@@ -220,6 +225,7 @@ impl RunConfig {
                 Task::TextClassification
                     | Task::TokenClassification
                     | Task::QuestionAnswering
+                    | Task::MultipleChoice
                     | Task::ImageClassification,
                 Method::Lora
             ) | (Task::ImageClassification, Method::Full)
@@ -237,8 +243,8 @@ impl RunConfig {
         const MANY: usize = 10;
         const EACH: usize = 8;
         match self.task {
-            // A word's tag, and whether an answer begins with it, hang on words around it, whatever the set.
-            Task::TokenClassification | Task::QuestionAnswering => true,
+            // A word's tag, whether an answer begins with it, and what fits a question hang on words around, whatever the set.
+            Task::TokenClassification | Task::QuestionAnswering | Task::MultipleChoice => true,
             Task::TextClassification => labels > MANY && examples >= EACH * labels,
             _ => false,
         }
