@@ -211,7 +211,7 @@ fn mistakes_name_place_and_remedy() {
          --set eval.every=never --epochs 1"
     ));
     assert!(skipped.contains("1 question left out"), "{skipped}");
-    let said = dir.refused("predict run why");
+    let said = dir.refused("predict run why --set data.on_bad_example=error");
     assert!(
         said.contains("there are no two choices; --choice"),
         "{said}"

@@ -271,7 +271,7 @@ fn mistakes_name_place_and_remedy() {
         ),
         (
             r#"{"question": "a?", "choices": ["x", "y"], "answer": [0]}"#,
-            "expected a number, a letter or a text in `answer`, found a list",
+            "expected a number, a letter or a text in `answer`, found an array",
         ),
     ] {
         let said = try_read("a.jsonl", format!("{good}\n{good}\n{row}"), &strict()).unwrap_err();

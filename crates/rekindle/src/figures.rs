@@ -501,7 +501,7 @@ fn extracted(report: &ExtractiveReport) -> String {
     row("with an answer", answered) + &row("without one", none)
 }
 
-/// Figures of the questions of each number of choices, where there are several.
+/// Figures of the questions of each number of choices.
 fn by_choices(rows: &[OfChoices]) -> String {
     let row = |row: &OfChoices| {
         format!(
@@ -512,10 +512,7 @@ fn by_choices(rows: &[OfChoices]) -> String {
             row.n
         )
     };
-    match rows {
-        [] | [_] => String::new(),
-        several => several.iter().map(row).collect(),
-    }
+    rows.iter().map(row).collect()
 }
 
 /// Figures with what they were before tuning, where that is known.

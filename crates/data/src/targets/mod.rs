@@ -414,7 +414,7 @@ pub enum TargetEncoder {
 /// What the two logits of a token are of.
 static ENDS: LazyLock<[String; 2]> = LazyLock::new(|| ["start", "end"].map(str::to_owned));
 /// What the one logit of a choice is.
-static SCORE: LazyLock<[String; 1]> = LazyLock::new(|| ["score".to_owned()]);
+static SCORE: LazyLock<[String; 1]> = LazyLock::new(|| ["score of a choice".to_owned()]);
 
 impl From<LabelMap> for TargetEncoder {
     fn from(labels: LabelMap) -> Self {

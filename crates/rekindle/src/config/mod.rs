@@ -175,6 +175,8 @@ impl RunConfig {
             Kind::Classification if self.peft.method == Method::Setfit => return 1.0,
             Kind::Preference => (0.0, USUAL),
             Kind::Embedding => (60.0, 10.0),
+            // More passes know the training questions by heart, and no others better.
+            Kind::Choice => (60.0, 10.0),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
             Kind::Tags | Kind::Extraction => (250.0, 40.0),

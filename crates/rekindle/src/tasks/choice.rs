@@ -88,7 +88,7 @@ impl Objective for Choice {
     }
 
     fn described_as(&self) -> &'static str {
-        "of a choice"
+        "answers"
     }
 
     fn watched(&self) -> Vec<Watched> {
