@@ -176,7 +176,7 @@ impl RunConfig {
             Kind::Preference => (0.0, USUAL),
             Kind::Embedding => (60.0, 10.0),
             // More passes know the training questions by heart, and no others better.
-            Kind::Choice => (60.0, 10.0),
+            Kind::Choice => (40.0, 20.0),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
             Kind::Tags | Kind::Extraction => (250.0, 40.0),
