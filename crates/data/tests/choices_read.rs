@@ -170,9 +170,11 @@ fn a_file_to_ask_needs_no_answers() {
         r#"{"question": "a?", "choices": ["x", "y"], "label": -1}"#,
         r#"{"question": "a?", "choices": ["x", "y"], "answerKey": ""}"#,
         r#"{"question": "a?", "choices": ["x", "y"], "answer": "no such choice"}"#,
+        r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#,
     ] {
         let read = try_read("a.jsonl", text, &ask).unwrap();
         assert_eq!((read.rows[0].answer, read.form), (None, None), "{text}");
+        assert!(read.notes.is_empty(), "{text}");
     }
 }
 

@@ -269,6 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn choosing_at_random_is_no_learning() {
+        // 12 of 40 right among four choices, and a loss of equal probabilities.
+        let even = 4f64.ln();
+        let guess = Guess::of_choices((12, 40), 0.25, [even, even]).unwrap();
+        assert!(!guess.beaten && guess.value == 0.25, "{guess:?}");
+        // Better probabilities, or more right than chance gives.
+        for (right, loss) in [(12, 0.9 * even), (24, 2.0 * even)] {
+            assert!(
+                Guess::of_choices((right, 40), 0.25, [loss, even])
+                    .unwrap()
+                    .beaten
+            );
+        }
+        assert!(Guess::of_choices((7, 7), 0.25, [0.0, even]).is_none());
+    }
+
+    #[test]
     fn answers_that_are_all_alike_beat_no_mean() {
         let mut metrics = Regression::new(1);
         for i in 0..20 {

@@ -12,6 +12,9 @@ use crate::chat::Reader;
 use crate::tables::{Column, each_object_by};
 use crate::{BadReason, DataError, Place, ReadOptions, Skipped};
 
+/// A row by its columns, or what is wrong with it.
+type Raw = Result<Map<String, Value>, BadReason>;
+
 /// How a file says which choice is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerForm {
@@ -88,16 +91,6 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
             columns: options.labels.iter().map(ToString::to_string).collect(),
         });
     }
-    let shared: Arc<Path> = path.into();
-    let place = |line| Place {
-        path: Arc::clone(&shared),
-        line,
-    };
-    let mut raw: Vec<(Place, Result<Map<String, Value>, BadReason>)> = Vec::new();
-    each_object_by(path, options, |line, row| {
-        raw.push((place(line), row));
-        Ok(())
-    })?;
     let name = |column: Option<&Column>| column.map(ToString::to_string);
     let (text, pair) = (options.text.as_ref(), options.text_pair.as_ref());
     let usual = &options.usual;
@@ -107,23 +100,9 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
         name(usual.text_pair.as_ref()),
         name(usual.label.first()),
     ];
-    let known: BTreeSet<String> = raw
-        .iter()
-        .filter_map(|(_, row)| row.as_ref().ok())
-        .flat_map(Map::keys)
-        .cloned()
-        .collect();
     // Answers are of no interest where a file is to be asked.
     let wanted = &named[..2 + usize::from(!options.without_labels)];
-    if let Some(column) = wanted.iter().flatten().find(|name| !known.contains(*name)) {
-        for (_, row) in &mut raw {
-            let found = row.as_ref().map(|row| row.keys().cloned().collect());
-            if let Ok(found) = found {
-                let column = column.clone();
-                *row = Err(ChoiceReason::NoColumn { column, found }.into());
-            }
-        }
-    }
+    let raw = raw_rows(path, options, wanted)?;
     let columns = Named {
         question: &[&named[0], &usual[0]],
         context: &[&named[1], &usual[1]],
@@ -134,7 +113,7 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
         .map(|(place, row)| (place, row.and_then(|row| Draft::of(&row, &columns))))
         .collect();
     let good = || drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok());
-    let form = form_of(good);
+    let form = form_of(good).filter(|_| !options.without_labels);
     // Of columns that are numbered, the first must be there in every row.
     let first = good()
         .filter_map(|draft| Some(draft.first.as_ref()?.0))
@@ -157,6 +136,41 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
         form,
         notes: notes.into_iter().collect(),
     })
+}
+
+/// Every row as the file has it. All are bad where none has one of the `wanted` columns.
+fn raw_rows(
+    path: &Path,
+    options: &ReadOptions,
+    wanted: &[Option<String>],
+) -> Result<Vec<(Place, Raw)>, DataError> {
+    let shared: Arc<Path> = path.into();
+    let mut rows: Vec<(Place, Raw)> = Vec::new();
+    each_object_by(path, options, |line, row| {
+        let path = Arc::clone(&shared);
+        rows.push((Place { path, line }, row));
+        Ok(())
+    })?;
+    let known: BTreeSet<String> = rows
+        .iter()
+        .filter_map(|(_, row)| row.as_ref().ok())
+        .flat_map(Map::keys)
+        .cloned()
+        .collect();
+    let Some(column) = wanted.iter().flatten().find(|name| !known.contains(*name)) else {
+        return Ok(rows);
+    };
+    let without = |row: Map<String, Value>| {
+        Err(ChoiceReason::NoColumn {
+            column: column.clone(),
+            found: row.keys().cloned().collect(),
+        }
+        .into())
+    };
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(place, row)| (place, row.and_then(without)))
+        .collect())
 }
 
 /// The form that most answers have; `None` where there are none.

@@ -70,7 +70,7 @@ impl Layout {
             .replace("layer_norm.beta", "layer_norm.bias");
         if self.head.iter().any(starts) {
             return match own_class(found) {
-                // Those of its head that are not the last map have their names in both classes.
+                // Before its last map it has what a sequence classifier has.
                 Some((_, Problem::Choice)) => Rule::Load(name),
                 Some((class, _)) => Rule::Ignore(format!("the head of {class}")),
                 None => Rule::Load(name),

@@ -365,6 +365,34 @@ mod tests {
         );
     }
 
+    /// Choices may be equal: they go by their numbers.
+    #[test]
+    fn choices_are_told_in_the_order_of_the_question() {
+        let choice = |index, text: &str, probability| RatedChoice {
+            index,
+            text: text.into(),
+            probability,
+        };
+        let choices = vec![
+            choice(0, "a\tb", 0.25),
+            choice(1, "c", 0.5),
+            choice(2, "c", 0.25),
+        ];
+        let answer = Prediction::Choice {
+            chosen: choices[1].clone(),
+            choices,
+        };
+        assert_eq!(answer.brief(), "c\t0.5000");
+        assert_eq!(
+            Value::Object(answer.clone().to_json()).to_string(),
+            r#"{"index":1,"choice":"c","probability":0.5,"choices":[{"index":0,"choice":"a\tb","probability":0.25},{"index":1,"choice":"c","probability":0.5},{"index":2,"choice":"c","probability":0.25}]}"#
+        );
+        let Prediction::Choice { choices, .. } = answer.most_probable(Some(1)) else {
+            panic!("another kind of answer");
+        };
+        assert_eq!(choices, [choice(1, "c", 0.5)]);
+    }
+
     #[test]
     fn a_brief_answer_is_one_line_that_can_be_taken_apart() {
         let labels = |names: &[&str]| Prediction::Labels {
