@@ -3,6 +3,8 @@
 #[cfg(feature = "cpu")]
 mod bert;
 #[cfg(feature = "cpu")]
+mod choices;
+#[cfg(feature = "cpu")]
 mod constrained;
 #[cfg(feature = "cpu")]
 mod decoders;

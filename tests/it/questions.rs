@@ -14,7 +14,8 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, WholeRun, assert_close, batch_order, golden, ids, json as fixture_file, numbers, whole_run,
+    Cpu, WholeRun, assert_close, batch_order, centred, golden, ids, json as fixture_file, numbers,
+    whole_run,
 };
 
 const MODELS: [&str; 8] = [
@@ -104,23 +105,6 @@ fn logits(dir: &Path, cases: &Value) -> Vec<f32> {
         &device,
     );
     rekindle_nn::host::values(model.forward(input.into(), Pass::evaluation())).unwrap()
-}
-
-/// Logits `[T, 2]` less the mean of each column over each window: a softmax over tokens does not see the head's bias, so that only
-/// rounding moves it.
-fn centred(mut logits: Vec<f32>, lengths: &[usize]) -> Vec<f32> {
-    let mut left = logits.as_mut_slice();
-    for length in lengths {
-        let (window, rest) = left.split_at_mut(2 * length);
-        for column in [0, 1] {
-            let mean = window.iter().skip(column).step_by(2).sum::<f32>() / *length as f32;
-            for logit in window.iter_mut().skip(column).step_by(2) {
-                *logit -= mean;
-            }
-        }
-        left = rest;
-    }
-    logits
 }
 
 #[test]
@@ -224,8 +208,8 @@ fn whole_runs_have_the_losses_of_transformers() {
             .iter()
             .map(|case| case.as_array().unwrap().len())
             .collect();
-        let right = centred(numbers(&training["logits_after"]), &lengths);
-        let found = centred(logits(&finished.final_dir, cases), &lengths);
+        let right = centred(numbers(&training["logits_after"]), 2, &lengths);
+        let found = centred(logits(&finished.final_dir, cases), 2, &lengths);
         let largest = assert_close(name, &found, &right, LOGITS_AFTER);
         println!("{name}: logits after 20 steps within {largest:.1e}");
     }

@@ -351,6 +351,24 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32)
     largest
 }
 
+/// Logits `[R, columns]` less the mean of each column over the rows of each example, so many of them each: a softmax over these rows does not
+/// see the head's bias, so that only rounding moves it.
+pub fn centred(mut logits: Vec<f32>, columns: usize, lengths: &[usize]) -> Vec<f32> {
+    let mut left = logits.as_mut_slice();
+    for length in lengths {
+        let (example, rest) = left.split_at_mut(columns * length);
+        for column in 0..columns {
+            let own = || example.iter().skip(column).step_by(columns);
+            let mean = own().sum::<f32>() / *length as f32;
+            for logit in example.iter_mut().skip(column).step_by(columns) {
+                *logit -= mean;
+            }
+        }
+        left = rest;
+    }
+    logits
+}
+
 /// The largest difference of a gradient's values, each relative to its own magnitude or, where that is smaller, to the
 /// root mean square `rms` of the whole gradient: an element near zero is a difference of large terms, and its rounding
 /// is theirs.

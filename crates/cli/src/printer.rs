@@ -413,6 +413,10 @@ pub fn finished(run: &FinishedRun) -> String {
             out,
             "try     rekindle predict {dir} --context text.txt \"your question\""
         ),
+        Kind::Choice => writeln!(
+            out,
+            "try     rekindle predict {dir} \"your question\" --choice \"one answer\" --choice \"another\""
+        ),
         _ => writeln!(out, "try     rekindle predict {dir} {example}"),
     };
     out

@@ -339,7 +339,7 @@ fn settings_are_listed_and_explained() {
     assert!(all.contains("\n[train]  The training loop."), "{all}");
     assert!(
         all.contains(
-            "  batch_size = 32; 16 for question-answering, 16 for text-generation, 8 for text-preference, 64 for text-embedding, 16 for image-classification, 16 for image-multi-label  (a whole number of at least 1)\n      Examples in a batch"
+            "  batch_size = 32; 16 for question-answering, 16 for multiple-choice, 16 for text-generation, 8 for text-preference, 64 for text-embedding, 16 for image-classification, 16 for image-multi-label  (a whole number of at least 1)\n      Examples in a batch"
         ),
         "{all}"
     );

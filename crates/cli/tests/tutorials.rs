@@ -60,6 +60,7 @@ pages! {
     several_labels: "several-labels.md",
     marked_texts: "marked-texts.md",
     questions: "questions.md",
+    multiple_choice: "multiple-choice.md",
     numbers: "numbers.md",
     pictures: "pictures.md",
     language_models: "language-models.md",

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::bad_rows;
+use crate::choices::ChoiceReason;
 use crate::example::Place;
 use crate::questions::QuestionReason;
 use crate::tables::{Role, Skipped, is_label_name};
@@ -267,11 +268,20 @@ pub enum BadReason {
     /// A question, its context or its answers.
     #[error(transparent)]
     Question(Box<QuestionReason>),
+    /// A question, its choices or its answer.
+    #[error(transparent)]
+    Choice(Box<ChoiceReason>),
 }
 
 impl From<TagReason> for BadReason {
     fn from(reason: TagReason) -> Self {
         Self::Tags(Box::new(reason))
+    }
+}
+
+impl From<ChoiceReason> for BadReason {
+    fn from(reason: ChoiceReason) -> Self {
+        Self::Choice(Box::new(reason))
     }
 }
 
@@ -300,6 +310,7 @@ impl BadReason {
         let advice = match self {
             Self::Tags(reason) => reason.hint(),
             Self::Question(reason) => return reason.hint(),
+            Self::Choice(reason) => return reason.hint(),
             Self::NoConversation {
                 near: Some(near), ..
             } => {

@@ -14,6 +14,7 @@
 //! | texts with labelled words or spans -> windows of tokens with labels, and back | [`tokens`] |
 //! | texts that belong together, by pairs, numbers or labels | [`related`] |
 //! | questions about texts -> windows of tokens with an answer, and back | [`questions`] |
+//! | questions with choices -> a sequence of tokens for each choice | [`choices`] |
 //! | pictures by folder or table, decoded, transformed, in batches | [`image`] |
 //! | batches made ahead of the training thread | [`prefetch`] |
 //!
@@ -39,6 +40,7 @@
 
 mod bad_rows;
 pub mod chat;
+pub mod choices;
 mod error;
 mod example;
 mod guard;

@@ -1,7 +1,7 @@
 //! One set into train, validation and test, and a part of a set for a limit; for texts and pictures alike.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use crate::example::file_of;
@@ -226,12 +226,12 @@ fn limit_shares(wanted: usize, sizes: &[usize]) -> Vec<usize> {
 }
 
 /// The number of a part: what is trained on, validated on, tested on.
-pub(crate) const TRAIN: u8 = 0;
-pub(crate) const VALIDATION: u8 = 1;
-pub(crate) const TEST: u8 = 2;
+const TRAIN: u8 = 0;
+const VALIDATION: u8 = 1;
+const TEST: u8 = 2;
 
 /// Where each example goes.
-pub(crate) fn parts<S: Examples>(
+fn parts<S: Examples>(
     set: &S,
     fractions: Fractions,
     stratify: bool,
@@ -265,8 +265,50 @@ pub(crate) fn parts<S: Examples>(
     Ok(to)
 }
 
+/// Where each example goes where those of the same text stay together: a text that was learned from tells nothing of new ones. Where
+/// there are too few texts for that, the examples are split as they are.
+pub(crate) fn parts_by_text<'a, S: Examples>(
+    set: &S,
+    text: impl Fn(usize) -> &'a str,
+    fractions: Fractions,
+    stratify: bool,
+    seed: u64,
+) -> Result<Vec<u8>, DataError> {
+    let n = set.count();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut texts: Vec<Vec<usize>> = Vec::new();
+    for row in 0..n {
+        let next = texts.len();
+        let text = *numbers.entry(text(row)).or_insert(next);
+        if text == next {
+            texts.push(Vec::new());
+        }
+        texts[text].push(row);
+    }
+    rng::shuffle(&mut texts, seed, Stream::Split as u64, 0);
+    let mut to = vec![TRAIN; n];
+    let mut left = texts.into_iter();
+    for (part, fraction) in [(TEST, fractions.test), (VALIDATION, fractions.validation)] {
+        let (wanted, mut taken) = (size(n, fraction), 0);
+        while taken < wanted
+            && let Some(rows) = left.next()
+        {
+            taken += rows.len();
+            rows.into_iter().for_each(|row| to[row] = part);
+        }
+    }
+    let wanted = [1.0, fractions.validation, fractions.test];
+    let is_whole = (0..3).all(|part| wanted[part as usize] == 0.0 || to.contains(&part));
+    // Which parts there must be is checked there; and one text is more than its share if it has most questions.
+    let of_train = to.iter().filter(|&&part| part == TRAIN).count();
+    if !is_whole || 2 * of_train < n {
+        return parts(set, fractions, stratify, seed);
+    }
+    Ok(to)
+}
+
 /// How many of `n` examples a fraction is.
-pub(crate) fn size(n: usize, fraction: f64) -> usize {
+fn size(n: usize, fraction: f64) -> usize {
     (n as f64 * fraction).round() as usize
 }
 

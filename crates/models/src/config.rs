@@ -96,7 +96,8 @@ pub struct ModelConfig {
     pub labels: Vec<String>,
     /// Outputs of the checkpoint's head for whole examples or for tokens; 0 where it has none.
     pub outputs: usize,
-    /// `problem_type`, where the file names one; of a class for tokens or answers [`Problem::Tokens`] or [`Problem::Span`].
+    /// `problem_type`, where the file names one; of a class for tokens, answers or choices that is [`Problem::Tokens`],
+    /// [`Problem::Span`] or [`Problem::Choice`].
     pub problem: Option<Problem>,
     /// `architectures`, such as `BertForMaskedLM`; empty where the file names none.
     pub architectures: Vec<String>,
@@ -113,6 +114,8 @@ pub struct ModelConfig {
     pub(crate) token_head: Option<HeadConfig>,
     /// How a head for answers is built, where the family has one.
     pub(crate) span_head: Option<HeadConfig>,
+    /// How a head for choices is built, where that is not as one for whole examples is.
+    pub(crate) choice_head: Option<HeadConfig>,
     /// Whether the checkpoint has a pooler.
     pub(crate) has_pooler: bool,
     /// The file, so that saving writes back what we did not change.
@@ -315,35 +318,8 @@ impl ModelConfig {
         Value::Object(raw)
     }
 
-    /// As transformers writes it.
-    fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
-        let mut raw = self.raw.clone();
-        let class = match head.problem {
-            Problem::Embedding => "Model",
-            Problem::Tokens => "ForTokenClassification",
-            Problem::Span => "ForQuestionAnswering",
-            _ if self.modality == Modality::Images => "ForImageClassification",
-            _ => "ForSequenceClassification",
-        };
-        match head.problem {
-            Problem::Tokens | Problem::Span | Problem::Embedding => {
-                drop(raw.remove("problem_type"));
-            }
-            problem => drop(raw.insert("problem_type".into(), problem.name().into())),
-        }
-        let class = format!("{}{class}", self.entry.class);
-        raw.insert("model_type".into(), self.family.into());
-        raw.insert("architectures".into(), vec![class].into());
-        // What we write is f32, whatever the file said before.
-        raw.remove("torch_dtype");
-        raw.insert("dtype".into(), "float32".into());
-        raw.remove("num_labels");
-        if head.problem == Problem::Embedding {
-            for of_head in ["id2label", "label2id", "rekindle_pooling"] {
-                raw.remove(of_head);
-            }
-            return Value::Object(raw);
-        }
+    /// Writes the names of a head's outputs.
+    fn name_labels(raw: &mut Map<String, Value>, head: &HeadSpec) {
         let labels: Vec<String> = match head.labels.len() == head.outputs {
             true => head.labels.clone(),
             false => (0..head.outputs).map(|i| format!("LABEL_{i}")).collect(),
@@ -356,6 +332,44 @@ impl ModelConfig {
             ids().map(|(i, label)| (label.clone(), i.into())).collect();
         raw.insert("id2label".into(), by_id.into());
         raw.insert("label2id".into(), by_label.into());
+    }
+
+    /// As transformers writes it.
+    fn to_transformers(&self, head: &HeadSpec, reads: Reads) -> Value {
+        let mut raw = self.raw.clone();
+        let class = match head.problem {
+            Problem::Embedding => "Model",
+            Problem::Tokens => "ForTokenClassification",
+            Problem::Span => "ForQuestionAnswering",
+            Problem::Choice => "ForMultipleChoice",
+            _ if self.modality == Modality::Images => "ForImageClassification",
+            _ => "ForSequenceClassification",
+        };
+        match head.problem {
+            Problem::Tokens | Problem::Span | Problem::Choice | Problem::Embedding => {
+                drop(raw.remove("problem_type"));
+            }
+            problem => drop(raw.insert("problem_type".into(), problem.name().into())),
+        }
+        let class = format!("{}{class}", self.entry.class);
+        raw.insert("model_type".into(), self.family.into());
+        raw.insert("architectures".into(), vec![class].into());
+        // What we write is f32, whatever the file said before.
+        raw.remove("torch_dtype");
+        raw.insert("dtype".into(), "float32".into());
+        raw.remove("num_labels");
+        match head.problem {
+            // Their outputs have no names.
+            Problem::Embedding | Problem::Choice => {
+                raw.remove("id2label");
+                raw.remove("label2id");
+            }
+            _ => Self::name_labels(&mut raw, head),
+        }
+        if head.problem == Problem::Embedding {
+            raw.remove("rekindle_pooling");
+            return Value::Object(raw);
+        }
         if let Some(pictures) = &self.pictures {
             raw.insert("image_size".into(), pictures.size.into());
             if let Sizes::Vit(config) = &self.sizes {

@@ -31,6 +31,8 @@ pub enum Problem {
     Tokens,
     /// Two logits for each token of a text: whether an answer begins with it, and whether it ends with it. Likewise.
     Span,
+    /// One logit for each choice that a question has, each read by itself. Likewise.
+    Choice,
     /// The next token, which transformers has no name for: the class says it.
     NextToken,
     /// No logits, but what the backbone's pooling gives, which transformers has no name for: the class says it.
@@ -47,6 +49,7 @@ impl Problem {
             Self::Regression => "regression",
             Self::Tokens => "token_classification",
             Self::Span => "question_answering",
+            Self::Choice => "multiple_choice",
             Self::NextToken => "next_token",
             Self::Embedding => "embedding",
         }
@@ -110,7 +113,7 @@ pub(crate) struct HeadConfig {
 pub(crate) enum Dense {
     /// None: images, tokens, answers, and BERT where it reads a mean.
     None,
-    /// tanh behind it: BERT's pooler.
+    /// tanh behind it: BERT's pooler, and that of RoBERTa and MPNet for choices.
     Tanh,
     /// ReLU behind it: DistilBERT's `pre_classifier`.
     Relu,
@@ -129,7 +132,7 @@ pub(crate) enum Dense {
         /// ε of the norm.
         epsilon: f64,
     },
-    /// An activation behind it: DeBERTa's pooler.
+    /// An activation behind it: DeBERTa's pooler, ELECTRA's summary for choices.
     Activated(Activation),
 }
 

@@ -148,7 +148,13 @@ impl<B: Backend> Model<B> {
         };
         let (reads, mut of_head) = match of_each {
             Some(of_each) => (Reads::Each, of_each),
-            None => (head.reads.unwrap_or_else(|| config.reads()), config.head),
+            None => (
+                head.reads.unwrap_or_else(|| config.reads()),
+                match head.problem {
+                    Problem::Choice => config.choice_head.unwrap_or(config.head),
+                    _ => config.head,
+                },
+            ),
         };
         // BERT's pooler is for the first token.
         if reads == Reads::Mean && of_head.dense == Dense::Tanh {
@@ -211,9 +217,11 @@ impl<B: Backend> Model<B> {
             true => model.keep_blocks(pretrained, device)?,
             false => Vec::new(),
         };
-        // Classes of transformers that have a head of their own, or none: for whole examples, for tokens, for answers.
+        // Classes of transformers that have a head of their own, or none: for whole examples, for tokens, for answers, for choices.
         let class_of = |problem: Option<Problem>| match problem {
-            Some(own @ (Problem::Tokens | Problem::Span | Problem::Embedding)) => own,
+            Some(
+                own @ (Problem::Tokens | Problem::Span | Problem::Choice | Problem::Embedding),
+            ) => own,
             _ => Problem::SingleLabel,
         };
         let (stored, wanted) = (class_of(config.problem), class_of(Some(head.problem)));
@@ -224,16 +232,17 @@ impl<B: Backend> Model<B> {
         let is_head = |name: &str| is_head_for(wanted, name);
         let is_pooler = |name: &str| family.pooler.is_some_and(|pooler| below(pooler, name));
         let same = head.require
-            || (wanted == Problem::Span && stored == wanted)
+            || (matches!(wanted, Problem::Span | Problem::Choice) && stored == wanted)
             || (config.outputs == head.outputs
                 && config.labels == head.labels
                 && config.problem.is_none_or(|problem| problem == head.problem));
         let model_names = model.names;
         let embeds = head.problem == Problem::Embedding;
+        let dense = format!("{}.weight", model_names.published("head.dense"));
         let no_pooler = match (&model.head, model.reads) {
             _ if embeds => Some("an embedding reads no pooler"),
-            (Head::Example(head), _) if head.has_dense() => None,
-            (_, Reads::First) => None,
+            (Head::Example(head), _) if head.has_dense() && is_pooler(&dense) => None,
+            (_, Reads::First) => Some("the head reads no pooler"),
             (_, Reads::Mean) => Some("mean pooling reads no pooler"),
             (_, Reads::Each) => Some("a head for tokens reads no pooler"),
         };

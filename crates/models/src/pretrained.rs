@@ -92,6 +92,8 @@ pub(crate) struct Family {
     pub token_names: Option<NameMap>,
     /// Field paths to published names where the head is one for answers; `None` where there is no such class.
     pub span_names: Option<NameMap>,
+    /// The same where the head is one for choices; `None` where that has the names of one for whole examples.
+    pub choice_names: Option<NameMap>,
     /// Published name of the pooler, where a head may read one.
     pub pooler: Option<&'static str>,
     /// Whether these tensors are its own, where no `model_type` says so.
@@ -120,6 +122,7 @@ impl Family {
             Problem::Embedding => return self.bare_names(),
             Problem::Tokens => self.token_names,
             Problem::Span => self.span_names,
+            Problem::Choice => self.choice_names,
             _ => None,
         };
         own.unwrap_or(self.names)
@@ -131,6 +134,10 @@ impl Family {
             Problem::Tokens => &["classifier"],
             Problem::Span => match self.names_for(problem).published("head.out").as_str() {
                 "qa_outputs" => &["qa_outputs"],
+                _ => self.head_modules,
+            },
+            Problem::Choice => match self.names_for(problem).published("head.dense").as_str() {
+                "sequence_summary.summary" => &["sequence_summary", "classifier"],
                 _ => self.head_modules,
             },
             Problem::Embedding => &[],

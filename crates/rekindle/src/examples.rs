@@ -12,6 +12,7 @@ use rekindle_data::{
     chat::{
         ChatOptions, Conversation, Preference, PromptColumns, read_conversations, read_preferences,
     },
+    choices::{ChoiceQuestion, read_choices},
     image::{ImageSet, image_parts, read_images},
     questions::{Question, QuestionColumns, QuestionFile, Questions as AskedFile, read_questions},
     read_examples,
@@ -216,6 +217,25 @@ impl Source for Vec<TaggedText> {
 
     fn encoder(read: &Read<Self>, kind: TargetKind) -> Result<TargetEncoder, Error> {
         Ok(TargetEncoder::from_names(kind, read.label_names.clone())?)
+    }
+}
+
+impl Source for Vec<ChoiceQuestion> {
+    const MODALITY: Modality = Modality::Text;
+    const INPUT: Input = Input::Text;
+
+    fn read(path: &Path, options: &ReadOptions) -> Result<Read<Self>, Error> {
+        let read = read_choices(path, options)?;
+        let mut notes = read.notes;
+        notes.extend(left_out("questions", &read.skipped));
+        Ok(Read {
+            notes,
+            ..Read::without_labels(read.rows, &[], options)
+        })
+    }
+
+    fn encoder(_: &Read<Self>, _: TargetKind) -> Result<TargetEncoder, Error> {
+        Ok(TargetEncoder::Choice)
     }
 }
 

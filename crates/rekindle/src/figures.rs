@@ -125,6 +125,29 @@ impl Tile {
     }
 }
 
+/// The questions that have so many choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfChoices {
+    /// Choices of each.
+    pub choices: usize,
+    /// How many questions.
+    pub n: u64,
+    /// How many of them were answered right.
+    pub right: u64,
+}
+
+impl OfChoices {
+    /// Share of right answers.
+    pub(crate) fn accuracy(&self) -> f64 {
+        self.right as f64 / self.n as f64
+    }
+
+    /// What choosing at random gives.
+    pub(crate) fn chance(&self) -> f64 {
+        1.0 / self.choices as f64
+    }
+}
+
 /// A part of an evaluation, by what it shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Section {
@@ -160,6 +183,13 @@ pub enum Section {
     Extracted {
         /// The figures.
         report: ExtractiveReport,
+    },
+    /// Questions with choices, by how many they have.
+    Choices {
+        /// The questions of each number of choices, the fewest first.
+        rows: Vec<OfChoices>,
+        /// How confidence and what came true agree.
+        calibration: CalibrationReport,
     },
     /// Embeddings: each figure beside that of the model before tuning.
     Embeddings {
@@ -247,6 +277,11 @@ impl Figures {
                 let all = report.overall;
                 let right = (all.exact_match * all.n as f64).round() as u64;
                 Some(("exact_match", wilson_95(right, all.n)))
+            }
+            Section::Choices { rows, .. } => {
+                let right = rows.iter().map(|row| row.right).sum();
+                let n = rows.iter().map(|row| row.n).sum();
+                Some(("accuracy", wilson_95(right, n)))
             }
             Section::Labels { .. }
             | Section::Numbers { .. }
@@ -347,6 +382,10 @@ impl Figures {
                     object.insert("has_answer".into(), json!(report.has_answer));
                     object.insert("no_answer_share".into(), json!(report.no_answer));
                 }
+                Section::Choices { rows, calibration } => {
+                    object.insert("by_choices".into(), json!(rows));
+                    object.insert("calibration".into(), json!(calibration));
+                }
                 Section::Embeddings { .. } => {
                     object.insert("base".into(), json!(self.base_scalars()));
                 }
@@ -379,7 +418,10 @@ impl Figures {
     #[must_use]
     pub fn too_few(&self) -> Option<String> {
         let compared = |section: &Section| match section {
-            Section::Classes { .. } | Section::Labels { .. } | Section::Numbers { .. } => true,
+            Section::Classes { .. }
+            | Section::Labels { .. }
+            | Section::Numbers { .. }
+            | Section::Choices { .. } => true,
             Section::Entities { .. }
             | Section::Extracted { .. }
             | Section::Embeddings { .. }
@@ -438,6 +480,7 @@ impl Section {
             Self::Numbers { report, names } => numbers(report, names),
             Self::Entities { report } => entities(report),
             Self::Extracted { report } => extracted(report),
+            Self::Choices { rows, .. } => by_choices(rows),
             Self::Embeddings { rows } => embeddings(rows),
             Self::Answers { report, base } => answers(report, base.as_ref()),
         }
@@ -456,6 +499,20 @@ fn extracted(report: &ExtractiveReport) -> String {
         )
     };
     row("with an answer", answered) + &row("without one", none)
+}
+
+/// Figures of the questions of each number of choices.
+fn by_choices(rows: &[OfChoices]) -> String {
+    let row = |row: &OfChoices| {
+        format!(
+            "{:>2} choices  accuracy {:.4}  by chance {:.4}  {} questions\n",
+            row.choices,
+            row.accuracy(),
+            row.chance(),
+            row.n
+        )
+    };
+    rows.iter().map(row).collect()
 }
 
 /// Figures with what they were before tuning, where that is known.

@@ -126,6 +126,23 @@ impl Guess {
         })
     }
 
+    /// Of choices, so many of so many questions right: any of them. A model that is right no more often has still learned something where its
+    /// loss is below that of equal probabilities.
+    pub(crate) fn of_choices(
+        (right, n): (u64, u64),
+        chance: f64,
+        [loss, even_loss]: [f64; 2],
+    ) -> Option<Self> {
+        let (at_least, _) = wilson_95(right, n);
+        (n >= FEW).then(|| Self {
+            how: "choosing at random".into(),
+            figure: "accuracy".into(),
+            value: chance,
+            found: right as f64 / n as f64,
+            beaten: at_least > chance || loss < CLEARLY * even_loss,
+        })
+    }
+
     /// Of two answers: either.
     pub(crate) fn of_pairs(accuracy: f64, n: u64) -> Option<Self> {
         (n >= FEW).then(|| Self {
@@ -255,6 +272,23 @@ mod tests {
             said.starts_with("not clearly better") && guess.comparison().is_none(),
             "{said}"
         );
+    }
+
+    #[test]
+    fn choosing_at_random_is_no_learning() {
+        // 12 of 40 right among four choices, and a loss of equal probabilities.
+        let even = 4f64.ln();
+        let guess = Guess::of_choices((12, 40), 0.25, [even, even]).unwrap();
+        assert!(!guess.beaten && guess.value == 0.25, "{guess:?}");
+        // Better probabilities, or more right than chance gives.
+        for (right, loss) in [(12, 0.9 * even), (24, 2.0 * even)] {
+            assert!(
+                Guess::of_choices((right, 40), 0.25, [loss, even])
+                    .unwrap()
+                    .beaten
+            );
+        }
+        assert!(Guess::of_choices((7, 7), 0.25, [0.0, even]).is_none());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use rekindle_data::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
     },
+    choices::read_choices,
     holds_tables,
     image::{find_pictures, image_parts, read_images},
     is_label_name, may_be_labelled,
@@ -42,6 +43,7 @@ pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
         Kind::Preference => return for_preferences(path, config),
         Kind::Tags => return for_spans(path, config),
         Kind::Extraction => return for_questions(path, config),
+        Kind::Choice => return for_choices(path, config),
         Kind::Embedding => return for_relations(path, config),
         _ => {}
     }
@@ -85,7 +87,7 @@ pub fn write_run_file(path: &Path, text: &str, data: &Path, replace: bool) -> Re
     written.map_err(Error::io(path))
 }
 
-/// The task that fits a file or folder of examples: labelled spans, questions about texts, what a language model would learn of it, classes of a folder's
+/// The task that fits a file or folder of examples: labelled spans, questions with choices, questions about texts, what a language model would learn of it, classes of a folder's
 /// pictures, or what the label column holds. `config` may name columns: then there are labels.
 ///
 /// # Errors
@@ -98,6 +100,9 @@ pub fn fitting_task(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     }
     if path.is_file() && holds_spans(path, config) {
         return Ok(Task::TokenClassification);
+    }
+    if path.is_file() && holds_choices(path, config) {
+        return Ok(Task::MultipleChoice);
     }
     if path.is_file() && !named && holds_questions(path) {
         return Ok(Task::QuestionAnswering);
@@ -182,12 +187,41 @@ fn holds_questions(path: &Path) -> bool {
     }
 }
 
-fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    let options = ReadOptions {
+/// Whether most rows of a file are questions with choices of which one is right.
+fn holds_choices(path: &Path, config: &RunConfig) -> bool {
+    let read = read_choices(path, &skipping(config));
+    read.is_ok_and(|read| read.rows.len() > read.skipped.len())
+}
+
+/// How the rows of a file are looked at: the bad ones are counted.
+fn skipping(config: &RunConfig) -> ReadOptions {
+    ReadOptions {
         on_bad_example: OnBad::Skip,
         ..read_options(config, &rekindle_hub::Columns::default(), None)
+    }
+}
+
+fn for_choices(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let read = read_choices(path, &skipping(config))?;
+    let counts = read.rows.iter().map(|row| row.choices.len());
+    let choices = match (counts.clone().min(), counts.max()) {
+        (Some(least), Some(most)) if least == most => Some(format!("{most} choices each")),
+        (Some(least), Some(most)) => Some(format!("{least} to {most} choices each")),
+        _ => None,
     };
-    let read = read_asked(path, &options)?;
+    let form = read.form;
+    let holds = [
+        counted(read.rows.len(), "question", "questions"),
+        choices,
+        form.map(|form| format!("answers read as {}", form.words())),
+    ];
+    let look = "rekindle look --config THIS_FILE shows the choices of your file as tokens";
+    let (config, notes) = (config.clone(), [("data.max_length", look)]);
+    Ok(written(path, config, &holds, &read.skipped, &notes))
+}
+
+fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
+    let read = read_asked(path, &skipping(config))?;
     let texts: HashSet<&str> = read.rows.iter().map(|row| &*row.context).collect();
     let impossible = read.impossible();
     let holds = [
@@ -214,11 +248,7 @@ fn holds_relations(path: &Path) -> bool {
 }
 
 fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {
-    let options = ReadOptions {
-        on_bad_example: OnBad::Skip,
-        ..read_options(config, &rekindle_hub::Columns::default(), None)
-    };
-    let read = read_related(path, &options)?;
+    let read = read_related(path, &skipping(config))?;
     let negatives = read.negatives.join(", ");
     let labels = || {
         let labels = read.rows.iter().filter_map(|row| match &row.relation {
@@ -417,7 +447,12 @@ fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     let none = rekindle_hub::Columns::default();
     let tasks = |modality| {
         // Marked texts, questions and texts that belong together have no label column.
-        let none = |kind: &&Kind| matches!(kind, Kind::Tags | Kind::Extraction | Kind::Embedding);
+        let none = |kind: &&Kind| {
+            matches!(
+                kind,
+                Kind::Tags | Kind::Extraction | Kind::Choice | Kind::Embedding
+            )
+        };
         let kinds = Kind::ALL.iter().filter(move |kind| !none(kind));
         kinds.filter_map(move |&kind| Task::of(kind, modality))
     };

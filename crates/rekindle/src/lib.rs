@@ -138,5 +138,5 @@ pub use rekindle_train::{Collective, Evaluation, Event, Launch, Stopped, TrainEr
 pub use runs::results;
 pub use spread::Spread;
 pub use task::{Kind, Modality, Task};
-pub use tasks::{ExtractedAnswer, LabelledSpan, Prediction};
+pub use tasks::{ExtractedAnswer, LabelledSpan, Prediction, RatedChoice};
 pub use trial::Cost;

@@ -8,8 +8,8 @@ use crate::{
     examples::{on_bad, read_inputs},
     finetune::clear,
     inputs::{
-        Chats, Inputs, QuestionReader, Questions, Tagged, Texts, Unit, WordReader, encoder,
-        related, saved_encoder, tags,
+        Chats, Choices, Inputs, QuestionReader, Questions, Tagged, Texts, Unit, WordReader,
+        encoder, related, saved_encoder, tags,
     },
     located::{Located, locate},
     model_card::{
@@ -25,8 +25,8 @@ use burn::tensor::{
 };
 use rekindle_base::rng;
 use rekindle_data::{
-    Example, Place, TargetEncoder, TargetKind, chat::Conversation, questions::Question,
-    related::RelatedTexts, tokens::TaggedText,
+    Example, Place, TargetEncoder, TargetKind, chat::Conversation, choices::ChoiceQuestion,
+    questions::Question, related::RelatedTexts, tokens::TaggedText,
 };
 use rekindle_models::{Model, Problem, Reads};
 use rekindle_nn::{Pass, TuneAutodiff, TuneBackend, host};
@@ -70,6 +70,21 @@ fn sample_questions() -> Vec<Question> {
         question: "what happened?".into(),
         context: (*text).into(),
         answers: None,
+        place: Place {
+            path: Path::new("").into(),
+            line,
+        },
+    };
+    (1..).zip(&SAMPLES).map(question).collect()
+}
+
+/// A question with choices about each sample text.
+fn sample_choices() -> Vec<ChoiceQuestion> {
+    let question = |(line, text): (u64, &&str)| ChoiceQuestion {
+        context: Some((*text).into()),
+        question: "what happened?".into(),
+        choices: vec!["something good".into(), "something bad".into()],
+        answer: None,
         place: Place {
             path: Path::new("").into(),
             line,
@@ -183,6 +198,19 @@ pub fn merge(
             };
             questions.truncate(MOST);
             (Arc::new(Questions::encode(questions, &reader)?), source)
+        }
+        given if located.task.kind() == Kind::Choice => {
+            let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
+            let (mut questions, source) = match given {
+                Some(file) => {
+                    let read = read_inputs::<Vec<ChoiceQuestion>>(&file, &config)?;
+                    read.notes.iter().for_each(|note| observer.note(note));
+                    (read.set, file.display().to_string())
+                }
+                None => (sample_choices(), "sample texts".into()),
+            };
+            questions.truncate(MOST);
+            (Arc::new(Choices::encode(questions, &encoder)?), source)
         }
         Some(file) if located.task.kind() == Kind::Embedding => {
             let encoder = encoder(&located.tokenizer, located.max_length, limits)?.0;
@@ -317,8 +345,8 @@ impl OnBackend for Merge<'_> {
         let columns = match located.task.kind() {
             // The other column counts tokens.
             Kind::Generation => 1,
-            // Those of every word or token.
-            Kind::Tags | Kind::Extraction => usize::MAX,
+            // Those of every word, token or choice.
+            Kind::Tags | Kind::Extraction | Kind::Choice => usize::MAX,
             _ => model.outputs(),
         };
         let pictures = located.pretrained.config().pictures.as_ref();

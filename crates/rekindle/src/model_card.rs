@@ -350,6 +350,7 @@ impl Loading<'_> {
             (Kind::Generation | Kind::Preference, _) => "text-generation",
             (Kind::Tags, _) => "token-classification",
             (Kind::Extraction, _) => "question-answering",
+            (Kind::Choice, _) => "multiple-choice",
             (Kind::Embedding, _) => "sentence-similarity",
             (_, Modality::Text) => "text-classification",
             (_, Modality::Images) => "image-classification",
@@ -363,6 +364,12 @@ impl Loading<'_> {
             (Kind::Extraction, _) => {
                 format!("predict FOLDER {} --context FILE", shell_word("a question"))
             }
+            (Kind::Choice, _) => format!(
+                "predict FOLDER {} --choice {} --choice {}",
+                shell_word("a question"),
+                shell_word("one answer"),
+                shell_word("another answer")
+            ),
             (Kind::Embedding, _) => format!("embed FOLDER {}", shell_word("a text")),
             (_, Modality::Text) => format!("predict FOLDER {}", shell_word("a text")),
             (_, Modality::Images) => "predict FOLDER picture.jpg".to_owned(),

@@ -4,11 +4,12 @@ use crate::{
     Error, Observer, Prediction, Predictor, RunConfig,
     examples::{read_asked, read_options},
     init::TAGGED,
-    inputs::{Inputs, Pictures, QuestionReader, Questions},
+    inputs::{Choices, Inputs, Pictures, QuestionReader, Questions},
     task::Kind,
 };
 use rekindle_data::{
-    Column, Format, OnBad, Place, ReadOptions, ReadOutcome, Targets,
+    Column, Format, OnBad, Place, ReadOptions, ReadOutcome, Skipped, Targets, TextEncoder,
+    choices::{ChoiceQuestion, read_choices},
     image::{ImageSet, find_pictures, pictures_of_table},
     questions::Question,
     read_examples, read_text,
@@ -33,6 +34,8 @@ pub struct Query {
     pub text: String,
     /// The second text of a pair; what a question is about.
     pub text_pair: Option<String>,
+    /// The choices that the question has, of a model that chooses.
+    pub choices: Vec<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
     /// Its words as ranges of characters, where its file divides it so; empty where it does not.
@@ -52,6 +55,7 @@ impl Query {
             id: None,
             text,
             text_pair: None,
+            choices: Vec::new(),
             problem,
             words: Vec::new(),
         }
@@ -129,6 +133,9 @@ impl Predictor {
             return self.read_asked(path, config);
         }
         let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
+        if self.reads_choices().is_some() && (is_table || is_of_objects(path)) {
+            return self.read_choices(path, config, observer);
+        }
         if !is_table && !path.is_dir() {
             let bytes = read_text(path)?;
             return Ok(lines(&bytes)
@@ -185,11 +192,7 @@ impl Predictor {
             words: if has_words { row.words } else { Vec::new() },
             ..Query::new(Some(row.place.line), row.text)
         });
-        let bad = read.skipped.into_iter();
-        let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
-        let mut queries: Vec<Query> = good.chain(bad).collect();
-        queries.sort_by_key(|query| query.line);
-        Ok(queries)
+        Ok(with_bad(good, read.skipped))
     }
 
     /// The questions of a file with what they are about; what answers them is of no interest.
@@ -206,11 +209,30 @@ impl Predictor {
             text_pair: (!row.context.is_empty()).then(|| row.context.to_string()),
             ..Query::new(Some(row.place.line), row.question)
         });
-        let bad = read.skipped.into_iter();
-        let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
-        let mut queries: Vec<Query> = good.chain(bad).collect();
-        queries.sort_by_key(|query| query.line);
-        Ok(queries)
+        Ok(with_bad(good, read.skipped))
+    }
+
+    /// The questions of a file with their choices; which are right is of no interest.
+    fn read_choices(
+        &self,
+        path: &Path,
+        config: &RunConfig,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Query>, Error> {
+        let options = ReadOptions {
+            without_labels: true,
+            on_bad_example: OnBad::Skip,
+            usual: self.usual_columns().clone(),
+            ..read_options(&self.with_task(config), &Columns::default(), None)
+        };
+        let read = read_choices(path, &options)?;
+        read.notes.iter().for_each(|note| observer.note(note));
+        let good = read.rows.into_iter().map(|row| Query {
+            text_pair: row.context,
+            choices: row.choices,
+            ..Query::new(Some(row.place.line), row.question)
+        });
+        Ok(with_bad(good, read.skipped))
     }
 
     /// Answers, in order, or why there is none.
@@ -218,27 +240,34 @@ impl Predictor {
     /// # Errors
     /// When the model fails.
     pub fn answer(&self, queries: &[Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
-        let no_text = self
-            .reads_questions()
-            .map(|_| "there is no text to find the answer in; --context gives one");
-        let problem = |query: &Query| match (&query.problem, &query.text_pair) {
-            (None, None) => no_text.map(str::to_owned),
-            (problem, _) => problem.clone(),
+        let missing = |query: &Query| {
+            let no_text = query.text_pair.is_none() && self.reads_questions().is_some();
+            let no_choice = query.choices.len() < 2 && self.reads_choices().is_some();
+            match (no_text, no_choice) {
+                (true, _) => Some("there is no text to find the answer in; --context gives one"),
+                (_, true) => Some("there are no two choices; --choice gives one, and another"),
+                _ => None,
+            }
+        };
+        let problem = |query: &Query| match &query.problem {
+            None => missing(query).map(str::to_owned),
+            problem => problem.clone(),
         };
         let asked: Vec<&Query> = queries
             .iter()
             .filter(|query| problem(query).is_none())
             .collect();
-        let mut answers = match (self.takes_pictures(), self.reads_questions()) {
-            (true, _) => self.answer_pictures(&asked)?,
-            (false, Some(reader)) => self.answer_questions(&asked, reader)?,
-            (false, None) => self.answer_texts(&asked)?,
+        let mut answers = match (self.reads_questions(), self.reads_choices()) {
+            _ if self.takes_pictures() => self.answer_pictures(&asked)?,
+            (Some(reader), _) => self.answer_questions(&asked, reader)?,
+            (_, Some(encoder)) => self.answer_choices(&asked, encoder)?,
+            (None, None) => self.answer_texts(&asked)?,
         }
         .into_iter();
-        let missing = || Err("the model gave no answer".to_owned());
+        let none = || Err("the model gave no answer".to_owned());
         let answer = |query: &Query| match problem(query) {
             Some(problem) => Err(problem),
-            None => answers.next().unwrap_or_else(missing),
+            None => answers.next().unwrap_or_else(none),
         };
         Ok(queries.iter().map(answer).collect())
     }
@@ -246,6 +275,27 @@ impl Predictor {
     fn answer_texts(&self, asked: &[&Query]) -> Result<Vec<Result<Prediction, String>>, Error> {
         let answers = self.answers(self.set_of(asked)?)?.into_iter();
         Ok(answers.map(|(_, answer)| answer).collect())
+    }
+
+    fn answer_choices(
+        &self,
+        asked: &[&Query],
+        encoder: &TextEncoder,
+    ) -> Result<Vec<Result<Prediction, String>>, Error> {
+        let path: Arc<Path> = Path::new("").into();
+        let question = |(line, query): (u64, &&Query)| ChoiceQuestion {
+            context: query.text_pair.clone(),
+            question: query.text.clone(),
+            choices: query.choices.clone(),
+            answer: None,
+            place: Place {
+                path: Arc::clone(&path),
+                line,
+            },
+        };
+        let questions = (1..).zip(asked).map(question).collect();
+        let answers = self.answers(Arc::new(Choices::encode(questions, encoder)?))?;
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
     fn answer_questions(
@@ -310,6 +360,15 @@ impl Predictor {
         };
         Ok(files.iter().enumerate().map(answer).collect())
     }
+}
+
+/// Good rows and bad ones, by their lines.
+fn with_bad(good: impl Iterator<Item = Query>, skipped: Vec<Skipped>) -> Vec<Query> {
+    let bad = skipped.into_iter();
+    let bad = bad.map(|row| Query::bad(Some(row.place.line), "", row.reason));
+    let mut queries: Vec<Query> = good.chain(bad).collect();
+    queries.sort_by_key(|query| query.line);
+    queries
 }
 
 /// Whether a file holds rows, by its name: anything else is lines.

@@ -129,6 +129,10 @@ fn by_label(figures: &Figures) -> Map<String, Value> {
                 object.insert("has_answer".into(), json!(report.has_answer));
                 object.insert("no_answer_share".into(), json!(report.no_answer));
             }
+            Section::Choices { rows, calibration } => {
+                object.insert("by_choices".into(), json!(rows));
+                object.insert("calibration".into(), json!(calibration));
+            }
             // What they were before tuning stands in `base`.
             Section::Embeddings { .. } => {}
             Section::Answers { report, .. } => {

@@ -47,6 +47,8 @@ kinds! {
     Tags = "token classification": Tokens,
     /// The piece of a text that answers a question.
     Extraction = "question answering": Span,
+    /// Which of the choices that a question has is right.
+    Choice = "multiple choice": Choice,
     /// The next token of a text.
     Generation = "text generation": NextToken,
     /// Which of two answers is better, or whether one is good.
@@ -108,6 +110,8 @@ tasks! {
     TokenClassification = "token-classification": Tags of Text,
     /// Answers to questions, which are pieces of a text.
     QuestionAnswering = "question-answering": Extraction of Text,
+    /// Which of the choices that a question has is right.
+    MultipleChoice = "multiple-choice": Choice of Text,
     /// Answers in words: the next token of conversations and texts.
     TextGeneration = "text-generation": Generation of Text,
     /// Answers in words that are preferred to others: DPO, ORPO, KTO.

@@ -275,9 +275,9 @@ fn lora(
             (Kind::Tags, _) => Some("TOKEN_CLS".into()),
             (Kind::Extraction, _) => Some("QUESTION_ANS".into()),
             (Kind::Embedding, _) => Some("FEATURE_EXTRACTION".into()),
+            // PEFT has no word for them.
+            (Kind::Choice, _) | (_, Modality::Images) => None,
             (_, Modality::Text) => Some("SEQ_CLS".into()),
-            // PEFT has no word for it.
-            (_, Modality::Images) => None,
         },
     }
 }

@@ -10,8 +10,8 @@ use crate::{
 use anyhow::bail;
 use clap::Args;
 use rekindle::{
-    Kind, LabelledSpan, Prediction, Predictor, Query, RunConfig, Task, config::OnBadExample,
-    find_pictures, text_of_file, text_of_line,
+    Kind, LabelledSpan, Prediction, Predictor, Query, RatedChoice, RunConfig, Task,
+    config::OnBadExample, find_pictures, text_of_file, text_of_line,
 };
 use serde_json::{Map, Value};
 use std::{
@@ -21,13 +21,13 @@ use std::{
     sync::mpsc,
 };
 
-/// Label texts or pictures, or answer questions: those named, those of a file, or those that come in.
+/// Label texts or pictures, answer questions, or choose among answers: those named, those of a file, or those that come in.
 ///
 /// In a terminal the most probable answers with bars, or the text with its spans marked; elsewhere a JSON object a line: where it stands, the text (or the picture's file) and the answer with its probabilities.
 /// What cannot be labelled, such as an empty field or a damaged picture, gets a line with `error`; the others are labelled, and the exit code is 1, or 0 with --set data.on_bad_example=skip.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rekindle predict runs/minilm-tickets \"my parcel never came\"\n  rekindle predict runs/minilm-tickets --file new.csv --output answers.jsonl\n  tail -f chat.log | rekindle predict runs/minilm-tickets --brief\n  rekindle predict runs/resnet50-flowers holiday/ --top 3\n  rekindle predict runs/minilm-manuals --context manual.txt \"how long is the warranty?\""
+    after_help = "Examples:\n  rekindle predict runs/minilm-tickets \"my parcel never came\"\n  rekindle predict runs/minilm-tickets --file new.csv --output answers.jsonl\n  tail -f chat.log | rekindle predict runs/minilm-tickets --brief\n  rekindle predict runs/resnet50-flowers holiday/ --top 3\n  rekindle predict runs/minilm-manuals --context manual.txt \"how long is the warranty?\"\n  rekindle predict runs/minilm-quiz \"what do bees make?\" --choice honey --choice milk"
 )]
 pub struct Predict {
     /// Run directory, model or adapter directory, or Hugging Face name
@@ -42,6 +42,9 @@ pub struct Predict {
     /// pairs. The name of a file stands for the text in it
     #[arg(long, value_name = "TEXT")]
     context: Option<OsString>,
+    /// A choice of every question that has none of its own, of a model that was tuned on multiple choice; once for each
+    #[arg(long, value_name = "TEXT")]
+    choice: Vec<String>,
     #[command(flatten)]
     columns: Columns,
     /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -94,9 +97,21 @@ impl Predict {
             Some(named) => Some(context(named)?),
             None => None,
         };
+        if !self.choice.is_empty() && predictor.task() != Task::MultipleChoice {
+            bail!(
+                "--choice is for models that were tuned on multiple choice; this one was tuned for {}\nhint: leave it out",
+                predictor.task()
+            );
+        }
+        if self.choice.iter().any(|choice| choice.trim().is_empty()) {
+            bail!(
+                "--choice is empty, expected a text\nhint: give each choice a text, or leave it out"
+            );
+        }
         let mut answers = Answers {
             predictor: &predictor,
             context,
+            choices: self.choice.clone(),
             out: match output {
                 Some(path) => Output::to_file(path)?,
                 None => Output::new(),
@@ -147,7 +162,8 @@ impl Predict {
                 answers.own, answers.asked
             ));
         }
-        if answers.alone > 0 && predictor.task() != Task::QuestionAnswering {
+        let needs_none = [Task::QuestionAnswering, Task::MultipleChoice];
+        if answers.alone > 0 && !needs_none.contains(&predictor.task()) {
             printer.say(&format!("warning: the model was tuned on pairs of texts, and {} of {} texts had no second one: --context gives it, or a table with both columns, --file and --text-pair", answers.alone, answers.asked));
         }
         say_failed(&answers.failed, answers.asked, "labelled", &config)
@@ -278,6 +294,8 @@ struct Answers<'a> {
     predictor: &'a Predictor,
     /// The second text of what has none.
     context: Option<String>,
+    /// The choices of what has none.
+    choices: Vec<String>,
     out: Output,
     style: Style,
     /// The file that is labelled.
@@ -294,14 +312,14 @@ struct Answers<'a> {
 impl Answers<'_> {
     /// Labels what is asked, and sends the answers out.
     fn label(&mut self, asked: &[Query]) -> anyhow::Result<()> {
-        let with_context = self.context.as_ref().map(|context| {
-            let mut queries = asked.to_vec();
-            for query in &mut queries {
-                query.text_pair.get_or_insert_with(|| context.clone());
+        let completed: Vec<Query>;
+        let queries = match self.context.is_none() && self.choices.is_empty() {
+            true => asked,
+            false => {
+                completed = asked.iter().map(|query| self.completed(query)).collect();
+                &completed
             }
-            queries
-        });
-        let queries = with_context.as_deref().unwrap_or(asked);
+        };
         let answers = self.predictor.answer(queries)?;
         let pairs = self.predictor.reads_pairs();
         for ((query, answer), asked) in queries.iter().zip(answers).zip(asked) {
@@ -315,6 +333,16 @@ impl Answers<'_> {
             self.write(query, asked, answer)?;
         }
         Ok(self.out.flush()?)
+    }
+
+    /// A query with what is the same for all where it has nothing of its own.
+    fn completed(&self, query: &Query) -> Query {
+        let mut query = query.clone();
+        query.text_pair = query.text_pair.or_else(|| self.context.clone());
+        if query.choices.is_empty() {
+            query.choices.clone_from(&self.choices);
+        }
+        query
     }
 
     fn failure(&self, query: &Query, problem: &str) -> String {
@@ -347,7 +375,7 @@ impl Answers<'_> {
                 }
                 let (kind, second) = match self.predictor.task().kind() {
                     _ if self.predictor.takes_pictures() => ("file", "text_pair"),
-                    Kind::Extraction => ("question", "context"),
+                    Kind::Extraction | Kind::Choice => ("question", "context"),
                     _ => ("text", "text_pair"),
                 };
                 if !query.text.is_empty() || query.problem.is_none() {
@@ -535,6 +563,11 @@ fn bars(answer: &Prediction) -> String {
             let all = std::iter::once((best, *probability)).chain(others);
             let shown = |(text, p): (&str, f64)| (shortened(text), p);
             answers = all.map(shown).collect();
+            (&answers, &[])
+        }
+        Prediction::Choice { choices, .. } => {
+            let shown = |choice: &RatedChoice| (shortened(&choice.text), choice.probability);
+            answers = choices.iter().map(shown).collect();
             (&answers, &[])
         }
         Prediction::Class { probabilities, .. } => (probabilities, &[]),

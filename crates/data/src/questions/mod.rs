@@ -18,13 +18,10 @@ mod rows;
 mod squad;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rekindle_base::rng::{self, Stream};
-
-use crate::split::{self, TEST, TRAIN, VALIDATION, deal, size};
+use crate::split::{deal, parts_by_text};
 use crate::{DataError, Examples, Fractions, Place};
 
 pub use answer::{AnswerOptions, FoundAnswer, FoundAnswers};
@@ -86,38 +83,8 @@ impl Examples for Vec<Question> {
         deal(self, to)
     }
 
-    /// Questions about the same text stay together: a text that was learned from tells nothing of new ones. Where there are too
-    /// few texts for that, the questions are split as they are.
+    /// Questions about the same text stay together, see [`parts_by_text`].
     fn parts(&self, fractions: Fractions, stratify: bool, seed: u64) -> Result<Vec<u8>, DataError> {
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
-        let mut texts: Vec<Vec<usize>> = Vec::new();
-        for (row, question) in self.iter().enumerate() {
-            let next = texts.len();
-            let text = *numbers.entry(&question.context).or_insert(next);
-            if text == next {
-                texts.push(Vec::new());
-            }
-            texts[text].push(row);
-        }
-        rng::shuffle(&mut texts, seed, Stream::Split as u64, 0);
-        let mut to = vec![TRAIN; self.len()];
-        let mut left = texts.into_iter();
-        for (part, fraction) in [(TEST, fractions.test), (VALIDATION, fractions.validation)] {
-            let (wanted, mut taken) = (size(self.len(), fraction), 0);
-            while taken < wanted
-                && let Some(rows) = left.next()
-            {
-                taken += rows.len();
-                rows.into_iter().for_each(|row| to[row] = part);
-            }
-        }
-        let wanted = [1.0, fractions.validation, fractions.test];
-        let is_whole = (0..3).all(|part| wanted[part as usize] == 0.0 || to.contains(&part));
-        // Which parts there must be is checked there; and one text is more than its share if it has most questions.
-        let of_train = to.iter().filter(|&&part| part == TRAIN).count();
-        if !is_whole || 2 * of_train < self.len() {
-            return split::parts(self, fractions, stratify, seed);
-        }
-        Ok(to)
+        parts_by_text(self, |row| &self[row].context, fractions, stratify, seed)
     }
 }

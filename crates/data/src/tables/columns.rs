@@ -368,9 +368,11 @@ fn label_tiers(kind: TargetKind) -> [&'static [&'static str]; 2] {
         TargetKind::Class => CLASSES,
         TargetKind::Classes => LABEL_SETS,
         TargetKind::Real => NUMBERS,
-        TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related => {
-            [&[], &[]]
-        }
+        TargetKind::Next
+        | TargetKind::Tags
+        | TargetKind::Answer
+        | TargetKind::Choice
+        | TargetKind::Related => [&[], &[]],
     }
 }
 

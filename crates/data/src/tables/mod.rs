@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use jsonl::{bad_json, is_cut_off, kind as kind_of};
-pub(crate) use objects::{Opened, each_json, each_object, looks_like_json, open};
+pub(crate) use objects::{Opened, each_json, each_object, each_object_by, looks_like_json, open};
 pub(crate) use source::Source;
 
 pub(crate) use source::no_such_file;
@@ -229,7 +229,11 @@ pub(crate) fn read_source(
     let mut several = None;
     let mut hint = looker.hint();
     match options.target {
-        TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related => {}
+        TargetKind::Next
+        | TargetKind::Tags
+        | TargetKind::Answer
+        | TargetKind::Choice
+        | TargetKind::Related => {}
         TargetKind::Class => {
             let column = columns.labels.first();
             let named = column.and_then(|column| table.class_names(column.index));

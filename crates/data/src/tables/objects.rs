@@ -19,12 +19,24 @@ use crate::{BadReason, DataError};
 /// Those of opening the file, and the first of `each`.
 pub(crate) fn each_object(
     path: &Path,
+    each: impl FnMut(u64, Result<Map<String, Value>, BadReason>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    each_object_by(path, &ReadOptions::default(), each)
+}
+
+/// The same by options of format, delimiter, quotes and size.
+///
+/// # Errors
+/// As [`each_object`].
+pub(crate) fn each_object_by(
+    path: &Path,
+    options: &ReadOptions,
     mut each: impl FnMut(u64, Result<Map<String, Value>, BadReason>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     // What a row is shows in the names of its columns: there must be some.
     let options = ReadOptions {
         header: Some(true),
-        ..ReadOptions::default()
+        ..options.clone()
     };
     let source = Source::load(path, &options)?;
     match &source.content {

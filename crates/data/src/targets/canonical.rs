@@ -155,9 +155,14 @@ pub(crate) fn target(
         },
         (TargetKind::Classes, SetForm::Flags) => flags(&raw, names),
         _ if is_blank => Err(missing(name(0))),
-        (TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related, _) => {
-            Ok(raw)
-        }
+        (
+            TargetKind::Next
+            | TargetKind::Tags
+            | TargetKind::Answer
+            | TargetKind::Choice
+            | TargetKind::Related,
+            _,
+        ) => Ok(raw),
         (TargetKind::Class, _) => Ok(RawTarget(raw.0.into_iter().map(class).collect())),
         (TargetKind::Real, _) => {
             let numbers = raw.0.iter().enumerate();

@@ -58,6 +58,7 @@ impl Input {
             (_, TargetKind::Next) => "text-generation",
             (_, TargetKind::Tags) => "token-classification",
             (_, TargetKind::Answer) => "question-answering",
+            (_, TargetKind::Choice) => "multiple-choice",
             (_, TargetKind::Related) => "text-embedding",
         };
         format!("--task {name}")
@@ -164,9 +165,14 @@ impl TargetHint {
     /// Whether such targets can be learned from the labels. Where one of several kinds is unclear, as of integers, they can.
     pub fn fits(&self, kind: TargetKind) -> bool {
         match (self, kind) {
-            (_, TargetKind::Next | TargetKind::Tags | TargetKind::Answer | TargetKind::Related) => {
-                true
-            }
+            (
+                _,
+                TargetKind::Next
+                | TargetKind::Tags
+                | TargetKind::Answer
+                | TargetKind::Choice
+                | TargetKind::Related,
+            ) => true,
             (Self::Nothing, _) => true,
             (Self::MultiHot { .. } | Self::Vectors { .. }, _) => false,
             (_, TargetKind::Class) => matches!(

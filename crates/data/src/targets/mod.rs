@@ -15,6 +15,7 @@ mod label_set;
 
 use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
+use crate::choices::{ChoiceQuestion, Posed};
 use crate::example::file_of;
 use crate::questions::{Asked, Question};
 use crate::tokens::TagLabels;
@@ -45,15 +46,20 @@ pub enum TargetKind {
     Tags,
     /// The piece of a text that answers a question: [`crate::questions`].
     Answer,
+    /// One of the choices that a question has: [`crate::choices`].
+    Choice,
     /// Other texts, to which a text belongs (embeddings): [`crate::related`].
     Related,
 }
 
 impl TargetKind {
-    /// Whether a model puts out several rows for an example, of its words, tokens or texts, and examples differ in how many.
+    /// Whether a model puts out several rows for an example, of its words, tokens, choices or texts, and examples differ in how many.
     #[must_use]
     pub const fn has_rows(self) -> bool {
-        matches!(self, Self::Tags | Self::Answer | Self::Related)
+        matches!(
+            self,
+            Self::Tags | Self::Answer | Self::Choice | Self::Related
+        )
     }
 }
 
@@ -66,6 +72,7 @@ impl fmt::Display for TargetKind {
             Self::Next => "next tokens",
             Self::Tags => "labelled words",
             Self::Answer => "answers",
+            Self::Choice => "choices",
             Self::Related => "texts that belong together",
         })
     }
@@ -112,6 +119,8 @@ pub enum Targets {
     },
     /// The questions, which know their answers where these are to be learned.
     Answers(Asked),
+    /// The questions with their choices, which know the right ones where these are to be learned.
+    Choices(Posed),
     /// What the texts of each example have to do with each other, `[N]`.
     Related(Vec<Related>),
 }
@@ -159,6 +168,8 @@ pub enum TargetRow<'a> {
     Tags(&'a [i32]),
     /// The question that it is of.
     Answer(&'a Question),
+    /// The question with its choices.
+    Choice(&'a ChoiceQuestion),
     /// What its texts have to do with each other.
     Related(&'a Related),
 }
@@ -175,6 +186,7 @@ impl Targets {
             Self::Parts { width, rows } => rows.len().checked_div(*width).unwrap_or(0),
             Self::Tags { starts, .. } => starts.len().saturating_sub(1),
             Self::Answers(asked) => asked.len(),
+            Self::Choices(posed) => posed.len(),
             Self::Related(rows) => rows.len(),
         }
     }
@@ -194,6 +206,7 @@ impl Targets {
             Self::Next(_) | Self::Parts { .. } => Some(TargetKind::Next),
             Self::Tags { .. } => Some(TargetKind::Tags),
             Self::Answers(_) => Some(TargetKind::Answer),
+            Self::Choices(_) => Some(TargetKind::Choice),
             Self::Related(_) => Some(TargetKind::Related),
         }
     }
@@ -201,7 +214,11 @@ impl Targets {
     /// Values an example: 1 for a class, L labels, K numbers, P parts, 0 for an unlabelled set and where examples differ.
     pub fn width(&self) -> usize {
         match self {
-            Self::None | Self::Tags { .. } | Self::Answers(_) | Self::Related(_) => 0,
+            Self::None
+            | Self::Tags { .. }
+            | Self::Answers(_)
+            | Self::Choices(_)
+            | Self::Related(_) => 0,
             Self::Class(_) | Self::Next(_) => 1,
             Self::Classes { width, .. } | Self::Real { width, .. } | Self::Parts { width, .. } => {
                 *width
@@ -234,6 +251,7 @@ impl Targets {
                 Self::tags(indices.iter().map(|&i| &ids[starts[i]..starts[i + 1]]))
             }
             Self::Answers(asked) => Self::Answers(asked.subset(indices)),
+            Self::Choices(posed) => Self::Choices(posed.subset(indices)),
             Self::Related(rows) => {
                 Self::Related(indices.iter().map(|&i| rows[i].clone()).collect())
             }
@@ -264,6 +282,7 @@ impl Targets {
             Self::Parts { width, rows } => TargetRow::Parts(&rows[index * width..][..*width]),
             Self::Tags { starts, ids } => TargetRow::Tags(&ids[starts[index]..starts[index + 1]]),
             Self::Answers(asked) => TargetRow::Answer(asked.question(index)),
+            Self::Choices(posed) => TargetRow::Choice(posed.question(index)),
             Self::Related(rows) => TargetRow::Related(&rows[index]),
         }
     }
@@ -283,7 +302,7 @@ impl Targets {
     }
 
     /// The targets as numbers, row by row, `[N, width]`: 1 for a label that is there and 0 for one that is not, numbers
-    /// as they are, the ids of classes, the tokens of parts, what words should be, the first and last tokens of answers, the numbers of
+    /// as they are, the ids of classes, the tokens of parts, what words should be, the first and last tokens of answers, the right choices, the numbers of
     /// texts and what else is known of them.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
@@ -298,6 +317,10 @@ impl Targets {
                 positions
                     .flat_map(|(first, last)| [first as f32, last as f32])
                     .collect()
+            }
+            Self::Choices(posed) => {
+                let right = posed.questions().filter_map(|question| question.answer);
+                right.map(|answer| answer as f32).collect()
             }
             Self::Related(rows) => rows.iter().flat_map(Related::values).collect(),
         }
@@ -382,12 +405,16 @@ pub enum TargetEncoder {
     Tags(TagLabels),
     /// The first and the last token of an answer.
     Answer,
+    /// One of the choices that a question has.
+    Choice,
     /// Texts that belong together.
     Related,
 }
 
 /// What the two logits of a token are of.
 static ENDS: LazyLock<[String; 2]> = LazyLock::new(|| ["start", "end"].map(str::to_owned));
+/// What the one logit of a choice is.
+static SCORE: LazyLock<[String; 1]> = LazyLock::new(|| ["score of a choice".to_owned()]);
 
 impl From<LabelMap> for TargetEncoder {
     fn from(labels: LabelMap) -> Self {
@@ -451,6 +478,7 @@ impl TargetEncoder {
             TargetKind::Next => Self::Next,
             TargetKind::Tags => Self::Tags(TagLabels::from_names(names)?),
             TargetKind::Answer => Self::Answer,
+            TargetKind::Choice => Self::Choice,
             TargetKind::Related => Self::Related,
         })
     }
@@ -464,11 +492,12 @@ impl TargetEncoder {
             Self::Next => TargetKind::Next,
             Self::Tags(_) => TargetKind::Tags,
             Self::Answer => TargetKind::Answer,
+            Self::Choice => TargetKind::Choice,
             Self::Related => TargetKind::Related,
         }
     }
 
-    /// Names of the classes, the labels, the numbers, the tags or the ends of answers, in the order of a model's outputs.
+    /// Names of the classes, the labels, the numbers, the tags, the ends of answers or the score of a choice, in the order of a model's outputs.
     pub fn names(&self) -> &[String] {
         match self {
             Self::Class(labels) => labels.names(),
@@ -477,10 +506,11 @@ impl TargetEncoder {
             Self::Next | Self::Related => &[],
             Self::Tags(tags) => tags.names(),
             Self::Answer => ENDS.as_slice(),
+            Self::Choice => SCORE.as_slice(),
         }
     }
 
-    /// Number of a model's outputs: C classes or tags, L labels or K numbers, 2 for answers; 0 for next tokens and for embeddings.
+    /// Number of a model's outputs: C classes or tags, L labels or K numbers, 2 for answers, 1 for choices; 0 for next tokens and for embeddings.
     pub fn outputs(&self) -> usize {
         self.names().len()
     }
@@ -552,7 +582,9 @@ impl TargetEncoder {
                 values: Vec::new(),
             },
             // Texts have no label; what of their tokens is learned is known where they are encoded.
-            Self::Next | Self::Tags(_) | Self::Answer | Self::Related => return Ok(Targets::None),
+            Self::Next | Self::Tags(_) | Self::Answer | Self::Choice | Self::Related => {
+                return Ok(Targets::None);
+            }
         };
         for (target, place) in rows {
             let target = target.ok_or_else(|| DataError::Unlabelled {

@@ -294,7 +294,7 @@ impl TextEncoder {
         Ok(EncodedSet { items, targets })
     }
 
-    fn encode_at(
+    pub(crate) fn encode_at(
         &self,
         text: &str,
         text_pair: Option<&str>,

@@ -205,6 +205,7 @@ impl ModelConfig {
             has_pooler: false,
             token_head: None,
             span_head: None,
+            choice_head: None,
             raw: Map::new(),
         }
     }

@@ -40,6 +40,7 @@ pub(crate) static RESNET: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| published(found).any(|name| name == "conv1.weight"),
     rule,
@@ -57,6 +58,7 @@ pub(crate) static EFFICIENTNET_LITE: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| published(found).any(|name| name == "conv_stem.weight"),
     rule,
@@ -75,6 +77,7 @@ pub(crate) static VIT: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| {
         let has = |name: &str| found.shapes.contains_key(name);
@@ -101,6 +104,7 @@ pub(crate) static VIT_OF_TRANSFORMERS: Family = Family {
     in_files: Some(vit::IN_FILES),
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| {
         let model_type = found.raw.get("model_type").and_then(Value::as_str);
@@ -136,6 +140,7 @@ pub(crate) static CONVNEXT: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| {
         let has = |name: &str| found.shapes.contains_key(name);
@@ -159,6 +164,7 @@ pub(crate) static MOBILENET: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |found| {
         let has = |name: &str| found.shapes.contains_key(name);

@@ -1,5 +1,5 @@
-//! ALBERT (Lan et al. 2019) as transformers' `AlbertForSequenceClassification`, `AlbertForTokenClassification` and
-//! `AlbertForQuestionAnswering`: BERT with narrow embeddings that a map widens, and with few layers, mostly one, each applied many times in a row.
+//! ALBERT (Lan et al. 2019) as transformers' `AlbertForSequenceClassification`, `AlbertForTokenClassification`,
+//! `AlbertForQuestionAnswering` and `AlbertForMultipleChoice`: BERT with narrow embeddings that a map widens, and with few layers, mostly one, each applied many times in a row.
 
 use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Keys, Layout, bert_encoder, finish};
 use crate::{
@@ -94,6 +94,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
+    choice_names: None,
     pooler: Some("albert.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

@@ -1,5 +1,5 @@
-//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification`, `BertForTokenClassification` and
-//! `BertForQuestionAnswering`.
+//! BERT (Devlin et al. 2018) as transformers' `BertForSequenceClassification`, `BertForTokenClassification`,
+//! `BertForQuestionAnswering` and `BertForMultipleChoice`.
 
 use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert_encoder, finish};
 use crate::{
@@ -60,6 +60,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
+    choice_names: None,
     pooler: Some("bert.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

@@ -1,5 +1,5 @@
-//! DeBERTa-v3 (He et al. 2021) as transformers' `DebertaV2ForSequenceClassification`, `DebertaV2ForTokenClassification` and
-//! `DebertaV2ForQuestionAnswering`: BERT's encoder without absolute positions, whose attention also compares content with distances, both ways, by the same linear
+//! DeBERTa-v3 (He et al. 2021) as transformers' `DebertaV2ForSequenceClassification`, `DebertaV2ForTokenClassification`,
+//! `DebertaV2ForQuestionAnswering` and `DebertaV2ForMultipleChoice`: BERT's encoder without absolute positions, whose attention also compares content with distances, both ways, by the same linear
 //! maps; and a head with a pooler of its own. Of DeBERTa-v2's settings, those that the v3 models have.
 
 use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, differs, finish};
@@ -65,6 +65,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
+    choice_names: None,
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

@@ -67,6 +67,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(NAMES),
     span_names: Some(SPAN_NAMES),
+    choice_names: None,
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),

@@ -1,16 +1,18 @@
-//! ELECTRA (Clark et al. 2020) as transformers' `ElectraForSequenceClassification`, `ElectraForTokenClassification` and
-//! `ElectraForQuestionAnswering`: BERT's encoder, with embeddings that may be narrower than the layers, and RoBERTa's head with GELU.
+//! ELECTRA (Clark et al. 2020) as transformers' `ElectraForSequenceClassification`, `ElectraForTokenClassification`,
+//! `ElectraForQuestionAnswering` and `ElectraForMultipleChoice`: BERT's encoder, with embeddings that may be narrower than the layers, and RoBERTa's
+//! head with GELU; for choices without the dropout before it.
 
 use super::{
     BERT_KEYS, EachDropout, HEAD_STREAM, Keys, Layout, bert::bert_names, bert_encoder, finish,
 };
 use crate::{
-    EncoderConfig, Modality, ModelConfig, ModelError,
+    EncoderConfig, Modality, ModelConfig, ModelError, Problem,
     config::Reader,
     heads::{Dense, HeadConfig},
     pretrained::{Family, Found},
 };
 use rekindle_nn::params::NameMap;
+use serde_json::Value;
 
 /// What both heads stand on.
 const PROJECT: (&str, &str) = ("backbone.embeddings.project", "electra.embeddings_project");
@@ -25,6 +27,13 @@ const NAMES: NameMap = bert_names!(
 const TOKEN_NAMES: NameMap = bert_names!("electra", PROJECT, ("head.out", "classifier"));
 
 const SPAN_NAMES: NameMap = bert_names!("electra", PROJECT, ("head.out", "qa_outputs"));
+
+const CHOICE_NAMES: NameMap = bert_names!(
+    "electra",
+    PROJECT,
+    ("head.dense", "sequence_summary.summary"),
+    ("head.out", "classifier")
+);
 
 const LAYOUT: Layout = Layout {
     root: "electra.",
@@ -56,6 +65,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(TOKEN_NAMES),
     span_names: Some(SPAN_NAMES),
+    choice_names: Some(CHOICE_NAMES),
     pooler: None,
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
@@ -84,5 +94,21 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         tokens: head.dropout,
         spans: 0.0,
     };
-    finish(found, family, encoder, &KEYS, (head, each))
+    let choice_head = HeadConfig {
+        dense: Dense::Activated(reader.activation("summary_activation")?),
+        dropout: reader.rate("summary_last_dropout", encoder.hidden_dropout)?,
+        ..head
+    };
+    let config = finish(found, family, encoder, &KEYS, (head, each))?;
+    let reads = reader.text("summary_type").unwrap_or("first");
+    let projects = found.raw.get("summary_use_proj") != Some(&Value::Bool(false));
+    if config.problem == Some(Problem::Choice) && (reads != "first" || !projects) {
+        return Err(reader.error(format!(
+            "`summary_type` is `{reads}` and `summary_use_proj` is {projects}, expected `first` and true"
+        )));
+    }
+    Ok(ModelConfig {
+        choice_head: Some(choice_head),
+        ..config
+    })
 }

@@ -70,6 +70,7 @@ pub(crate) static GEMMA3: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |_| false,
     rule,

@@ -92,6 +92,7 @@ const BASE: Family = Family {
     in_files: None,
     token_names: None,
     span_names: None,
+    choice_names: None,
     pooler: None,
     claims: |_| false,
     rule,

@@ -47,6 +47,12 @@ impl Layout {
         let own: &[&str] = match own_class(found) {
             Some((_, Problem::Tokens)) => &["classifier.weight", "classifier.bias"],
             Some((_, Problem::Span)) => &["qa_outputs.weight", "qa_outputs.bias"],
+            Some((_, Problem::Choice)) => &[
+                "classifier.weight",
+                "classifier.bias",
+                "sequence_summary.summary.weight",
+                "sequence_summary.summary.bias",
+            ],
             _ => &[],
         };
         if own.contains(&inner) {
@@ -64,6 +70,8 @@ impl Layout {
             .replace("layer_norm.beta", "layer_norm.bias");
         if self.head.iter().any(starts) {
             return match own_class(found) {
+                // Before its last map it has what a sequence classifier has.
+                Some((_, Problem::Choice)) => Rule::Load(name),
                 Some((class, _)) => Rule::Ignore(format!("the head of {class}")),
                 None => Rule::Load(name),
             };
@@ -75,7 +83,7 @@ impl Layout {
     }
 }
 
-/// The class that saved the model and what its head is for, where that is not for whole examples.
+/// The class that saved the model and what its head is for, where that is not for whole examples with labels or numbers.
 fn own_class(found: &Found) -> Option<(String, Problem)> {
     let reader = Reader {
         raw: &found.raw,
@@ -85,8 +93,7 @@ fn own_class(found: &Found) -> Option<(String, Problem)> {
         let problem = match &class {
             c if c.ends_with("ForTokenClassification") => Problem::Tokens,
             c if c.ends_with("ForQuestionAnswering") => Problem::Span,
-            // One logit a text: no other head goes by its name.
-            c if c.ends_with("ForMultipleChoice") => Problem::SingleLabel,
+            c if c.ends_with("ForMultipleChoice") => Problem::Choice,
             _ => return None,
         };
         Some((class, problem))
@@ -219,8 +226,8 @@ fn finish(
         )));
     };
     let problem = match own_class(found) {
-        Some((_, own @ (Problem::Tokens | Problem::Span))) => Some(own),
-        _ => reader.problem()?,
+        Some((_, own)) => Some(own),
+        None => reader.problem()?,
     };
     let names = family.names_for(problem.unwrap_or(Problem::SingleLabel));
     let for_each = |dropout: f64| HeadConfig {
@@ -232,7 +239,11 @@ fn finish(
     Ok(ModelConfig {
         family: family.name,
         modality: Modality::Text,
-        labels: reader.labels()?,
+        labels: match problem {
+            // A choice has no name; what the file names is of another head.
+            Some(Problem::Choice) => Vec::new(),
+            _ => reader.labels()?,
+        },
         outputs: found.dimension(&out, 0).unwrap_or(0),
         problem,
         architectures: reader.strings("architectures"),
@@ -254,6 +265,7 @@ fn finish(
         head,
         token_head: Some(for_each(each.tokens)),
         span_head: Some(for_each(each.spans)),
+        choice_head: None,
         raw: found.raw.clone(),
     })
 }
@@ -381,6 +393,7 @@ fn finish_decoder(
         },
         token_head: None,
         span_head: None,
+        choice_head: None,
         sizes: Sizes::Decoder(decoder),
         raw: found.raw.clone(),
     })

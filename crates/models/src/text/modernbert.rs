@@ -1,5 +1,5 @@
 //! ModernBERT (Warner et al. 2024) as transformers' `ModernBertForSequenceClassification`,
-//! `ModernBertForTokenClassification` and `ModernBertForQuestionAnswering`. The `head` before the classifier is the masked language model's too, so it is loaded from there.
+//! `ModernBertForTokenClassification`, `ModernBertForQuestionAnswering` and `ModernBertForMultipleChoice`. The `head` before the classifier is the masked language model's too, so it is loaded from there.
 
 use super::{
     BERT_KEYS, EachDropout, HEAD_STREAM, Layout, finish,
@@ -73,6 +73,7 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(NAMES),
     span_names: Some(NAMES),
+    choice_names: None,
     pooler: Some("head"),
     claims: |_| false,
     rule,
@@ -81,8 +82,8 @@ pub(crate) static FAMILY: Family = Family {
 
 fn rule(found: &Found, name: &str) -> Rule {
     // Every class of it calls its last map so.
-    let of_answers = matches!(own_class(found), Some((_, Problem::Span)));
-    match name.starts_with("head.") || (of_answers && name.starts_with("classifier.")) {
+    let own = matches!(own_class(found), Some((_, Problem::Span | Problem::Choice)));
+    match name.starts_with("head.") || (own && name.starts_with("classifier.")) {
         true => Rule::Load(name.to_owned()),
         false => LAYOUT.rule(found, name),
     }

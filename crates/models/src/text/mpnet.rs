@@ -1,5 +1,5 @@
-//! MPNet (Song et al. 2020) as transformers' `MPNetForSequenceClassification`, `MPNetForTokenClassification` and `MPNetForQuestionAnswering`:
-//! BERT's encoder with RoBERTa's positions and head, without segment types, and a bias for the distance of two tokens in every layer's attention.
+//! MPNet (Song et al. 2020) as transformers' `MPNetForSequenceClassification`, `MPNetForTokenClassification`, `MPNetForQuestionAnswering`
+//! and `MPNetForMultipleChoice`: BERT's encoder with RoBERTa's positions and heads, without segment types, and a bias for the distance of two tokens in every layer's attention.
 
 use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert_encoder, differs, finish};
 use crate::{
@@ -41,12 +41,16 @@ const TOKEN_NAMES: NameMap = names!(("head.out", "classifier"));
 
 const SPAN_NAMES: NameMap = names!(("head.out", "qa_outputs"));
 
+const CHOICE_NAMES: NameMap = names!(
+    ("head.dense", "mpnet.pooler.dense"),
+    ("head.out", "classifier")
+);
+
 const LAYOUT: Layout = Layout {
     root: "mpnet.",
     head: &["classifier.dense.", "classifier.out_proj."],
     others: &[
         ("lm_head.", "the pretraining head"),
-        ("pooler.", "the head reads no pooler"),
         ("classifier.weight", "a head for tokens or choices"),
         ("classifier.bias", "a head for tokens or choices"),
         ("qa_outputs.", "a head for questions and answers"),
@@ -67,7 +71,8 @@ pub(crate) static FAMILY: Family = Family {
     in_files: None,
     token_names: Some(TOKEN_NAMES),
     span_names: Some(SPAN_NAMES),
-    pooler: None,
+    choice_names: Some(CHOICE_NAMES),
+    pooler: Some("mpnet.pooler"),
     claims: |_| false,
     rule: |found, name| LAYOUT.rule(found, name),
     read,
@@ -109,5 +114,12 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         tokens: head.dropout,
         spans: 0.0,
     };
-    finish(found, family, encoder, &BERT_KEYS, (head, each))
+    let choice_head = HeadConfig {
+        dense: Dense::Tanh,
+        ..head
+    };
+    Ok(ModelConfig {
+        choice_head: Some(choice_head),
+        ..finish(found, family, encoder, &BERT_KEYS, (head, each))?
+    })
 }

@@ -1,6 +1,6 @@
 //! RoBERTa (Liu et al. 2019) and XLM-RoBERTa (Conneau et al. 2020) as transformers' `RobertaForSequenceClassification`:
 //! BERT's encoder, whose positions begin behind the row of the padding token, and a head with a
-//! linear map of its own; for tokens and answers, BERT's.
+//! linear map of its own; for tokens, answers and choices, BERT's.
 
 use super::{BERT_KEYS, EachDropout, HEAD_STREAM, Layout, bert::bert_names, bert_encoder, finish};
 use crate::{
@@ -22,12 +22,17 @@ const TOKEN_NAMES: NameMap = bert_names!("roberta", ("head.out", "classifier"));
 
 const SPAN_NAMES: NameMap = bert_names!("roberta", ("head.out", "qa_outputs"));
 
+const CHOICE_NAMES: NameMap = bert_names!(
+    "roberta",
+    ("head.dense", "roberta.pooler.dense"),
+    ("head.out", "classifier")
+);
+
 const LAYOUT: Layout = Layout {
     root: "roberta.",
     head: &["classifier.dense.", "classifier.out_proj."],
     others: &[
         ("lm_head.", "the pretraining head"),
-        ("pooler.", "the head reads no pooler"),
         ("classifier.weight", "a head for tokens or choices"),
         ("classifier.bias", "a head for tokens or choices"),
         ("qa_outputs.", "a head for questions and answers"),
@@ -45,7 +50,8 @@ const BASE: Family = Family {
     in_files: None,
     token_names: Some(TOKEN_NAMES),
     span_names: Some(SPAN_NAMES),
-    pooler: None,
+    choice_names: Some(CHOICE_NAMES),
+    pooler: Some("roberta.pooler"),
     claims: |_| false,
     rule,
     read,
@@ -95,5 +101,13 @@ fn read(found: &Found, family: &'static Family) -> Result<ModelConfig, ModelErro
         tokens: head.dropout,
         spans: 0.0,
     };
-    finish(found, family, encoder, &BERT_KEYS, (head, each))
+    let choice_head = HeadConfig {
+        dense: Dense::Tanh,
+        dropout: encoder.hidden_dropout,
+        ..head
+    };
+    Ok(ModelConfig {
+        choice_head: Some(choice_head),
+        ..finish(found, family, encoder, &BERT_KEYS, (head, each))?
+    })
 }

@@ -107,6 +107,11 @@ impl RunConfig {
             config.data.max_length = 384;
             config.train.batch_size = 16;
         }
+        if task.kind() == Kind::Choice {
+            // As transformers' recipe has it: of a question each choice is a sequence.
+            config.data.max_length = 256;
+            config.train.batch_size = 16;
+        }
         if task.kind() == Kind::Embedding {
             // More texts of a batch are more to choose among.
             config.train.batch_size = 64;
@@ -173,6 +178,8 @@ impl RunConfig {
             Kind::Classification if self.peft.method == Method::Setfit => (20.0, 20.0),
             Kind::Preference => (0.0, USUAL),
             Kind::Embedding => (60.0, 10.0),
+            // More passes know the training questions by heart, and no others better.
+            Kind::Choice => (40.0, 20.0),
             // They learn the form of the answers at once, and by heart soon after.
             Kind::Generation => (60.0, 10.0),
             Kind::Tags | Kind::Extraction => (250.0, 40.0),
@@ -225,6 +232,7 @@ impl RunConfig {
                 Task::TextClassification
                     | Task::TokenClassification
                     | Task::QuestionAnswering
+                    | Task::MultipleChoice
                     | Task::ImageClassification,
                 Method::Lora
             ) | (Task::ImageClassification, Method::Full)
@@ -242,8 +250,8 @@ impl RunConfig {
         const MANY: usize = 10;
         const EACH: usize = 8;
         match self.task {
-            // A word's tag, and whether an answer begins with it, hang on words around it, whatever the set.
-            Task::TokenClassification | Task::QuestionAnswering => true,
+            // A word's tag, whether an answer begins with it, and what fits a question hang on words around, whatever the set.
+            Task::TokenClassification | Task::QuestionAnswering | Task::MultipleChoice => true,
             Task::TextClassification => labels > MANY && examples >= EACH * labels,
             _ => false,
         }

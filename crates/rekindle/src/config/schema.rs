@@ -23,7 +23,7 @@ pub(super) enum Applies {
     To(Modality),
     /// Those on texts that answer with labels or numbers for a whole text.
     EncodedText,
-    /// Those that read pairs of texts, a question and what it is about among them.
+    /// Those that read pairs of texts, a question and what it is about, or its choices, among them.
     Pairs,
     /// Those that read long texts in windows.
     Windows,
@@ -62,7 +62,9 @@ impl Applies {
             Self::To(Modality::Text) => "text",
             Self::To(Modality::Images) => "images",
             Self::EncodedText => "whole texts with labels or numbers",
-            Self::Pairs => "whole texts with labels or numbers, and for question answering",
+            Self::Pairs => {
+                "whole texts with labels or numbers, question answering and multiple choice"
+            }
             Self::Windows => "text generation, token classification and question answering",
             Self::Learning(kind) => kind.words(),
             Self::Writing => "language models",
@@ -551,7 +553,7 @@ settings! {
         aka ["steps", "every_steps", "eval_steps", "eval_strategy", "evaluation_strategy", "val_check_interval", "evals_per_epoch", "steps_per_checkpoint"];
     /// Examples in a batch.
     batch_size: usize = 64, range Range::at_least(1), aka ["per_device_eval_batch_size", "eval_batch_size"];
-    /// What makes a checkpoint the best. Unset: "accuracy" for classification, "entity_f1" for tokens, "answer_f1" for
+    /// What makes a checkpoint the best. Unset: "accuracy" for classification and choices, "entity_f1" for tokens, "answer_f1" for
     /// questions, "loss" for regression, embeddings and everything in words, "map" for multi-label.
     metric: Option<Metric> = None, example "\"accuracy\"", aka ["metric_for_best_model", "monitor", "validation_metric", "eval_metric"];
     /// Which model is saved: the "best" by `metric`, that of the "last" step, or "auto": "last" for classification with fewer than

@@ -613,7 +613,7 @@ const BAD: &[Bad] = &[
     Bad { file: "[train]\nbeta1 = 1.0\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:2:9: `train.beta1`: expected a number of at least 0 and below 1, found 1.0"# },
     Bad { file: "task = \"object-detection\"\n", sets: &[], says: r#"1 mistake in the configuration:
-  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "token-classification", "question-answering", "text-generation", "text-preference", "text-embedding", "image-classification", "image-multi-label", found "object-detection""# },
+  1. run.toml:1:8: `task`: expected one of "text-classification", "text-regression", "text-multi-label", "token-classification", "question-answering", "multiple-choice", "text-generation", "text-preference", "text-embedding", "image-classification", "image-multi-label", found "object-detection""# },
     Bad { file: "seed = -1\n", sets: &[], says: r#"1 mistake in the configuration:
   1. run.toml:1:8: `seed`: expected a whole number of at least 0, found -1"# },
     Bad { file: "device = \"gpu\"\n", sets: &[], says: r#"1 mistake in the configuration:

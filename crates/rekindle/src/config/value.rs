@@ -960,6 +960,7 @@ impl Metric {
                 Self::TokenAccuracy,
                 Self::Loss,
             ],
+            Kind::Choice => &[Self::Accuracy, Self::Loss],
             Kind::Extraction => &[Self::AnswerF1, Self::ExactMatch, Self::Loss],
             Kind::Generation => &[Self::Loss, Self::Perplexity, Self::TokenAccuracy],
             Kind::Preference => &[

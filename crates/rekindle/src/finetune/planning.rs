@@ -243,7 +243,7 @@ fn pooling_note<B: TuneAutodiff>(config: &RunConfig, opened: &Opened<B>) -> Opti
     let encoder = model.text.is_some() && !model.is_decoder();
     // A head for words or tokens reads each of them, and what is compared has no head.
     let pools = encoder
-        && !prepared.encoder.kind().has_rows()
+        && (config.task.kind() == Kind::Choice || !prepared.encoder.kind().has_rows())
         && config.peft.method != config::Method::Setfit
         && !model.transformers_reads_means();
     let unasked = pools && config.model.pooling == config::Pooling::Auto;

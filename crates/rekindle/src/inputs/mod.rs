@@ -2,6 +2,7 @@
 //! texts from pictures; everything above it is the same for both.
 
 mod chats;
+mod choices;
 mod images;
 pub(crate) mod preferences;
 mod questions;
@@ -12,6 +13,7 @@ mod tokens;
 pub(crate) use chats::{
     Chats, decoder_limits, encoder as chat_encoder, saved_encoder, spoken, with_added_tokens,
 };
+pub(crate) use choices::Choices;
 pub(crate) use images::{Pictures, holds_texts, preprocess};
 pub(crate) use questions::{QuestionReader, Questions};
 pub(crate) use text::{Texts, encoder, pools_by_mean, text_limits};
@@ -332,6 +334,7 @@ pub(crate) fn prepare(
         (_, Kind::Preference) => preferences::prepare(config, pretrained, hub, observer),
         (_, Kind::Tags) => tokens::prepare(config, pretrained, hub, observer),
         (_, Kind::Extraction) => questions::prepare(config, pretrained, hub, observer),
+        (_, Kind::Choice) => choices::prepare(config, pretrained, hub, observer),
         (_, Kind::Embedding) => related::prepare(config, pretrained, hub, observer),
         (Modality::Text, _) => text::prepare(config, pretrained, hub, observer),
         (Modality::Images, _) => images::prepare(config, pretrained, hub, observer),

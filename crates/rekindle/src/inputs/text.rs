@@ -7,6 +7,7 @@ use crate::{
     examples::{Splits, in_order_of, on_bad, read_splits},
     fingerprint::Fingerprint,
     plan::Footprint,
+    task::Kind,
 };
 use rekindle_base::counted;
 use rekindle_data::{
@@ -14,7 +15,7 @@ use rekindle_data::{
     TextEncoder,
 };
 use rekindle_hub::Hub;
-use rekindle_models::{Pretrained, TextLimits};
+use rekindle_models::{ModelConfig, Pretrained, TextLimits};
 use std::{path::Path, sync::Arc};
 
 /// Batches made ahead of the loop.
@@ -180,11 +181,7 @@ pub(super) fn prepare(
     }
     let (encoder, note) = encoder(pretrained.dir(), config.data.max_length, limits)?;
     notes.extend(note);
-    let by_mean = config.model.pooling == config::Pooling::Mean;
-    let by_mean = by_mean || config.peft.method == Method::Setfit;
-    if by_mean && !model.transformers_reads_means() {
-        notes.push("pooling = \"mean\": transformers' classes for sequence classification read the first token, so they will not give the same answers".into());
-    }
+    notes.extend(mean_note(config, model));
     let train = Texts::encode(splits.train, &encoder, Some(&targets))?;
     let mut part = |examples: Option<Vec<Example>>| -> Result<Option<Arc<dyn Inputs>>, Error> {
         let encode = |examples| Texts::encode_known(examples, &encoder, &targets, on_bad(config));
@@ -250,6 +247,19 @@ fn label_texts(names: &[String]) -> impl Iterator<Item = Example> {
         text_pair: None,
         label: Some(RawTarget::from(name.as_str())),
         place: place.clone(),
+    })
+}
+
+/// A word where the head reads the mean of all tokens, and transformers' would not.
+pub(super) fn mean_note(config: &RunConfig, model: &ModelConfig) -> Option<String> {
+    let by_mean = config.model.pooling == config::Pooling::Mean;
+    let by_mean = by_mean || config.peft.method == Method::Setfit;
+    let what = match config.task.kind() {
+        Kind::Choice => "multiple choice",
+        _ => "sequence classification",
+    };
+    (by_mean && !model.transformers_reads_means()).then(|| {
+        format!("pooling = \"mean\": transformers' classes for {what} read the first token, so they will not give the same answers")
     })
 }
 

@@ -4,12 +4,13 @@
 //! | file | says |
 //! |---|---|
 //! | `parts` | the examples, split as a run splits them |
-//! | `texts`, `tokens`, `questions`, `related`, `chats`, `preferences`, `pictures` | one kind of examples each |
+//! | `texts`, `tokens`, `questions`, `choices`, `related`, `chats`, `preferences`, `pictures` | one kind of examples each |
 //! | `findings` | what a finding is; examples as they are compared |
 //! | `duplicates`, `near`, `suspicious` | how copies, near copies and doubtful labels are found |
 //! | `cut` | what the longest length costs |
 
 mod chats;
+mod choices;
 mod cut;
 mod duplicates;
 mod findings;
@@ -104,6 +105,7 @@ pub fn task_of_model(name: &str, observer: &dyn Observer) -> Result<Task, Error>
         Modality::Text if config.is_decoder() => Task::TextGeneration,
         Modality::Text if config.problem == Some(Problem::Tokens) => Task::TokenClassification,
         Modality::Text if config.problem == Some(Problem::Span) => Task::QuestionAnswering,
+        Modality::Text if config.problem == Some(Problem::Choice) => Task::MultipleChoice,
         Modality::Text => Task::TextClassification,
     })
 }
@@ -149,6 +151,7 @@ pub fn look(config: &RunConfig, rows: usize, observer: &dyn Observer) -> Result<
         (_, Kind::Preference) => preferences::look(&from),
         (_, Kind::Tags) => tokens::look(&from),
         (_, Kind::Extraction) => questions::look(&from),
+        (_, Kind::Choice) => choices::look(&from),
         (_, Kind::Embedding) => related::look(&from),
         _ => texts::look(&from),
     }?;

@@ -12,6 +12,7 @@ impl Loading<'_> {
             (kind, Modality::Images) => self.python_of_pictures(kind),
             (Kind::Tags, _) => self.python_of_tokens(),
             (Kind::Extraction, _) => self.python_of_answers(),
+            (Kind::Choice, _) => self.python_of_choices(),
             (Kind::Embedding, _) => {
                 "from sentence_transformers import SentenceTransformer\n\nfolder = \".\"\n\
                  model = SentenceTransformer(folder)\n\
@@ -130,6 +131,22 @@ impl Loading<'_> {
             self.load("AutoModelForQuestionAnswering"),
             self.max_length,
             crate::config::DataConfig::default().max_answer_length - 1,
+        )
+    }
+
+    /// A program that prints the choice with the highest probability.
+    fn python_of_choices(&self) -> String {
+        format!(
+            "import torch\n{}\n\nfolder = \".\"\ntokenizer = AutoTokenizer.from_pretrained(folder)\n{}\
+             # Of a question about a text, first is the text, and each of the second texts is the question, a space and a choice.\n\
+             first, choices = \"a question\", [\"one answer\", \"another answer\"]\n\
+             inputs = tokenizer(\n    [first] * len(choices), choices, truncation=True, max_length={}, padding=True, return_tensors=\"pt\"\n)\n\
+             with torch.inference_mode():\n    logits = model(**{{name: values[None] for name, values in inputs.items()}}).logits[0]\n\
+             probabilities = logits.softmax(-1).tolist()\n\
+             print(choices[int(logits.argmax())], probabilities)\n",
+            self.imports("AutoModelForMultipleChoice"),
+            self.load("AutoModelForMultipleChoice"),
+            self.max_length,
         )
     }
 

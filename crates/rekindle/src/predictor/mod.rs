@@ -11,8 +11,8 @@ use crate::{
     figures::Figures,
     init::language_task,
     inputs::{
-        self, Chats, Inputs, Pictures, QuestionReader, Questions, Tagged, Texts, Unit, WordReader,
-        preprocess, related, tags,
+        self, Chats, Choices, Inputs, Pictures, QuestionReader, Questions, Tagged, Texts, Unit,
+        WordReader, preprocess, related, tags,
     },
     loaded::{Loaded, load},
     located::{Located, locate, own_settings},
@@ -25,6 +25,7 @@ use crate::{
 use rekindle_data::{
     DataError, Example, TargetEncoder, TargetKind, TextEncoder, UsualColumns,
     chat::{ChatEncoder, Conversation, EncodeOptions, LossOn},
+    choices::ChoiceQuestion,
     image::{ImageSet, Preprocess},
     questions::Question,
     related::RelatedTexts,
@@ -113,6 +114,7 @@ enum Input {
     Texts(Box<TextEncoder>),
     Tagged(Box<WordReader>),
     Questions(Box<QuestionReader>),
+    Choices(Box<TextEncoder>),
     Chats {
         encoder: Box<ChatEncoder>,
         /// The longest sequence.
@@ -163,7 +165,10 @@ fn of_texts(
         return Ok(Input::Questions(Box::new(reader)));
     }
     let (encoder, _) = inputs::encoder(tokenizer, config.data.max_length, limits)?;
-    Ok(Input::Texts(Box::new(encoder)))
+    Ok(match config.task.kind() {
+        Kind::Choice => Input::Choices(Box::new(encoder)),
+        _ => Input::Texts(Box::new(encoder)),
+    })
 }
 
 impl Predictor {
@@ -285,15 +290,17 @@ impl Predictor {
                 reason: "this model gives texts vectors, and no answers".into(),
                 hint: "ask it with rekindle embed".into(),
             }),
-            Input::Pictures(_) | Input::Tagged(_) | Input::Questions(_) => Ok(()),
+            Input::Pictures(_) | Input::Tagged(_) | Input::Questions(_) | Input::Choices(_) => {
+                Ok(())
+            }
             _ => self.text_encoder().map(drop),
         }
     }
 
-    /// Answers about texts. [`answer`](Self::answer) takes pairs of texts, and questions with what they are about.
+    /// Answers about texts. [`answer`](Self::answer) takes pairs of texts, questions with what they are about, and questions with choices.
     ///
     /// # Errors
-    /// When a text cannot be encoded, and when the model is for pictures or for questions.
+    /// When a text cannot be encoded, and when the model is for pictures, for questions or for choices.
     pub fn predict<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Prediction>, Error> {
         let texts = texts.iter().map(|text| Query::new(None, text.as_ref()));
         let texts: Vec<Query> = texts.collect();
@@ -345,10 +352,20 @@ impl Predictor {
         Ok(rows.map(|row| scored.logits.row(row).to_vec()).collect())
     }
 
-    /// Whether it was tuned on pairs of texts, or on questions about texts.
+    /// Whether it was tuned on pairs of texts, or on questions that may be about texts.
     #[must_use]
     pub fn reads_pairs(&self) -> bool {
-        self.kept.columns.text_pair.is_some() || self.reads_questions().is_some()
+        self.kept.columns.text_pair.is_some()
+            || self.reads_questions().is_some()
+            || self.reads_choices().is_some()
+    }
+
+    /// What encodes questions with choices, of a model that chooses.
+    pub(crate) fn reads_choices(&self) -> Option<&TextEncoder> {
+        match &self.input {
+            Input::Choices(encoder) => Some(encoder),
+            _ => None,
+        }
     }
 
     /// What reads questions, of a model that answers them.
@@ -455,6 +472,11 @@ impl Predictor {
                 let set = Questions::encode(read.set, reader)?;
                 read.notes.extend(set.left_out());
                 (Arc::new(set), read.notes)
+            }
+            Input::Choices(encoder) => {
+                let columns = &self.kept.columns;
+                let read = read_set::<Vec<ChoiceQuestion>>(path, config, columns, known)?;
+                (Arc::new(Choices::encode(read.set, encoder)?), read.notes)
             }
             Input::Chats { encoder, .. }
                 if shots.is_none()
@@ -611,6 +633,10 @@ impl Predictor {
             Input::Questions(_) => Err(Error::Setting {
                 reason: "this model answers questions about a text".into(),
                 hint: "give the text too: --context FILE".into(),
+            }),
+            Input::Choices(_) => Err(Error::Setting {
+                reason: "this model chooses among answers to a question".into(),
+                hint: "give them too: --choice ANSWER, twice or more".into(),
             }),
             Input::Chats { .. } => Err(Error::Setting {
                 reason: "this model answers in words".into(),

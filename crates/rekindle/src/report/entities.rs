@@ -57,6 +57,7 @@ pub fn html(report: &EntityReport) -> String {
         "Lowest F1 first. An entity is right if its beginning, its end and its label are.",
         (
             "label",
+            "F1",
             ["precision", "recall", "expected", "found", "right"],
         ),
         &rows.collect::<Vec<_>>(),

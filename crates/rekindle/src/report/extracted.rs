@@ -24,7 +24,7 @@ pub fn html(report: &ExtractiveReport) -> String {
     let rows = rows.filter_map(|(name, share)| Some(of(name, share.as_ref()?, true)));
     label_table::html(
         "F1 of the words of an answer, and whether it is exactly a right one, without case, punctuation and articles, as SQuAD counts.",
-        ("questions", ["exact match", "number"]),
+        ("questions", "F1", ["exact match", "number"]),
         &rows.collect::<Vec<_>>(),
         &[of("all questions", &report.overall, false)],
     )

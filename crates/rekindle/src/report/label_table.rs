@@ -1,14 +1,14 @@
-//! A table with a row a label: its F1 as a bar, then numbers; the rows behind the first ones are folded away.
+//! A table with a row a label: its F1, or another share, as a bar, then numbers; the rows behind the first ones are folded away.
 
 use super::text::{count, figure};
 
 /// Labels shown before the rest is folded away.
 const SHOWN: usize = 20;
 
-/// The table, below a sentence. `heads` are what a row is of, then those of the numbers; `rows` and `averages` come from [`row`].
+/// The table, below a sentence. `heads` are what a row is of, what its bar is, then those of the numbers; `rows` and `averages` come from [`row`].
 pub fn html<const N: usize>(
     lede: &str,
-    (what, heads): (&str, [&str; N]),
+    (what, bar, heads): (&str, &str, [&str; N]),
     rows: &[String],
     averages: &[String],
 ) -> String {
@@ -16,7 +16,7 @@ pub fn html<const N: usize>(
         .map(|head| format!("<th scope=\"col\" class=\"number\">{head}</th>"))
         .concat();
     let head = format!(
-        "<thead><tr><th scope=\"col\">{what}</th><th scope=\"col\" class=\"wide\">F1</th>{heads}</tr></thead>"
+        "<thead><tr><th scope=\"col\">{what}</th><th scope=\"col\" class=\"wide\">{bar}</th>{heads}</tr></thead>"
     );
     let shown = match rows.len() > SHOWN + 2 {
         true => SHOWN,
@@ -41,7 +41,7 @@ pub fn html<const N: usize>(
     out
 }
 
-/// A row: its name as HTML, its F1, and the cells of its numbers. An average has no bar.
+/// A row: its name as HTML, its F1 or other share, and the cells of its numbers. An average has no bar.
 pub fn row(name: &str, f1: f64, has_bar: bool, cells: &str) -> String {
     let bar = match has_bar {
         true => format!(

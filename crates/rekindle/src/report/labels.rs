@@ -75,6 +75,7 @@ pub fn html(report: &MultiLabelReport, labels: &[String]) -> String {
         "Lowest F1 first. A label is given from its threshold on.",
         (
             "label",
+            "F1",
             ["precision", "recall", "AP", "threshold", "examples"],
         ),
         &rows.collect::<Vec<_>>(),

@@ -6,6 +6,7 @@
 mod answers;
 mod calibration;
 mod chart;
+mod choices;
 mod classes;
 mod compare;
 mod confusion;
@@ -317,6 +318,10 @@ fn section(section: &Section) -> Vec<(&'static str, String)> {
         }
         Section::Entities { report } => vec![("Entities", entities::html(report))],
         Section::Extracted { report } => vec![("Answers", extracted::html(report))],
+        Section::Choices { rows, calibration } => vec![
+            ("Choices", choices::html(rows)),
+            ("Confidence", calibration::html(calibration)),
+        ],
         Section::Embeddings { rows } => vec![("Embeddings", embeddings::html(rows))],
         Section::Answers { report, base } => {
             vec![("Answers", answers::table(report, base.as_ref()))]

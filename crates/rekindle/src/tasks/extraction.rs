@@ -3,7 +3,8 @@
 //! take into the softmax, does not exist here.
 
 use super::{
-    ExtractedAnswer, Loss, Objective, Prediction, Wrong, classification::cross_entropy_of, shortest,
+    ExtractedAnswer, Loss, Objective, Prediction, Wrong, classification::cross_entropy_of, in_rows,
+    shortest,
 };
 use crate::{
     RunConfig,
@@ -25,8 +26,6 @@ use rekindle_nn::{
 };
 use serde_json::{Map, Value, json};
 
-/// A logit that no softmax sees.
-const NEVER: f32 = -1e9;
 /// How people call that there is no answer.
 const NO_ANSWER: &str = "no answer";
 /// Answers beside the best one that are told.
@@ -360,33 +359,15 @@ impl<B: TuneBackend> Loss<B> for Extraction {
     fn losses(&self, logits: Tensor<B, 2>, targets: &Targets) -> Tensor<B, 1> {
         let asked = asked(targets);
         let device = logits.device();
-        let windows: Vec<(usize, (u32, u32))> = asked
-            .windows()
-            .map(|window| (window.offsets.len(), window.answer.unwrap_or((0, 0))))
-            .collect();
-        let [tokens, _] = logits.dims();
-        let longest = windows.iter().map(|(length, _)| *length).max().unwrap_or(0);
-        // Where each window's tokens stand, behind them the row that is never chosen.
-        let mut rows = vec![tokens as i32; windows.len() * longest];
-        let mut start = 0;
-        for (window, (length, _)) in windows.iter().enumerate() {
-            for token in 0..*length {
-                rows[window * longest + token] = (start + token) as i32;
-            }
-            start += length;
-        }
-        let rows: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(rows.as_slice()), &device);
+        let lengths: Vec<usize> = asked.windows().map(|window| window.offsets.len()).collect();
         let losses = [0, 1].map(|which| {
-            let column = logits.clone().narrow(1, which, 1);
-            let never = Tensor::full([1, 1], NEVER, &device);
-            let column = Tensor::cat(vec![column, never], 0).select(0, rows.clone());
-            let right: Vec<i32> = windows
-                .iter()
-                .map(|(_, ends)| [ends.0, ends.1][which] as i32)
-                .collect();
+            let by_window = in_rows(logits.clone().narrow(1, which, 1), &lengths);
+            let ends = asked
+                .windows()
+                .map(|window| window.answer.unwrap_or((0, 0)));
+            let right: Vec<i32> = ends.map(|ends| [ends.0, ends.1][which] as i32).collect();
             let right: Tensor<B, 1, Int> =
                 Tensor::from_data(TensorData::from(right.as_slice()), &device);
-            let by_window = column.reshape([windows.len(), longest]);
             ops::cross_entropy(by_window, right, &CrossEntropy::default())
         });
         let [start, end] = losses;

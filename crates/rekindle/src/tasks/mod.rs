@@ -1,5 +1,6 @@
 //! What a model is tuned to answer. One file a kind of task; [`train`] and [`restore`] are the places that know them all.
 
+mod choice;
 mod classification;
 mod embedding;
 mod extraction;
@@ -11,7 +12,7 @@ mod setfit;
 mod tags;
 
 use prediction::shortest;
-pub use prediction::{ExtractedAnswer, LabelledSpan, Prediction};
+pub use prediction::{ExtractedAnswer, LabelledSpan, Prediction, RatedChoice};
 
 mod prediction;
 
@@ -23,11 +24,12 @@ use crate::{
     inputs::ExampleOf,
     task::{Kind, Task},
 };
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use rekindle_data::{TargetEncoder, TargetKind, Targets, tokens::WordTag};
 use rekindle_nn::TuneBackend;
 use serde_json::{Map, Value};
 
+use choice::Choice;
 use classification::Classification;
 use embedding::Embedding;
 pub(crate) use embedding::normalized;
@@ -149,6 +151,30 @@ fn most_probable(names: &[String], probabilities: &[f64]) -> Vec<(String, f64)> 
         .collect()
 }
 
+/// A logit that no softmax sees.
+const NEVER: f32 = -1e9;
+
+/// One column of logits, `[R, 1]`, as a row an example, `[N, W]`, where examples have so many rows each and W is the most of them; what an example
+/// lacks is [`NEVER`].
+fn in_rows<B: TuneBackend>(column: Tensor<B, 2>, lengths: &[usize]) -> Tensor<B, 2> {
+    let device = column.device();
+    let [total, _] = column.dims();
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    // Where each example's rows stand; behind all of them the one that is never chosen.
+    let mut rows = vec![total as i32; lengths.len() * longest];
+    let mut start = 0;
+    for (example, length) in lengths.iter().enumerate() {
+        for row in 0..*length {
+            rows[example * longest + row] = (start + row) as i32;
+        }
+        start += length;
+    }
+    let rows: Tensor<B, 1, Int> = Tensor::from_data(TensorData::from(rows.as_slice()), &device);
+    let never = Tensor::full([1, 1], NEVER, &device);
+    let column = Tensor::cat(vec![column, never], 0).select(0, rows);
+    column.reshape([lengths.len(), longest])
+}
+
 /// The targets that a kind of task learns.
 pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
     match kind {
@@ -158,6 +184,7 @@ pub(crate) const fn targets_of(kind: Kind) -> TargetKind {
         Kind::Generation | Kind::Preference => TargetKind::Next,
         Kind::Tags => TargetKind::Tags,
         Kind::Extraction => TargetKind::Answer,
+        Kind::Choice => TargetKind::Choice,
         Kind::Embedding => TargetKind::Related,
     }
 }
@@ -182,6 +209,7 @@ pub(crate) fn train<B: TuneBackend>(
         Kind::Preference => Box::new(Preference::train(config)),
         Kind::Tags => Box::new(Tags::new(encoder)),
         Kind::Extraction => Box::new(Extraction::train(config, encoder, targets)),
+        Kind::Choice => Box::new(Choice::new(encoder)),
         Kind::Embedding => Box::new(Embedding::new(config)),
     }
 }
@@ -204,6 +232,7 @@ pub(crate) fn restore(
         Kind::Generation | Kind::Preference => Box::new(Generation::new()),
         Kind::Tags => Box::new(Tags::new(encoder)),
         Kind::Extraction => Box::new(Extraction::restore(config, encoder, thresholds)),
+        Kind::Choice => Box::new(Choice::new(encoder)),
         Kind::Embedding => Box::new(Embedding::new(&RunConfig::for_task(Task::TextEmbedding))),
     }
 }

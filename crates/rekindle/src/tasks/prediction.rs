@@ -43,6 +43,13 @@ pub enum Prediction {
         /// The next best pieces, the best first.
         others: Vec<ExtractedAnswer>,
     },
+    /// One of the choices that a question has.
+    Choice {
+        /// The one with the highest probability.
+        chosen: RatedChoice,
+        /// All of them, in the order of the question.
+        choices: Vec<RatedChoice>,
+    },
     /// Spans of a text.
     Spans {
         /// The text.
@@ -82,6 +89,27 @@ impl ExtractedAnswer {
             "end": self.end,
             "probability": shortest(self.probability),
         })
+    }
+}
+
+/// A choice that a question has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RatedChoice {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The choice, as in the question.
+    pub text: String,
+    /// Its probability, in [0, 1], among the choices of the question.
+    pub probability: f64,
+}
+
+impl RatedChoice {
+    fn to_json(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("index".into(), self.index.into());
+        object.insert("choice".into(), self.text.as_str().into());
+        object.insert("probability".into(), json!(shortest(self.probability)));
+        object
     }
 }
 
@@ -139,6 +167,7 @@ impl Prediction {
             Self::Labels { .. }
             | Self::Numbers { .. }
             | Self::Spans { .. }
+            | Self::Choice { .. }
             | Self::Answer { .. } => None,
         }
     }
@@ -156,6 +185,10 @@ impl Prediction {
         }
         if let (Some(most), Self::Answer { others, .. }) = (labels, &mut self) {
             others.truncate(most.saturating_sub(1));
+        }
+        if let (Some(most), Self::Choice { choices, .. }) = (labels, &mut self) {
+            choices.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+            choices.truncate(most);
         }
         self
     }
@@ -202,6 +235,11 @@ impl Prediction {
                     others.iter().map(ExtractedAnswer::to_json).collect(),
                 );
             }
+            Self::Choice { chosen, choices } => {
+                object.extend(chosen.to_json());
+                let choices = choices.iter().map(RatedChoice::to_json);
+                object.insert("choices".into(), choices.map(Value::Object).collect());
+            }
             Self::Spans { spans, .. } => {
                 let spans = spans.iter().map(|span| span.to_json(true));
                 object.insert("spans".into(), spans.collect());
@@ -210,7 +248,7 @@ impl Prediction {
         object
     }
 
-    /// The answer alone, its parts separated by tabs: a label or a piece of a text (nothing where none answers) and its probability, labels and their probabilities (both with
+    /// The answer alone, its parts separated by tabs: a label, a choice or a piece of a text (nothing where none answers) and its probability, labels and their probabilities (both with
     /// commas between them), numbers, or spans as `start:end:label` and their scores (with commas too). A label that could be
     /// misread is in quotes, as JSON writes it.
     #[must_use]
@@ -244,6 +282,9 @@ impl Prediction {
                     .as_ref()
                     .map_or(String::new(), |answer| quoted(&answer.text, &[]));
                 format!("{text}\t{probability:.4}")
+            }
+            Self::Choice { chosen, .. } => {
+                format!("{}\t{:.4}", quoted(&chosen.text, &[]), chosen.probability)
             }
             Self::Spans { spans, .. } => {
                 let spans = spans.iter().map(|span| {
@@ -322,6 +363,34 @@ mod tests {
             Value::Object(answer.to_json()).to_string(),
             r#"{"spans":[{"start":0,"end":3,"label":"a,b","score":0.5,"text":"Zoë"},{"start":10,"end":12,"label":"c","score":0.5,"text":"Al"}]}"#
         );
+    }
+
+    /// Choices may be equal: they go by their numbers.
+    #[test]
+    fn choices_are_told_in_the_order_of_the_question() {
+        let choice = |index, text: &str, probability| RatedChoice {
+            index,
+            text: text.into(),
+            probability,
+        };
+        let choices = vec![
+            choice(0, "a\tb", 0.25),
+            choice(1, "c", 0.5),
+            choice(2, "c", 0.25),
+        ];
+        let answer = Prediction::Choice {
+            chosen: choices[1].clone(),
+            choices,
+        };
+        assert_eq!(answer.brief(), "c\t0.5000");
+        assert_eq!(
+            Value::Object(answer.clone().to_json()).to_string(),
+            r#"{"index":1,"choice":"c","probability":0.5,"choices":[{"index":0,"choice":"a\tb","probability":0.25},{"index":1,"choice":"c","probability":0.5},{"index":2,"choice":"c","probability":0.25}]}"#
+        );
+        let Prediction::Choice { choices, .. } = answer.most_probable(Some(1)) else {
+            panic!("another kind of answer");
+        };
+        assert_eq!(choices, [choice(1, "c", 0.5)]);
     }
 
     #[test]

@@ -1,0 +1,223 @@
+//! Multiple choice from the command line, on the tiny BERT: files of several shapes, answers, what a run leaves, mistakes.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs;
+use support::Dir;
+
+/// Sentences of which the last word is asked for.
+const TEXTS: [(&str, &str, &str); 6] = [
+    ("refund the card please", "card", "money"),
+    ("the money came back on monday", "money", "card"),
+    ("thanks for the card", "card", "money"),
+    ("no help on friday, no money", "money", "card"),
+    ("I lost the card", "card", "money"),
+    ("monday or friday, my money", "money", "card"),
+];
+
+/// Eight times over, the right one in turn at every place; every third has a third choice.
+fn rows() -> impl Iterator<Item = (usize, &'static str, Vec<&'static str>, usize)> {
+    let all = TEXTS.repeat(8).into_iter().enumerate();
+    all.map(|(i, (text, right, wrong))| {
+        let mut choices = vec![wrong; 1 + usize::from(i % 3 == 0)];
+        let answer = i % (choices.len() + 1);
+        choices.insert(answer, right);
+        (i, text, choices, answer)
+    })
+}
+
+/// As RACE has it.
+fn race() -> String {
+    let row = |(i, text, choices, answer): (usize, _, _, usize)| {
+        let letter = char::from(b'A' + answer as u8).to_string();
+        json!({ "example_id": i, "article": text, "question": "which thing?", "options": choices, "answer": letter })
+            .to_string()
+    };
+    rows().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// A column for each choice.
+fn csv() -> String {
+    let mut out = "context,question,choice0,choice1,choice2,label\n".to_owned();
+    for (_, text, choices, answer) in rows() {
+        let third = choices.get(2).unwrap_or(&"");
+        let [first, second] = [choices[0], choices[1]];
+        out += &format!("\"{text}\",which thing?,{first},{second},{third},{answer}\n");
+    }
+    out
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn from_a_file_to_answers() {
+    let dir = Dir::new();
+    dir.write("race.jsonl", race());
+    dir.write("quiz.csv", csv());
+    for (data, method, weights) in [
+        ("race.jsonl", "lora", "adapter_model.safetensors"),
+        ("quiz.csv", "full", "model.safetensors"),
+        ("race.jsonl", "head", "model.safetensors"),
+        ("quiz.csv", "bitfit", "model.safetensors"),
+    ] {
+        let run = format!("{}-{method}", data.replace('.', "-"));
+        let said = dir.output(&format!(
+            "finetune {data} --model model --epochs 2 -o {run} --method {method}"
+        ));
+        assert!(said.contains("learning multiple-choice"), "{said}");
+        let form = match data {
+            "race.jsonl" => "answers are read as letters of choices, the first being A",
+            _ => "answers are read as numbers of choices, the first being 0",
+        };
+        assert!(said.contains(form), "{said}");
+        assert!(said.contains("accuracy"), "{said}");
+        let end = dir.path(&run).join("final");
+        assert!(end.join(weights).is_file(), "{run}");
+        let card = fs::read_to_string(end.join("README.md")).unwrap();
+        assert!(card.contains("AutoModelForMultipleChoice"), "{card}");
+        assert!(card.contains("pipeline_tag: multiple-choice"), "{card}");
+
+        let output = dir
+            .command(env!("CARGO_BIN_EXE_rekindle"))
+            .args(["predict", &run, "which thing?", "what else?"])
+            .args(["--context", "thanks for the money", "--choice", "card"])
+            .args(["--choice", "money", "--choice", "a long, long day"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", dir.plain(&output.stderr));
+        let answers = lines(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(answers.len(), 2);
+        for answer in &answers {
+            assert!(answer["question"].is_string() && answer.get("context").is_none());
+            let choices = answer["choices"].as_array().unwrap();
+            let chosen = answer["index"].as_u64().unwrap() as usize;
+            assert_eq!(answer["choice"], choices[chosen]["choice"]);
+            let probability = |choice: &Value| choice["probability"].as_f64().unwrap();
+            let sum: f64 = choices.iter().map(probability).sum();
+            assert!((sum - 1.0).abs() < 1e-5, "{answer}");
+            assert!(
+                choices
+                    .iter()
+                    .all(|c| probability(c) <= probability(answer))
+            );
+            assert_eq!(choices[2]["choice"], "a long, long day");
+        }
+
+        // A file of the other kind is evaluated too, and every question has its line.
+        for other in ["race.jsonl", "quiz.csv"] {
+            let report = dir.ok(&format!(
+                "evaluate {run} {other} --json --predictions each.jsonl"
+            ));
+            let report: Value = serde_json::from_str(&report).unwrap();
+            assert_eq!(report["n"], 48, "{other}");
+            assert_eq!(report["by_choices"][0]["n"], 32, "{report}");
+            let each = lines(&fs::read_to_string(dir.path("each.jsonl")).unwrap());
+            let right = each.iter().filter(|row| row["correct"] == true).count();
+            assert_eq!(report["accuracy"], right as f64 / 48.0);
+            assert_eq!(each[0]["answer"], "card", "{}", each[0]);
+            dir.remove("each.jsonl");
+            let asked = lines(&dir.ok(&format!("predict {run} --file {other} --top 1")));
+            for (row, scored) in asked.iter().zip(&each) {
+                assert_eq!(row["choice"], scored["choice"]);
+                assert_eq!(row["choices"].as_array().unwrap().len(), 1);
+            }
+            assert!(asked.len() == 48 && asked[0]["context"].is_string());
+        }
+        let report = fs::read_to_string(dir.path(&run).join("report.html")).unwrap();
+        assert!(report.contains("by chance"), "no section");
+        let results = fs::read_to_string(dir.path(&run).join("results.json")).unwrap();
+        let results: Value = serde_json::from_str(&results).unwrap();
+        assert_eq!(results["headline"], "accuracy");
+        assert_eq!(results["task"], "multiple-choice");
+    }
+    dir.ok("merge race-jsonl-lora --to merged");
+    let config = fs::read_to_string(dir.path("merged/config.json")).unwrap();
+    assert!(config.contains("BertForMultipleChoice"), "{config}");
+    let [before, after] = ["race-jsonl-lora", "merged"]
+        .map(|model| dir.ok(&format!("predict {model} --file race.jsonl --brief")));
+    let answers = |told: &str| -> Vec<String> {
+        told.lines()
+            .map(|line| line.split('\t').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(answers(&before), answers(&after));
+}
+
+/// A run that lost what came after its first checkpoint ends with the bytes of one that never stopped.
+#[test]
+fn a_resumed_run_has_the_same_bytes() {
+    let dir = Dir::new();
+    dir.write("race.jsonl", race());
+    let tune = "finetune race.jsonl --model model --epochs 2 --set checkpoint.every_steps=2 \
+                --set train.batch_size=8 --set checkpoint.keep=40";
+    dir.resumes_to_the_same_bytes(tune);
+}
+
+#[test]
+fn a_run_file_is_written_for_choices() {
+    let dir = Dir::new();
+    dir.write("quiz.csv", csv());
+    dir.ok("init quiz.csv --output quiz.toml");
+    let text = fs::read_to_string(dir.path("quiz.toml")).unwrap();
+    assert!(text.contains("task = \"multiple-choice\""), "{text}");
+    assert!(
+        text.contains("48 questions, 2 to 3 choices each, answers read as numbers of choices"),
+        "{text}"
+    );
+    let plan = dir.output("finetune --config quiz.toml --model model --dry-run");
+    assert!(
+        plan.contains("of a choice") && plan.contains("1: score"),
+        "{plan}"
+    );
+    let looked = dir.ok("look --config quiz.toml --model model");
+    assert!(looked.contains("48 questions, 112 choices"), "{looked}");
+    // Questions about one text stay in one part.
+    assert!(!looked.contains("stands in training and in"), "{looked}");
+}
+
+#[test]
+fn mistakes_name_place_and_remedy() {
+    let dir = Dir::new();
+    dir.write("quiz.csv", csv());
+    dir.write(
+        "from-one.csv",
+        "question,choice1,choice2,label\nwho?,card,money,1\nwho?,card,money,2\n",
+    );
+    dir.write("one.csv", "question,choice0,label\nwho?,card,0\n");
+    dir.write("none.csv", "question,answer\nwho?,card\n");
+    let tune = "finetune --task multiple-choice --model model -o run --train";
+    for (data, expected) in [
+        (
+            "from-one.csv",
+            "from-one.csv:3: the answer `2` is no number of a choice: the 2 choices are counted from 0 to 1",
+        ),
+        ("one.csv", "one.csv:2: expected at least 2 choices, found 1"),
+        (
+            "none.csv",
+            "none.csv:2: no choices: found the columns `question` and `answer`",
+        ),
+    ] {
+        let said = dir.refused(&format!("{tune} {data}"));
+        assert!(said.contains(expected) && said.contains("hint: "), "{said}");
+    }
+    let skipped = dir.output(&format!(
+        "{tune} from-one.csv --set data.on_bad_example=skip --set data.validation_fraction=0 \
+         --set eval.every=never --epochs 1"
+    ));
+    assert!(skipped.contains("1 question left out"), "{skipped}");
+    let said = dir.refused("predict run why --set data.on_bad_example=error");
+    assert!(
+        said.contains("there are no two choices; --choice"),
+        "{said}"
+    );
+    // Choices are for who chooses.
+    dir.ok("finetune train.csv --model model --epochs 1 -o single");
+    let said = dir.refused("predict single the-card --choice x");
+    assert!(said.contains("--choice is for models"), "{said}");
+}

@@ -1,0 +1,368 @@
+//! Files of questions with choices: every shape, every form of answers, every mistake with its place and remedy, and no panic on any bytes.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use rekindle_data::choices::{AnswerForm, ChoiceQuestion, ChoiceQuestions, read_choices};
+use rekindle_data::{Column, DataError, Examples, Fractions, OnBad, ReadOptions, UsualColumns};
+
+fn strict() -> ReadOptions {
+    ReadOptions {
+        require_label: true,
+        ..ReadOptions::default()
+    }
+}
+
+fn try_read(
+    name: &str,
+    bytes: impl AsRef<[u8]>,
+    options: &ReadOptions,
+) -> Result<ChoiceQuestions, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let plain = |text: String| text.replace(&path.display().to_string(), name);
+    let read = read_choices(&path, options);
+    read.map_err(|error: DataError| plain(error.to_string()))
+        .map(|read| ChoiceQuestions {
+            notes: read.notes.into_iter().map(plain).collect(),
+            ..read
+        })
+}
+
+fn read(name: &str, text: &str) -> ChoiceQuestions {
+    try_read(name, text, &strict()).unwrap()
+}
+
+/// What a model reads of every choice, and the right one.
+fn pairs(row: &ChoiceQuestion) -> (Vec<(String, String)>, Option<usize>) {
+    let choices = 0..row.choices.len();
+    let pair = |choice| {
+        let (first, second) = row.pair(choice);
+        (first.to_owned(), second.into_owned())
+    };
+    (choices.map(pair).collect(), row.answer)
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pair = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+    pairs.iter().map(pair).collect()
+}
+
+/// The same two choices, in every shape that files have.
+#[test]
+fn published_shapes_are_read() {
+    let swag = [("Zoë sits.", "She naps."), ("Zoë sits.", "She sings.")];
+    let race = [("A text.", "Who naps? Zoë"), ("A text.", "Who naps? Ada")];
+    let alone = [("Who naps?", "Zoë"), ("Who naps?", "Ada")];
+    use AnswerForm::{Index, Label, Letter, Text};
+    for (name, text, expected, form) in [
+        // SWAG, whose columns the `datasets` library has more of.
+        (
+            "swag.csv",
+            "video-id,sent1,sent2,ending0,ending1,label\nv,Zoë sits.,She,naps.,sings.,1\n",
+            swag,
+            Index,
+        ),
+        (
+            "hellaswag.jsonl",
+            r#"{"ctx": "Zoë sits.", "endings": ["She naps.", "She sings."], "label": "1"}"#,
+            swag,
+            Index,
+        ),
+        (
+            "race.jsonl",
+            r#"{"article": "A text.", "question": "Who naps?", "options": ["Zoë", "Ada"], "answer": "B", "example_id": "x"}"#,
+            race,
+            Letter,
+        ),
+        (
+            "qa.tsv",
+            "context\tquestion\tA\tB\tanswer\nA text.\tWho naps?\tZoë\tAda\tb\n",
+            race,
+            Letter,
+        ),
+        (
+            "commonsense.jsonl",
+            r#"{"question": "Who naps?", "choices": {"label": ["A", "B"], "text": ["Zoë", "Ada"]}, "answerKey": "B"}"#,
+            alone,
+            Label,
+        ),
+        // ARC has numbers from 1 as labels of some questions, and was published nested.
+        (
+            "arc.jsonl",
+            r#"{"question": {"stem": "Who naps?", "choices": [{"text": "Zoë", "label": "1"}, {"text": "Ada", "label": "2"}]}, "answerKey": "2"}"#,
+            alone,
+            Label,
+        ),
+        (
+            "letters.json",
+            r#"[{"question": "Who naps?", "options": {"A": "Zoë", "B": "Ada"}, "answer": "B"}]"#,
+            alone,
+            Label,
+        ),
+        (
+            "text.csv",
+            "question,choices,answer\nWho naps?,\"[\"\"Zoë\"\", \"\"Ada\"\"]\",Ada\n",
+            alone,
+            Text,
+        ),
+        (
+            "columns.csv",
+            "question,choice1,choice2,label\nWho naps?,Zoë,Ada,1.0\n",
+            alone,
+            Index,
+        ),
+        (
+            "letters.csv",
+            "question,Option_A,Option_B,label\nWho naps?,Zoë,Ada,1\n",
+            alone,
+            Index,
+        ),
+    ] {
+        let read = read(name, text);
+        assert_eq!(pairs(&read.rows[0]), (owned(&expected), Some(1)), "{name}");
+        assert_eq!(read.form, Some(form), "{name}");
+        let said = format!("{name}: answers are read as {}", form.words());
+        assert_eq!(read.notes, [said], "{name}");
+    }
+}
+
+#[test]
+fn rows_have_as_many_choices_as_they_need() {
+    let rows = read(
+        "a.csv",
+        "question,choice0,choice1,choice2,choice3,answer\na?,x,y,z,w,3\nb?,x,y,,,0\nc?,x,y,z,,2\n",
+    )
+    .rows;
+    let counts: Vec<usize> = rows.iter().map(|row| row.choices.len()).collect();
+    assert_eq!(counts, [4, 2, 3]);
+    assert_eq!((rows[2].right(), rows[2].place.line), (Some("z"), 4));
+}
+
+/// Which choice a number or letter means is told by all answers of the file.
+#[test]
+fn the_form_of_answers_is_the_files() {
+    // 3 is no number of the second row's choices.
+    let numbers = r#"{"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "2"}
+{"question": "1 + 2?", "choices": ["2", "3"], "answer": "3"}"#;
+    let numbers = read("numbers.jsonl", numbers);
+    assert_eq!(numbers.form, Some(AnswerForm::Text));
+    let right: Vec<_> = numbers.rows.iter().map(ChoiceQuestion::right).collect();
+    assert_eq!(right, [Some("2"), Some("3")]);
+    // A grade is a letter, but no letter of a choice.
+    let grades = r#"{"question": "which grade?", "choices": ["C", "D"], "answer": "C"}
+{"question": "which grade?", "choices": ["C", "A"], "answer": "A"}"#;
+    let grades = read("grades.jsonl", grades);
+    assert_eq!(grades.form, Some(AnswerForm::Text));
+    assert_eq!(grades.rows[1].answer, Some(1));
+}
+
+#[test]
+fn a_file_to_ask_needs_no_answers() {
+    let ask = ReadOptions {
+        without_labels: true,
+        ..strict()
+    };
+    for text in [
+        r#"{"question": "a?", "choices": ["x", "y"]}"#,
+        r#"{"question": "a?", "choices": ["x", "y"], "label": -1}"#,
+        r#"{"question": "a?", "choices": ["x", "y"], "answerKey": ""}"#,
+        r#"{"question": "a?", "choices": ["x", "y"], "answer": "no such choice"}"#,
+        r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#,
+    ] {
+        let read = try_read("a.jsonl", text, &ask).unwrap();
+        assert_eq!((read.rows[0].answer, read.form), (None, None), "{text}");
+        assert!(read.notes.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn columns_can_be_named() {
+    let text = "stem,about,option1,option2,key\nwho?,a text,Zoë,Ada,A\n";
+    let named = ReadOptions {
+        text: Some(Column::from("stem")),
+        text_pair: Some(Column::from("about")),
+        labels: vec![Column::from("key")],
+        ..strict()
+    };
+    let rows = try_read("a.csv", text, &named).unwrap().rows;
+    assert_eq!((rows[0].answer, rows[0].pair(1).0), (Some(0), "a text"));
+    assert_eq!(rows[0].pair(1).1, "who? Ada");
+    let usual = ReadOptions {
+        usual: UsualColumns {
+            text: named.text.clone(),
+            text_pair: named.text_pair.clone(),
+            label: named.labels.clone(),
+        },
+        ..strict()
+    };
+    let again = try_read("a.csv", text, &usual).unwrap().rows;
+    assert_eq!(pairs(&again[0]), pairs(&rows[0]));
+    // A file that has other columns is read by those.
+    let other = "question,option1,option2,answer\nwho?,Zoë,Ada,B\n";
+    let rows = try_read("b.csv", other, &usual).unwrap().rows;
+    assert_eq!(rows[0].answer, Some(1));
+    let said = try_read("b.csv", other, &named).unwrap_err();
+    assert!(
+        said.contains("b.csv:2: no `stem`: found the columns"),
+        "{said}"
+    );
+}
+
+#[test]
+fn mistakes_name_place_and_remedy() {
+    let good = r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#;
+    for (row, expected) in [
+        (
+            r#"{"question": "a?", "choices": ["x", "y"], "answer": 2}"#,
+            "the answer `2` is no number of a choice: the 2 choices are counted from 0 to 1\nhint: numbers of choices begin at 0; if yours begin at 1, subtract 1, or write letters",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", "y"], "answer": "x"}"#,
+            "the answer `x` is no number of a choice: the 2 choices are counted from 0 to 1\nhint: most answers of the file are numbers of choices, the first being 0: write this one so",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x"], "answer": 0}"#,
+            "expected at least 2 choices, found 1\nhint: give each row two choices",
+        ),
+        (
+            r#"{"question": "a?", "choice0": "x", "answer": 0}"#,
+            "expected at least 2 choices, found 1",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", "y"]}"#,
+            "the question has no answer\nhint: give the right choice",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", " "], "answer": 0}"#,
+            "the text in `choices[1]` is empty\nhint: fill in",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", {"text": null}], "answer": 0}"#,
+            "the text in `choices[0].text` is empty",
+        ),
+        (
+            r#"{"question": "a?", "choices": "x, y", "answer": 0}"#,
+            "expected a list as JSON writes it in `choices`, found a string\nhint: write a list such as [\"...\", \"...\"]",
+        ),
+        (
+            r#"{"question": "a?", "choices": {"text": ["x", "y"], "label": ["A"]}, "answer": 0}"#,
+            "`choices` has 2 texts and 1 labels",
+        ),
+        (
+            r#"{"question": "a?", "choice0": "x", "choice2": "y", "answer": 0}"#,
+            "the text in `choice1` is empty",
+        ),
+        (
+            r#"{"question": "a?", "optionA": "x", "optionC": "y", "answer": 0}"#,
+            "the text in `optionB` is empty",
+        ),
+        (
+            r#"{"question": "a?", "answers": ["x", "y"], "answer": 0}"#,
+            "no choices: found the columns `question`, `answers` and `answer`",
+        ),
+        (
+            r#"{"text": "a?", "choices": ["x", "y"], "answer": 0}"#,
+            "no question and no context: found the columns",
+        ),
+        (
+            r#"{"question": 3, "choices": ["x", "y"], "answer": 0}"#,
+            "expected text in `question`, found a number",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", "y"], "answer": [0]}"#,
+            "expected a number, a letter or a text in `answer`, found an array",
+        ),
+    ] {
+        let said = try_read("a.jsonl", format!("{good}\n{good}\n{row}"), &strict()).unwrap_err();
+        assert!(
+            said.contains(&format!("a.jsonl:3: {expected}")),
+            "{row}\n{said}"
+        );
+        assert!(said.contains("hint: "), "{said}");
+        let skip = ReadOptions {
+            on_bad_example: OnBad::Skip,
+            ..strict()
+        };
+        let left = try_read("a.jsonl", format!("{good}\n{good}\n{row}"), &skip).unwrap();
+        assert_eq!((left.rows.len(), left.skipped.len()), (2, 1), "{row}");
+    }
+    // The first choice of a row cannot be the one that is left out: numbers would mean others.
+    let said = try_read(
+        "a.csv",
+        "question,choice1,choice2,choice3,answer\na?,x,y,z,0\nb?,,y,z,0\n",
+        &strict(),
+    );
+    assert!(
+        said.unwrap_err()
+            .contains("a.csv:3: the text in `choice1` is empty"),
+    );
+    let labels = vec![Column::from("a"), Column::from("b")];
+    let said = try_read("a.jsonl", good, &ReadOptions { labels, ..strict() });
+    assert!(said.is_err());
+}
+
+#[test]
+fn hard_input_is_read_or_refused() {
+    let mut inputs: Vec<Vec<u8>> = vec![
+        b"\xEF\xBB\xBFquestion,A,B,answer\r\n\"who, \"\"me\"\"?\",x,y,A\r\n".to_vec(),
+        b"question,A,B,answer\nwho?,\xff,y,A\n".to_vec(),
+        b"{".to_vec(),
+        b"[]".to_vec(),
+        Vec::new(),
+        b"null\n3\n[1]\n".to_vec(),
+        br#"{"question": {"stem": null, "choices": null}, "answerKey": null}"#.to_vec(),
+        br#"{"question": {"stem": {"stem": 1}}, "choices": ["x", "y"]}"#.to_vec(),
+        br#"{"question": "a", "choices": ["x", "y"], "answer": 99999999999999999999}"#.to_vec(),
+        br#"{"question": "a", "choice18446744073709551615": "x", "choice0": "y", "answer": 0}"#
+            .to_vec(),
+        "{\"question\": \"a\", \"option\u{e9}\": \"x\", \"option_\": \"y\", \"choices\": \"[1\"}"
+            .into(),
+    ];
+    let whole = r#"{"context": "c", "question": "a?", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}], "answer": "B"}"#;
+    inputs.extend(
+        (0..whole.len())
+            .step_by(3)
+            .map(|end| whole.as_bytes()[..end].to_vec()),
+    );
+    for bytes in inputs {
+        for name in ["a.csv", "a.jsonl", "a.json", "a"] {
+            let _ = try_read(name, &bytes, &strict());
+        }
+    }
+    let rows = try_read(
+        "a.csv",
+        b"\xEF\xBB\xBFquestion,A,B,answer\r\n\"who, \"\"me\"\"?\",x,y,A\r\n",
+        &strict(),
+    );
+    assert_eq!(rows.unwrap().rows[0].question, "who, \"me\"?");
+    assert!(read_choices(Path::new("absent.csv"), &strict()).is_err());
+}
+
+/// A text that was learned from says nothing of new questions about it.
+#[test]
+fn questions_about_one_text_stay_in_one_part() {
+    let rows: Vec<String> = (0..60)
+        .map(|i| {
+            let text = i / 3;
+            format!(r#"{{"context": "text {text}", "question": "{i}?", "choices": ["x", "y"], "answer": 0}}"#)
+        })
+        .collect();
+    let rows = read("a.jsonl", &rows.join("\n")).rows;
+    let fractions = Fractions {
+        validation: 0.2,
+        test: 0.1,
+    };
+    let split = rows.split(fractions, true, 7).unwrap();
+    let sizes = [&split.train, &split.validation, &split.test].map(Vec::len);
+    assert_eq!(sizes, [42, 12, 6]);
+    let held: Vec<&ChoiceQuestion> = split.validation.iter().chain(&split.test).collect();
+    assert!(
+        split
+            .train
+            .iter()
+            .all(|row| held.iter().all(|other| other.context != row.context))
+    );
+}
