@@ -344,7 +344,7 @@ fn few_shot_classification() {
     );
     let finished = rekindle::finetune(&run, &Silent).unwrap();
     // 8 texts and one of each label's name are one batch, of which all pairs are compared.
-    assert_eq!(finished.steps, 20);
+    assert_eq!(finished.steps, 30);
     assert_eq!(run.train.batch_size, 64);
     let accuracy = finished.figures.get("accuracy").unwrap();
     assert!(accuracy > 0.9, "{}", finished.figures.text());

@@ -9,7 +9,7 @@ use crate::{
     flat::{AT_ONCE, Layout},
     optimizer::{Moments, factor_of},
     shards::{Node, Shards},
-    step::{clipping, joined},
+    step::{alone, clipping, joined},
 };
 use burn::tensor::ops::FloatTensor;
 use rekindle_base::HostTensor;
@@ -254,7 +254,9 @@ impl<B: TuneAutodiff> Sharded<B> {
         for (batch, forward) in parts.zip(window.first_pass..) {
             let pass = Pass::training(window.seed, self.shards.draw(forward, shard));
             let count = (window.examples as usize).max(1);
-            losses.push(job.backward(model, batch, pass, count, &mut grads)?);
+            losses.push(alone(|| {
+                job.backward(model, batch, pass, count, &mut grads)
+            })?);
             seen += job.count(batch);
         }
         // Read behind all passes, so that a GPU need not stand still between them.

@@ -3,6 +3,16 @@
 use crate::{Gradients, Job, Optimizer, TrainConfig, TrainError, optimizer::norm_of};
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use rekindle_nn::{Pass, TuneAutodiff, TuneBackend, host};
+use std::sync::{Mutex, PoisonError};
+
+/// Calls `pass`, a forward and a backward pass, while no other run of the process is in one. Burn 0.21 keeps the graphs of all
+/// threads in one table, and clears a graph away that another thread has entered there and not yet filled: its gradients would
+/// be missing.
+pub(crate) fn alone<T>(pass: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    pass()
+}
 
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +62,9 @@ pub fn step<B: TuneAutodiff, J: Job<B>>(
     let mut losses = Vec::with_capacity(window.len());
     for (batch, forward) in window.iter().zip(first_pass..) {
         let pass = Pass::training(config.seed, forward);
-        losses.push(job.backward(&model, batch, pass, examples.max(1), &mut grads)?);
+        losses.push(alone(|| {
+            job.backward(&model, batch, pass, examples.max(1), &mut grads)
+        })?);
     }
     let Some(losses) = joined(losses) else {
         return Ok((model, Stepped::nothing(examples)));

@@ -175,7 +175,7 @@ impl RunConfig {
         const USUAL: f64 = 3.0;
         let (enough, most) = match self.task.kind() {
             // Of each batch all pairs are learned.
-            Kind::Classification if self.peft.method == Method::Setfit => (20.0, 20.0),
+            Kind::Classification if self.peft.method == Method::Setfit => (30.0, 30.0),
             Kind::Preference => (0.0, USUAL),
             Kind::Embedding => (60.0, 10.0),
             // More passes know the training questions by heart, and no others better.
@@ -210,7 +210,7 @@ impl RunConfig {
         let usual = match (self.task.modality(), self.peft.method) {
             (_, Method::Full) if self.task.kind() == Kind::Preference => 1e-6,
             _ if self.task.kind() == Kind::Preference => 5e-5,
-            (Modality::Text, Method::Setfit) => 1e-4,
+            (Modality::Text, Method::Setfit) => 5e-5,
             (_, Method::Full) if self.task.kind() == Kind::Embedding => 2e-5,
             _ if self.task.kind() == Kind::Embedding => 5e-4,
             (_, Method::Lora) | (Modality::Text, Method::Bitfit) => 1e-3,

@@ -490,7 +490,7 @@ settings! {
     /// same result (docs/scaling.md). Unset: as many as there are processes at the start; a process that is alone does not cut batches.
     shards: Option<usize> = None, range Range::at_least(1).at_most(1 << 16), example "4", aka ["num_shards"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head", 2e-5 for "setfit"; for embeddings 2e-5 for "full" and 5e-4 for the others; for images 1e-4 for "full", 1e-3 for "lora" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-3 for "head", 5e-5 for "setfit"; for embeddings 2e-5 for "full" and 5e-4 for the others; for images 1e-4 for "full", 1e-3 for "lora" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and, where `learning_rate` is unset too, for classes

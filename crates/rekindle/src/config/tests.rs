@@ -262,6 +262,7 @@ fn of_task(task: Task) -> RunConfig {
         Modality::Images => {
             config.train.gradient_checkpointing = None;
             config.model.pooling = default.model.pooling;
+            config.peft.label_texts = None;
             config.data.text_pair = None;
             config.data.max_length = default.data.max_length;
             config.train.group_by_length = default.train.group_by_length;
