@@ -14,35 +14,9 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, WholeRun, assert_close, batch_order, centred, golden, ids, json as fixture_file, numbers,
-    whole_run,
+    Cpu, ENCODERS, FORWARD, GRAD_NORM, LEARNING_RATE, LOGITS_AFTER, LOSS, WholeRun, assert_close,
+    batch_order, centred, golden, ids, json as fixture_file, numbers, whole_run,
 };
-
-const MODELS: [&str; 8] = [
-    "bert",
-    "distilbert",
-    "roberta",
-    "electra",
-    "albert",
-    "modernbert",
-    "mpnet",
-    "deberta",
-];
-
-/// Absolute, on logits that the fixtures have in float64.
-const FORWARD: f32 = 1e-5;
-
-/// Absolute, on losses of 20 steps. A softmax over a padded window moves them by more than 1e-2.
-const LOSS: f64 = 1e-4;
-
-/// Relative, on gradient norms.
-const GRAD_NORM: f64 = 1e-3;
-
-/// Relative: the schedules are the same formula in f64.
-const LEARNING_RATE: f64 = 1e-12;
-
-/// Absolute, on logits after 20 steps at a rate of 2e-3.
-const LOGITS_AFTER: f32 = 1e-3;
 
 fn fixture(model: &str, file: &str) -> Value {
     fixture_file(&format!("tiny_questions/{model}/{file}"))
@@ -109,7 +83,7 @@ fn logits(dir: &Path, cases: &Value) -> Vec<f32> {
 
 #[test]
 fn logits_of_tokens_and_token_ids() {
-    for name in MODELS {
+    for name in ENCODERS {
         let expected = fixture(name, "expected.json");
         let cases = &expected["cases"];
         let right = cases.as_array().unwrap().iter();
@@ -127,7 +101,7 @@ fn logits_of_tokens_and_token_ids() {
 #[test]
 fn answers_are_the_best_pieces() {
     let folder = tempfile::tempdir().unwrap();
-    for name in MODELS {
+    for name in ENCODERS {
         let expected = fixture(name, "expected.json");
         let cases = &expected["cases"];
         let mut predictor = Predictor::open(&model_dir(name), Device::Cpu, &Silent).unwrap();
@@ -178,7 +152,7 @@ fn answers_are_the_best_pieces() {
 #[test]
 fn whole_runs_have_the_losses_of_transformers() {
     let folder = tempfile::tempdir().unwrap();
-    for name in MODELS {
+    for name in ENCODERS {
         let (expected, training) = (
             fixture(name, "expected.json"),
             fixture(name, "training.json"),

@@ -734,3 +734,31 @@ pub fn whole_run(run: &WholeRun) -> (rekindle::FinishedRun, RunDifference) {
     );
     (finished, apart)
 }
+
+/// Families of encoders whose heads have fixtures of transformers.
+pub const ENCODERS: [&str; 8] = [
+    "bert",
+    "distilbert",
+    "roberta",
+    "electra",
+    "albert",
+    "modernbert",
+    "mpnet",
+    "deberta",
+];
+
+/// Of a head: absolute, on logits that the fixtures have in float64.
+pub const FORWARD: f32 = 1e-5;
+
+/// Absolute, on losses of 20 steps. A mean over texts instead of words, or choices instead of questions, moves them by more than
+/// 1e-1, a softmax over a padded window by more than 1e-2.
+pub const LOSS: f64 = 1e-4;
+
+/// Relative, on gradient norms.
+pub const GRAD_NORM: f64 = 1e-3;
+
+/// Relative: the schedules are the same formula in f64.
+pub const LEARNING_RATE: f64 = 1e-12;
+
+/// Absolute, on logits after 20 steps at a rate of 2e-3.
+pub const LOGITS_AFTER: f32 = 1e-3;

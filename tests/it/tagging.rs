@@ -16,7 +16,8 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, WholeRun, assert_close, batch_order, golden, ids, json as fixture_file, numbers, whole_run,
+    Cpu, FORWARD, GRAD_NORM, LEARNING_RATE, LOGITS_AFTER, LOSS, WholeRun, assert_close,
+    batch_order, golden, ids, json as fixture_file, numbers, whole_run,
 };
 
 const MODELS: [&str; 7] = [
@@ -28,21 +29,6 @@ const MODELS: [&str; 7] = [
     "mpnet",
     "deberta",
 ];
-
-/// Absolute, on logits that the fixtures have in float64.
-const FORWARD: f32 = 1e-5;
-
-/// Absolute, on losses of 20 steps. A mean over texts instead of words moves them by more than 1e-1.
-const LOSS: f64 = 1e-4;
-
-/// Relative, on gradient norms.
-const GRAD_NORM: f64 = 1e-3;
-
-/// Relative: the schedules are the same formula in f64.
-const LEARNING_RATE: f64 = 1e-12;
-
-/// Absolute, on logits after 20 steps at a rate of 2e-3.
-const LOGITS_AFTER: f32 = 1e-3;
 
 /// Keeps what the plan says of the inputs.
 #[derive(Default)]
