@@ -36,10 +36,10 @@ pub fn check(path: &Path, form: Form, inputs: &[&Path]) -> anyhow::Result<()> {
     }
     let Ok(found) = fs::metadata(path) else {
         let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        let of_tables = ["csv", "tsv", "parquet", "xlsx"];
+        let of_tables = ["csv", "tsv", "parquet", "xlsx", "npz", "pt"];
         if form == Form::Answers && of_tables.contains(&ending.to_ascii_lowercase().as_str()) {
             bail!(
-                "{}: what is written is JSON lines, and no table\nhint: name a file that ends in .jsonl",
+                "{}: what is written there is JSON lines\nhint: name a file that ends in .jsonl",
                 path.display()
             );
         }

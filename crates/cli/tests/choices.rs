@@ -187,7 +187,7 @@ fn mistakes_name_place_and_remedy() {
     dir.write("quiz.csv", csv());
     dir.write(
         "from-one.csv",
-        "question,choice1,choice2,label\nwho?,card,money,1\nwho?,card,money,2\n",
+        "question,choice0,choice1,label\nwho?,card,money,0\nwho?,card,money,2\n",
     );
     dir.write("one.csv", "question,choice0,label\nwho?,card,0\n");
     dir.write("none.csv", "question,answer\nwho?,card\n");
@@ -215,6 +215,13 @@ fn mistakes_name_place_and_remedy() {
     assert!(
         said.contains("there are no two choices; --choice"),
         "{said}"
+    );
+    // They may come from elsewhere than the file of questions.
+    dir.write("alone.csv", "question\nwho?\nwhere?\n");
+    let asked = dir.ok("predict run --file alone.csv --choice card --choice money");
+    assert!(
+        asked.lines().count() == 2 && asked.contains("\"probability\""),
+        "{asked}"
     );
     // Choices are for who chooses.
     dir.ok("finetune train.csv --model model --epochs 1 -o single");

@@ -109,6 +109,14 @@ fn a_run_on_pairs_is_embedded_with_evaluated_and_merged() {
         looked.contains("24 rows") && looked.contains("different texts"),
         "{looked}"
     );
+    // Questions and answers that all differ are no texts with labels.
+    let faq = (0..12).map(|row| format!("card {row}?,money {row}\n"));
+    dir.write(
+        "faq.csv",
+        format!("Question,Answer\n{}", faq.collect::<String>()),
+    );
+    let guessed = dir.output("finetune faq.csv --model model --dry-run");
+    assert!(guessed.contains("learning text-embedding"), "{guessed}");
     let tune = "finetune pairs.jsonl --model model --batch-size 8 -o run";
     let plan = dir.output(&format!("{tune} --dry-run"));
     assert!(
@@ -160,7 +168,13 @@ fn mistakes_are_told_with_the_remedy() {
     dir.write("unique.csv", labelled(&|row| row));
     dir.write("twice.csv", "anchor,positive,positive\na,b,c\n");
     dir.ok("finetune pairs.jsonl --model model --epochs 1 -o run");
+    let looked = dir.ok("look --task text-embedding --model model --data one.csv");
+    assert!(looked.contains("have the same label"), "{looked}");
     for (command, expected) in [
+        (
+            "evaluate run one.csv",
+            "every evaluation text has the same label",
+        ),
         (
             "finetune alike.csv --task text-embedding --model model",
             "every training pair has the score 0.5",

@@ -167,6 +167,26 @@ fn from_a_file_to_answers() {
     let mixed = rows(&fs::read_to_string(dir.path("mixed.out")).unwrap());
     assert_eq!(mixed[0]["context"], "the card");
     assert!(mixed[1].get("context").is_none() && mixed[1]["answer"].is_string());
+    // A table that comes in is read as one that lies there.
+    let piped = dir
+        .command("sh")
+        .args([
+            "-c",
+            "\"$0\" predict asked-csv-full --set data.format=csv < asked.csv",
+            env!("CARGO_BIN_EXE_rekindle"),
+        ])
+        .output()
+        .unwrap();
+    let piped = rows(&String::from_utf8(piped.stdout).unwrap());
+    assert!(piped.len() == 48 && piped.iter().all(|row| row["answer"].is_string()));
+    // What the answers of a file are is of no interest where they are asked for.
+    dir.write("wrong.csv", csv().replace(",card\n", ",nowhere\n"));
+    assert_eq!(
+        rows(&dir.ok("predict asked-csv-full --file wrong.csv")).len(),
+        48
+    );
+    let said = dir.refused("embed asked-json-lora card");
+    assert!(said.contains("was tuned for question-answering"), "{said}");
     let said = dir.refused("predict asked-csv-full --file alone.csv");
     assert!(said.contains("--context gives one"), "{said}");
     // What is no text is not taken for one.

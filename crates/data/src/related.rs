@@ -11,7 +11,8 @@ use std::sync::Arc;
 use crate::chat::Reader;
 use crate::split::deal;
 use crate::tables::{
-    Cell, Chooser, Row, Source, Table, check_distinct, normal, raw_value, read_source, text_of,
+    Cell, Chooser, Row, Source, Table, check_distinct, is_id, normal, raw_value, read_source,
+    text_of,
 };
 use crate::targets::canonical;
 use crate::{
@@ -126,6 +127,13 @@ pub fn names_relations(columns: &[String]) -> bool {
     let has = |wanted: &str| columns.iter().any(|name| normal(name) == wanted);
     let negatives = columns.iter().any(|name| is_negative(name));
     known_pair(columns).is_some() && (has("anchor") || has("positive") || negatives)
+}
+
+/// Whether the columns, but for those that number rows, are a well-known pair of texts: what stands in the second may be a label.
+#[must_use]
+pub fn names_only_a_pair(columns: &[String]) -> bool {
+    let others = columns.iter().filter(|name| !is_id(name));
+    known_pair(columns).is_some() && others.count() == 2
 }
 
 /// Reads rows of texts that belong together. Without a column for a second text the file is read as labelled texts, as classification
@@ -513,6 +521,12 @@ mod tests {
             assert_eq!(names_relations(&names(&columns)), told, "{columns:?}");
         }
         assert!(names_relations(&names(&["query", "answer", "negative"])));
+        assert!(names_only_a_pair(&names(&["id", "Question", "answer"])));
+        assert!(!names_only_a_pair(&names(&[
+            "sentence1",
+            "sentence2",
+            "label"
+        ])));
         assert!(is_negative("Negative_12") && !is_negative("positive"));
     }
 }

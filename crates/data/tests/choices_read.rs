@@ -110,9 +110,9 @@ fn published_shapes_are_read() {
         ),
         (
             "columns.csv",
-            "question,choice1,choice2,label\nWho naps?,Zoë,Ada,1.0\n",
+            "question,choice1,choice2,label\nWho naps?,Zoë,Ada,2.0\n",
             alone,
-            Index,
+            AnswerForm::Number,
         ),
         (
             "letters.csv",
@@ -157,6 +157,74 @@ fn the_form_of_answers_is_the_files() {
     let grades = read("grades.jsonl", grades);
     assert_eq!(grades.form, Some(AnswerForm::Text));
     assert_eq!(grades.rows[1].answer, Some(1));
+}
+
+#[test]
+fn numbers_and_letters_are_those_of_the_columns_where_these_have_some() {
+    let table = |columns: &str, answers: &[&str]| {
+        let rows = answers
+            .iter()
+            .map(|answer| format!("who?,a{answer},b{answer},c{answer},{answer}\n"));
+        format!("question,{columns},answer\n{}", rows.collect::<String>())
+    };
+    for (columns, answers, form, right) in [
+        (
+            "option1,option2,option3",
+            ["1", "2"],
+            AnswerForm::Number,
+            [0, 1],
+        ),
+        (
+            "choice0,choice1,choice2",
+            ["1", "2"],
+            AnswerForm::Index,
+            [1, 2],
+        ),
+        // Numbered from 1, and counted from 0 all the same.
+        (
+            "choice1,choice2,choice3",
+            ["0", "1"],
+            AnswerForm::Index,
+            [0, 1],
+        ),
+        (
+            "option_b,option_c,option_d",
+            ["B", "(d)"],
+            AnswerForm::Letter,
+            [0, 2],
+        ),
+        (
+            "answerA,answerB,answerC",
+            ["1", "3"],
+            AnswerForm::Number,
+            [0, 2],
+        ),
+    ] {
+        let read = read("a.csv", &table(columns, &answers));
+        assert_eq!(read.form, Some(form), "{columns}");
+        let found: Vec<Option<usize>> = read.rows.iter().map(|row| row.answer).collect();
+        assert_eq!(found, right.map(Some), "{columns}");
+    }
+    // Texts that are digits are meant as texts where each answer is one, and numbers that may begin at 1 are told of.
+    let digits = r#"{"question": "how many?", "choices": ["1", "2", "3"], "answer": "2"}"#;
+    assert_eq!(read("a.jsonl", digits).rows[0].answer, Some(1));
+    let row = r#"{"question": "who?", "choices": ["a", "b", "c", "d"], "answer": 1}"#;
+    let read = read("a.jsonl", &[row; 10].join("\n"));
+    assert_eq!(read.form, Some(AnswerForm::Index));
+    assert!(read.notes[1].contains("no answer is 0"), "{:?}", read.notes);
+    let labels =
+        r#"{"question": "q", "choices": {"text": ["x", "y"], "label": ["B", "A"]}, "answer": "b"}"#;
+    assert_eq!(read_one(labels).answer, Some(0));
+    // A dialogue is what the question is about; a column that is named is not read twice.
+    let talk = r#"{"dialogue": ["Tea?", "No, milk."], "question": "what?", "choices": ["tea", "milk"], "answer": "milk"}"#;
+    assert_eq!(read_one(talk).context.as_deref(), Some("Tea?\nNo, milk."));
+    let twice = "question,choice1,choice_1,answer\nwho?,a,b,0\n";
+    let error = try_read("a.csv", twice, &strict()).unwrap_err();
+    assert!(error.contains("columns of the same choice"), "{error}");
+}
+
+fn read_one(row: &str) -> ChoiceQuestion {
+    read("a.jsonl", row).rows.remove(0)
 }
 
 #[test]
@@ -214,6 +282,7 @@ fn columns_can_be_named() {
 #[test]
 fn mistakes_name_place_and_remedy() {
     let good = r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#;
+    let zero = good.replace("1}", "0}");
     for (row, expected) in [
         (
             r#"{"question": "a?", "choices": ["x", "y"], "answer": 2}"#,
@@ -276,7 +345,7 @@ fn mistakes_name_place_and_remedy() {
             "expected a number, a letter or a text in `answer`, found an array",
         ),
     ] {
-        let said = try_read("a.jsonl", format!("{good}\n{good}\n{row}"), &strict()).unwrap_err();
+        let said = try_read("a.jsonl", format!("{good}\n{zero}\n{row}"), &strict()).unwrap_err();
         assert!(
             said.contains(&format!("a.jsonl:3: {expected}")),
             "{row}\n{said}"
@@ -286,7 +355,7 @@ fn mistakes_name_place_and_remedy() {
             on_bad_example: OnBad::Skip,
             ..strict()
         };
-        let left = try_read("a.jsonl", format!("{good}\n{good}\n{row}"), &skip).unwrap();
+        let left = try_read("a.jsonl", format!("{good}\n{zero}\n{row}"), &skip).unwrap();
         assert_eq!((left.rows.len(), left.skipped.len()), (2, 1), "{row}");
     }
     // The first choice of a row cannot be the one that is left out: numbers would mean others.

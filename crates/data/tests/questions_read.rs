@@ -14,8 +14,9 @@ const STRICT: QuestionFile = QuestionFile {
         context: None,
         answers: None,
     },
+    format: None,
     require_answers: true,
-    may_lack_context: false,
+    asks: false,
     on_bad_example: OnBad::Error,
 };
 
@@ -153,7 +154,7 @@ fn rows_of_every_shape() {
     assert_eq!(answers(&read("a.csv", text, STRICT)[0]), [("Ada", 0)]);
     // Without a context, where it may come from elsewhere.
     let options = QuestionFile {
-        may_lack_context: true,
+        asks: true,
         ..QuestionFile::default()
     };
     assert_eq!(&*read("a.csv", "question\nWho?\n", options)[0].context, "");

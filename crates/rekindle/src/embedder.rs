@@ -6,6 +6,7 @@ use crate::{
     config::{Device, Override},
     located::locate_to_embed,
     sentence::SentenceFiles,
+    task::Kind,
     tasks::normalized,
 };
 use rekindle_base::{HostTensor, write_atomically};
@@ -26,6 +27,16 @@ impl Embedder {
     /// When something is missing or does not fit, and for what is no encoder of texts; the message names it.
     pub fn open(path: &Path, device: Device, observer: &dyn Observer) -> Result<Self, Error> {
         let (mut located, files) = locate_to_embed(path, observer)?;
+        if matches!(located.task.kind(), Kind::Extraction | Kind::Choice) {
+            return Err(Error::Setting {
+                reason: format!(
+                    "this model was tuned for {}: it gives no vectors of texts",
+                    located.task
+                ),
+                hint: "embed with the model that it was tuned from, or tune one for text-embedding"
+                    .into(),
+            });
+        }
         // Texts are embedded one by one, whatever they were trained beside.
         located.kept.columns = UsualColumns {
             text: located.kept.columns.text.take(),

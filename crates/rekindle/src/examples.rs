@@ -274,8 +274,9 @@ pub(crate) fn read_asked(path: &Path, options: &ReadOptions) -> Result<AskedFile
                 context: name(pair)?,
                 answers: name(label)?,
             },
+            format: options.format,
             require_answers: options.require_label,
-            may_lack_context: !options.require_label,
+            asks: !options.require_label,
             on_bad_example: options.on_bad_example,
         };
         Ok::<_, Error>(read_questions(path, file)?)

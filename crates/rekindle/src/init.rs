@@ -20,7 +20,7 @@ use rekindle_data::{
     image::{find_pictures, image_parts, read_images},
     is_label_name, may_be_labelled,
     questions::{QuestionFile, QuestionReason, read_questions},
-    related::{Relation, names_relations, read_related},
+    related::{Relation, names_only_a_pair, names_relations, read_related},
     sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
 };
@@ -237,14 +237,29 @@ fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
     Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
-/// Whether a table's columns are those of texts that belong together, and of nothing else.
+/// Whether a table's columns are those of texts that belong together, and of nothing else: where they may as well be a text and its
+/// label, the second texts must differ.
 fn holds_relations(path: &Path) -> bool {
     let options = read_options(
         &RunConfig::default(),
         &rekindle_hub::Columns::default(),
         None,
     );
-    sniff(path, &options).is_ok_and(|sniffed| names_relations(&sniffed.names))
+    let differ = || {
+        let skipping = ReadOptions {
+            on_bad_example: OnBad::Skip,
+            ..options.clone()
+        };
+        read_related(path, &skipping).is_ok_and(|read| {
+            let second = read.rows.iter().filter_map(|row| row.texts.get(1));
+            let different: HashSet<&String> = second.collect();
+            2 * different.len() > read.rows.len()
+        })
+    };
+    sniff(path, &options).is_ok_and(|sniffed| {
+        let names = &sniffed.names;
+        names_relations(names) || names_only_a_pair(names) && differ()
+    })
 }
 
 fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {

@@ -129,10 +129,10 @@ impl Predictor {
         if self.task().kind() == Kind::Tags && has_words_or_spans(path) {
             return self.read_tagged(path, config, observer);
         }
-        if self.reads_questions().is_some() && is_of_objects(path) {
+        let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
+        if self.reads_questions().is_some() && (is_table || is_of_objects(path)) {
             return self.read_asked(path, config);
         }
-        let is_table = config.data.format.is_some() || Format::from_path(path).is_some();
         if self.reads_choices().is_some() && (is_table || is_of_objects(path)) {
             return self.read_choices(path, config, observer);
         }

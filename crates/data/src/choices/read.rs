@@ -12,6 +12,9 @@ use crate::chat::Reader;
 use crate::tables::{Column, each_object_by};
 use crate::{BadReason, DataError, Place, ReadOptions, Skipped};
 
+/// So many answers of which none is 0 may begin at 1.
+const FEW: usize = 10;
+
 /// A row by its columns, or what is wrong with it.
 type Raw = Result<Map<String, Value>, BadReason>;
 
@@ -22,21 +25,30 @@ pub enum AnswerForm {
     Label,
     /// By a number, the first choice being 0.
     Index,
-    /// By a letter, the first choice being A.
+    /// By a number, the first choice being 1, or by the number of its column.
+    Number,
+    /// By a letter, the first choice being A, or by the letter of its column.
     Letter,
     /// By the text of the choice.
     Text,
 }
 
 impl AnswerForm {
-    /// All of them; of several that a file's answers can be, the first is meant.
-    const ALL: [Self; 4] = [Self::Label, Self::Index, Self::Letter, Self::Text];
+    /// All of them; of several that a file's answers can be, the first is meant. A text that is there is no accident.
+    const ALL: [Self; 5] = [
+        Self::Label,
+        Self::Text,
+        Self::Index,
+        Self::Number,
+        Self::Letter,
+    ];
 
     /// What answers of this form are, in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Label => "labels of choices",
             Self::Index => "numbers of choices, the first being 0",
+            Self::Number => "numbers of choices, the first being 1",
             Self::Letter => "letters of choices, the first being A",
             Self::Text => "the texts of choices",
         }
@@ -60,14 +72,14 @@ pub struct ChoiceQuestions {
 ///
 /// | what | columns, of which a row has one |
 /// |---|---|
-/// | question | `question`, `sent2` |
-/// | context, which need not be there; alone it is the question | `context`, `article`, `passage`, `sent1`, `ctx` |
+/// | question | `question`, `question_stem`, `sent2`, `query` |
+/// | context, which need not be there; alone it is the question | `context`, `article`, `passage`, `sent1`, `ctx`, `premise`, `dialogue`, `paragraph`, `story`, `support` |
 /// | choices | `choices`, `options` or `endings`: a list of texts, `{"text": [...], "label": [...]}`, a list of `{"text", "label"}`, or `{"A": ...}`; in CSV as JSON |
 /// | | or a column each: `choice0`, `option1`, `ending_2`, `answerA` and so on, or `A`, `B`, `C`; the last ones may be blank in some rows |
 /// | answer | `answer`, `label`, `answerKey` |
 ///
 /// [`ReadOptions::text`] names the column of the question, [`text_pair`](ReadOptions::text_pair) that of the context and
-/// [`labels`](ReadOptions::labels) that of the answer. An answer is a number from 0, a letter, the text of the choice or its label: the one
+/// [`labels`](ReadOptions::labels) that of the answer. An answer is a number, a letter, the text of the choice or its label: the one
 /// of these [forms](AnswerForm) that most answers of the file have.
 ///
 /// # Errors
@@ -110,13 +122,19 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     };
     let drafts: Vec<(Place, Result<Draft, BadReason>)> = raw
         .into_iter()
-        .map(|(place, row)| (place, row.and_then(|row| Draft::of(&row, &columns))))
+        .map(|(place, row)| {
+            let asks = options.without_labels;
+            (place, row.and_then(|row| Draft::of(&row, &columns, asks)))
+        })
         .collect();
     let good = || drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok());
     let form = form_of(good).filter(|_| !options.without_labels);
+    // Of a few rows that says nothing.
+    let may_begin_at_one = drafts.len() >= FEW
+        && good().all(|draft| draft.answer.is_none() || draft.index(AnswerForm::Number).is_some());
     // Of columns that are numbered, the first must be there in every row.
     let first = good()
-        .filter_map(|draft| Some(draft.first.as_ref()?.0))
+        .filter_map(|draft| Some(draft.first.as_ref()?.number))
         .min();
 
     let required = options.require_label && !options.without_labels;
@@ -128,13 +146,21 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     let (rows, skipped) = reader.finish(path)?;
     let answered = rows.iter().any(|row| row.answer.is_some());
     let form = form.filter(|_| answered);
-    let notes =
-        form.map(|form| format!("{}: answers are read as {}", path.display(), form.words()));
+    let mut notes: Vec<String> = form
+        .map(|form| format!("{}: answers are read as {}", path.display(), form.words()))
+        .into_iter()
+        .collect();
+    if form == Some(AnswerForm::Index) && may_begin_at_one {
+        notes.push(format!(
+            "warning: {}: no answer is 0: if the first choice is 1 there, all are one off; write letters, or subtract 1",
+            path.display()
+        ));
+    }
     Ok(ChoiceQuestions {
         rows,
         skipped,
         form,
-        notes: notes.into_iter().collect(),
+        notes,
     })
 }
 
@@ -178,7 +204,11 @@ fn form_of<'a, I: Iterator<Item = &'a Draft>>(drafts: impl Fn() -> I) -> Option<
     drafts().find(|draft| draft.answer.is_some())?;
     let count = |form: AnswerForm| drafts().filter(|d| d.index(form).is_some()).count();
     // Of equals the last is taken.
-    let forms = AnswerForm::ALL.into_iter().rev();
+    let mut forms = AnswerForm::ALL;
+    if drafts().any(Draft::is_numbered) {
+        forms.swap(2, 3);
+    }
+    let forms = forms.into_iter().rev();
     let most = forms
         .map(|form| (count(form), form))
         .max_by_key(|(count, _)| *count)?;

@@ -45,6 +45,14 @@ pub enum ChoiceReason {
         /// Where.
         at: String,
     },
+    /// Two columns of the same number.
+    #[error("`{first}` and `{second}` are columns of the same choice")]
+    Twice {
+        /// One column.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// Fewer than two choices.
     #[error("expected at least 2 choices, found {found}")]
     TooFew {
@@ -88,6 +96,10 @@ impl AnswerForm {
                 "no number of a choice: the {} choices are counted from 0 to {last}",
                 choices.len()
             ),
+            Self::Number => format!(
+                "no number of a choice: the {} choices are counted from 1",
+                choices.len()
+            ),
             Self::Letter => format!(
                 "no letter of a choice: the {} choices are A to {}",
                 choices.len(),
@@ -117,6 +129,7 @@ impl ChoiceReason {
             Self::TooFew { .. } => {
                 "give each row two choices or more: a JSON list in `choices`, or a column each, such as `choice0` and `choice1`".into()
             }
+            Self::Twice { .. } => "remove one of them".into(),
             Self::Counts { .. } => "give every choice one text and one label".into(),
             Self::NoAnswer => "give the right choice by its number from 0, its letter or its text".into(),
             Self::Answer { answer, form: AnswerForm::Index, choices, .. } if *answer == choices.len().to_string() => {

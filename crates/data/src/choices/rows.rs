@@ -7,8 +7,19 @@ use crate::tables::{kind_of, normal};
 use crate::{BadReason, Place};
 
 /// Names of columns, as [`normal`] writes them.
-const QUESTIONS: [&str; 2] = ["question", "sent2"];
-const CONTEXTS: [&str; 5] = ["context", "article", "passage", "sent1", "ctx"];
+const QUESTIONS: [&str; 4] = ["question", "question_stem", "sent2", "query"];
+const CONTEXTS: [&str; 10] = [
+    "context",
+    "article",
+    "passage",
+    "sent1",
+    "ctx",
+    "premise",
+    "dialogue",
+    "paragraph",
+    "story",
+    "support",
+];
 const LISTS: [&str; 3] = ["choices", "options", "endings"];
 /// What stands before the number or letter of a column that holds one choice.
 const SINGLE: [&str; 4] = ["choice", "option", "ending", "answer"];
@@ -30,13 +41,23 @@ pub(super) struct Draft {
     choices: Vec<String>,
     /// Labels of the choices; empty where they have none.
     labels: Vec<String>,
-    /// The number and the name of the first choice's column, where each choice has one.
-    pub first: Option<(usize, String)>,
+    /// The column of the first choice, where each choice has one.
+    pub first: Option<First>,
     pub answer: Option<String>,
 }
 
+/// The column of a row's first choice.
+pub(super) struct First {
+    /// Its number, or that of its letter from 0.
+    pub number: usize,
+    /// Whether it ends in a letter.
+    is_letter: bool,
+    name: String,
+}
+
 impl Draft {
-    pub fn of(row: &Map<String, Value>, named: &Named<'_>) -> Result<Self, BadReason> {
+    /// `asks`: the row is to be asked, so that its answer is of no interest and choices may come from elsewhere.
+    pub fn of(row: &Map<String, Value>, named: &Named<'_>, asks: bool) -> Result<Self, BadReason> {
         // ARC and CommonsenseQA as they were published: {"question": {"stem", "choices"}}.
         if let Some(Value::Object(inner)) = row.get("question").filter(|q| q.get("stem").is_some())
         {
@@ -44,10 +65,11 @@ impl Draft {
             flat.extend(inner.clone());
             let stem = inner.get("stem").cloned().unwrap_or_default();
             flat.insert("question".into(), stem);
-            return Self::of(&flat, named);
+            return Self::of(&flat, named, asks);
         }
-        let question = text_of(row, named.question, &QUESTIONS)?;
-        let context = text_of(row, named.context, &CONTEXTS)?;
+        let question = text_of(row, named.question, &QUESTIONS, None)?;
+        let taken = find(row, named.question, &QUESTIONS, None).map(|(name, _)| name);
+        let context = text_of(row, named.context, &CONTEXTS, taken)?;
         let missing = |wanted| ChoiceReason::Missing {
             wanted,
             found: row.keys().cloned().collect(),
@@ -65,32 +87,41 @@ impl Draft {
                 (choices, labels, None)
             }
             None => {
-                let columns = of_columns(row)?.ok_or_else(|| missing("choices"))?;
-                let first = columns
-                    .first()
-                    .map(|(first, name, _)| (*first, (*name).to_owned()));
+                let columns = match of_columns(row)? {
+                    Some(columns) => columns,
+                    None if asks => Vec::new(),
+                    None => return Err(missing("choices").into()),
+                };
+                let first = columns.first().map(|(number, name, _)| First {
+                    number: *number,
+                    is_letter: name.trim_end().ends_with(|c: char| c.is_alphabetic()),
+                    name: (*name).to_owned(),
+                });
                 let texts = columns.iter().map(|(_, name, value)| choice(value, name));
                 (texts.collect::<Result<Vec<_>, _>>()?, Vec::new(), first)
             }
         };
-        if choices.len() < 2 {
+        if choices.len() < 2 && !(asks && choices.is_empty()) {
             return Err(ChoiceReason::TooFew {
                 found: choices.len(),
             }
             .into());
         }
-        let answer = find(row, named.answer, &ANSWERS).filter(|(_, value)| !is_blank(value));
+        let answer = find(row, named.answer, &ANSWERS, None);
+        let answer = answer.filter(|(_, value)| !asks && !is_blank(value));
         let answer = match answer {
             Some((at, value)) => Some(plain(value, at, "a number, a letter or a text")?),
             None => None,
         };
+        let is_told = |answer: &String| answer != UNTOLD || choices.contains(answer);
+        let answer = answer.filter(is_told);
         Ok(Self {
             context,
             question,
             choices,
             labels,
             first,
-            answer: answer.filter(|answer| answer != UNTOLD),
+            answer,
         })
     }
 
@@ -99,20 +130,37 @@ impl Draft {
         !self.labels.is_empty()
     }
 
+    /// Whether its choices have columns with numbers, the first being at least 1.
+    pub fn is_numbered(&self) -> bool {
+        let first = self.first.as_ref();
+        first.is_some_and(|first| !first.is_letter && first.number > 0)
+    }
+
     /// The choice that the answer means in this form.
     pub fn index(&self, form: AnswerForm) -> Option<usize> {
         let answer = self.answer.as_deref()?;
-        let only = |texts: &[String]| {
-            let mut equal = (0..texts.len()).filter(|&i| texts[i].trim() == answer);
+        let only = |is: &dyn Fn(usize) -> bool, all: &[String]| {
+            let mut equal = (0..all.len()).filter(|&i| is(i));
             let first = equal.next()?;
             equal.next().is_none().then_some(first)
         };
+        let exactly = |texts: &[String]| only(&|i| texts[i].trim() == answer, texts);
+        let roughly =
+            |texts: &[String]| only(&|i| texts[i].trim().eq_ignore_ascii_case(answer), texts);
+        // Data frames write whole numbers as 1.0 where one is missing.
+        let number =
+            || -> Option<usize> { answer.strip_suffix(".0").unwrap_or(answer).parse().ok() };
+        let numbered = self.first.as_ref().filter(|_| self.is_numbered());
+        let lettered = self.first.as_ref().filter(|first| first.is_letter);
         let index = match form {
-            AnswerForm::Label => only(&self.labels),
-            // Data frames write whole numbers as 1.0 where one is missing.
-            AnswerForm::Index => answer.trim_end_matches(".0").parse().ok(),
-            AnswerForm::Letter => letter(answer),
-            AnswerForm::Text => only(&self.choices),
+            AnswerForm::Label => exactly(&self.labels).or_else(|| roughly(&self.labels)),
+            AnswerForm::Index => number(),
+            AnswerForm::Number => {
+                number().and_then(|n| n.checked_sub(numbered.map_or(1, |first| first.number)))
+            }
+            AnswerForm::Letter => letter(answer.trim_matches(['(', ')', '.'].as_slice()))
+                .and_then(|n| n.checked_sub(lettered.map_or(0, |first| first.number))),
+            AnswerForm::Text => exactly(&self.choices),
         };
         index.filter(|&index| index < self.choices.len())
     }
@@ -125,8 +173,8 @@ impl Draft {
         required: bool,
         place: Place,
     ) -> Result<ChoiceQuestion, BadReason> {
-        if let Some((_, name)) = self.first.as_ref().filter(|(own, _)| Some(*own) > first) {
-            return Err(blank_before(name));
+        if let Some(own) = self.first.as_ref().filter(|own| Some(own.number) > first) {
+            return Err(blank_before(&own.name));
         }
         let answer = form.and_then(|form| self.index(form));
         match (&self.answer, form) {
@@ -177,17 +225,25 @@ fn known<'r>(row: &'r Map<String, Value>, names: &[&str]) -> Option<(&'r str, &'
     Some((name, value))
 }
 
-/// A column that is named, else a well-known one.
+/// A column that is named, else a well-known one that is not taken.
 fn find<'r>(
     row: &'r Map<String, Value>,
     named: &[&Option<String>],
     names: &[&str],
+    taken: Option<&str>,
 ) -> Option<(&'r str, &'r Value)> {
     let named = named.iter().filter_map(|name| name.as_ref());
     let mut there = named.filter_map(|name| row.get_key_value(name));
     match there.next() {
         Some((name, value)) => Some((name, value)),
-        None => known(row, names),
+        None => {
+            let free: Vec<&str> = names
+                .iter()
+                .copied()
+                .filter(|name| taken.is_none_or(|taken| normal(taken) != *name))
+                .collect();
+            known(row, &free)
+        }
     }
 }
 
@@ -196,10 +252,16 @@ fn text_of(
     row: &Map<String, Value>,
     named: &[&Option<String>],
     names: &[&str],
+    taken: Option<&str>,
 ) -> Result<Option<String>, BadReason> {
-    match find(row, named, names) {
+    match find(row, named, names, taken) {
         Some((_, value)) if is_blank(value) => Ok(None),
         Some((_, Value::String(text))) => Ok(Some(text.clone())),
+        // A dialogue is a list of what was said.
+        Some((at, Value::Array(lines))) => {
+            let lines = lines.iter().map(|line| choice(line, at));
+            Ok(Some(lines.collect::<Result<Vec<_>, _>>()?.join("\n")))
+        }
         Some((at, other)) => Err(wrong_type(at, "text", other)),
         None => Ok(None),
     }
@@ -311,6 +373,13 @@ fn of_columns(row: &Map<String, Value>) -> Result<Option<Vec<Single<'_>>>, BadRe
             alone |= prefix.is_some() && columns.first().is_some_and(|(number, ..)| *number < 2);
             continue;
         };
+        if let Some([one, other]) = columns.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(ChoiceReason::Twice {
+                first: one.1.to_owned(),
+                second: other.1.to_owned(),
+            }
+            .into());
+        }
         if let Some((_, gap)) = (first..).zip(&columns).find(|(at, found)| *at != found.0) {
             return Err(blank_before(gap.1));
         }
@@ -342,7 +411,9 @@ fn number_of(name: &str, prefix: Option<&&str>) -> Option<usize> {
     match prefix {
         None => letter(&name),
         Some(prefix) => {
-            let behind = name.strip_prefix(prefix)?.trim_start_matches('_');
+            let behind = name
+                .strip_prefix(prefix)?
+                .trim_start_matches(['_', ' ', '-']);
             behind.parse().ok().or_else(|| letter(behind))
         }
     }

@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::{Question, rows, squad};
 use crate::chat::Reader;
-use crate::tables::{Opened, bad_json, each_json, each_object, is_cut_off, open, utf8};
-use crate::{BadReason, DataError, Format, OnBad, Place, Skipped};
+use crate::tables::{
+    Opened, bad_json, each_json, each_object, each_object_by, is_cut_off, open, utf8,
+};
+use crate::{BadReason, DataError, Format, OnBad, Place, ReadOptions, Skipped};
 
 /// What the columns of a table of questions are called, where not `question`, `context` and `answers` or `answer`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,10 +28,12 @@ pub struct QuestionColumns {
 pub struct QuestionFile {
     /// The columns of rows.
     pub columns: QuestionColumns,
+    /// What the file is, where its name does not say it.
+    pub format: Option<Format>,
     /// A question without answers is an error, unless the file says that there is none.
     pub require_answers: bool,
-    /// A question may come without a context, which is then the empty text.
-    pub may_lack_context: bool,
+    /// The questions are to be asked: one may come without a context, which is then the empty text, and answers are of no interest.
+    pub asks: bool,
     /// What to do with bad questions.
     pub on_bad_example: OnBad,
 }
@@ -86,8 +90,14 @@ pub fn read_questions(path: &Path, options: QuestionFile) -> Result<Questions, D
         reader.add(place(line), row);
         Ok(())
     };
-    match Format::from_path(path) {
-        Some(Format::Csv | Format::Tsv) => each_object(path, each)?,
+    match options.format.or_else(|| Format::from_path(path)) {
+        Some(format @ (Format::Csv | Format::Tsv)) => {
+            let table = ReadOptions {
+                format: Some(format),
+                ..ReadOptions::default()
+            };
+            each_object_by(path, &table, each)?;
+        }
         _ => match open(path)? {
             Opened::Parquet => each_object(path, each)?,
             Opened::Text(bytes) => match document(&bytes) {

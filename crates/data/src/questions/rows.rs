@@ -28,7 +28,7 @@ pub(super) fn question(
 ) -> Result<Question, BadReason> {
     // A table has all columns in every row: null is none.
     row.retain(|_, value| !value.is_null());
-    let (columns, require_answers) = (&options.columns, options.require_answers);
+    let columns = &options.columns;
     for key in KEYS
         .iter()
         .filter(|key| !row.contains_key(**key))
@@ -56,7 +56,7 @@ pub(super) fn question(
             Some(value) => {
                 row.insert(key.into(), value);
             }
-            None if key == "answers" && !require_answers => {}
+            None if key == "answers" && !options.require_answers => {}
             None => {
                 return Err(QuestionReason::NoKey {
                     wanted: named.clone(),
@@ -67,11 +67,12 @@ pub(super) fn question(
             }
         }
     }
-    let context = match row.contains_key("context") || !options.may_lack_context {
+    let has_context = row.get("context").is_some_and(|value| !is_blank(value));
+    let context = match has_context || !options.asks {
         true => text(&row, "context", None)?.into(),
         false => "".into(),
     };
-    of_object(&row, &context, "", place, require_answers)
+    of_object(&row, &context, "", place, options)
 }
 
 /// The question and answers of an object about a context. `at` is the path to it, empty for a row.
@@ -80,7 +81,7 @@ pub(super) fn of_object(
     context: &Arc<str>,
     at: &str,
     place: Place,
-    require_answers: bool,
+    options: &QuestionFile,
 ) -> Result<Question, BadReason> {
     let question = text(row, "question", Some(at).filter(|at| !at.is_empty()))?;
     let id = match row.get("id") {
@@ -88,6 +89,25 @@ pub(super) fn of_object(
         Some(number @ Value::Number(_)) => Some(number.to_string()),
         _ => None,
     };
+    Ok(Question {
+        id,
+        question: question.to_owned(),
+        context: Arc::clone(context),
+        answers: match options.asks {
+            true => None,
+            false => answers_of(row, context, at, options.require_answers)?,
+        },
+        place,
+    })
+}
+
+/// The answers of an object about a context; none where it says that there is none, `None` where it does not say.
+fn answers_of(
+    row: &Map<String, Value>,
+    context: &Arc<str>,
+    at: &str,
+    require_answers: bool,
+) -> Result<Option<Vec<Answer>>, BadReason> {
     let is_impossible = match row.get("is_impossible") {
         Some(Value::Bool(is)) => *is,
         // CSV has text.
@@ -98,7 +118,6 @@ pub(super) fn of_object(
         "" => key.to_owned(),
         at => format!("{at}.{key}"),
     };
-    let is_blank = |value: &&Value| value.as_str().is_some_and(|text| text.trim().is_empty());
     let one = row
         .get("answer")
         .filter(|one| !is_impossible || !is_blank(one));
@@ -132,13 +151,11 @@ pub(super) fn of_object(
         }
         _ => {}
     }
-    Ok(Question {
-        id,
-        question: question.to_owned(),
-        context: Arc::clone(context),
-        answers,
-        place,
-    })
+    Ok(answers)
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
 /// The text of a key that must be there and not be blank.

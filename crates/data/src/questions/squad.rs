@@ -52,8 +52,7 @@ pub(super) fn read(
                 let (place, row) = match value {
                     Value::Object(object) => {
                         let place = lines.of(object);
-                        let require_answers = options.require_answers;
-                        let row = of_object(object, &context, &at, place.clone(), require_answers);
+                        let row = of_object(object, &context, &at, place.clone(), options);
                         (place, row)
                     }
                     other => {

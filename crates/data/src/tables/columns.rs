@@ -405,7 +405,7 @@ pub(super) fn known(name: &str) -> Option<Known> {
 }
 
 /// Whether a column of this name says which row it is, and nothing else.
-pub(super) fn is_id(name: &str) -> bool {
+pub(crate) fn is_id(name: &str) -> bool {
     IDS.contains(&normal(name).as_str())
 }
 

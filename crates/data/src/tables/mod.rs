@@ -34,7 +34,7 @@ pub(crate) use source::no_such_file;
 pub use source::{holds_tables, read_text};
 
 pub use columns::is_label_name;
-pub(crate) use columns::{Chooser, check_distinct, is_set_name, normal};
+pub(crate) use columns::{Chooser, check_distinct, is_id, is_set_name, normal};
 pub use columns::{Column, ResolvedColumn, ResolvedColumns, Role, UsualColumns};
 pub use sniff::{Sniffed, may_be_labelled, sniff};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::source::{self, Content, Source, read_text};
-use super::{Cell, Format, ReadOptions, Row, jsonl, parquet};
+use super::{Cell, Format, ReadOptions, Row, jsonl, normal, parquet};
 use crate::{BadReason, DataError};
 
 /// Calls `each` with every row of a file: its line, and its keys and values or what is wrong with it.
@@ -73,10 +73,11 @@ pub(crate) fn each_object_by(
     Ok(())
 }
 
-/// A row has one value for each of its keys.
+/// A row has one value for each of its keys, in whatever case they are written.
 fn check_unique(path: &Path, names: &[String]) -> Result<(), DataError> {
     let places = |name: &String| -> Vec<String> {
-        let same = names.iter().enumerate().filter(|(_, other)| *other == name);
+        let same = names.iter().enumerate();
+        let same = same.filter(|(_, other)| normal(other) == normal(name));
         same.map(|(place, _)| place.to_string()).collect()
     };
     let named = names.iter().filter(|name| !name.trim().is_empty());

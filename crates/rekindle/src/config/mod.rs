@@ -280,7 +280,7 @@ impl RunConfig {
         match self.eval.choose {
             ModelChoice::Auto => {
                 validation >= ENOUGH
-                    || self.task.kind() != Kind::Classification
+                    || !matches!(self.task.kind(), Kind::Classification | Kind::Choice)
                     || self.metric() == Metric::Loss
                     || self.eval.early_stopping_patience.is_some()
             }

@@ -284,12 +284,9 @@ fn label_counts(rows: &[RelatedTexts]) -> HashMap<&str, usize> {
     counts
 }
 
-/// Checks that the loss can tell texts of these rows apart; scores lie in `range`.
-fn check_learnable(
-    rows: &[RelatedTexts],
-    range: Option<(f64, f64)>,
-    config: &RunConfig,
-) -> Result<(), Error> {
+/// Checks that the loss can tell texts of these rows apart.
+pub(crate) fn check_learnable(rows: &[RelatedTexts], config: &RunConfig) -> Result<(), Error> {
+    let range = range_of(rows);
     let refused = |reason: String, hint: &str| {
         let hint = hint.into();
         Err(Error::Setting { reason, hint })
@@ -341,9 +338,18 @@ fn check_learnable(
     }
 }
 
-/// Checks that some labelled texts of a set can find another.
-fn check_comparable(rows: &[RelatedTexts], part: &str) -> Result<(), Error> {
+/// Checks that some labelled texts of a set can find another, and others not.
+pub(crate) fn check_comparable(rows: &[RelatedTexts], part: &str) -> Result<(), Error> {
     let counts = label_counts(rows);
+    if counts.len() == 1 {
+        return Err(Error::Setting {
+            reason: format!(
+                "every {part} text has the same label, so that whatever is found is right and nothing can be measured"
+            ),
+            hint: "give texts of several labels, or name the right label column with --label"
+                .into(),
+        });
+    }
     match counts.is_empty() || counts.values().any(|&count| count > 1) {
         true => Ok(()),
         false => Err(Error::Setting {
@@ -420,7 +426,7 @@ pub(super) fn prepare(
                 .into(),
         });
     }
-    check_learnable(&rows, range, config)?;
+    check_learnable(&rows, config)?;
     for (part, held_out) in [("validation", &splits.validation), ("test", &splits.test)] {
         if let Some(rows) = held_out {
             check_comparable(rows, part)?;

@@ -2,9 +2,9 @@
 
 use super::{
     From, Looked, LookedAt, LookedToken, copies,
-    findings::{Row, SECOND, normalised},
+    findings::{Row, SECOND, TRAIN, normalised},
     first_lines, part_words,
-    parts::{Parts, parts},
+    parts::{Parts, parts, refused},
     parts_words,
     texts::cut,
     tokens_words,
@@ -13,7 +13,7 @@ use crate::{
     Error, data_summary,
     inputs::{
         self, Inputs,
-        related::{Relations, scale_of},
+        related::{Relations, check_comparable, check_learnable, scale_of},
     },
     report::DataSummary,
     spread::Spread,
@@ -38,6 +38,12 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         ..
     } = parts::<Vec<RelatedTexts>>(from)?;
     notes.extend(note);
+    let learned = sets.iter().find(|(part, _)| *part == TRAIN);
+    let refusal = learned.map(|(_, rows)| check_learnable(rows, from.config));
+    let others = sets.iter().filter(|(part, _)| *part != TRAIN);
+    let others = others.map(|(part, rows)| check_comparable(rows, part));
+    let all = refusal.into_iter().chain(others);
+    findings.extend(all.filter_map(Result::err).map(|error| refused(&error)));
     let scale = sets.first().map_or(1.0, |(_, rows)| scale_of(rows));
     let encode = |(part, rows): (&'static str, Vec<RelatedTexts>)| {
         let set = Relations::encode(&rows, &encoder, scale, from.config.seed)?;
