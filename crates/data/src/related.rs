@@ -47,7 +47,7 @@ pub enum Relation {
 pub struct RelatedRead {
     /// The good rows, in file order. All are related in the same way.
     pub rows: Vec<RelatedTexts>,
-    /// The bad rows; empty unless [`OnBad::Skip`].
+    /// The bad rows; empty unless [`OnBad::Skip`](crate::OnBad::Skip).
     pub skipped: Vec<Skipped>,
     /// Which columns were read, and why those: the anchor is the text, what it is compared with the second text, the score or label
     /// the label.
@@ -140,7 +140,7 @@ pub fn names_only_a_pair(columns: &[String]) -> bool {
 /// reads it. Of the options `text` names the anchor, `text_pair` what it is compared with, `labels` the score or the label.
 ///
 /// # Errors
-/// As [`read_examples`]. A file without a single good row is an error too.
+/// As [`read_examples`](crate::read_examples). A file without a single good row is an error too.
 ///
 /// ```
 /// use rekindle_data::{ReadOptions, related::{Relation, read_related}};

@@ -83,7 +83,7 @@ impl Examples for Vec<Question> {
         deal(self, to)
     }
 
-    /// Questions about the same text stay together, see [`parts_by_text`].
+    /// Questions about the same text stay together.
     fn parts(&self, fractions: Fractions, stratify: bool, seed: u64) -> Result<Vec<u8>, DataError> {
         parts_by_text(self, |row| &self[row].context, fractions, stratify, seed)
     }
