@@ -644,7 +644,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         }
         remarks.extend(self.objective.fitted().map(|fitted| match self.final_set().0 {
             "validation" => format!(
-                "{fitted} chosen on the validation examples, and the figures are of the same examples, so that those which depend on that flatter; set data.test, or data.test_fraction, for examples that nothing was chosen on"
+                "{fitted} chosen on the validation examples, whose figures are shown: those that depend on it are better than on new examples; set data.test, or data.test_fraction, for examples that nothing was chosen on"
             ),
             "test" if self.sets.validation.is_none() => format!("there are no validation examples, so that {fitted} left as usual"),
             "test" => format!("{fitted} chosen on the validation examples; the figures are of the test examples"),
