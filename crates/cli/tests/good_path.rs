@@ -585,7 +585,7 @@ fn numbers_and_sets_of_labels_from_a_table_to_predictions() {
     // What the thresholds were chosen on is said, in the terminal and in the report.
     let tune = "finetune --model model --train tags.csv --task text-multi-label --epochs 1";
     for (run, more, expected) in [
-        ("flattered", "", "and the figures are of the same examples"),
+        ("flattered", "", "whose figures are shown"),
         (
             "tested",
             "--set data.test_fraction=0.2",
