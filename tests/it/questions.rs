@@ -14,8 +14,8 @@ use rekindle_nn::{Pass, Sequences};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cpu, ENCODERS, FORWARD, GRAD_NORM, LEARNING_RATE, LOGITS_AFTER, LOSS, WholeRun, assert_close,
-    batch_order, centred, golden, ids, json as fixture_file, numbers, whole_run,
+    Cpu, ENCODERS, FORWARD, LOGITS_AFTER, WholeRun, assert_close, batch_order, centred, golden,
+    ids, json as fixture_file, numbers, whole_run,
 };
 
 fn fixture(model: &str, file: &str) -> Value {
@@ -171,10 +171,7 @@ fn whole_runs_have_the_losses_of_transformers() {
             data: "max_length = 30\n",
             train: "",
         });
-        println!("{name}: {apart}");
-        assert!(apart.loss <= LOSS, "{name}: {apart:?}");
-        assert!(apart.learning_rate <= LEARNING_RATE, "{name}: {apart:?}");
-        assert!(apart.grad_norm <= GRAD_NORM, "{name}: {apart:?}");
+        apart.hold_for_a_head(name);
 
         // What was saved is a model of the same problem, with the same answers.
         let after = training["logits_after"].as_array().unwrap();

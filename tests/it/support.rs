@@ -747,18 +747,28 @@ pub const ENCODERS: [&str; 8] = [
     "deberta",
 ];
 
+impl RunDifference {
+    /// Tells how far a run of a head is from the fixture's, and holds the bounds of all heads.
+    pub fn hold_for_a_head(&self, name: &str) {
+        println!("{name}: {self}");
+        assert!(self.loss <= LOSS, "{name}: {self:?}");
+        assert!(self.learning_rate <= LEARNING_RATE, "{name}: {self:?}");
+        assert!(self.grad_norm <= GRAD_NORM, "{name}: {self:?}");
+    }
+}
+
 /// Of a head: absolute, on logits that the fixtures have in float64.
 pub const FORWARD: f32 = 1e-5;
 
 /// Absolute, on losses of 20 steps. A mean over texts instead of words, or choices instead of questions, moves them by more than
 /// 1e-1, a softmax over a padded window by more than 1e-2.
-pub const LOSS: f64 = 1e-4;
+const LOSS: f64 = 1e-4;
 
 /// Relative, on gradient norms.
-pub const GRAD_NORM: f64 = 1e-3;
+const GRAD_NORM: f64 = 1e-3;
 
 /// Relative: the schedules are the same formula in f64.
-pub const LEARNING_RATE: f64 = 1e-12;
+const LEARNING_RATE: f64 = 1e-12;
 
 /// Absolute, on logits after 20 steps at a rate of 2e-3.
 pub const LOGITS_AFTER: f32 = 1e-3;

@@ -25,6 +25,7 @@ use rekindle_data::{
     tokens::{Scheme, TaggedOptions, read_tagged},
 };
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashSet},
     path::Path,
 };
@@ -166,13 +167,14 @@ fn holds_questions(path: &Path) -> bool {
         on_bad_example: OnBad::Skip,
         ..QuestionFile::default()
     };
+    let has_label = LazyCell::new(|| {
+        let columns = sniff(path, &ReadOptions::default()).map(|sniffed| sniffed.names);
+        columns.is_ok_and(|columns| columns.iter().any(|name| is_label_name(name)))
+    });
     let is_question = |reason: &BadReason| match reason {
         BadReason::Question(reason) => match **reason {
             QuestionReason::NoKey { .. } => false,
-            QuestionReason::NoAnswers { .. } => {
-                let columns = sniff(path, &ReadOptions::default()).map(|sniffed| sniffed.names);
-                !columns.is_ok_and(|columns| columns.iter().any(|name| is_label_name(name)))
-            }
+            QuestionReason::NoAnswers { .. } => !*has_label,
             _ => true,
         },
         _ => false,

@@ -6,6 +6,7 @@ use crate::{
     answers::Answering,
     balance,
     checkpointing::backward_by_unit,
+    config::Method,
     evaluation::{Scored, embed_with, score},
     feature_cache::{AS_EVALUATED, FeatureCache},
     figures::Figures,
@@ -380,7 +381,7 @@ impl<B: TuneAutodiff> Recipe<B> {
         &self,
         model: &Model<Inner<B>>,
     ) -> Result<Option<Model<Inner<B>>>, Error> {
-        if self.config.peft.method != crate::config::Method::Setfit {
+        if self.config.peft.method != Method::Setfit {
             return Ok(None);
         }
         let (set, width) = (&self.sets.train, model.width());

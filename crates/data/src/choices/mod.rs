@@ -82,9 +82,8 @@ impl Examples for Vec<ChoiceQuestion> {
 
     /// Questions about the same text stay together, as those of [`crate::questions`].
     fn parts(&self, fractions: Fractions, stratify: bool, seed: u64) -> Result<Vec<u8>, DataError> {
-        let text = |row: &ChoiceQuestion| row.context.as_ref().unwrap_or(&row.question).clone();
-        let texts: Vec<String> = self.iter().map(text).collect();
-        parts_by_text(self, |row| &texts[row], fractions, stratify, seed)
+        let text = |row: usize| self[row].context.as_ref().unwrap_or(&self[row].question);
+        parts_by_text(self, |row| text(row), fractions, stratify, seed)
     }
 }
 

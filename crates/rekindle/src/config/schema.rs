@@ -480,7 +480,7 @@ settings! {
     epochs: Option<f64> = None, range Range::above(0), example "3", aka ["num_train_epochs", "num_epochs", "max_epochs", "n_epochs"];
     /// Train for exactly this many optimizer steps, whatever `epochs` says.
     max_steps: Option<usize> = None, range Range::at_least(1), example "1000", aka ["steps", "max_iters", "train_steps"];
-    /// Examples in a batch.
+    /// Examples in a batch. Unset: 64 for "setfit".
     batch_size: usize = 32, range Range::at_least(1),
         aka ["per_device_train_batch_size", "train_batch_size", "micro_batch_size"];
     /// Batches in an optimizer step.

@@ -20,7 +20,7 @@ use crate::{
 };
 use rekindle_base::{counted, thousands};
 use rekindle_data::{
-    EncodedSet, Example, Place, TargetEncoder, TextEncoder,
+    EncodedSet, Place, TargetEncoder, TextEncoder,
     related::{RelatedTexts, Relation},
 };
 
@@ -68,13 +68,8 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
 
     let texts = |(_, _, set): &Part| set.encoded().lengths();
     let lengths: Vec<u32> = sets.iter().flat_map(texts).collect();
-    let long = |(_, _, set): &Part| -> Vec<Example> {
-        let texts = set.texts().iter().zip(&set.encoded().items);
-        let cut = texts.filter(|(_, item)| item.truncated);
-        cut.map(|(text, _)| text.clone()).collect()
-    };
-    let long: Vec<Example> = sets.iter().flat_map(long).collect();
-    let cut = cut(from, &encoder, long, &lengths, limits.positions)?;
+    let texts = sets.iter().map(|(_, _, set)| (set.texts(), set.encoded()));
+    let cut = cut(from, &encoder, texts, &lengths, limits.positions)?;
     let length = Spread::whole("length", "tokens", &lengths);
     let summary = format!(
         "{}, {} different texts, {}, {} cut{}",
@@ -118,11 +113,10 @@ fn row(part: &'static str, related: &RelatedTexts) -> Row {
 
 /// The first rows, each text's tokens behind those of the one before.
 fn shown(sets: &[Part], encoder: &TextEncoder, most: usize) -> Vec<LookedAt> {
-    let places = |(_, rows, _): &'_ Part| -> Vec<Place> {
-        rows.iter().map(|row| row.place.clone()).collect()
-    };
-    let places: Vec<Vec<Place>> = sets.iter().map(places).collect();
-    let places: Vec<Vec<&Place>> = places.iter().map(|part| part.iter().collect()).collect();
+    let places: Vec<Vec<&Place>> = sets
+        .iter()
+        .map(|(_, rows, _)| rows.iter().map(|row| &row.place).collect())
+        .collect();
     let first = first_lines(&places, most).into_iter();
     let shown = first.map(|(part, index)| {
         let (name, rows, set) = &sets[part];

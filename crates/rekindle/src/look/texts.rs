@@ -15,7 +15,9 @@ use crate::{
     spread::Spread,
 };
 use rekindle_base::{counted, first_of, thousands};
-use rekindle_data::{Example, Place, TargetEncoder, TargetKind, TargetRow, TextEncoder};
+use rekindle_data::{
+    EncodedSet, Example, Place, TargetEncoder, TargetKind, TargetRow, TextEncoder,
+};
 
 pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     let limits = inputs::text_limits(from.pretrained, from.config)?;
@@ -69,13 +71,8 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
         .iter()
         .flat_map(|(_, set)| set.encoded().lengths())
         .collect();
-    let long = |(_, set): &(&str, Texts)| -> Vec<Example> {
-        let texts = set.examples().iter().zip(&set.encoded().items);
-        let cut = texts.filter(|(_, item)| item.truncated);
-        cut.map(|(example, _)| example.clone()).collect()
-    };
-    let long: Vec<Example> = sets.iter().flat_map(long).collect();
-    let cut = cut(from, &encoder, long, &lengths, limits.positions)?;
+    let texts = sets.iter().map(|(_, set)| (set.examples(), set.encoded()));
+    let cut = cut(from, &encoder, texts, &lengths, limits.positions)?;
     let length = Spread::whole("length", "tokens", &lengths);
     let summary = format!(
         "{}, {}, {} cut{}",
@@ -211,14 +208,17 @@ fn pieces(mut text: &str) -> Vec<&str> {
     pieces
 }
 
-/// What is cut: the whole length of the texts that are too `long` is counted once more.
-pub(super) fn cut(
+/// What is cut: the whole length of texts that are too long is counted once more.
+pub(super) fn cut<'a>(
     from: &From<'_>,
     encoder: &TextEncoder,
-    long: Vec<Example>,
+    sets: impl Iterator<Item = (&'a [Example], &'a EncodedSet)>,
     lengths: &[u32],
     positions: usize,
 ) -> Result<Cut, Error> {
+    let all = sets.flat_map(|(texts, set)| texts.iter().zip(&set.items));
+    let long = all.filter(|(_, item)| item.truncated);
+    let long: Vec<Example> = long.map(|(text, _)| text.clone()).collect();
     let whole = match long.is_empty() {
         true => Vec::new(),
         false => whole_lengths(
