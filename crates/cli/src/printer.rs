@@ -142,9 +142,9 @@ impl Printer {
     fn watched(&self, evaluation: &Evaluation) -> String {
         let figures: Vec<String> = lock(&self.watched)
             .iter()
-            .map(|figure| match evaluation.get(&figure.key) {
-                Some(value) => format!("{} {value:.4}", figure.name),
-                None => format!("{} (none)", figure.name),
+            .filter_map(|figure| {
+                let value = evaluation.get(&figure.key)?;
+                Some(format!("{} {value:.4}", figure.name))
             })
             .collect();
         figures.join("  ")

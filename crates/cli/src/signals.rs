@@ -1,5 +1,7 @@
 //! What asks a run to stop: Ctrl-C, SIGTERM (a scheduler or a shutdown), SIGHUP (a terminal that closes).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Calls `handler` whenever one of them comes. A SIGHUP that is ignored when the program starts, as under `nohup`, stays so.
 pub fn on_stop(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
     let under_nohup = ignore_hangup();
@@ -11,8 +13,12 @@ pub fn on_stop(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Erro
     Ok(())
 }
 
-/// Ends the program when one of them comes; what it was writing is removed.
+/// Ends the program when one of them comes; what it was writing is removed. A second call changes nothing.
 pub fn discard_on_stop() -> Result<(), ctrlc::Error> {
+    static IS_SET: AtomicBool = AtomicBool::new(false);
+    if IS_SET.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     on_stop(|| {
         rekindle::discard_unfinished();
         std::process::exit(exit_code().into());

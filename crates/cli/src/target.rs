@@ -86,8 +86,13 @@ fn begins_with_answer(path: &Path) -> bool {
         .keys()
         .next()
         .is_some_and(|key| key == "line" || key == "place");
+    let has = |key: &str| first.contains_key(key);
+    // A question's answer or choice has a probability, a span a score: what somebody labelled has neither.
+    let of_question = has("probability") && (has("choices") || has("start"));
+    let span = first.get("spans").and_then(|spans| spans.get(0));
+    let of_spans = span.is_some_and(|span| span.get("score").is_some());
     let of_ours = ["probabilities", "embedding", "error"];
-    begins || of_ours.iter().any(|key| first.contains_key(*key))
+    begins || of_question || of_spans || of_ours.iter().any(|key| has(key))
 }
 
 /// Whether a file is an array of NumPy's, or of safetensors with embeddings alone.

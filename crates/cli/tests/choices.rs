@@ -172,13 +172,75 @@ fn a_run_file_is_written_for_choices() {
     );
     let plan = dir.output("finetune --config quiz.toml --model model --dry-run");
     assert!(
-        plan.contains("of a choice") && plan.contains("1: score"),
+        plan.contains("choices `choice0`, `choice1`, `choice2`, label `label`")
+            && !plan.contains("score"),
         "{plan}"
     );
     let looked = dir.ok("look --config quiz.toml --model model");
     assert!(looked.contains("48 questions, 112 choices"), "{looked}");
+    // Pieces of words are told apart, the right choice from the others.
+    assert!(
+        looked.contains("[CLS]|") && looked.contains("|[card]"),
+        "{looked}"
+    );
     // Questions about one text stay in one part.
     assert!(!looked.contains("stands in training and in"), "{looked}");
+}
+
+/// Columns of other names, a validation file whose numbers could begin anywhere, and choices that are the same.
+#[test]
+fn odd_files_are_read_as_they_are_meant() {
+    let dir = Dir::new();
+    let table = |rows: &[&str]| format!("ask,yes,no,right\n{}\n", rows.join("\n"));
+    let rows: Vec<String> = (0..24)
+        .map(|i| format!("\"{} {i}\",card,money,{}", TEXTS[i % 6].0, 1 + i % 2))
+        .collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    dir.write("train.csv", table(&rows));
+    // 1 is the first choice here as there.
+    dir.write(
+        "validation.csv",
+        table(&["who?,card,money,1", "who?,card,money,1"]),
+    );
+    let named = "--text ask --label right --set data.choices=[\"yes\",\"no\"]";
+    let tune = "finetune --task multiple-choice --model model --epochs 1";
+    let said = dir.output(&format!(
+        "{tune} {named} -o run --train train.csv --validation validation.csv"
+    ));
+    for file in ["train.csv", "validation.csv"] {
+        let form = "answers are read as numbers of choices, the first being 1";
+        assert!(said.contains(&format!("{file}: {form}")), "{said}");
+    }
+    assert!(
+        said.contains("text `ask`, choices `yes` and `no`, label `right`"),
+        "{said}"
+    );
+    // The run knows how its files are read.
+    let each = dir.ok("evaluate run validation.csv --json --predictions each.jsonl");
+    assert!(each.contains("\"n\": 2"), "{each}");
+    let each = lines(&fs::read_to_string(dir.path("each.jsonl")).unwrap());
+    assert_eq!(each[0]["answer"], "card");
+
+    let same = "{\"question\": \"who?\", \"choices\": [\"card\", \"card\"], \"answer\": 0}\n";
+    dir.write("same.jsonl", race() + "\n" + same);
+    let plan =
+        dir.output("finetune same.jsonl --model model --dry-run --set data.validation_fraction=0");
+    assert!(
+        plan.contains("warning: 1 question has choices that are the same to the model"),
+        "{plan}"
+    );
+    assert!(plan.contains("the first at same.jsonl:49"), "{plan}");
+
+    let odd = format!(
+        "{same}{}",
+        "{\"question\": \"who?\", \"choices\": [\"card\"]}\n"
+    );
+    dir.write("odd.jsonl", odd.repeat(2) + same);
+    let said = dir.output("init odd.jsonl --task multiple-choice -o odd.toml");
+    assert!(
+        said.contains("warning: odd.jsonl: 2 rows cannot be used as written"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -222,6 +284,24 @@ fn mistakes_name_place_and_remedy() {
     assert!(
         asked.lines().count() == 2 && asked.contains("\"probability\""),
         "{asked}"
+    );
+    let own =
+        dir.output("predict run --file quiz.csv --choice card --choice money --output a.jsonl");
+    assert!(
+        own.contains("warning: 48 of 48 questions have choices of their own"),
+        "{own}"
+    );
+    // Answers may be written over, questions not.
+    dir.ok("predict run who? --choice card --choice money --output b.jsonl");
+    dir.ok("predict run who? --choice card --choice money --output b.jsonl");
+    dir.write("race.jsonl", race());
+    let said = dir.refused("predict run who? --choice card --choice money --output race.jsonl");
+    assert!(said.contains("holds something else"), "{said}");
+    let said =
+        dir.refused("finetune --task question-answering --train quiz.csv --model model -o no");
+    assert!(
+        said.contains("its rows look like those of multiple-choice: --task multiple-choice"),
+        "{said}"
     );
     // Choices are for who chooses.
     dir.ok("finetune train.csv --model model --epochs 1 -o single");

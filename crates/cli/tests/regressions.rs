@@ -420,7 +420,7 @@ fn init_sees_numbers_beside_a_bad_cell() {
             "{odd}: {file}"
         );
         assert!(
-            file.contains("1 rows cannot be used as they are"),
+            file.contains("1 row cannot be used as written"),
             "{odd}: {file}"
         );
     }

@@ -123,7 +123,7 @@ fn published_shapes_are_read() {
     ] {
         let read = read(name, text);
         assert_eq!(pairs(&read.rows[0]), (owned(&expected), Some(1)), "{name}");
-        assert_eq!(read.form, Some(form), "{name}");
+        assert_eq!(read.columns.answers, Some(form), "{name}");
         let said = format!("{name}: answers are read as {}", form.words());
         assert_eq!(read.notes, [said], "{name}");
     }
@@ -148,14 +148,14 @@ fn the_form_of_answers_is_the_files() {
     let numbers = r#"{"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "2"}
 {"question": "1 + 2?", "choices": ["2", "3"], "answer": "3"}"#;
     let numbers = read("numbers.jsonl", numbers);
-    assert_eq!(numbers.form, Some(AnswerForm::Text));
+    assert_eq!(numbers.columns.answers, Some(AnswerForm::Text));
     let right: Vec<_> = numbers.rows.iter().map(ChoiceQuestion::right).collect();
     assert_eq!(right, [Some("2"), Some("3")]);
     // A grade is a letter, but no letter of a choice.
     let grades = r#"{"question": "which grade?", "choices": ["C", "D"], "answer": "C"}
 {"question": "which grade?", "choices": ["C", "A"], "answer": "A"}"#;
     let grades = read("grades.jsonl", grades);
-    assert_eq!(grades.form, Some(AnswerForm::Text));
+    assert_eq!(grades.columns.answers, Some(AnswerForm::Text));
     assert_eq!(grades.rows[1].answer, Some(1));
 }
 
@@ -201,7 +201,7 @@ fn numbers_and_letters_are_those_of_the_columns_where_these_have_some() {
         ),
     ] {
         let read = read("a.csv", &table(columns, &answers));
-        assert_eq!(read.form, Some(form), "{columns}");
+        assert_eq!(read.columns.answers, Some(form), "{columns}");
         let found: Vec<Option<usize>> = read.rows.iter().map(|row| row.answer).collect();
         assert_eq!(found, right.map(Some), "{columns}");
     }
@@ -210,7 +210,7 @@ fn numbers_and_letters_are_those_of_the_columns_where_these_have_some() {
     assert_eq!(read("a.jsonl", digits).rows[0].answer, Some(1));
     let row = r#"{"question": "who?", "choices": ["a", "b", "c", "d"], "answer": 1}"#;
     let read = read("a.jsonl", &[row; 10].join("\n"));
-    assert_eq!(read.form, Some(AnswerForm::Index));
+    assert_eq!(read.columns.answers, Some(AnswerForm::Index));
     assert!(read.notes[1].contains("no answer is 0"), "{:?}", read.notes);
     let labels =
         r#"{"question": "q", "choices": {"text": ["x", "y"], "label": ["B", "A"]}, "answer": "b"}"#;
@@ -221,6 +221,162 @@ fn numbers_and_letters_are_those_of_the_columns_where_these_have_some() {
     let twice = "question,choice1,choice_1,answer\nwho?,a,b,0\n";
     let error = try_read("a.csv", twice, &strict()).unwrap_err();
     assert!(error.contains("columns of the same choice"), "{error}");
+}
+
+/// Files that people learn from, with names of their own.
+#[test]
+fn columns_of_known_sets_are_found() {
+    let alone = [("Who naps?", "Zoë"), ("Who naps?", "Ada")];
+    for (name, text, right, columns) in [
+        (
+            "piqa.jsonl",
+            r#"{"goal": "Who naps?", "sol1": "Zoë", "sol2": "Ada", "label": 0}"#,
+            0,
+            "text `goal`, choices `sol1` and `sol2`, label `label`",
+        ),
+        (
+            "winogrande.jsonl",
+            r#"{"sentence": "Who naps?", "option1": "Zoë", "option2": "Ada", "answer": "2"}"#,
+            1,
+            "text `sentence`, choices `option1` and `option2`, label `answer`",
+        ),
+        (
+            "medmcqa.csv",
+            "id,question,opa,opb,cop,exp\nx,Who naps?,Zoë,Ada,1,because\n",
+            1,
+            "text `question`, choices `opa` and `opb`, label `cop`",
+        ),
+        (
+            "sciq.jsonl",
+            r#"{"question": "Who naps?", "distractor1": "Ada", "correct_answer": "Zoë", "support": ""}"#,
+            0,
+            "text `question`, choices `correct_answer` and `distractor1`, label `correct_answer`",
+        ),
+        (
+            "dream.jsonl",
+            r#"{"question": "Who naps?", "choice": ["Zoë", "Ada"], "answer": "Ada"}"#,
+            1,
+            "text `question`, choices `choice`, label `answer`",
+        ),
+    ] {
+        let read = read(name, text);
+        let expected = (owned(&alone), Some(right));
+        assert_eq!(pairs(&read.rows[0]), expected, "{name}");
+        assert_eq!(read.columns.words().as_deref(), Some(columns), "{name}");
+    }
+}
+
+#[test]
+fn columns_of_choices_can_be_named() {
+    let text = "question,yes,no,perhaps,answer\nwho?,Zoë,Ada,Bo,no\nwhen?,now,then,,yes\n";
+    let named = ReadOptions {
+        choices: ["yes", "no", "perhaps"].map(Column::from).to_vec(),
+        ..strict()
+    };
+    let found = try_read("a.csv", text, &named).unwrap();
+    let right: Vec<_> = found.rows.iter().map(ChoiceQuestion::right).collect();
+    assert_eq!(right, [Some("Ada"), Some("now")]);
+    assert_eq!(found.columns.answers, Some(AnswerForm::Column));
+    assert_eq!(found.rows[1].choices.len(), 2);
+    // What a model was tuned on is taken where the file has it, else what is usual.
+    let usual = ReadOptions {
+        usual: found.columns,
+        ..strict()
+    };
+    let again = try_read("a.csv", text, &usual).unwrap();
+    assert_eq!(again.rows[0].right(), Some("Ada"));
+    let other = "question,A,B,answer\nwho?,Zoë,Ada,B\n";
+    let again = try_read("b.csv", other, &usual).unwrap();
+    assert_eq!(again.rows[0].right(), Some("Ada"));
+
+    let list = r#"{"question": "who?", "of": ["Zoë", "Ada"], "answer": 1}"#;
+    let one = ReadOptions {
+        choices: vec![Column::from("of")],
+        ..strict()
+    };
+    let found = try_read("a.jsonl", list, &one).unwrap();
+    assert_eq!(found.rows[0].right(), Some("Ada"));
+    let error = try_read("b.csv", other, &one).unwrap_err();
+    assert!(
+        error.contains("b.csv:2: no `of`: found the columns"),
+        "{error}"
+    );
+    let gap = "question,yes,no,perhaps,answer\nwho?,Zoë,,Bo,yes\n";
+    let error = try_read("a.csv", gap, &named).unwrap_err();
+    assert!(error.contains("the text in `no` is empty"), "{error}");
+    let error = try_read(
+        "a.csv",
+        "question,first,second,answer\nwho?,a,b,first\n",
+        &strict(),
+    );
+    let error = error.unwrap_err();
+    assert!(error.contains("--set 'data.choices="), "{error}");
+}
+
+#[test]
+fn answers_are_names_of_columns_too() {
+    let text = "question,option_a,option_b,answer\nwho?,Zoë,Ada,option_b\nwho?,Bo,Cy,option_a\n";
+    let read = read("a.csv", text);
+    assert_eq!(read.columns.answers, Some(AnswerForm::Column));
+    assert_eq!(read.rows[0].right(), Some("Ada"));
+}
+
+/// A file of which two columns say which choice is right.
+#[test]
+fn the_column_that_names_choices_is_that_of_the_answers() {
+    let row = |answer: &str, label: usize| {
+        format!(
+            r#"{{"question": "who?", "choices": ["Zoë", "Ada"], "answer": "{answer}", "label": {label}}}"#
+        )
+    };
+    let explained = [row("It is Ada.", 1), row("Zoë, of course.", 0)].join("\n");
+    let found = read("a.jsonl", &explained);
+    assert_eq!(found.rows[0].right(), Some("Ada"));
+    assert_eq!(found.columns.label, [Column::from("label")]);
+
+    let agree = [row("Ada", 1), row("Zoë", 0)].join("\n");
+    assert_eq!(read("a.jsonl", &agree).notes.len(), 1);
+    let differ = [row("Ada", 1), row("Zoë", 1), row("Ada", 0)].join("\n");
+    let notes = read("a.jsonl", &differ).notes;
+    let expected = "warning: a.jsonl: `answer` and `label` name different choices in 2 of 3 rows, first in line 2: `answer` is taken; --label names the other";
+    assert_eq!(notes[1], expected);
+    // Nobody asks for what has been named.
+    let named = ReadOptions {
+        labels: vec![Column::from("label")],
+        ..strict()
+    };
+    let found = try_read("a.jsonl", &differ, &named).unwrap();
+    assert_eq!((found.rows[1].right(), found.notes.len()), (Some("Ada"), 1));
+    // What cannot be read beside one that can.
+    let odd = r#"{"question": "who?", "choices": ["Zoë", "Ada"], "answer": ["Ada"], "label": 1}"#;
+    assert_eq!(read_one(odd).right(), Some("Ada"));
+}
+
+/// Numbers of a few rows may be counted from 0 or from 1: they are counted as those of the training file.
+#[test]
+fn the_form_of_another_file_is_kept_where_it_fits() {
+    let row = r#"{"question": "who?", "choices": ["a", "b", "c"], "answer": 1}"#;
+    let usual = |form| ReadOptions {
+        usual: UsualColumns {
+            answers: Some(form),
+            ..UsualColumns::default()
+        },
+        ..strict()
+    };
+    let right = |row: &str, form| {
+        let read = try_read("a.jsonl", row, &usual(form));
+        read.map(|read| read.rows[0].right().map(str::to_owned))
+    };
+    let a = |text: &str| Ok(Some(text.to_owned()));
+    assert_eq!(right(row, AnswerForm::Number), a("a"));
+    assert_eq!(right(row, AnswerForm::Index), a("b"));
+    assert_eq!(right(row, AnswerForm::Letter), a("b"));
+    // What is no number from 0 is no number from 1 in a file of the same kind, but a mistake.
+    let third = row.replace("1}", "3}");
+    let error = right(&third, AnswerForm::Index).unwrap_err();
+    assert!(error.contains("`3` is no number of a choice"), "{error}");
+    let letter = row.replace("1}", "\"C\"}");
+    assert_eq!(right(&letter, AnswerForm::Index), a("c"));
 }
 
 fn read_one(row: &str) -> ChoiceQuestion {
@@ -241,7 +397,11 @@ fn a_file_to_ask_needs_no_answers() {
         r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#,
     ] {
         let read = try_read("a.jsonl", text, &ask).unwrap();
-        assert_eq!((read.rows[0].answer, read.form), (None, None), "{text}");
+        assert_eq!(
+            (read.rows[0].answer, read.columns.answers),
+            (None, None),
+            "{text}"
+        );
         assert!(read.notes.is_empty(), "{text}");
     }
 }
@@ -263,6 +423,7 @@ fn columns_can_be_named() {
             text: named.text.clone(),
             text_pair: named.text_pair.clone(),
             label: named.labels.clone(),
+            ..UsualColumns::default()
         },
         ..strict()
     };
@@ -319,6 +480,14 @@ fn mistakes_name_place_and_remedy() {
         (
             r#"{"question": "a?", "choices": {"text": ["x", "y"], "label": ["A"]}, "answer": 0}"#,
             "`choices` has 2 texts and 1 labels",
+        ),
+        (
+            r#"{"question": "a?", "choices": {"text": ["x", "y"], "label": ["A", "A"]}, "answer": 0}"#,
+            "two choices in `choices` have the label `A`\nhint: give each choice a label of its own",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", "y"], "answer": true}"#,
+            "expected a number, a letter or a text in `answer`, found a boolean\nhint: write the right choice by its number from 0, its letter or its text",
         ),
         (
             r#"{"question": "a?", "choice0": "x", "choice2": "y", "answer": 0}"#,

@@ -1,6 +1,6 @@
 //! What can go wrong, from every crate below and from here.
 
-use crate::config::ConfigErrors;
+use crate::{config::ConfigErrors, task::Task};
 use rekindle_base::shell_word;
 use std::path::PathBuf;
 
@@ -67,6 +67,14 @@ pub enum Error {
         reason: String,
         /// What to do.
         hint: String,
+    },
+    /// A file that cannot be read for the task, and looks like one of another.
+    #[error("{source}\nhint: its rows look like those of {fits}: --task {fits}")]
+    OtherTask {
+        /// Why it cannot be read.
+        source: Box<Error>,
+        /// The task that it fits.
+        fits: Task,
     },
     /// The model was saved, but not what is told of it.
     #[error("{source}\nthe model is saved in {}; what is missing is written by: rekindle finetune --resume {}", shell_word(&model.to_string_lossy()), shell_word(&run.to_string_lossy()))]

@@ -3,7 +3,8 @@
 use crate::{
     Error, Observer, RunConfig,
     config::{self, DataSource},
-    task::Modality,
+    init::fitting_task,
+    task::{Kind, Modality, Task},
     tasks,
 };
 use rekindle_data::{
@@ -48,6 +49,8 @@ pub(crate) struct Read<S> {
     pub label_names: Vec<String>,
     /// The columns of a table; none of folders and conversations.
     pub columns: Option<ResolvedColumns>,
+    /// The columns of questions with choices.
+    pub used: Option<UsualColumns>,
     /// Whether the file divides its texts into words.
     pub by_words: bool,
     pub notes: Vec<String>,
@@ -64,6 +67,7 @@ impl<S: Examples> Read<S> {
             hint: TargetHint::default(),
             label_names: Vec::new(),
             columns: None,
+            used: None,
             by_words: false,
             notes: left_out("rows", skipped),
         }
@@ -92,6 +96,7 @@ impl Source for Vec<Example> {
             hint: outcome.hint,
             label_names: outcome.label_names,
             columns: Some(outcome.columns),
+            used: None,
             by_words: false,
             notes,
         })
@@ -162,6 +167,7 @@ impl Source for Vec<RelatedTexts> {
             hint: TargetHint::default(),
             label_names: Vec::new(),
             columns: Some(read.columns),
+            used: None,
             by_words: false,
             notes,
         })
@@ -210,6 +216,7 @@ impl Source for Vec<TaggedText> {
             // Of a file without spans there are none, which is an error where they are to be learned.
             label_names: labels.unwrap_or_default(),
             columns: None,
+            used: None,
             by_words: read.has_words,
             notes,
         })
@@ -230,6 +237,7 @@ impl Source for Vec<ChoiceQuestion> {
         notes.extend(left_out("questions", &read.skipped));
         Ok(Read {
             notes,
+            used: Some(read.columns),
             ..Read::without_labels(read.rows, &[], options)
         })
     }
@@ -333,6 +341,7 @@ impl Source for ImageSet {
             hint: read.hint,
             label_names: read.label_names,
             columns: read.columns,
+            used: None,
             by_words: false,
             notes: read.notes,
         })
@@ -413,7 +422,7 @@ fn files(
                 _ => ("texts", Modality::Text),
             };
             if fits != modality {
-                let task = crate::task::Task::of(config.task.kind(), fits);
+                let task = Task::of(config.task.kind(), fits);
                 return Err(Error::Setting {
                     reason: format!(
                         "the dataset `{name}` holds {holds}, the task is \"{}\"",
@@ -453,19 +462,24 @@ pub(crate) fn read_splits<S: Source>(
     let files = files(config, S::MODALITY, hub, observer)?;
     files.notes.iter().for_each(|note| observer.note(note));
     let mut notes = files.notes.clone();
-    let mut read = |path: &Path, limit: Option<usize>| -> Result<Read<S>, Error> {
-        let options = read_options(config, &files.columns, limit);
+    let mut read = |path: &Path, limit: Option<usize>, usual: UsualColumns| {
+        let options = ReadOptions {
+            usual,
+            ..read_options(config, &files.columns, limit)
+        };
         let mut read = S::read(path, &options)?;
         read.notes.iter().for_each(|note| observer.note(note));
         notes.append(&mut read.notes);
-        Ok(read)
+        Ok::<_, Error>(read)
     };
     let data = &config.data;
-    let train = read(&files.train, data.train_limit)?;
+    let train = read(&files.train, data.train_limit, UsualColumns::default())
+        .map_err(|error| of_other_task(error, &files.train, config))?;
+    let of_train = train.used.clone().unwrap_or_default();
     let given =
         |path: &Option<PathBuf>, limit| path.as_deref().map(|path| (path.to_owned(), limit));
     let mut optional = |part: Option<(PathBuf, Option<usize>)>| {
-        part.map(|(path, limit)| read(&path, limit).map(|read| read.set))
+        part.map(|(path, limit)| read(&path, limit, of_train.clone()).map(|read| read.set))
             .transpose()
     };
     let validation = optional(given(&files.validation, data.validation_limit))?;
@@ -478,12 +492,14 @@ pub(crate) fn read_splits<S: Source>(
         .map_or(&[][..], |columns| &columns.labels);
     train.hint.check(kind, &files.train, labels, S::INPUT)?;
     let named = read_options(config, &files.columns, None);
-    let used = match &train.columns {
-        Some(columns) => UsualColumns::of(columns),
-        None => UsualColumns {
+    let used = match (&train.used, &train.columns) {
+        (Some(used), _) => used.clone(),
+        (None, Some(columns)) => UsualColumns::of(columns),
+        (None, None) => UsualColumns {
             text: named.text,
             text_pair: named.text_pair,
             label: named.labels,
+            ..UsualColumns::default()
         },
     };
     let encoder = S::encoder(&train, kind).map_err(|error| match error {
@@ -522,6 +538,23 @@ pub(crate) fn read_splits<S: Source>(
         by_words,
         notes,
     })
+}
+
+/// The error of a file with the task that it fits, where that is another one and shows in more than a column of labels.
+fn of_other_task(error: Error, path: &Path, config: &RunConfig) -> Error {
+    let labelled = |task: Task| {
+        matches!(
+            task.kind(),
+            Kind::Classification | Kind::Regression | Kind::MultiLabel
+        )
+    };
+    match fitting_task(path, config) {
+        Ok(fits) if fits != config.task && !labelled(fits) => Error::OtherTask {
+            source: Box::new(error),
+            fits,
+        },
+        _ => error,
+    }
 }
 
 /// Reads the training examples, whole, with labels or without.
@@ -605,6 +638,9 @@ pub(crate) fn read_options(
             Modality::Text => Input::Text,
             Modality::Images => Input::Image,
         },
+        choices: (data.choices.iter())
+            .flat_map(|columns| columns.0.iter().map(column))
+            .collect(),
         usual: UsualColumns::default(),
         known_labels: Vec::new(),
         separator: data.label_separator,

@@ -428,7 +428,8 @@ impl Figures {
             | Section::Answers { .. } => false,
         };
         let few = self.guess.is_none() && self.n < FEW && self.sections.iter().any(compared);
-        few.then(|| format!("{} are too few to compare with guessing", self.count()))
+        let are = if self.n == 1 { "is" } else { "are" };
+        few.then(|| format!("{} {are} too few to compare with guessing", self.count()))
     }
 
     /// How many examples these figures are of.

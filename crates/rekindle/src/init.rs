@@ -32,13 +32,34 @@ use std::{
 
 const RUN_IT: &str = "Run it: rekindle finetune --config THIS_FILE";
 
+/// A run file for a file of examples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFile {
+    /// Its text, with comments.
+    pub text: String,
+    /// What of the examples cannot be used, where that is so.
+    pub bad: Option<String>,
+}
+
+impl RunFile {
+    /// The settings with what is said beside them, the first of it above all.
+    fn new(config: &RunConfig, notes: &[(&str, &str)], bad: Option<String>) -> Self {
+        let bad_note = bad.as_deref().map(|bad| ("data.on_bad_example", bad));
+        let notes: Vec<(&str, &str)> = notes.iter().copied().chain(bad_note).collect();
+        Self {
+            text: commented(config, &notes),
+            bad,
+        }
+    }
+}
+
 /// A commented run file for a file of examples, from what `config` says already (its columns, header and quoting guide
 /// the reading). Keys that were guessed or set are active, all others stand as comments. The task is the configuration's:
 /// [`fitting_task`] tells it.
 ///
 /// # Errors
 /// When the file cannot be read, or it is unclear which columns are the text and the label.
-pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<String, Error> {
+pub fn run_file_for(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     match config.task.kind() {
         Kind::Generation => return for_conversations(path, config),
         Kind::Preference => return for_preferences(path, config),
@@ -203,7 +224,7 @@ fn skipping(config: &RunConfig) -> ReadOptions {
     }
 }
 
-fn for_choices(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_choices(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let read = read_choices(path, &skipping(config))?;
     let counts = read.rows.iter().map(|row| row.choices.len());
     let choices = match (counts.clone().min(), counts.max()) {
@@ -211,7 +232,7 @@ fn for_choices(path: &Path, config: &RunConfig) -> Result<String, Error> {
         (Some(least), Some(most)) => Some(format!("{least} to {most} choices each")),
         _ => None,
     };
-    let form = read.form;
+    let form = read.columns.answers;
     let holds = [
         counted(read.rows.len(), "question", "questions"),
         choices,
@@ -222,7 +243,7 @@ fn for_choices(path: &Path, config: &RunConfig) -> Result<String, Error> {
     Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
-fn for_questions(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_questions(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let read = read_asked(path, &skipping(config))?;
     let texts: HashSet<&str> = read.rows.iter().map(|row| &*row.context).collect();
     let impossible = read.impossible();
@@ -264,7 +285,7 @@ fn holds_relations(path: &Path) -> bool {
     })
 }
 
-fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_relations(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let read = read_related(path, &skipping(config))?;
     let negatives = read.negatives.join(", ");
     let labels = || {
@@ -301,7 +322,7 @@ fn for_relations(path: &Path, config: &RunConfig) -> Result<String, Error> {
     Ok(written(path, config, &[what, with], &read.skipped, &notes))
 }
 
-fn for_spans(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_spans(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let read = read_tagged(path, &tagged_options(config))?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for span in read
@@ -377,7 +398,7 @@ fn written(
     holds: &[Option<String>],
     skipped: &[Skipped],
     notes: &[(&str, &str)],
-) -> String {
+) -> RunFile {
     config.data.train = Some(path.to_owned());
     let holds: Vec<&str> = holds.iter().flatten().map(String::as_str).collect();
     let header = format!(
@@ -387,19 +408,15 @@ fn written(
     );
     let bad = skipped.first().map(|first| {
         format!(
-            "{} rows cannot be used as they are ({first}); \"skip\" leaves them out and says which",
-            skipped.len()
+            "{} cannot be used as written ({first}); \"skip\" leaves such rows out and says which",
+            rekindle_base::counted(skipped.len(), "row", "rows"),
         )
     });
-    let mut all = vec![("", header.as_str())];
-    all.extend_from_slice(notes);
-    if let Some(bad) = &bad {
-        all.push(("data.on_bad_example", bad));
-    }
-    commented(&config, &all)
+    let header = [("", header.as_str())];
+    RunFile::new(&config, &[&header, notes].concat(), bad)
 }
 
-fn for_conversations(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_conversations(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let columns = match (&config.data.text, &config.data.label) {
         (Some(config::Column::Name(prompt)), Some(config::Columns(labels))) => match &labels[..] {
             [config::Column::Name(completion)] => Some(PromptColumns {
@@ -436,7 +453,7 @@ fn for_conversations(path: &Path, config: &RunConfig) -> Result<String, Error> {
     Ok(written(path, config, &holds, &read.skipped, &notes))
 }
 
-fn for_preferences(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_preferences(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let read = read_preferences(path, OnBad::Skip)?;
     let is_pair = |row: &&Preference| matches!(row, Preference::Pair { .. });
     let pairs = read.rows.iter().filter(is_pair).count();
@@ -509,7 +526,7 @@ fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
     Ok(config.task)
 }
 
-fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_texts(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let sniffed = sniff(
         path,
         &read_options(config, &rekindle_hub::Columns::default(), None),
@@ -547,26 +564,23 @@ fn for_texts(path: &Path, config: &RunConfig) -> Result<String, Error> {
     );
     let bad = (sniffed.bad_rows > 0).then(|| {
         format!(
-            "{} rows cannot be used as they are; \"skip\" leaves them out and says which",
-            sniffed.bad_rows
+            "{} cannot be used as written; \"skip\" leaves such rows out and says which",
+            rekindle_base::counted(sniffed.bad_rows, "row", "rows")
         )
     });
     let label = columns.labels.first().map_or_else(
         || "no column looks like a label: name it here".to_owned(),
         |c| c.reason.clone(),
     );
-    let mut notes: Vec<(&str, &str)> = vec![
+    let notes: [(&str, &str); 3] = [
         ("", &header),
         ("data.text", &columns.text.reason),
         ("data.label", &label),
     ];
-    if let Some(bad) = &bad {
-        notes.push(("data.on_bad_example", bad));
-    }
-    Ok(commented(&config, &notes))
+    Ok(RunFile::new(&config, &notes, bad))
 }
 
-fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
+fn for_pictures(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let none = rekindle_hub::Columns::default();
     let options = ReadOptions {
         on_bad_example: OnBad::Skip,
@@ -587,11 +601,7 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<String, Error> {
             read.skipped.len()
         )
     });
-    let mut notes = vec![("", header.as_str())];
-    if let Some(bad) = &bad {
-        notes.push(("data.on_bad_example", bad));
-    }
-    Ok(commented(&config, &notes))
+    Ok(RunFile::new(&config, &[("", &header)], bad))
 }
 
 /// "3 labels: a (10), b (7), c (1)."

@@ -117,7 +117,7 @@ pub use finetune::{
 pub use fitting::{BatchFound, BatchPoint, find_batch};
 pub use generation::{Answer, Generator, Prompt, Sampling, Talk, read_prompts};
 pub use guess::Guess;
-pub use init::{fitting_task, language_task, run_file_for, write_run_file};
+pub use init::{RunFile, fitting_task, language_task, run_file_for, write_run_file};
 pub use inspect::{Inspected, inspect};
 pub use look::{Cut, Finding, Found, FoundRow, Looked, LookedAt, LookedToken, look, task_of_model};
 pub use merge::{Merged, merge};

@@ -112,6 +112,12 @@ impl Embed {
                     .map(|row| row.unwrap_or_else(|| vec![f32::NAN; width]))
                     .collect();
                 write_vectors(path, &rows)?;
+                if !failed.is_empty() {
+                    printer.say(&format!(
+                        "warning: in {} the rows of what could not be embedded are NaN",
+                        path.display()
+                    ));
+                }
             }
             (Out::Array(_), None) => {}
         }

@@ -1,9 +1,10 @@
 //! `rekindle init`
 
 use super::{Columns, configuration, run_args::RUN_FILE, sets_task, told_task};
-use crate::output;
+use crate::{output, printer::Printer};
 use clap::Args;
 use rekindle::{
+    RunFile,
     config::{Override, decided},
     shell_word,
 };
@@ -55,7 +56,7 @@ impl Init {
             }
         }
         let config = configuration(None, flags, &self.set)?;
-        let text = rekindle::run_file_for(&self.data, &config)?;
+        let RunFile { text, bad } = rekindle::run_file_for(&self.data, &config)?;
         let to_output = self.output.as_os_str() == "-";
         if !to_output {
             rekindle::write_run_file(&self.output, &text, &self.data, self.force)?;
@@ -65,9 +66,13 @@ impl Init {
                 "written": (!to_output).then_some(&self.output),
                 "task": config.task.name(),
                 "about": opening(&text),
+                "warning": bad,
                 "settings": decided(&text)?,
                 "run_file": text,
             }));
+        }
+        if let Some(bad) = bad {
+            Printer::new().say(&format!("warning: {}: {bad}", self.data.display()));
         }
         if to_output {
             return Ok(output::print(text)?);

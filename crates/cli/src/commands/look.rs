@@ -61,7 +61,7 @@ impl Look {
         printer.clear();
         match self.json {
             true => output::json(&looked),
-            false => print(&looked),
+            false => print(&looked, config.task.kind()),
         }
     }
 
@@ -119,14 +119,19 @@ fn is_labelled(task: Task) -> bool {
 }
 
 /// Examples, then what there is of labels and lengths, then what is striking.
-fn print(looked: &Looked) -> anyhow::Result<()> {
+fn print(looked: &Looked, kind: Kind) -> anyhow::Result<()> {
+    // Of a language model they are text as it goes on, of an encoder pieces of words.
+    let pieces = !matches!(kind, Kind::Generation | Kind::Preference);
     let colours = terminal::get().colours_out;
     let mut out = Output::new();
     for example in &looked.examples {
         out.line(format_args!("{}  ({})", example.place, example.size))?;
         if !example.tokens.is_empty() {
             // It is coloured, and shows control characters itself.
-            out.piece(format_args!("{}\n", shown(&example.tokens, colours)))?;
+            out.piece(format_args!(
+                "{}\n",
+                shown(&example.tokens, pieces, colours)
+            ))?;
         }
         out.line("")?;
     }
@@ -136,11 +141,11 @@ fn print(looked: &Looked) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tokens one after the other. Where no token is learned they are separated by bars.
-fn shown(tokens: &[LookedToken], colours: bool) -> String {
+/// Tokens one after the other. Pieces of words are separated by bars, and so is all where no token is learned.
+fn shown(tokens: &[LookedToken], pieces: bool, colours: bool) -> String {
     const LEARNED: [&str; 2] = ["\x1b[1;32m", "\x1b[1;92m"];
     const OTHERS: [&str; 2] = ["\x1b[0m", "\x1b[2m"];
-    let any = tokens.iter().any(|token| token.learned);
+    let bars = pieces || !tokens.iter().any(|token| token.learned);
     let mut out = String::new();
     for (i, token) in tokens.iter().enumerate() {
         let (text, learned) = (visible(&token.text), token.learned);
@@ -148,12 +153,12 @@ fn shown(tokens: &[LookedToken], colours: bool) -> String {
             // Two shades in turn show where a token ends.
             let shades = if learned { LEARNED } else { OTHERS };
             out += &format!("{}{text}\x1b[0m", shades[i % 2]);
-        } else if learned {
-            out += &format!("[{text}]");
-        } else if any || i == 0 {
-            out += &text;
         } else {
-            out += &format!("|{text}");
+            let bar = if bars && i > 0 { "|" } else { "" };
+            match learned {
+                true => out += &format!("{bar}[{text}]"),
+                false => out += &format!("{bar}{text}"),
+            }
         }
     }
     out
@@ -190,9 +195,11 @@ mod tests {
             ("</s>", true),
         ]
         .map(token);
-        assert_eq!(shown(&tokens, false), "Hi⏎\n\\u{1b}[2J[ you][</s>]");
-        assert_eq!(shown(&tokens[..2], false), "Hi|⏎\n\\u{1b}[2J");
-        let coloured = shown(&tokens, true);
+        assert_eq!(shown(&tokens, false, false), "Hi⏎\n\\u{1b}[2J[ you][</s>]");
+        assert_eq!(shown(&tokens[..2], false, false), "Hi|⏎\n\\u{1b}[2J");
+        let pieces = shown(&tokens, true, false);
+        assert_eq!(pieces, "Hi|⏎\n\\u{1b}[2J|[ you]|[</s>]");
+        let coloured = shown(&tokens, false, true);
         assert_eq!(coloured.matches("\x1b[0m").count(), 5);
         assert!(coloured.contains("\x1b[1;32m you\x1b[0m"), "{coloured:?}");
     }

@@ -122,6 +122,7 @@ impl Predict {
             failed: Vec::new(),
             alone: 0,
             own: 0,
+            own_choices: 0,
         };
         match self.named(&predictor, &config, &printer)? {
             Some(queries) => {
@@ -160,6 +161,12 @@ impl Predict {
             printer.say(&format!(
                 "warning: {} of {} rows have a text of their own to be asked about: --context was for the others",
                 answers.own, answers.asked
+            ));
+        }
+        if answers.own_choices > 0 && !answers.choices.is_empty() {
+            printer.say(&format!(
+                "warning: {} of {} questions have choices of their own: --choice was for the others",
+                answers.own_choices, answers.asked
             ));
         }
         let needs_none = [Task::QuestionAnswering, Task::MultipleChoice];
@@ -307,6 +314,8 @@ struct Answers<'a> {
     alone: usize,
     /// Texts that brought their second one.
     own: usize,
+    /// Questions that brought their choices.
+    own_choices: usize,
 }
 
 impl Answers<'_> {
@@ -325,6 +334,7 @@ impl Answers<'_> {
         for ((query, answer), asked) in queries.iter().zip(answers).zip(asked) {
             self.asked += 1;
             self.own += usize::from(asked.text_pair.is_some());
+            self.own_choices += usize::from(!asked.choices.is_empty());
             self.alone +=
                 usize::from(pairs && query.text_pair.is_none() && query.problem.is_none());
             if let Err(problem) = &answer {

@@ -75,7 +75,7 @@ fn init_writes_run_files_for_language_models() {
         let kto = file.contains("\nloss = \"kto\"\n");
         assert_eq!(kto, name == "f.jsonl", "{file}");
         assert_eq!(
-            file.contains("1 rows cannot be used"),
+            file.contains("1 row cannot be used"),
             name == "d.jsonl",
             "{file}"
         );

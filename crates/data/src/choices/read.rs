@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use rekindle_base::counted;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::rows::{Draft, Named};
 use super::{ChoiceQuestion, ChoiceReason};
 use crate::chat::Reader;
 use crate::tables::{Column, each_object_by};
-use crate::{BadReason, DataError, Place, ReadOptions, Skipped};
+use crate::{BadReason, DataError, Place, ReadOptions, Skipped, UsualColumns};
 
 /// So many answers of which none is 0 may begin at 1.
 const FEW: usize = 10;
@@ -19,7 +21,8 @@ const FEW: usize = 10;
 type Raw = Result<Map<String, Value>, BadReason>;
 
 /// How a file says which choice is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AnswerForm {
     /// By a label that stands beside each choice.
     Label,
@@ -31,16 +34,19 @@ pub enum AnswerForm {
     Letter,
     /// By the text of the choice.
     Text,
+    /// By the name of its column.
+    Column,
 }
 
 impl AnswerForm {
     /// All of them; of several that a file's answers can be, the first is meant. A text that is there is no accident.
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Label,
         Self::Text,
         Self::Index,
         Self::Number,
         Self::Letter,
+        Self::Column,
     ];
 
     /// What answers of this form are, in words.
@@ -51,6 +57,7 @@ impl AnswerForm {
             Self::Number => "numbers of choices, the first being 1",
             Self::Letter => "letters of choices, the first being A",
             Self::Text => "the texts of choices",
+            Self::Column => "names of the choices' columns",
         }
     }
 }
@@ -62,8 +69,8 @@ pub struct ChoiceQuestions {
     pub rows: Vec<ChoiceQuestion>,
     /// The bad ones; empty unless [`OnBad::Skip`](crate::OnBad::Skip).
     pub skipped: Vec<Skipped>,
-    /// How the file says which choice is right; `None` where it has no answers.
-    pub form: Option<AnswerForm>,
+    /// The columns that were read, by name, and how the file says which choice is right.
+    pub columns: UsualColumns,
     /// How the file was read, a line each.
     pub notes: Vec<String>,
 }
@@ -72,15 +79,17 @@ pub struct ChoiceQuestions {
 ///
 /// | what | columns, of which a row has one |
 /// |---|---|
-/// | question | `question`, `question_stem`, `sent2`, `query` |
+/// | question | `question`, `question_stem`, `sent2`, `query`, `goal`, `sentence` |
 /// | context, which need not be there; alone it is the question | `context`, `article`, `passage`, `sent1`, `ctx`, `premise`, `dialogue`, `paragraph`, `story`, `support` |
 /// | choices | `choices`, `options` or `endings`: a list of texts, `{"text": [...], "label": [...]}`, a list of `{"text", "label"}`, or `{"A": ...}`; in CSV as JSON |
-/// | | or a column each: `choice0`, `option1`, `ending_2`, `answerA` and so on, or `A`, `B`, `C`; the last ones may be blank in some rows |
-/// | answer | `answer`, `label`, `answerKey` |
+/// | | or a column each: `choice0`, `option1`, `ending_2`, `answerA`, `sol1`, `opa` and so on, or `A`, `B`, `C`; the last ones may be blank in some rows |
+/// | | or `correct_answer` with `distractor1`, `distractor2` and so on |
+/// | answer | `answer`, `label`, `answerKey`, `correct_answer`, `correct_option`, `correct`, `cop`: the first in which most rows name a choice |
 ///
-/// [`ReadOptions::text`] names the column of the question, [`text_pair`](ReadOptions::text_pair) that of the context and
-/// [`labels`](ReadOptions::labels) that of the answer. An answer is a number, a letter, the text of the choice or its label: the one
-/// of these [forms](AnswerForm) that most answers of the file have.
+/// [`ReadOptions::text`] names the column of the question, [`text_pair`](ReadOptions::text_pair) that of the context,
+/// [`choices`](ReadOptions::choices) the one of all choices or those of each, and [`labels`](ReadOptions::labels) that of the answer.
+/// An answer is a number, a letter, the text of the choice, its label or the name of its column: the one of these
+/// [forms](AnswerForm) that most answers of the file have, of several the one that [`ReadOptions::usual`] has.
 ///
 /// # Errors
 /// [`DataError::NoSuchFile`] and the like for the file, [`DataError::BadExample`] with the place of a bad question,
@@ -93,7 +102,7 @@ pub struct ChoiceQuestions {
 /// # let path = dir.path().join("train.jsonl");
 /// std::fs::write(&path, r#"{"question": "Who naps?", "choices": ["Ada", "Zoë"], "answer": "B"}"#)?;
 /// let read = read_choices(&path, &ReadOptions::default())?;
-/// assert_eq!((read.rows[0].right(), read.form), (Some("Zoë"), Some(AnswerForm::Letter)));
+/// assert_eq!((read.rows[0].right(), read.columns.answers), (Some("Zoë"), Some(AnswerForm::Letter)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestions, DataError> {
@@ -104,21 +113,25 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
         });
     }
     let name = |column: Option<&Column>| column.map(ToString::to_string);
+    let names = |columns: &[Column]| columns.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (text, pair) = (options.text.as_ref(), options.text_pair.as_ref());
     let usual = &options.usual;
     let named = [name(text), name(pair), name(options.labels.first())];
-    let usual = [
+    let choices = [names(&options.choices), names(&usual.choices)];
+    // Answers are of no interest where a file is to be asked.
+    let wanted = named[..2 + usize::from(!options.without_labels)].iter();
+    let wanted: Vec<&String> = wanted.flatten().chain(&choices[0]).collect();
+    let raw = raw_rows(path, options, &wanted)?;
+    let usual_names = [
         name(usual.text.as_ref()),
         name(usual.text_pair.as_ref()),
         name(usual.label.first()),
     ];
-    // Answers are of no interest where a file is to be asked.
-    let wanted = &named[..2 + usize::from(!options.without_labels)];
-    let raw = raw_rows(path, options, wanted)?;
     let columns = Named {
-        question: &[&named[0], &usual[0]],
-        context: &[&named[1], &usual[1]],
-        answer: &[&named[2], &usual[2]],
+        question: &[&named[0], &usual_names[0]],
+        context: &[&named[1], &usual_names[1]],
+        answer: &[&named[2], &usual_names[2]],
+        choices: &choices,
     };
     let drafts: Vec<(Place, Result<Draft, BadReason>)> = raw
         .into_iter()
@@ -127,39 +140,62 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
             (place, row.and_then(|row| Draft::of(&row, &columns, asks)))
         })
         .collect();
-    let good = || drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok());
-    let form = form_of(good).filter(|_| !options.without_labels);
-    // Of a few rows that says nothing.
-    let may_begin_at_one = drafts.len() >= FEW
-        && good().all(|draft| draft.answer.is_none() || draft.index(AnswerForm::Number).is_some());
+    let good: Vec<(&Place, &Draft)> = drafts
+        .iter()
+        .filter_map(|(place, draft)| Some((place, draft.as_ref().ok()?)))
+        .collect();
+    let answers = answers_of(&good, usual.answers);
+    let told = answers
+        .as_ref()
+        .map(|(column, form)| (column.as_str(), *form));
+    let mut notes = Vec::new();
+    if let Some((column, form)) = told {
+        notes.push(format!(
+            "{}: answers are read as {}",
+            path.display(),
+            form.words()
+        ));
+        notes.extend(other_answers(path, &good, column, form));
+        // Of a few rows that says nothing.
+        let may_begin_at_one = drafts.len() >= FEW
+            && good.iter().all(|(_, draft)| {
+                let written = draft.written(column);
+                written.is_none_or(|answer| draft.index(answer, AnswerForm::Number).is_some())
+            });
+        if form == AnswerForm::Index && may_begin_at_one {
+            notes.push(format!(
+                "warning: {}: no answer is 0: if the first choice is 1 there, all are one off; write letters, or subtract 1",
+                path.display()
+            ));
+        }
+    }
     // Of columns that are numbered, the first must be there in every row.
-    let first = good()
-        .filter_map(|draft| Some(draft.first.as_ref()?.number))
+    let first = good
+        .iter()
+        .filter_map(|(_, draft)| Some(draft.first()?.number))
         .min();
+    let mut used = used(&good);
+    used.label = told
+        .iter()
+        .map(|(column, _)| Column::Name((*column).to_owned()))
+        .collect();
 
     let required = options.require_label && !options.without_labels;
     let mut reader = Reader::new(options.on_bad_example);
     for (place, draft) in drafts {
-        let row = draft.and_then(|draft| draft.finish(form, first, required, place.clone()));
+        let row = draft.and_then(|draft| draft.finish(told, first, required, place.clone()));
         reader.add(place, row);
     }
     let (rows, skipped) = reader.finish(path)?;
-    let answered = rows.iter().any(|row| row.answer.is_some());
-    let form = form.filter(|_| answered);
-    let mut notes: Vec<String> = form
-        .map(|form| format!("{}: answers are read as {}", path.display(), form.words()))
-        .into_iter()
-        .collect();
-    if form == Some(AnswerForm::Index) && may_begin_at_one {
-        notes.push(format!(
-            "warning: {}: no answer is 0: if the first choice is 1 there, all are one off; write letters, or subtract 1",
-            path.display()
-        ));
+    // None that could be read: nothing is known of them.
+    match rows.iter().any(|row| row.answer.is_some()) {
+        true => used.answers = told.map(|(_, form)| form),
+        false => notes.clear(),
     }
     Ok(ChoiceQuestions {
         rows,
         skipped,
-        form,
+        columns: used,
         notes,
     })
 }
@@ -168,7 +204,7 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
 fn raw_rows(
     path: &Path,
     options: &ReadOptions,
-    wanted: &[Option<String>],
+    wanted: &[&String],
 ) -> Result<Vec<(Place, Raw)>, DataError> {
     let shared: Arc<Path> = path.into();
     let mut rows: Vec<(Place, Raw)> = Vec::new();
@@ -183,12 +219,12 @@ fn raw_rows(
         .flat_map(Map::keys)
         .cloned()
         .collect();
-    let Some(column) = wanted.iter().flatten().find(|name| !known.contains(*name)) else {
+    let Some(column) = wanted.iter().find(|name| !known.contains(**name)) else {
         return Ok(rows);
     };
     let without = |row: Map<String, Value>| {
         Err(ChoiceReason::NoColumn {
-            column: column.clone(),
+            column: (*column).clone(),
             found: row.keys().cloned().collect(),
         }
         .into())
@@ -199,22 +235,109 @@ fn raw_rows(
         .collect())
 }
 
-/// The form that most answers have; `None` where there are none.
-fn form_of<'a, I: Iterator<Item = &'a Draft>>(drafts: impl Fn() -> I) -> Option<AnswerForm> {
-    drafts().find(|draft| draft.answer.is_some())?;
-    let count = |form: AnswerForm| drafts().filter(|d| d.index(form).is_some()).count();
+/// The column in which most rows name a choice, and how; `None` where there are no answers. Of forms that fit as well, that of
+/// other files of the same kind is meant.
+fn answers_of(
+    good: &[(&Place, &Draft)],
+    usual: Option<AnswerForm>,
+) -> Option<(String, AnswerForm)> {
+    let mut columns: Vec<&str> = Vec::new();
+    for column in good.iter().flat_map(|(_, draft)| draft.answered_in()) {
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+    }
+    // Of equals the last is taken.
+    let columns = columns.into_iter().rev();
+    let forms = columns.map(|column| (column, form_of(good, column, usual)));
+    let (column, (_, form)) = forms.max_by_key(|(_, (count, _))| *count)?;
+    Some((column.to_owned(), form))
+}
+
+/// The form that most answers of a column have, and how many have it.
+fn form_of(
+    good: &[(&Place, &Draft)],
+    column: &str,
+    usual: Option<AnswerForm>,
+) -> (usize, AnswerForm) {
+    let drafts = || good.iter().map(|(_, draft)| draft);
+    let count = |form: AnswerForm| {
+        let is = |draft: &&&Draft| {
+            let index = |written| draft.index(written, form);
+            draft.written(column).and_then(index).is_some()
+        };
+        drafts().filter(is).count()
+    };
     // Of equals the last is taken.
     let mut forms = AnswerForm::ALL;
-    if drafts().any(Draft::is_numbered) {
+    let is_numbered = drafts().any(|draft| draft.is_numbered());
+    if is_numbered {
         forms.swap(2, 3);
     }
-    let forms = forms.into_iter().rev();
-    let most = forms
-        .map(|form| (count(form), form))
-        .max_by_key(|(count, _)| *count)?;
-    Some(match most {
-        (0, _) if drafts().any(Draft::has_labels) => AnswerForm::Label,
-        (0, _) => AnswerForm::Text,
-        (_, form) => form,
+    let most = forms.into_iter().rev();
+    let most = most.map(|form| (count(form), form));
+    let (most, form) = most
+        .max_by_key(|(count, _)| *count)
+        .unwrap_or((0, AnswerForm::Text));
+    // Numbers are counted as those of the other file, which its columns show where they are numbered.
+    let is_number = |form| matches!(form, AnswerForm::Index | AnswerForm::Number);
+    let usual = usual.filter(|&usual| {
+        let counts_so = is_number(usual) && is_number(form) && !is_numbered;
+        most > 0 && (counts_so || count(usual) == most)
+    });
+    match usual {
+        Some(usual) => (count(usual), usual),
+        None if most == 0 && drafts().any(|draft| draft.has_labels()) => (0, AnswerForm::Label),
+        None if most == 0 => (0, AnswerForm::Text),
+        None => (most, form),
+    }
+}
+
+/// What to say where another column of answers names other choices.
+fn other_answers(
+    path: &Path,
+    good: &[(&Place, &Draft)],
+    column: &str,
+    form: AnswerForm,
+) -> Option<String> {
+    let others = good.iter().flat_map(|(_, draft)| draft.answered_in());
+    let others: BTreeSet<&str> = others.filter(|other| *other != column).collect();
+    others.into_iter().find_map(|other| {
+        let (_, of_other) = form_of(good, other, None);
+        let choice = |draft: &Draft, column: &str, form| draft.index(draft.written(column)?, form);
+        let pairs = good.iter().filter_map(|(place, draft)| {
+            let (one, other) = (choice(draft, column, form)?, choice(draft, other, of_other)?);
+            Some((place, one == other))
+        });
+        let pairs: Vec<_> = pairs.collect();
+        let mut differ = pairs.iter().filter(|(_, same)| !same);
+        let (place, _) = differ.next()?;
+        Some(format!(
+            "warning: {}: `{column}` and `{other}` name different choices in {} of {}, first in line {}: `{column}` is taken; --label names the other",
+            path.display(),
+            1 + differ.count(),
+            counted(pairs.len(), "row", "rows"),
+            place.line
+        ))
     })
+}
+
+/// The columns of questions, contexts and choices: of the row that has the most.
+fn used(good: &[(&Place, &Draft)]) -> UsualColumns {
+    let text = |which: usize| {
+        let mut found = good.iter().filter_map(|(_, d)| d.texts()[which].as_deref());
+        found.next().map(|name| Column::Name(name.to_owned()))
+    };
+    let columns = good.iter().rev().map(|(_, draft)| draft.columns());
+    let columns = columns.max_by_key(|columns| columns.len());
+    UsualColumns {
+        text: text(0),
+        text_pair: text(1),
+        choices: columns
+            .unwrap_or_default()
+            .iter()
+            .map(|name| Column::Name(name.clone()))
+            .collect(),
+        ..UsualColumns::default()
+    }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use rekindle_base::near::quoted_list;
 
-use super::AnswerForm;
+use super::{AnswerForm, rows::RIGHT};
 use crate::error::LISTED;
 
 /// Why a question with choices cannot be used.
@@ -69,6 +69,14 @@ pub enum ChoiceReason {
         /// How many labels.
         labels: usize,
     },
+    /// Choices that cannot be told apart by their labels.
+    #[error("two choices in `{at}` have the label `{label}`")]
+    SameLabel {
+        /// Where.
+        at: String,
+        /// The label.
+        label: String,
+    },
     /// A row without an answer in a file to learn from.
     #[error("the question has no answer")]
     NoAnswer,
@@ -106,6 +114,7 @@ impl AnswerForm {
                 // More than 26 choices have no letters.
                 char::from(b'A' + last.min(25) as u8)
             ),
+            Self::Column => "no name of a choice's column".into(),
             Self::Text => format!(
                 "not one of the choices {}, or more than one",
                 quoted_list(choices, LISTED)
@@ -119,13 +128,18 @@ impl ChoiceReason {
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Missing { .. } => {
-                "write `question` (or `context`), `choices` [\"...\", \"...\"] and `answer`; or columns as those of SWAG, RACE or ARC; --text, --text-pair and --label name the columns of question, context and answer".into()
+                "write `question` (or `context`), `choices` [\"...\", \"...\"] and `answer`; or columns as those of SWAG, RACE or ARC; --text, --text-pair and --label name the columns of question, context and answer, and --set 'data.choices=[\"...\", \"...\"]' those of the choices".into()
             }
             Self::NoColumn { .. } => "name a column that the file has".into(),
             Self::WrongType { expected, .. } if expected.starts_with("a list") => {
                 "write a list such as [\"...\", \"...\"]".into()
             }
-            Self::WrongType { .. } | Self::Empty { .. } => "fill in or remove the row".into(),
+            Self::WrongType { expected, .. } if *expected == RIGHT => {
+                "write the right choice by its number from 0, its letter or its text".into()
+            }
+            Self::WrongType { .. } => "write a text, or a number".into(),
+            Self::Empty { .. } => "fill in or remove the row".into(),
+            Self::SameLabel { .. } => "give each choice a label of its own".into(),
             Self::TooFew { .. } => {
                 "give each row two choices or more: a JSON list in `choices`, or a column each, such as `choice0` and `choice1`".into()
             }

@@ -1,5 +1,7 @@
 //! A row of JSON to a [`ChoiceQuestion`], in two steps: which choice is meant by an answer is known when the answers of all rows are.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::{AnswerForm, ChoiceQuestion, ChoiceReason};
@@ -7,7 +9,14 @@ use crate::tables::{kind_of, normal};
 use crate::{BadReason, Place};
 
 /// Names of columns, as [`normal`] writes them.
-const QUESTIONS: [&str; 4] = ["question", "question_stem", "sent2", "query"];
+const QUESTIONS: [&str; 6] = [
+    "question",
+    "question_stem",
+    "sent2",
+    "query",
+    "goal",
+    "sentence",
+];
 const CONTEXTS: [&str; 10] = [
     "context",
     "article",
@@ -20,10 +29,22 @@ const CONTEXTS: [&str; 10] = [
     "story",
     "support",
 ];
-const LISTS: [&str; 3] = ["choices", "options", "endings"];
+const LISTS: [&str; 4] = ["choices", "options", "endings", "choice"];
 /// What stands before the number or letter of a column that holds one choice.
-const SINGLE: [&str; 4] = ["choice", "option", "ending", "answer"];
-const ANSWERS: [&str; 3] = ["answer", "label", "answerkey"];
+const SINGLE: [&str; 6] = ["choice", "option", "ending", "answer", "sol", "op"];
+/// The same of choices that are wrong; the right one has its own column.
+const WRONG: &str = "distractor";
+const ANSWERS: [&str; 7] = [
+    "answer",
+    "label",
+    "answerkey",
+    "correct_answer",
+    "correct_option",
+    "correct",
+    "cop",
+];
+/// What an answer can be.
+pub(super) const RIGHT: &str = "a number, a letter or a text";
 /// How data sets mark that nobody is told the answer.
 const UNTOLD: &str = "-1";
 
@@ -32,18 +53,19 @@ pub(super) struct Named<'a> {
     pub question: &'a [&'a Option<String>],
     pub context: &'a [&'a Option<String>],
     pub answer: &'a [&'a Option<String>],
+    /// The column of all choices, or one for each.
+    pub choices: &'a [Vec<String>],
 }
 
 /// A question whose answer is as written.
 pub(super) struct Draft {
     context: Option<String>,
     question: String,
-    choices: Vec<String>,
-    /// Labels of the choices; empty where they have none.
-    labels: Vec<String>,
-    /// The column of the first choice, where each choice has one.
-    pub first: Option<First>,
-    pub answer: Option<String>,
+    found: Found,
+    /// The columns of question and context.
+    texts: [Option<String>; 2],
+    /// Columns that may say which choice is right, the likeliest first, and what stands there.
+    answers: Vec<(String, String)>,
 }
 
 /// The column of a row's first choice.
@@ -52,7 +74,80 @@ pub(super) struct First {
     pub number: usize,
     /// Whether it ends in a letter.
     is_letter: bool,
-    name: String,
+}
+
+/// The choices of a row.
+#[derive(Default)]
+struct Found {
+    choices: Vec<String>,
+    /// Their labels; empty where they have none.
+    labels: Vec<String>,
+    /// Their columns: one of all, or one of each.
+    columns: Vec<String>,
+    /// The column of the first, where each has one.
+    first: Option<First>,
+}
+
+impl Found {
+    /// The choices in the columns that are `named`, of which the row has some, or else in those that are usual; `None` where there
+    /// are no such columns. A row to ask need have none.
+    fn of(
+        row: &Map<String, Value>,
+        named: &[Vec<String>],
+        asks: bool,
+    ) -> Result<Option<Self>, BadReason> {
+        let mut named = named.iter().map(Vec::as_slice);
+        let named = named.find(|names| names.iter().any(|name| row.contains_key(name)));
+        let list = match named {
+            Some([one]) => row.get(one).map(|value| (one.as_str(), value)),
+            Some(_) => None,
+            None => known(row, &LISTS),
+        };
+        let found = match list.filter(|(_, value)| !is_blank(value)) {
+            Some((at, value)) => {
+                let (choices, labels) = of_list(value, at)?;
+                Self {
+                    choices,
+                    labels,
+                    columns: vec![at.to_owned()],
+                    first: None,
+                }
+            }
+            None => {
+                let singles = match named {
+                    Some([_]) => None,
+                    Some(names) => Some(named_columns(row, names)?),
+                    None => of_columns(row)?,
+                };
+                let is_named = named.is_some();
+                match singles {
+                    Some(singles) => Self::of_singles(&singles, is_named)?,
+                    None if asks => Self::default(),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let count = found.choices.len();
+        match count >= 2 || (asks && count == 0) {
+            true => Ok(Some(found)),
+            false => Err(ChoiceReason::TooFew { found: count }.into()),
+        }
+    }
+
+    fn of_singles(singles: &[Single<'_>], are_named: bool) -> Result<Self, BadReason> {
+        let first = singles.first().map(|(number, name, _)| First {
+            number: *number,
+            is_letter: !are_named && name.trim_end().ends_with(|c: char| c.is_alphabetic()),
+        });
+        let texts = singles.iter().map(|(_, name, value)| choice(value, name));
+        let columns = singles.iter().map(|(_, name, _)| (*name).to_owned());
+        Ok(Self {
+            choices: texts.collect::<Result<_, _>>()?,
+            labels: Vec::new(),
+            columns: columns.collect(),
+            first,
+        })
+    }
 }
 
 impl Draft {
@@ -67,78 +162,82 @@ impl Draft {
             flat.insert("question".into(), stem);
             return Self::of(&flat, named, asks);
         }
-        let question = text_of(row, named.question, &QUESTIONS, None)?;
-        let taken = find(row, named.question, &QUESTIONS, None).map(|(name, _)| name);
-        let context = text_of(row, named.context, &CONTEXTS, taken)?;
+        let of_question = find(row, named.question, &QUESTIONS, None);
+        let taken = of_question.map(|(name, _)| name);
+        let of_context = find(row, named.context, &CONTEXTS, taken);
+        let question = of_question.map(text_of).transpose()?;
+        let context = of_context.map(text_of).transpose()?;
         let missing = |wanted| ChoiceReason::Missing {
             wanted,
             found: row.keys().cloned().collect(),
         };
+        let name = |found: Option<(&str, &Value)>| found.map(|(name, _)| name.to_owned());
+        let (of_question, of_context) = (name(of_question), name(of_context));
         // A context alone is what the choices go on from.
-        let (question, context) = match (question, context) {
-            (Some(question), context) => (question, context),
-            (None, Some(context)) => (context, None),
+        let (question, context, texts) = match (question, context) {
+            (Some(question), Some(context)) => (question, Some(context), [of_question, of_context]),
+            (Some(question), None) => (question, None, [of_question, None]),
+            (None, Some(context)) => (context, None, [of_context, None]),
             (None, None) => return Err(missing("question and no context").into()),
         };
-        let list = known(row, &LISTS).filter(|(_, value)| !is_blank(value));
-        let (choices, labels, first) = match list {
-            Some((at, value)) => {
-                let (choices, labels) = of_list(value, at)?;
-                (choices, labels, None)
-            }
-            None => {
-                let columns = match of_columns(row)? {
-                    Some(columns) => columns,
-                    None if asks => Vec::new(),
-                    None => return Err(missing("choices").into()),
-                };
-                let first = columns.first().map(|(number, name, _)| First {
-                    number: *number,
-                    is_letter: name.trim_end().ends_with(|c: char| c.is_alphabetic()),
-                    name: (*name).to_owned(),
-                });
-                let texts = columns.iter().map(|(_, name, value)| choice(value, name));
-                (texts.collect::<Result<Vec<_>, _>>()?, Vec::new(), first)
-            }
+        let Some(found) = Found::of(row, named.choices, asks)? else {
+            return Err(missing("choices").into());
         };
-        if choices.len() < 2 && !(asks && choices.is_empty()) {
-            return Err(ChoiceReason::TooFew {
-                found: choices.len(),
-            }
-            .into());
-        }
-        let answer = find(row, named.answer, &ANSWERS, None);
-        let answer = answer.filter(|(_, value)| !asks && !is_blank(value));
-        let answer = match answer {
-            Some((at, value)) => Some(plain(value, at, "a number, a letter or a text")?),
-            None => None,
+        let answers = match asks {
+            true => Vec::new(),
+            false => answers_of(row, named.answer, &found.choices)?,
         };
-        let is_told = |answer: &String| answer != UNTOLD || choices.contains(answer);
-        let answer = answer.filter(is_told);
         Ok(Self {
             context,
             question,
-            choices,
-            labels,
-            first,
-            answer,
+            found,
+            texts,
+            answers,
         })
+    }
+
+    /// The columns of question and context.
+    pub fn texts(&self) -> &[Option<String>; 2] {
+        &self.texts
+    }
+
+    /// The column of all choices, or those of each.
+    pub fn columns(&self) -> &[String] {
+        &self.found.columns
+    }
+
+    /// The column of the first choice, where each has one.
+    pub fn first(&self) -> Option<&First> {
+        self.found.first.as_ref()
+    }
+
+    /// Columns that may say which choice is right, the likeliest first.
+    pub fn answered_in(&self) -> impl Iterator<Item = &str> {
+        self.answers.iter().map(|(column, _)| column.as_str())
+    }
+
+    /// What stands in the column of answers.
+    pub fn written(&self, column: &str) -> Option<&str> {
+        let found = self.answers.iter().find(|(name, _)| name == column)?;
+        Some(&found.1)
     }
 
     /// Whether its choices have labels.
     pub fn has_labels(&self) -> bool {
-        !self.labels.is_empty()
+        !self.found.labels.is_empty()
     }
 
     /// Whether its choices have columns with numbers, the first being at least 1.
     pub fn is_numbered(&self) -> bool {
-        let first = self.first.as_ref();
+        let first = self.first();
         first.is_some_and(|first| !first.is_letter && first.number > 0)
     }
 
-    /// The choice that the answer means in this form.
-    pub fn index(&self, form: AnswerForm) -> Option<usize> {
-        let answer = self.answer.as_deref()?;
+    /// The choice that an answer means in this form.
+    pub fn index(&self, answer: &str, form: AnswerForm) -> Option<usize> {
+        let found = &self.found;
+        let [choices, labels, columns] =
+            [&found.choices, &found.labels, &found.columns].map(Vec::as_slice);
         let only = |is: &dyn Fn(usize) -> bool, all: &[String]| {
             let mut equal = (0..all.len()).filter(|&i| is(i));
             let first = equal.next()?;
@@ -150,41 +249,46 @@ impl Draft {
         // Data frames write whole numbers as 1.0 where one is missing.
         let number =
             || -> Option<usize> { answer.strip_suffix(".0").unwrap_or(answer).parse().ok() };
-        let numbered = self.first.as_ref().filter(|_| self.is_numbered());
-        let lettered = self.first.as_ref().filter(|first| first.is_letter);
+        let numbered = self.first().filter(|_| self.is_numbered());
+        let lettered = self.first().filter(|first| first.is_letter);
         let index = match form {
-            AnswerForm::Label => exactly(&self.labels).or_else(|| roughly(&self.labels)),
+            AnswerForm::Label => exactly(labels).or_else(|| roughly(labels)),
             AnswerForm::Index => number(),
             AnswerForm::Number => {
                 number().and_then(|n| n.checked_sub(numbered.map_or(1, |first| first.number)))
             }
             AnswerForm::Letter => letter(answer.trim_matches(['(', ')', '.'].as_slice()))
                 .and_then(|n| n.checked_sub(lettered.map_or(0, |first| first.number))),
-            AnswerForm::Text => exactly(&self.choices),
+            AnswerForm::Text => exactly(choices),
+            AnswerForm::Column if columns.len() < 2 => None,
+            AnswerForm::Column => roughly(columns),
         };
-        index.filter(|&index| index < self.choices.len())
+        index.filter(|&index| index < choices.len())
     }
 
-    /// The question with its answer by this form. `first`: the least number of a first choice's column in the file.
+    /// The question with its answer, from the column and in the form that are the file's. `first`: the least number of a first
+    /// choice's column in the file.
     pub fn finish(
         self,
-        form: Option<AnswerForm>,
+        answers: Option<(&str, AnswerForm)>,
         first: Option<usize>,
         required: bool,
         place: Place,
     ) -> Result<ChoiceQuestion, BadReason> {
-        if let Some(own) = self.first.as_ref().filter(|own| Some(own.number) > first) {
-            return Err(blank_before(&own.name));
+        let own = self.first().filter(|own| Some(own.number) > first);
+        if let Some((_, name)) = own.zip(self.columns().first()) {
+            return Err(blank_before(name));
         }
-        let answer = form.and_then(|form| self.index(form));
-        match (&self.answer, form) {
-            (None, _) if required => return Err(ChoiceReason::NoAnswer.into()),
-            (Some(written), Some(form)) if required && answer.is_none() => {
+        let written = answers.and_then(|(column, form)| Some((self.written(column)?, form)));
+        let answer = written.and_then(|(written, form)| self.index(written, form));
+        match written {
+            None if required => return Err(ChoiceReason::NoAnswer.into()),
+            Some((written, form)) if required && answer.is_none() => {
                 return Err(ChoiceReason::Answer {
-                    answer: written.clone(),
+                    answer: written.to_owned(),
                     form,
-                    choices: self.choices,
-                    labels: self.labels,
+                    choices: self.found.choices,
+                    labels: self.found.labels,
                 }
                 .into());
             }
@@ -193,7 +297,7 @@ impl Draft {
         Ok(ChoiceQuestion {
             context: self.context,
             question: self.question,
-            choices: self.choices,
+            choices: self.found.choices,
             answer,
             place,
         })
@@ -218,14 +322,17 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// The first column of these names, and its value.
+/// The first column of these names that is not blank, and its value.
 fn known<'r>(row: &'r Map<String, Value>, names: &[&str]) -> Option<(&'r str, &'r Value)> {
-    let of = |wanted: &&str| row.iter().find(|(name, _)| normal(name) == *wanted);
+    let of = |wanted: &&str| {
+        let mut there = row.iter().filter(|(_, value)| !is_blank(value));
+        there.find(|(name, _)| normal(name) == *wanted)
+    };
     let (name, value) = names.iter().find_map(of)?;
     Some((name, value))
 }
 
-/// A column that is named, else a well-known one that is not taken.
+/// A column that is named, else a well-known one that is not taken; not blank.
 fn find<'r>(
     row: &'r Map<String, Value>,
     named: &[&Option<String>],
@@ -235,6 +342,7 @@ fn find<'r>(
     let named = named.iter().filter_map(|name| name.as_ref());
     let mut there = named.filter_map(|name| row.get_key_value(name));
     match there.next() {
+        Some((_, value)) if is_blank(value) => None,
         Some((name, value)) => Some((name, value)),
         None => {
             let free: Vec<&str> = names
@@ -247,23 +355,45 @@ fn find<'r>(
     }
 }
 
-/// The text of a column; `None` where it is not there or blank.
-fn text_of(
+/// What may say which choice is right: the column that is named, or else the well-known ones.
+fn answers_of(
     row: &Map<String, Value>,
     named: &[&Option<String>],
-    names: &[&str],
-    taken: Option<&str>,
-) -> Result<Option<String>, BadReason> {
-    match find(row, named, names, taken) {
-        Some((_, value)) if is_blank(value) => Ok(None),
-        Some((_, Value::String(text))) => Ok(Some(text.clone())),
-        // A dialogue is a list of what was said.
-        Some((at, Value::Array(lines))) => {
-            let lines = lines.iter().map(|line| choice(line, at));
-            Ok(Some(lines.collect::<Result<Vec<_>, _>>()?.join("\n")))
+    choices: &[String],
+) -> Result<Vec<(String, String)>, BadReason> {
+    let named = named.iter().filter_map(|name| name.as_ref());
+    let mut there = named.filter_map(|name| row.get_key_value(name));
+    let found: Vec<(&str, &Value)> = match there.next() {
+        Some((_, value)) if is_blank(value) => Vec::new(),
+        Some((name, value)) => vec![(name, value)],
+        None => ANSWERS
+            .iter()
+            .filter_map(|name| known(row, &[*name]))
+            .collect(),
+    };
+    let mut answers = Vec::new();
+    for (at, value) in &found {
+        match plain(value, at, RIGHT) {
+            Ok(answer) if answer == UNTOLD && !choices.contains(&answer) => {}
+            Ok(answer) => answers.push(((*at).to_owned(), answer)),
+            Err(error) if found.len() == 1 => return Err(error),
+            // Another column says it.
+            Err(_) => {}
         }
-        Some((at, other)) => Err(wrong_type(at, "text", other)),
-        None => Ok(None),
+    }
+    Ok(answers)
+}
+
+/// The text of a column.
+fn text_of((at, value): (&str, &Value)) -> Result<String, BadReason> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        // A dialogue is a list of what was said.
+        Value::Array(lines) => {
+            let lines = lines.iter().map(|line| choice(line, at));
+            Ok(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
+        }
+        other => Err(wrong_type(at, "text", other)),
     }
 }
 
@@ -344,12 +474,20 @@ fn counted(
     labels: Vec<String>,
     at: &str,
 ) -> Result<(Vec<String>, Vec<String>), BadReason> {
-    match labels.len() == texts.len() || labels.is_empty() {
-        true => Ok((texts, labels)),
-        false => Err(ChoiceReason::Counts {
+    if labels.len() != texts.len() && !labels.is_empty() {
+        return Err(ChoiceReason::Counts {
             at: at.to_owned(),
             texts: texts.len(),
             labels: labels.len(),
+        }
+        .into());
+    }
+    let mut seen = HashSet::new();
+    match labels.iter().find(|label| !seen.insert(*label)) {
+        None => Ok((texts, labels)),
+        Some(label) => Err(ChoiceReason::SameLabel {
+            at: at.to_owned(),
+            label: label.clone(),
         }
         .into()),
     }
@@ -358,8 +496,36 @@ fn counted(
 /// A column of its own for a choice: its number, its name, the choice.
 type Single<'r> = (usize, &'r str, &'r Value);
 
+/// Choices by the columns that are named. Blank ones may only be the last.
+fn named_columns<'r>(
+    row: &'r Map<String, Value>,
+    names: &[String],
+) -> Result<Vec<Single<'r>>, BadReason> {
+    let found = names.iter().enumerate().filter_map(|(number, name)| {
+        let (name, value) = row.get_key_value(name)?;
+        (!is_blank(value)).then_some((number, name.as_str(), value))
+    });
+    let found: Vec<Single<'_>> = found.collect();
+    match (0..).zip(&found).find(|(at, found)| *at != found.0) {
+        Some((at, _)) => Err(ChoiceReason::Empty {
+            at: names[at].clone(),
+        }
+        .into()),
+        None => Ok(found),
+    }
+}
+
 /// Choices that have a column each, in order; `None` where there are no such columns. Blank ones may only be the last.
 fn of_columns(row: &Map<String, Value>) -> Result<Option<Vec<Single<'_>>>, BadReason> {
+    let wrong = row.iter().filter(|(_, value)| !is_blank(value));
+    let wrong = wrong
+        .filter_map(|(name, value)| Some((number_of(name, Some(&WRONG))?, name.as_str(), value)));
+    let mut wrong: Vec<Single<'_>> = wrong.collect();
+    if let (Some((name, value)), false) = (known(row, &["correct_answer"]), wrong.is_empty()) {
+        wrong.sort_by_key(|(number, ..)| *number);
+        let right = std::iter::once((0, name, value));
+        return Ok(Some(right.chain(wrong).collect()));
+    }
     let mut alone = false;
     for prefix in SINGLE.iter().map(Some).chain([None]) {
         let mut columns: Vec<Single<'_>> = row

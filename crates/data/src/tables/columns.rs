@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Cell, Format, ReadOptions, Table, raw_value};
 use crate::image::{PATH_COLUMNS, is_picture_name, part_name, picture_near};
 use crate::targets::canonical::{flag, number};
-use crate::{DataError, Input, TargetKind};
+use crate::{DataError, Input, TargetKind, choices::AnswerForm};
 use rekindle_base::{near::near_misses, words::counted};
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +157,12 @@ pub struct UsualColumns {
     /// The label columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub label: Vec<Column>,
+    /// The column of all choices of a question, or one for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Column>,
+    /// How the file says which choice is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerForm>,
 }
 
 impl UsualColumns {
@@ -171,6 +177,7 @@ impl UsualColumns {
             text: Some(column(&columns.text)),
             text_pair: columns.text_pair.as_ref().map(column),
             label: columns.labels.iter().map(column).collect(),
+            ..Self::default()
         }
     }
 
@@ -183,12 +190,15 @@ impl UsualColumns {
         };
         let texts = self.text.iter().chain(&self.text_pair).map(named);
         let labels = self.label.iter().map(named);
+        let choices = self.choices.iter().map(named);
         let list = |one: &str, several: &str, names: Vec<String>| {
             let name = if names.len() == 1 { one } else { several };
-            (!names.is_empty()).then(|| format!("{name} {}", names.join(" and ")))
+            let between = if names.len() > 2 { ", " } else { " and " };
+            (!names.is_empty()).then(|| format!("{name} {}", names.join(between)))
         };
         let parts = [
             list("text", "texts", texts.collect()),
+            list("choices", "choices", choices.collect()),
             list("label", "labels", labels.collect()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -260,6 +270,7 @@ impl UsualColumns {
                 true => self.label.clone(),
                 false => Vec::new(),
             },
+            ..Self::default()
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct ReadOptions {
     pub text_pair: Option<Column>,
     /// Columns of the label: one, or several numbers or labels. Empty: guessed from well-known names.
     pub labels: Vec<Column>,
+    /// The column of all choices of a question, or one for each. Empty: found by well-known names.
+    pub choices: Vec<Column>,
     /// Columns that a model was tuned on: taken before any guess, where the file has them.
     pub usual: UsualColumns,
     /// What is learned from the labels: decides which columns are guessed, and which labels are good.

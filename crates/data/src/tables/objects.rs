@@ -51,14 +51,12 @@ pub(crate) fn each_object_by(
                 let Row { line, cells } = row?;
                 let row = cells.map(|cells| {
                     let named = table.columns().iter().cloned().zip(cells);
-                    named
-                        .filter_map(|(name, cell)| match cell {
-                            Cell::Text(text) if !text.trim().is_empty() => {
-                                Some((name, Value::String(text)))
-                            }
-                            _ => None,
-                        })
-                        .collect()
+                    // A blank field is there, without a value.
+                    let value = |cell| match cell {
+                        Cell::Text(text) if !text.trim().is_empty() => Value::String(text),
+                        _ => Value::Null,
+                    };
+                    named.map(|(name, cell)| (name, value(cell))).collect()
                 });
                 each(line, row)?;
             }

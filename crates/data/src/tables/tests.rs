@@ -1125,6 +1125,7 @@ fn usual_columns_go_before_guesses_where_they_are_there() {
         text: Some(name(text)),
         text_pair: pair.map(name),
         label: vec![name(label)],
+        ..UsualColumns::default()
     };
     let says = |text: &str, pair: Option<&str>, label: &str| {
         (text.to_owned(), pair.map(str::to_owned), label.to_owned())

@@ -76,6 +76,7 @@ const TEXT: Applies = Applies::To(Modality::Text);
 const IMAGES: Applies = Applies::To(Modality::Images);
 const LABELS: Applies = Applies::Learning(Kind::MultiLabel);
 const NUMBERS: Applies = Applies::Learning(Kind::Regression);
+const CHOICES: Applies = Applies::Learning(Kind::Choice);
 const CLASSES: Applies = Applies::Learning(Kind::Classification);
 const ANSWERS: Applies = Applies::Learning(Kind::Extraction);
 const CHATS: Applies = Applies::Learning(Kind::Generation);
@@ -310,6 +311,8 @@ settings! {
     text_pair: Option<Column> = None, example "\"text_pair\"", aka ["text_pair_column", "sentence2_key"], applies Applies::Pairs;
     /// The column of the label, by name or place; a list for several numbers or 0/1 columns. Unset: the card's, or found by its usual name.
     label: Option<Columns> = None, example "\"label\"", aka ["label_column", "label_column_name", "target", "output_features", "field_output"];
+    /// The column of all choices of a question, or a list of those of each, by name. Unset: found by their usual names.
+    choices: Option<Columns> = None, example "[\"first\", \"second\"]", aka ["choices_column", "endings", "doc_to_choice"], applies CHOICES;
     /// For multi-label: what separates the labels in a column of text. Unset: told from the column ("|", ";" or ",").
     label_separator: Option<char> = None, example "\"|\"", aka ["label_delimiter"], applies LABELS;
     /// How the files are written. Unset: by their extension, `.gz` behind it or not.

@@ -40,6 +40,10 @@ fn nothing_default() -> RunConfig {
             text: Some(Column::Index(0)),
             text_pair: Some(Column::Index(1)),
             label: Some(Columns(vec![Column::Index(2), Column::Index(3)])),
+            choices: Some(Columns(vec![
+                Column::Name("yes".to_owned()),
+                Column::Name("no".to_owned()),
+            ])),
             label_separator: Some('|'),
             format: Some(FileFormat::Tsv),
             header: Some(false),
@@ -211,6 +215,9 @@ fn of_task(task: Task) -> RunConfig {
     }
     if task.kind() != Kind::Extraction {
         config.data.max_answer_length = default.data.max_answer_length;
+    }
+    if task.kind() != Kind::Choice {
+        config.data.choices = default.data.choices;
     }
     if matches!(task.kind(), Kind::Tags | Kind::Extraction) {
         config.model.pooling = default.model.pooling;

@@ -10,6 +10,7 @@ use crate::{
     task::{Kind, Modality, Task},
 };
 use rekindle_base::counted;
+use rekindle_data::TargetEncoder;
 use rekindle_hub::Source;
 use rekindle_models::Reads;
 use rekindle_nn::TuneAutodiff;
@@ -151,7 +152,11 @@ pub(super) fn make_plan<B: TuneAutodiff>(
         dataset: prepared.name.clone(),
         columns: prepared.columns.words(),
         answers: objective.described_as(),
-        labels: opened.head.labels.clone(),
+        // The one output of a choice is its score, which has no name that says anything.
+        labels: match objective.encoder() {
+            TargetEncoder::Choice => Vec::new(),
+            _ => opened.head.labels.clone(),
+        },
         examples: [
             prepared.train.len(),
             examples(prepared.validation.as_ref().map(|set| set.len())),

@@ -10,7 +10,7 @@ use crate::{
     fingerprint::Fingerprint,
     plan::Footprint,
 };
-use rekindle_base::thousands;
+use rekindle_base::{counted, thousands};
 use rekindle_data::{
     DataError, TargetEncoder, Targets, TextBatch, TextEncoder,
     choices::{ChoiceQuestion, ChoiceSet, Posed},
@@ -18,7 +18,7 @@ use rekindle_data::{
 use rekindle_hub::Hub;
 use rekindle_models::Pretrained;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// Batches made ahead of the loop.
 const AHEAD: usize = 8;
@@ -52,6 +52,23 @@ impl Choices {
     /// The sequences of an example's choices.
     pub(crate) fn set(&self) -> &ChoiceSet {
         &self.set
+    }
+
+    /// A warning of questions of which the model reads choices as the same.
+    pub(crate) fn alike(&self) -> Option<String> {
+        let is_alike = |&question: &usize| {
+            let mut seen = HashSet::new();
+            let mut choices = self.set.choices_of(question);
+            !choices.all(|choice| seen.insert(&self.set.set.items[choice].ids))
+        };
+        let mut alike = (0..self.len()).filter(is_alike);
+        let first = alike.next()?;
+        let alike = 1 + alike.count();
+        Some(format!(
+            "warning: {} choices that are the same to the model (written twice, or cut at data.max_length), the first at {}",
+            counted(alike, "question has", "questions have"),
+            self.place(first)
+        ))
     }
 
     fn question(&self, example: usize) -> &ChoiceQuestion {
@@ -153,6 +170,7 @@ pub(super) fn prepare(
     notes.extend(note);
     notes.extend(mean_note(config, pretrained.config()));
     let train = Choices::encode(splits.train, &encoder)?;
+    notes.extend(train.alike());
     let part = |questions: Option<Vec<ChoiceQuestion>>| -> Result<_, Error> {
         let set = questions.map(|questions| Choices::encode(questions, &encoder));
         Ok(set.transpose()?.map(|set| Arc::new(set) as Arc<dyn Inputs>))

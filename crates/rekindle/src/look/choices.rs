@@ -32,6 +32,7 @@ pub(super) fn look(from: &From<'_>) -> Result<Looked, Error> {
     };
     let sets = sets.into_iter().map(encode);
     let sets = sets.collect::<Result<Vec<_>, Error>>()?;
+    notes.extend(sets.iter().filter_map(|(_, set)| set.alike()));
     let inputs: Vec<(&str, &dyn Inputs)> = sets
         .iter()
         .map(|(part, set)| (*part, set as &dyn Inputs))

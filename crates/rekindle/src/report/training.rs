@@ -122,9 +122,16 @@ fn lifted(report: &Report) -> String {
     }
 }
 
-/// The watched figures behind the loss: shares in one chart, each other one in a chart of its own.
+/// The watched figures behind the loss: shares in one chart, each other one in a chart of its own. What no evaluation has, such as the
+/// correlation with scores where there are none, has no chart.
 fn watched(report: &Report) -> String {
+    let is_there = |figure: &&Watched| {
+        let mut evaluations = report.evaluations.iter();
+        report.evaluations.is_empty()
+            || evaluations.any(|evaluated| evaluated.figures.contains_key(&figure.key))
+    };
     let others = report.watched.iter().filter(|figure| figure.key != "loss");
+    let others = others.filter(is_there);
     let (shares, numbers): (Vec<_>, Vec<_>) = others.partition(|figure| figure.share);
     let mut charts = String::new();
     if let Some((first, rest)) = shares.split_first() {
