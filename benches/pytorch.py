@@ -478,21 +478,23 @@ def run_embeddings(train, test, epochs, model_dir, out):
     import json
 
     from datasets import Dataset
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
-        models,
     )
     from sentence_transformers.evaluation import InformationRetrievalEvaluator
     from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from transformers import TrainerCallback
 
-    encoder = models.Transformer(model_dir, max_seq_length=128)
-    pooling = models.Pooling(encoder.get_word_embedding_dimension(), pooling_mode="mean")
-    model = SentenceTransformer(modules=[encoder, pooling, models.Normalize()], device="cpu")
-    model.add_adapter(LoraConfig(task_type="FEATURE_EXTRACTION", r=8, lora_alpha=16, target_modules=LINEAR))
+    encoder = Transformer(model_dir, max_seq_length=128)
+    pooling = Pooling(encoder.model.config.hidden_size, pooling_mode="mean")
+    # Its own `add_adapter` wants a PEFT that is not out yet.
+    config = LoraConfig(task_type="FEATURE_EXTRACTION", r=8, lora_alpha=16, target_modules=LINEAR)
+    encoder.model = get_peft_model(encoder.model, config)
+    model = SentenceTransformer(modules=[encoder, pooling, Normalize()], device="cpu")
     rows = [rows_of(path) for path in (train, test)]
     columns = [{name: [row[name] for row in part] for name in ("query", "document")} for part in rows]
     texts = sorted({row["document"] for row in rows[1]})
@@ -512,7 +514,7 @@ def run_embeddings(train, test, epochs, model_dir, out):
         output_dir=out,
         num_train_epochs=int(epochs),
         per_device_train_batch_size=64,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         weight_decay=0.01,
         warmup_steps=0.06,
         use_cpu=True,

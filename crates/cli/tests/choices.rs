@@ -221,15 +221,15 @@ fn odd_files_are_read_as_they_are_meant() {
     let each = lines(&fs::read_to_string(dir.path("each.jsonl")).unwrap());
     assert_eq!(each[0]["answer"], "card");
 
-    let same = "{\"question\": \"who?\", \"choices\": [\"card\", \"card\"], \"answer\": 0}\n";
+    let same = "{\"question\": \"who?\", \"choices\": [\"card\", \"card\"], \"answer\": \"A\"}\n";
     dir.write("same.jsonl", race() + "\n" + same);
     let plan =
-        dir.output("finetune same.jsonl --model model --dry-run --set data.validation_fraction=0");
+        dir.output("finetune same.jsonl --model model --dry-run --set eval.every=never --set data.validation_fraction=0");
     assert!(
-        plan.contains("warning: 1 question has choices that are the same to the model"),
+        plan.contains("warning: 17 questions have choices that are the same to the model"),
         "{plan}"
     );
-    assert!(plan.contains("the first at same.jsonl:49"), "{plan}");
+    assert!(plan.contains("same.jsonl:1\n"), "{plan}");
 
     let odd = format!(
         "{same}{}",

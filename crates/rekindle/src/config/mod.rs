@@ -211,8 +211,6 @@ impl RunConfig {
             (_, Method::Full) if self.task.kind() == Kind::Preference => 1e-6,
             _ if self.task.kind() == Kind::Preference => 5e-5,
             (Modality::Text, Method::Setfit) => 5e-5,
-            (_, Method::Full) if self.task.kind() == Kind::Embedding => 2e-5,
-            _ if self.task.kind() == Kind::Embedding => 5e-4,
             (_, Method::Lora) | (Modality::Text, Method::Bitfit) => 1e-3,
             (Modality::Text, Method::Full) => 5e-5,
             (Modality::Text, Method::Head) => 5e-3,
@@ -245,13 +243,17 @@ impl RunConfig {
 
     /// Whether `peft.target_modules` = "auto" puts adapters on every linear layer, and not on query and value only, for so many examples of
     /// so many labels: that tells more classes apart, where there is enough to learn them from (docs/results.md, "Small
-    /// sets"). Tags of words always have them.
+    /// sets"). Tags of words and vectors of texts, for example, always have them.
     pub fn adapts_every_linear_layer(&self, examples: usize, labels: usize) -> bool {
         const MANY: usize = 10;
         const EACH: usize = 8;
         match self.task {
-            // A word's tag, whether an answer begins with it, and what fits a question hang on words around, whatever the set.
-            Task::TokenClassification | Task::QuestionAnswering | Task::MultipleChoice => true,
+            // A word's tag, whether an answer begins with it, and what fits a question hang on words around, whatever the set. Vectors are
+            // better with them for sets of every size (docs/results.md).
+            Task::TokenClassification
+            | Task::QuestionAnswering
+            | Task::MultipleChoice
+            | Task::TextEmbedding => true,
             Task::TextClassification => labels > MANY && examples >= EACH * labels,
             _ => false,
         }

@@ -453,8 +453,8 @@ settings! {
     use_rslora: bool = false, aka ["rslora"];
     /// The layers that get an adapter: names that paths end in, one regular expression that whole paths match,
     /// "all-linear" (every linear layer but the head), or "auto": an encoder's query and value layers, however its family
-    /// calls them; every linear layer of a model that has none of these names, and for classes of texts where there are more than ten
-    /// with at least eight examples each on average.
+    /// calls them; every linear layer of a model that has none of these names, for embeddings, tokens, questions and choices, and for classes of texts
+    /// where there are more than ten with at least eight examples each on average.
     target_modules: TargetModules = TargetModules::Auto,
         aka ["lora_target_modules", "lora_target", "targets", "lora_target_linear"];
     /// Only these encoder layers get adapters, the first being 0. Unset: all.
@@ -493,7 +493,7 @@ settings! {
     /// same result (docs/scaling.md). Unset: as many as there are processes at the start; a process that is alone does not cut batches.
     shards: Option<usize> = None, range Range::at_least(1).at_most(1 << 16), example "4", aka ["num_shards"];
     /// The highest learning rate of the schedule. Unset: 1e-3 for "lora" and "bitfit", 5e-5 for "full",
-    /// 5e-3 for "head", 5e-5 for "setfit"; for embeddings 2e-5 for "full" and 5e-4 for the others; for images 1e-4 for "full", 1e-3 for "lora" and 5e-3 for the others; for preferences 1e-6 for "full", and
+    /// 5e-3 for "head", 5e-5 for "setfit"; for images 1e-4 for "full", 1e-3 for "lora" and 5e-3 for the others; for preferences 1e-6 for "full", and
     /// 5e-5 for the others (with many thousands of pairs less: TRL's own scripts take 5e-6 for LoRA).
     learning_rate: Option<f64> = None, range Range::above(0), example "1e-3", aka ["lr", "max_lr", "base_lr"];
     /// The head's own highest learning rate. Unset: 1e-2 for multi-label, and, where `learning_rate` is unset too, for classes

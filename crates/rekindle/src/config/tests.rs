@@ -885,6 +885,9 @@ fn many_classes_get_more_steps_and_more_adapters() {
     assert!(!config.adapts_every_linear_layer(5000, 10));
     let regression = parse("task = \"text-regression\"", &[]).unwrap();
     assert!(!regression.adapts_every_linear_layer(5000, 30));
+    let embedding = parse("task = \"text-embedding\"", &[]).unwrap();
+    assert!(embedding.adapts_every_linear_layer(40, 0));
+    assert_eq!(embedding.learning_rate(), 1e-3);
 }
 
 /// Names of transformers, PEFT, TRL, axolotl, Ludwig and timm, with what an error says of them.
