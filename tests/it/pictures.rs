@@ -462,6 +462,15 @@ fn adapted(pretrained: &Pretrained, config: &LoraConfig) -> Model<Tuning> {
     rekindle_peft::set_trainable(net, Trainable::AsIs, whole, &[], &[], names).unwrap()
 }
 
+const OF_MOBILENET: [&str; 7] = [
+    "conv_stem",
+    "conv_pw",
+    "se.conv_reduce",
+    "se.conv_expand",
+    "conv_pwl",
+    "conv",
+    "conv_head",
+];
 const OF_VIT: [&str; 4] = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
 
 #[test]
@@ -477,12 +486,30 @@ fn twenty_steps_with_lora_are_those_of_peft() {
     let merged = rekindle_peft::merge(net);
     assert_close("merged", &logits(&merged, 32), &before, 1e-5);
 
-    let (_folder, pretrained) = opened(&case("convnext"));
-    let config = lora(&["mlp.fc1", "mlp.fc2"], "head.fc");
-    let net = same_training("lora_convnext", adapted(&pretrained, &config));
-    let saved = tempfile::tempdir().unwrap();
-    rekindle_peft::save(&net, &config, net.names(), saved.path()).unwrap();
-    keep(saved.path(), "adapter_convnext");
+    for (name, layers, head) in [
+        ("convnext", &["mlp.fc1", "mlp.fc2"][..], "head.fc"),
+        (
+            "convnext_of_convolutions",
+            &["mlp.fc1", "mlp.fc2"][..],
+            "head.fc",
+        ),
+        ("mobilenet_small", &OF_MOBILENET[..], "classifier"),
+        ("resnet", &["conv1", "conv2", "downsample.0"][..], "fc"),
+    ] {
+        let (_folder, pretrained) = opened(&case(name));
+        let config = lora(layers, head);
+        let net = same_training(&format!("lora_{name}"), adapted(&pretrained, &config));
+        let saved = tempfile::tempdir().unwrap();
+        rekindle_peft::save(&net, &config, net.names(), saved.path()).unwrap();
+        keep(saved.path(), &format!("adapter_{name}"));
+        let expected = logits(&net, 32);
+        let (base, names) = (loaded::<Cpu>(&pretrained).0, net.names());
+        let again = rekindle_peft::load(base, saved.path(), &[head], names, &Default::default());
+        let (again, _) = again.unwrap();
+        assert_eq!(logits(&again, 32), expected, "{name}");
+        let merged = rekindle_peft::merge(again);
+        assert_close("merged", &logits(&merged, 32), &expected, 1e-4);
+    }
 }
 
 #[test]
@@ -505,6 +532,7 @@ fn maps_between_units_have_the_sides_that_are_told() {
         "dinov2_registers",
         "convnext",
         "mobilenet_small",
+        "resnet",
     ] {
         let case = case(name);
         let (_folder, pretrained) = opened(&case);

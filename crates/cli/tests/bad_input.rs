@@ -863,8 +863,8 @@ fn pictures() {
                 },
             ),
             Case(
-                "LoRA on an image model",
-                "finetune --model resnet --train pictures --method lora",
+                "adapters on a layer that an image model does not have",
+                "finetune --model resnet --train pictures --method lora --set peft.target_modules=[\"cnov1\"]",
                 Dir::pictures,
             ),
             Case("more stages than there are", NAMED, |d| {

@@ -427,6 +427,40 @@ fn a_killed_run_resumes_to_the_same_bytes() {
 
 const TUNE_PICTURES: &str = "finetune --model resnet --train pictures";
 
+/// Adapters of convolutions: what is saved, merged and resumed computes the same.
+#[test]
+fn convolutions_take_adapters() {
+    let dir = Dir::new();
+    dir.pictures();
+    let tune = format!("{TUNE_PICTURES} --method lora --epochs 20 -o run --set train.batch_size=4");
+    let said = dir.output(&tune);
+    assert!(
+        said.contains("LoRA r 8") && said.contains("conv1"),
+        "{said}"
+    );
+    let end = dir.path("run/final");
+    assert!(end.join("adapter_model.safetensors").is_file());
+    let report: Value = serde_json::from_str(&dir.ok("evaluate run pictures --json")).unwrap();
+    assert!(report["accuracy"].as_f64().unwrap() > 0.9, "{report}");
+    dir.ok("merge run --to merged");
+    let rows = |model: &str| -> Vec<(Value, f64)> {
+        let lines = dir.ok(&format!("predict {model} pictures"));
+        let rows = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        rows.map(|row: Value| (row["label"].clone(), row["probability"].as_f64().unwrap()))
+            .collect()
+    };
+    for (one, other) in rows("run").iter().zip(rows("merged")) {
+        assert!(
+            one.0 == other.0 && (one.1 - other.1).abs() < 1e-4,
+            "{one:?} {other:?}"
+        );
+    }
+    let said = dir.refused(&format!("{tune}-2 --set images.batch_norm=train"));
+    assert!(said.contains("batch norms stay as they are"), "{said}");
+}
+
 #[test]
 fn from_a_folder_of_pictures_to_predictions() {
     for method in [

@@ -15,7 +15,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{AdapterSlots, Embedding, LayerNorm, Linear},
+    layers::{AdapterSlots, Embedding, LayerNorm, Linear, Slot},
     ops::{
         self, AttentionConfig, Distances, Gate, GeluKind, Pass, Relative, Sequences, TuneBackend,
     },
@@ -245,10 +245,10 @@ adapter_slots!(Embeddings { project });
 adapter_slots!(Encoder { embeddings, layers });
 
 impl<B: Backend> AdapterSlots<B> for EncoderLayer<B> {
-    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+    fn visit_slots(&mut self, path: &str, visit: &mut dyn FnMut(&str, Slot<'_, B>)) {
         match self {
-            Self::Post(layer) => layer.visit_linears(path, visit),
-            Self::Pre(layer) => layer.visit_linears(path, visit),
+            Self::Post(layer) => layer.visit_slots(path, visit),
+            Self::Pre(layer) => layer.visit_slots(path, visit),
         }
     }
 }

@@ -12,7 +12,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     adapter_slots,
-    layers::{AdapterSlots, LayerNorm, Linear, Weight},
+    layers::{AdapterSlots, LayerNorm, Linear, Slot, Weight},
     ops::{self, GeluKind, Pass, Precision, TuneBackend},
     params::NameMap,
 };
@@ -191,9 +191,9 @@ pub struct ExampleHead<B: Backend> {
 adapter_slots!(ExampleHead { dense, out });
 
 impl<B: Backend> AdapterSlots<B> for Head<B> {
-    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+    fn visit_slots(&mut self, path: &str, visit: &mut dyn FnMut(&str, Slot<'_, B>)) {
         match self {
-            Self::Example(head) => head.visit_linears(path, visit),
+            Self::Example(head) => head.visit_slots(path, visit),
             // As PEFT has it: `all-linear` leaves the map to the vocabulary out.
             Self::NextToken(_) | Self::None(_) => {}
         }

@@ -21,7 +21,7 @@ use burn::{
 use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
     Sequences, adapter_slots, host,
-    layers::{AdapterSlots, Linear, Weight},
+    layers::{AdapterSlots, Slot, Weight},
     ops::{self, Pass, TuneBackend},
     params::{self, NameMap},
 };
@@ -55,13 +55,15 @@ pub enum Backbone<B: Backend> {
 }
 
 impl<B: Backend> AdapterSlots<B> for Backbone<B> {
-    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
+    fn visit_slots(&mut self, path: &str, visit: &mut dyn FnMut(&str, Slot<'_, B>)) {
         match self {
-            Self::Encoder(encoder) => encoder.visit_linears(path, visit),
-            Self::Decoder(decoder) => decoder.visit_linears(path, visit),
-            Self::Vit(net) => net.visit_linears(path, visit),
-            Self::ConvNext(net) => net.visit_linears(path, visit),
-            Self::ResNet(_) | Self::EfficientNet(_) | Self::MobileNet(_) => {}
+            Self::Encoder(encoder) => encoder.visit_slots(path, visit),
+            Self::Decoder(decoder) => decoder.visit_slots(path, visit),
+            Self::Vit(net) => net.visit_slots(path, visit),
+            Self::ConvNext(net) => net.visit_slots(path, visit),
+            Self::ResNet(net) => net.visit_slots(path, visit),
+            Self::EfficientNet(net) => net.visit_slots(path, visit),
+            Self::MobileNet(net) => net.visit_slots(path, visit),
         }
     }
 }
@@ -313,8 +315,10 @@ impl<B: Backend> Model<B> {
                 Err(error) => failed = Some(error),
             }
         };
-        self.visit_linears("", &mut |path, linear| {
-            keep(format!("{path}.weight"), &mut linear.weight);
+        self.visit_slots("", &mut |path, slot| {
+            if let Slot::Linear(linear) = slot {
+                keep(format!("{path}.weight"), &mut linear.weight);
+            }
         });
         if let Backbone::Decoder(decoder) = &mut self.backbone {
             keep(format!("{BACKBONE}.embeddings.weight"), decoder.table_mut());

@@ -38,14 +38,16 @@ pub fn normal<B: Backend, const D: usize>(
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// PyTorch's `kaiming_uniform_(a = sqrt 5)` of a `[out, in]` weight: uniform in ±1/sqrt(in). PEFT starts LoRA's A so.
-pub fn kaiming_uniform<B: Backend>(
+/// PyTorch's `kaiming_uniform_(a = sqrt 5)` of a `[out, in]` or `[out, in, k, k]` weight: uniform in ±1/sqrt(in k k). PEFT starts
+/// LoRA's A so.
+pub fn kaiming_uniform<B: Backend, const D: usize>(
     key: u64,
-    shape: [usize; 2],
+    shape: [usize; D],
     device: &B::Device,
-) -> Tensor<B, 2> {
-    let bound = 1.0 / (shape[1].max(1) as f64).sqrt();
-    let count = (shape[0] * shape[1]) as u64;
+) -> Tensor<B, D> {
+    let fan_in: usize = shape[1..].iter().product();
+    let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
+    let count = shape.iter().product::<usize>() as u64;
     let values: Vec<f32> = (0..count)
         .map(|i| (bound * (2.0 * rng::uniform(key, i) - 1.0)) as f32)
         .collect();

@@ -1,14 +1,11 @@
-//! LoRA (Hu et al. 2021): adapters into the slots of linear layers, and merged out of them.
+//! LoRA (Hu et al. 2021): adapters into the slots of layers, and merged out of them.
 
 use crate::{LoraConfig, PeftError, TargetModules, freeze::no_match};
-use burn::{
-    module::{Module, Param},
-    tensor::backend::Backend,
-};
+use burn::{module::Module, tensor::backend::Backend};
 use rekindle_base::rng;
 use rekindle_nn::{
     TuneBackend,
-    layers::{AdapterSlots, LowRank, Weight},
+    layers::{AdapterOf, AdapterSlots},
     params::{self, NameMap},
 };
 
@@ -121,7 +118,7 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
 ) -> Result<(M, Vec<String>), PeftError> {
     config.validate()?;
     let mut layers = Vec::new();
-    model.visit_linears("", &mut |path, _| layers.push(names.published(path)));
+    model.visit_slots("", &mut |path, _| layers.push(names.published(path)));
     let targets = targets(&layers, config)?;
     // A module that is saved whole need not be linear: a table of embeddings, a norm.
     let parameters = params::shapes(&model);
@@ -135,15 +132,16 @@ pub fn inject<B: Backend, M: Module<B> + AdapterSlots<B>>(
         }
     }
     check_rank(&mut model, &targets, config.r, names)?;
-    model.visit_linears("", &mut |path, layer| {
+    model.visit_slots("", &mut |path, layer| {
         let path = names.published(path);
         if targets.contains(&path) {
-            let adapter = LowRank::init(rng::named(seed, &path), layer.dims(), config.r, device);
-            layer.adapter = Some(LowRank {
+            let of = AdapterOf {
+                key: rng::named(seed, &path),
+                rank: config.r,
                 scale: config.scale(),
                 dropout: config.lora_dropout,
-                ..adapter
-            });
+            };
+            layer.adapt(of, device);
         }
     });
     let model = params::set_trainable(model, &mut |path| is_saved(&names.published(path), config));
@@ -160,7 +158,7 @@ fn check_rank<B: Backend, M: AdapterSlots<B>>(
 ) -> Result<(), PeftError> {
     const BEYOND: usize = 8;
     let mut largest = (0, 0);
-    model.visit_linears("", &mut |path, layer| {
+    model.visit_slots("", &mut |path, layer| {
         let (inputs, outputs) = layer.dims();
         if targets.contains(&names.published(path))
             && inputs.max(outputs) > largest.0.max(largest.1)
@@ -189,18 +187,7 @@ pub fn is_saved(path: &str, config: &LoraConfig) -> bool {
 /// Adds every adapter to its layer's weight and empties the slot. The model computes what it did, up to rounding.
 #[must_use]
 pub fn merge<B: TuneBackend, M: Module<B> + AdapterSlots<B>>(mut model: M) -> M {
-    model.visit_linears("", &mut |_, layer| {
-        if let Some(adapter) = layer.adapter.take() {
-            layer.weight = match layer.weight.clone() {
-                Weight::Plain(weight) => {
-                    let (id, weight, mapper) = weight.consume();
-                    let merged = weight + adapter.delta();
-                    Weight::Plain(Param::from_mapped_value(id, merged, mapper))
-                }
-                packed => Weight::plain(packed.val() + adapter.delta()),
-            };
-        }
-    });
+    model.visit_slots("", &mut |_, layer| layer.merge());
     model
 }
 

@@ -2,14 +2,17 @@
 
 use crate::{LoraConfig, PeftError, inject, lora::is_saved};
 use burn::{module::Module, tensor::backend::Backend};
-use rekindle_base::write_atomically;
+use rekindle_base::{HostTensor, write_atomically};
 use rekindle_nn::{
     host::{from_host, to_host},
-    layers::AdapterSlots,
+    layers::{AdapterSlots, Slot},
     params::{self, NameMap, ParamRef},
 };
 use rekindle_weights::{self as weights, ToWrite, WeightFiles};
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 const PREFIX: &str = "base_model.model.";
 const SUBSTITUTES: [(&str, &str); 2] = [
@@ -49,11 +52,32 @@ pub fn stored_vocabulary(dir: &Path) -> Result<Option<usize>, PeftError> {
     Ok(table.and_then(|name| files.shape(name)?.first().copied()))
 }
 
+/// The layers, by published path, that files hold as convolutions of 1 x 1, and so their adapters.
+fn pointwise<B: Backend, M: AdapterSlots<B>>(model: &mut M, names: NameMap) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    model.visit_slots("", &mut |path, slot| {
+        if let Slot::Pointwise(_) = slot {
+            found.insert(names.published(path));
+        }
+    });
+    found
+}
+
+/// The shape in files of a parameter of this published path.
+fn shape_on_disk(published: &str, shape: &[usize], pointwise: &BTreeSet<String>) -> Vec<usize> {
+    let layer = published.split_once(".adapter.lora_");
+    let mut shape = shape.to_vec();
+    if layer.is_some_and(|(layer, _)| pointwise.contains(layer)) {
+        shape.extend([1, 1]);
+    }
+    shape
+}
+
 /// Writes the adapter that [`inject`] put in, after training.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn save<B: Backend, M: Module<B>>(
+pub fn save<B: Backend, M: Module<B> + AdapterSlots<B>>(
     model: &M,
     config: &LoraConfig,
     names: NameMap,
@@ -64,12 +88,19 @@ pub fn save<B: Backend, M: Module<B>>(
         source,
     };
     std::fs::create_dir_all(dir).map_err(io)?;
+    let pointwise = pointwise(&mut model.clone(), names);
     let mut state = Vec::new();
     params::visit(model, &mut |param: ParamRef<'_, B>| {
         let published = names.published(param.path);
         if is_saved(&published, config) {
-            let (shape, value) = (param.shape.as_slice().to_vec(), param.value);
-            let tensor = ToWrite::new(shape, move || to_host::<B>(value.clone()));
+            let shape = shape_on_disk(&published, param.shape.as_slice(), &pointwise);
+            let (value, of_file) = (param.value, shape.clone());
+            let tensor = ToWrite::new(shape, move || {
+                to_host::<B>(value.clone()).map(|host| HostTensor {
+                    shape: of_file.clone(),
+                    ..host
+                })
+            });
             state.push((on_disk(&published), tensor));
         }
     });
@@ -135,18 +166,21 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
         reason,
     };
     check_rank(&files, &config).map_err(mismatch)?;
-    let (model, _) = inject(model, &config, names, 0, device)?;
-    let mut wanted = BTreeSet::new();
+    let (mut model, _) = inject(model, &config, names, 0, device)?;
+    let pointwise = pointwise(&mut model, names);
+    let mut wanted = BTreeMap::new();
     for (path, shape) in params::shapes(&model) {
         let published = names.published(&path);
         if !is_saved(&published, &config) {
             continue;
         }
         let name = on_disk(&published);
+        let expected = shape_on_disk(&published, shape.as_slice(), &pointwise);
         match files.shape(&name) {
-            Some(found) if found == shape.as_slice() => drop(wanted.insert(name)),
+            Some(found) if found == expected => {
+                wanted.insert(name, shape.as_slice().to_vec());
+            }
             Some(found) => {
-                let expected = shape.as_slice();
                 return Err(mismatch(format!(
                     "tensor `{name}` has shape {found:?}, expected {expected:?}"
                 )));
@@ -161,7 +195,7 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
             || config.ensure_weight_tying && name == TIED_HEAD
     };
     let mut names_of_file = files.names().filter(|name| !again(name));
-    if let Some(name) = names_of_file.find(|name| !wanted.contains(*name)) {
+    if let Some(name) = names_of_file.find(|name| !wanted.contains_key(*name)) {
         return Err(mismatch(format!(
             "tensor `{name}` has no place in this model"
         )));
@@ -169,11 +203,9 @@ pub fn load<B: Backend, M: Module<B> + AdapterSlots<B>>(
     let mut fail = None;
     let model = params::load(model, &mut |path| {
         let name = on_disk(&names.published(path));
-        if fail.is_some() || !wanted.contains(&name) {
-            return None;
-        }
+        let shape = wanted.get(&name).filter(|_| fail.is_none())?.clone();
         match files.read(&name) {
-            Ok(host) => Some(from_host::<B>(host?, device)),
+            Ok(host) => Some(from_host::<B>(HostTensor { shape, ..host? }, device)),
             Err(error) => {
                 fail = Some(error);
                 None

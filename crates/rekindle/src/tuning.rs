@@ -61,7 +61,7 @@ pub(crate) fn load<B: TuneAutodiff>(
     let adapts_pictures =
         config.task.modality() == Modality::Images && config.peft.method == Method::Lora;
     let of_pictures = match adapts_pictures {
-        true => linear_layers(&mut model, pretrained)?,
+        true => adaptable_layers(&mut model),
         false => Vec::new(),
     };
     let model = match config.model.dropout {
@@ -170,37 +170,25 @@ fn new_modules<B: TuneAutodiff>(model: &Model<B>, loaded: &LoadReport) -> Vec<St
     whole
 }
 
-/// The linear layers of a model for pictures but for its head, by the ends of their names that tell them from its convolutions.
-///
-/// # Errors
-/// When there are none.
-fn linear_layers<B: TuneAutodiff>(
-    model: &mut Model<B>,
-    pretrained: &Pretrained,
-) -> Result<Vec<String>, Error> {
+/// The layers of a model for pictures that can have adapters, but for its head, by the ends of their names that tell them from others.
+fn adaptable_layers<B: TuneAutodiff>(model: &mut Model<B>) -> Vec<String> {
     let names = model.names();
     let mut paths = Vec::new();
-    model.visit_linears("", &mut |path, _| paths.push(names.published(path)));
+    model.visit_slots("", &mut |path, _| paths.push(names.published(path)));
     let mut ends: Vec<String> = Vec::new();
     for path in paths.iter().filter(|path| !model.is_head(path)) {
-        // Behind the number of the block.
+        // Behind the number of the block; a number at the end is part of a name.
         let parts: Vec<&str> = path.split('.').collect();
-        let number = parts.iter().rposition(|part| part.parse::<usize>().is_ok());
+        let before = &parts[..parts.len() - 1];
+        let number = before
+            .iter()
+            .rposition(|part| part.parse::<usize>().is_ok());
         let end = parts[number.map_or(0, |at| at + 1)..].join(".");
         if !ends.contains(&end) {
             ends.push(end);
         }
     }
-    match ends.is_empty() {
-        false => Ok(ends),
-        true => Err(Error::Setting {
-            reason: format!(
-                "peft.method = \"lora\" adapts linear layers, and {} is made of convolutions",
-                pretrained.config().architecture()
-            ),
-            hint: "set it to \"full\" or \"head\" (`peft.train_last` trains the last stages), or take a vision transformer or a ConvNeXt of linear layers (convnext_tiny and larger)".into(),
-        }),
-    }
+    ends
 }
 
 /// Query and value layers by the names that families give them, where ModernBERT has one for keys too: those that get adapters unless the

@@ -1,4 +1,4 @@
-"""Small vision transformers, ConvNeXts and MobileNetV3s with weights from a formula: logits, gradients, positions resized to
+"""Small vision transformers, ConvNeXts, MobileNetV3s and a ResNet with weights from a formula: logits, gradients, positions resized to
 another picture size, and 20 training steps in full and with LoRA.
 
 Both sides compute the weights: element i of tensor `n` is the value of ../vision_models/make.py, times sqrt(3 / fan_in) for
@@ -108,6 +108,7 @@ CASES = [
     ("mobilenet_small_narrow", "mobilenetv3_small_050", {}, 64),
     ("mobilenet_of_tensorflow", "tf_mobilenetv3_small_100", {}, 65),
     ("mobilenet_minimal", "tf_mobilenetv3_large_minimal_100", {}, 64),
+    ("resnet", "resnet18", {}, 64),
 ]
 
 
@@ -191,7 +192,13 @@ def training(model):
     return {"losses": losses, "logits_after": after}
 
 
-LAYERS = {"vit": ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"], "convnext": ["mlp.fc1", "mlp.fc2"]}
+LAYERS = {
+    "vit": ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"],
+    "convnext": ["mlp.fc1", "mlp.fc2"],
+    "convnext_of_convolutions": ["mlp.fc1", "mlp.fc2"],
+    "mobilenet_small": ["conv_stem", "conv_pw", "se.conv_reduce", "se.conv_expand", "conv_pwl", "conv", "conv_head"],
+    "resnet": ["conv1", "conv2", "downsample.0"],
+}
 
 
 def adapted(name, head):
@@ -224,6 +231,9 @@ def main():
             "full": training(fill(build(vit[1], vit[2]))),
             "lora": with_lora,
             "lora_convnext": training(adapted("convnext", "head.fc")),
+            "lora_convnext_of_convolutions": training(adapted("convnext_of_convolutions", "head.fc")),
+            "lora_mobilenet_small": training(adapted("mobilenet_small", "classifier")),
+            "lora_resnet": training(adapted("resnet", "fc")),
         },
     }
     (HERE / "expected.json").write_text(json.dumps(expected) + "\n")

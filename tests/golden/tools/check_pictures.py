@@ -47,7 +47,9 @@ def main(kept):
     case = expected["resized"]
     model = timm.create_model(f"local-dir:{kept / 'resized'}", pretrained=True).eval()
     compare("positions resized", model(pictures(case["side"])), case["logits"])
-    for name, run in (("vit", "lora"), ("convnext", "lora_convnext")):
+    runs = ("lora", "lora_convnext", "lora_convnext_of_convolutions", "lora_mobilenet_small", "lora_resnet")
+    for run in runs:
+        name = run.removeprefix("lora_") if run != "lora" else "vit"
         base = timm.create_model(f"local-dir:{kept / name}", pretrained=True)
         model = peft.PeftModel.from_pretrained(base, kept / f"adapter_{name}").eval()
         # Behind 20 steps of training in f32.

@@ -11,7 +11,7 @@ use burn::{
 use rekindle_base::rng;
 use rekindle_nn::{
     init,
-    layers::{AdapterSlots, Conv2d, LayerNorm, Linear, Padding, join},
+    layers::{AdapterSlots, Conv2d, LayerNorm, Padding, Slot, join},
     ops::{GeluKind, Pass, TuneBackend},
 };
 use serde_json::{Value, json};
@@ -231,15 +231,16 @@ pub struct ConvNext<B: Backend> {
 }
 
 impl<B: Backend> AdapterSlots<B> for ConvNext<B> {
-    /// None where the maps go by the name of convolutions: PEFT's adapters of these are of another form.
-    fn visit_linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear<B>)) {
-        if self.of_convolutions {
-            return;
-        }
+    fn visit_slots(&mut self, path: &str, visit: &mut dyn FnMut(&str, Slot<'_, B>)) {
+        let of_convolutions = self.of_convolutions;
+        let mut visit = |path: &str, slot: Slot<'_, B>| match slot {
+            Slot::Linear(map) if of_convolutions => visit(path, Slot::Pointwise(map)),
+            slot => visit(path, slot),
+        };
         for (stage, blocks) in self.stages.iter_mut().enumerate() {
             for (block, layer) in blocks.blocks.iter_mut().enumerate() {
                 let path = join(path, &format!("stages.{stage}.blocks.{block}.mlp"));
-                layer.mlp.visit_linears(&path, visit);
+                layer.mlp.visit_slots(&path, &mut visit);
             }
         }
     }
@@ -315,7 +316,7 @@ impl<B: TuneBackend> ConvNextBlock<B> {
     fn forward(&self, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         let pass = within(self, pass);
         let shape @ [n, height, width, channels] = x.dims();
-        let y = self.conv_dw.forward(x.clone());
+        let y = self.conv_dw.forward(x.clone(), pass);
         let y = self.norm.forward(y.reshape([n * height * width, channels]));
         let y = self.mlp.forward(y, GeluKind::Exact, pass);
         let y = match &self.gamma {
@@ -329,12 +330,12 @@ impl<B: TuneBackend> ConvNextBlock<B> {
 impl<B: TuneBackend> ConvNext<B> {
     pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         match unit {
-            0 => normed(&self.stem.1, self.stem.0.forward(x)),
+            0 => normed(&self.stem.1, self.stem.0.forward(x, pass)),
             unit if unit <= self.stages.len() => {
                 let stage = &self.stages[unit - 1];
                 let x = match &stage.downsample {
                     None => x,
-                    Some((norm, conv)) => conv.forward(normed(norm, x)),
+                    Some((norm, conv)) => conv.forward(normed(norm, x), pass),
                 };
                 (stage.blocks.iter()).fold(x, |x, block| block.forward(x, pass))
             }

@@ -8,6 +8,7 @@ use burn::{
 };
 use rekindle_base::rng;
 use rekindle_nn::{
+    adapter_slots,
     layers::{BatchNorm, Conv2d, Padding},
     ops::{Pass, Rectify, TuneBackend},
 };
@@ -140,6 +141,17 @@ pub struct EfficientNet<B: Backend> {
     bn2: BatchNorm<B>,
 }
 
+adapter_slots!(MobileBlock {
+    conv_pw,
+    conv_dw,
+    conv_pwl
+});
+adapter_slots!(EfficientNet {
+    conv_stem,
+    blocks,
+    conv_head
+});
+
 impl<B: Backend> EfficientNet<B> {
     /// With random weights.
     pub fn init(config: LiteConfig, seed: u64, device: &B::Device) -> Self {
@@ -215,13 +227,19 @@ impl<B: TuneBackend> MobileBlock<B> {
         let relu6 = Rectify::Relu6;
         match (&self.conv_pwl, &self.bn3) {
             (Some(conv_pwl), Some(bn3)) => {
-                let x = self.bn1.forward(self.conv_pw.forward(x), None, relu6, pass);
-                let x = self.bn2.forward(self.conv_dw.forward(x), None, relu6, pass);
-                bn3.forward(conv_pwl.forward(x), around, Rectify::None, pass)
+                let x = self
+                    .bn1
+                    .forward(self.conv_pw.forward(x, pass), None, relu6, pass);
+                let x = self
+                    .bn2
+                    .forward(self.conv_dw.forward(x, pass), None, relu6, pass);
+                bn3.forward(conv_pwl.forward(x, pass), around, Rectify::None, pass)
             }
             _ => {
-                let x = self.bn1.forward(self.conv_dw.forward(x), None, relu6, pass);
-                let x = self.conv_pw.forward(x);
+                let x = self
+                    .bn1
+                    .forward(self.conv_dw.forward(x, pass), None, relu6, pass);
+                let x = self.conv_pw.forward(x, pass);
                 self.bn2.forward(x, around, Rectify::None, pass)
             }
         }
@@ -234,13 +252,13 @@ impl<B: TuneBackend> EfficientNet<B> {
         match unit {
             0 => self
                 .bn1
-                .forward(self.conv_stem.forward(x), None, relu6, pass),
+                .forward(self.conv_stem.forward(x, pass), None, relu6, pass),
             unit if unit <= self.blocks.len() => self.blocks[unit - 1]
                 .iter()
                 .fold(x, |x, block| block.forward(x, pass)),
             _ => self
                 .bn2
-                .forward(self.conv_head.forward(x), None, relu6, pass),
+                .forward(self.conv_head.forward(x, pass), None, relu6, pass),
         }
     }
 }

@@ -10,6 +10,7 @@ use burn::{
 };
 use rekindle_base::rng;
 use rekindle_nn::{
+    adapter_slots,
     layers::{BatchNorm, Conv2d, Padding},
     ops::{Pass, Rectify, TuneBackend},
 };
@@ -239,6 +240,23 @@ pub struct MobileNet<B: Backend> {
     swishes: bool,
 }
 
+adapter_slots!(SqueezeExcite {
+    conv_reduce,
+    conv_expand
+});
+adapter_slots!(MobileNetBlock {
+    conv,
+    conv_pw,
+    conv_dw,
+    se,
+    conv_pwl
+});
+adapter_slots!(MobileNet {
+    conv_stem,
+    blocks,
+    conv_head
+});
+
 impl<B: Backend> MobileNet<B> {
     /// With random weights.
     pub fn init(config: &MobileNetConfig, seed: u64, device: &B::Device) -> Self {
@@ -350,9 +368,9 @@ fn pooled<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
 
 impl<B: TuneBackend> SqueezeExcite<B> {
     /// `x [N, H, W, C]` -> the same shape
-    fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let squeezed = self.conv_reduce.forward(pooled(x.clone()));
-        let expanded = self.conv_expand.forward(activation::relu(squeezed));
+    fn forward(&self, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
+        let squeezed = self.conv_reduce.forward(pooled(x.clone()), pass);
+        let expanded = self.conv_expand.forward(activation::relu(squeezed), pass);
         x * hard_sigmoid(expanded)
     }
 }
@@ -363,19 +381,19 @@ impl<B: TuneBackend> MobileNetBlock<B> {
         let around = self.residual.then(|| x.clone());
         let excited = |x: Tensor<B, 4>| match &self.se {
             None => x,
-            Some(se) => se.forward(x),
+            Some(se) => se.forward(x, pass),
         };
         match (&self.conv, &self.conv_pw, &self.conv_dw, &self.bn2) {
-            (Some(conv), ..) => active(&self.bn1, conv.forward(x), self.swishes, pass),
+            (Some(conv), ..) => active(&self.bn1, conv.forward(x, pass), self.swishes, pass),
             (None, Some(conv_pw), Some(conv_dw), Some(bn2)) => match (&self.conv_pwl, &self.bn3) {
                 (Some(conv_pwl), Some(bn3)) => {
-                    let x = active(&self.bn1, conv_pw.forward(x), self.swishes, pass);
-                    let x = excited(active(bn2, conv_dw.forward(x), self.swishes, pass));
-                    bn3.forward(conv_pwl.forward(x), around, Rectify::None, pass)
+                    let x = active(&self.bn1, conv_pw.forward(x, pass), self.swishes, pass);
+                    let x = excited(active(bn2, conv_dw.forward(x, pass), self.swishes, pass));
+                    bn3.forward(conv_pwl.forward(x, pass), around, Rectify::None, pass)
                 }
                 _ => {
-                    let x = active(&self.bn1, conv_dw.forward(x), self.swishes, pass);
-                    let x = conv_pw.forward(excited(x));
+                    let x = active(&self.bn1, conv_dw.forward(x, pass), self.swishes, pass);
+                    let x = conv_pw.forward(excited(x), pass);
                     bn2.forward(x, around, Rectify::None, pass)
                 }
             },
@@ -387,12 +405,17 @@ impl<B: TuneBackend> MobileNetBlock<B> {
 impl<B: TuneBackend> MobileNet<B> {
     pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         match unit {
-            0 => active(&self.bn1, self.conv_stem.forward(x), self.swishes, pass),
+            0 => active(
+                &self.bn1,
+                self.conv_stem.forward(x, pass),
+                self.swishes,
+                pass,
+            ),
             unit if unit <= self.blocks.len() => self.blocks[unit - 1]
                 .iter()
                 .fold(x, |x, block| block.forward(x, pass)),
             _ => {
-                let x = self.conv_head.forward(pooled(x));
+                let x = self.conv_head.forward(pooled(x), pass);
                 match self.swishes {
                     true => hard_swish(x),
                     false => activation::relu(x),

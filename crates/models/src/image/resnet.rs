@@ -8,7 +8,8 @@ use burn::{
 };
 use rekindle_base::rng;
 use rekindle_nn::{
-    layers::{BatchNorm, Conv2d, Padding},
+    adapter_slots,
+    layers::{AdapterSlots, BatchNorm, Conv2d, Padding, Slot, join},
     ops::{self, Pass, Rectify, TuneBackend, Window},
 };
 
@@ -179,6 +180,25 @@ pub struct ResNet<B: Backend> {
     pools: bool,
 }
 
+impl<B: Backend> AdapterSlots<B> for Block<B> {
+    fn visit_slots(&mut self, path: &str, visit: &mut dyn FnMut(&str, Slot<'_, B>)) {
+        self.conv1.visit_slots(&join(path, "conv1"), visit);
+        self.conv2.visit_slots(&join(path, "conv2"), visit);
+        self.conv3.visit_slots(&join(path, "conv3"), visit);
+        if let Some((conv, _)) = &mut self.downsample {
+            conv.visit_slots(&join(path, "downsample.0"), visit);
+        }
+    }
+}
+
+adapter_slots!(ResNet {
+    conv1,
+    layer1,
+    layer2,
+    layer3,
+    layer4
+});
+
 impl<B: Backend> ResNet<B> {
     /// With random weights, as torchvision initialises them.
     pub fn init(config: &ResNetConfig, seed: u64, device: &B::Device) -> Self {
@@ -268,18 +288,18 @@ impl<B: TuneBackend> Block<B> {
     fn forward(&self, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         let around = match (&self.downsample, self.plain) {
             (Some((conv, norm)), _) => {
-                norm.forward(conv.forward(x.clone()), None, Rectify::None, pass)
+                norm.forward(conv.forward(x.clone(), pass), None, Rectify::None, pass)
             }
             (None, Some((stride, zeros))) => plain_shortcut(x.clone(), stride, zeros),
             (None, None) => x.clone(),
         };
-        let x = self.conv1.forward(x);
+        let x = self.conv1.forward(x, pass);
         let x = self.bn1.forward(x, None, Rectify::Relu, pass);
-        let x = self.conv2.forward(x);
+        let x = self.conv2.forward(x, pass);
         match (&self.conv3, &self.bn3) {
             (Some(conv3), Some(bn3)) => {
                 let x = self.bn2.forward(x, None, Rectify::Relu, pass);
-                bn3.forward(conv3.forward(x), Some(around), Rectify::Relu, pass)
+                bn3.forward(conv3.forward(x, pass), Some(around), Rectify::Relu, pass)
             }
             _ => self.bn2.forward(x, Some(around), Rectify::Relu, pass),
         }
@@ -297,7 +317,7 @@ fn plain_shortcut<B: TuneBackend>(x: Tensor<B, 4>, stride: usize, zeros: usize) 
 impl<B: TuneBackend> ResNet<B> {
     pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         if unit == 0 {
-            let x = self.conv1.forward(x);
+            let x = self.conv1.forward(x, pass);
             let x = self.bn1.forward(x, None, Rectify::Relu, pass);
             return match self.pools {
                 true => ops::max_pool(x, Window::square(3, 2, 1)),

@@ -710,7 +710,7 @@ impl<B: TuneBackend> VitBlock<B> {
 impl<B: TuneBackend> Vit<B> {
     pub(crate) fn unit(&self, unit: usize, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
         match unit {
-            0 => self.embed(x),
+            0 => self.embed(x, pass),
             unit if unit <= self.blocks.len() => {
                 let last = unit == self.blocks.len();
                 self.blocks[unit - 1].forward(x, last && !self.reads_mean, pass)
@@ -720,8 +720,8 @@ impl<B: TuneBackend> Vit<B> {
     }
 
     /// Pictures `[N, H, W, 3]` -> tokens `[N, L, 1, D]`.
-    fn embed(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let x = self.patch_embed.proj.forward(x);
+    fn embed(&self, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
+        let x = self.patch_embed.proj.forward(x, pass);
         let [n, rows, columns, width] = x.dims();
         assert_eq!(
             [rows, columns],

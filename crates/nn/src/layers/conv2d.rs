@@ -1,13 +1,16 @@
-//! Two-dimensional convolution of channels-last images, weights in PyTorch's layout.
+//! Two-dimensional convolution of channels-last images, weights in PyTorch's layout, with a slot for a low-rank adapter as PEFT has it:
+//! `y = W * x + s B * (A * dropout(x))`, where A has W's window and B is of 1 x 1.
 
 use crate::{
     init,
-    ops::{self, Precision, TuneBackend, Window},
+    layers::AdapterOf,
+    ops::{self, Pass, Precision, TuneBackend, Window},
 };
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend},
 };
+use rekindle_base::rng;
 
 /// What surrounds an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +28,27 @@ pub struct Conv2d<B: Backend> {
     pub weight: Param<Tensor<B, 4>>,
     /// `[O]`
     pub bias: Option<Param<Tensor<B, 1>>>,
+    /// The adapter slot.
+    pub adapter: Option<LowRankConv<B>>,
     stride: usize,
     groups: usize,
     #[module(skip)]
     padding: Padding,
+}
+
+/// A low-rank adapter of a convolution: `s B * (A * dropout(x))`.
+#[derive(Module, Debug)]
+pub struct LowRankConv<B: Backend> {
+    /// A `[r, C, k, k]`
+    pub lora_a: Param<Tensor<B, 4>>,
+    /// B `[O, r, 1, 1]`
+    pub lora_b: Param<Tensor<B, 4>>,
+    /// s: `alpha / r`, or `alpha / sqrt r` with rsLoRA.
+    pub scale: f64,
+    /// Dropout on the adapter's input, in [0, 1).
+    pub dropout: f64,
+    /// Which site's dropout mask this is; distinct for each adapter of a model.
+    pub site: u64,
 }
 
 impl<B: Backend> Conv2d<B> {
@@ -51,6 +71,7 @@ impl<B: Backend> Conv2d<B> {
                 init::normal(key, shape, std, device)
             }),
             bias: None,
+            adapter: None,
             stride,
             groups,
             padding,
@@ -66,21 +87,112 @@ impl<B: Backend> Conv2d<B> {
         }));
         self
     }
+
+    /// (in, out): channels.
+    pub fn dims(&self) -> (usize, usize) {
+        let [outputs, inputs, ..] = self.weight.lazy_shape().dims::<4>();
+        (inputs * self.groups, outputs)
+    }
+
+    /// Whether it can have an adapter that PEFT has too.
+    pub(super) fn has_slot(&self) -> bool {
+        let [_, _, kernel, _] = self.weight.lazy_shape().dims::<4>();
+        self.groups == 1 && (kernel == 1 || self.padding != Padding::Same)
+    }
+
+    /// Puts a fresh adapter in.
+    pub(super) fn adapt(&mut self, of: AdapterOf, device: &B::Device) {
+        let [outputs, inputs, kernel, _] = self.weight.lazy_shape().dims::<4>();
+        self.adapter = Some(LowRankConv {
+            lora_a: init::lazy(
+                [of.rank, inputs, kernel, kernel],
+                device,
+                move |shape, device| {
+                    init::kaiming_uniform(rng::named(of.key, "lora_A"), shape, device)
+                },
+            ),
+            lora_b: init::lazy([outputs, of.rank, 1, 1], device, |shape, device| {
+                Tensor::zeros(shape, device)
+            }),
+            scale: of.scale,
+            dropout: of.dropout,
+            site: of.key,
+        });
+    }
+}
+
+impl<B: TuneBackend> LowRankConv<B> {
+    /// `s B A`, `[O, C, k, k]`: what a merge adds to the weight.
+    pub fn delta(&self) -> Tensor<B, 4> {
+        let [rank, inputs, height, width] = self.lora_a.dims();
+        let [outputs, ..] = self.lora_b.dims();
+        let a = self.lora_a.val().reshape([rank, inputs * height * width]);
+        let b = self.lora_b.val().reshape([outputs, rank]);
+        (b.matmul(a) * self.scale).reshape([outputs, inputs, height, width])
+    }
+
+    /// `y [N, H', W', O]` plus the side path of `x [N, H, W, C]`.
+    fn add_to(&self, y: Tensor<B, 4>, x: Tensor<B, 4>, window: Window, pass: Pass) -> Tensor<B, 4> {
+        let of_input @ [n, height, width, inputs] = x.dims();
+        let x = x.reshape([n * height * width, inputs]);
+        let x = ops::dropout(x, self.dropout, pass.child(self.site));
+        let shape @ [n, height, width, outputs] = y.dims();
+        let rows = n * height * width;
+        let y = y.reshape([rows, outputs]);
+        let [rank, _, kernel, _] = self.lora_a.dims();
+        let b = self.lora_b.val().reshape([outputs, rank]);
+        let by_pixel = kernel == 1 && of_input[..3] == shape[..3];
+        let y = if by_pixel {
+            let a = self.lora_a.val().reshape([rank, inputs]);
+            ops::low_rank(y, x, a, b, self.scale)
+        } else {
+            let low = ops::conv2d(x.reshape(of_input), self.lora_a.val(), window, 1);
+            let low = low.reshape([rows, rank]);
+            y + ops::linear(low, b, None, Precision::F32) * self.scale
+        };
+        y.reshape(shape)
+    }
 }
 
 impl<B: TuneBackend> Conv2d<B> {
+    /// Adds the adapter to the weight, where there is one, and empties the slot.
+    pub(super) fn merge(&mut self) {
+        if let Some(adapter) = self.adapter.take() {
+            let (id, weight, mapper) = self.weight.clone().consume();
+            let merged = weight + adapter.delta();
+            self.weight = Param::from_mapped_value(id, merged, mapper);
+        }
+    }
+
     /// `x [N, H, W, C]` -> `[N, H', W', O]`.
-    pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    pub fn forward(&self, x: Tensor<B, 4>, pass: Pass) -> Tensor<B, 4> {
+        match &self.adapter {
+            None => self.base(x),
+            Some(adapter) => {
+                let y = self.base(x.clone());
+                let window = self.window(&x);
+                adapter.add_to(y, x, window, pass)
+            }
+        }
+    }
+
+    fn window(&self, x: &Tensor<B, 4>) -> Window {
         let [_, height, width, _] = x.dims();
+        let kernel = self.weight.dims()[2];
+        match self.padding {
+            Padding::Explicit(padding) => Window::square(kernel, self.stride, padding),
+            Padding::Same => Window::same(kernel, self.stride, [height, width]),
+        }
+    }
+
+    /// The same without the adapter.
+    fn base(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let kernel = self.weight.dims()[2];
         let apart = kernel == self.stride && self.groups == 1;
         if apart && self.padding == Padding::Explicit(0) && (kernel > 1 || self.bias.is_some()) {
             return self.of_patches(x, kernel);
         }
-        let window = match self.padding {
-            Padding::Explicit(padding) => Window::square(kernel, self.stride, padding),
-            Padding::Same => Window::same(kernel, self.stride, [height, width]),
-        };
+        let window = self.window(&x);
         let y = ops::conv2d(x, self.weight.val(), window, self.groups);
         match &self.bias {
             None => y,
@@ -152,7 +264,7 @@ mod tests {
             );
             let x = Tensor::<B, 4>::from_data(x, &device).require_grad();
             let window = Window::square(side, side, 0);
-            let found = conv.forward(x.clone());
+            let found = conv.forward(x.clone(), Pass::evaluation());
             let expected = ops::conv2d(x.clone(), conv.weight.val(), window, 1);
             let (found_values, expected_values) = (
                 values(found.clone().inner()),

@@ -3,7 +3,7 @@
 
 use crate::{
     init,
-    layers::Weight,
+    layers::{AdapterOf, Weight},
     ops::{self, GeluKind, Pass, TuneBackend},
 };
 use burn::{
@@ -72,22 +72,17 @@ impl<B: Backend> Linear<B> {
 
 impl<B: Backend> LowRank<B> {
     /// A fresh adapter: A Kaiming-uniform, B zero, so that the layer starts as its base.
-    pub fn init(
-        key: u64,
-        (inputs, outputs): (usize, usize),
-        rank: usize,
-        device: &B::Device,
-    ) -> Self {
+    pub fn init(of: AdapterOf, (inputs, outputs): (usize, usize), device: &B::Device) -> Self {
         Self {
-            lora_a: init::lazy([rank, inputs], device, move |shape, device| {
-                init::kaiming_uniform(rng::named(key, "lora_A"), shape, device)
+            lora_a: init::lazy([of.rank, inputs], device, move |shape, device| {
+                init::kaiming_uniform(rng::named(of.key, "lora_A"), shape, device)
             }),
-            lora_b: init::lazy([outputs, rank], device, |shape, device| {
+            lora_b: init::lazy([outputs, of.rank], device, |shape, device| {
                 Tensor::zeros(shape, device)
             }),
-            scale: 1.0,
-            dropout: 0.0,
-            site: key,
+            scale: of.scale,
+            dropout: of.dropout,
+            site: of.key,
         }
     }
 
@@ -111,6 +106,20 @@ impl<B: TuneBackend> LowRank<B> {
 }
 
 impl<B: TuneBackend> Linear<B> {
+    /// Adds the adapter to the weight, where there is one, and empties the slot.
+    pub fn merge(&mut self) {
+        if let Some(adapter) = self.adapter.take() {
+            self.weight = match self.weight.clone() {
+                Weight::Plain(weight) => {
+                    let (id, weight, mapper) = weight.consume();
+                    let merged = weight + adapter.delta();
+                    Weight::Plain(Param::from_mapped_value(id, merged, mapper))
+                }
+                packed => Weight::plain(packed.val() + adapter.delta()),
+            };
+        }
+    }
+
     /// `x [T, in]` -> `[T, out]`.
     pub fn forward(&self, x: Tensor<B, 2>, pass: Pass) -> Tensor<B, 2> {
         let bias = self.bias.as_ref().map(Param::val);
@@ -173,15 +182,17 @@ mod tests {
     fn parts_are_the_outputs_cut() {
         let device = Default::default();
         let mut layer = Linear::<B>::normal(1, 6, 12, 0.5, &device);
-        let mut adapter = LowRank::init(2, (6, 12), 2, &device);
+        let of = AdapterOf {
+            key: 2,
+            rank: 2,
+            scale: 0.7,
+            dropout: 0.25,
+        };
+        let mut adapter = LowRank::init(of, (6, 12), &device);
         adapter.lora_b = init::lazy([12, 2], &device, |shape, device| {
             init::normal(3, shape, 0.5, device)
         });
-        layer.adapter = Some(LowRank {
-            scale: 0.7,
-            dropout: 0.25,
-            ..adapter
-        });
+        layer.adapter = Some(adapter);
         let x: Vec<f32> = (0..30).map(|i| (i as f32 * 0.7).sin()).collect();
         let x = Tensor::<B, 2>::from_data(TensorData::new(x, [5, 6]), &device).require_grad();
         let pass = Pass::training(0, 0);

@@ -2,7 +2,7 @@
 
 use super::schema::RunConfig;
 use super::value::{
-    Column, Device, EvalEvery, FileFormat, Method, Metric, Precision, PreferenceLoss,
+    BatchNorms, Column, Device, EvalEvery, FileFormat, Method, Metric, Precision, PreferenceLoss,
 };
 use crate::task::{Kind, Modality, Task};
 
@@ -287,6 +287,25 @@ pub(super) const CHECKS: &[Check] = &[
                     "`train.batch_size` = 1, but `preference.loss` = \"kto\" compares with the answers to other prompts of the batch"
                         .to_owned(),
                     "set it to 2 or more; `train.gradient_accumulation_steps` does not help here",
+                )
+            })
+        },
+    },
+    Check {
+        keys: &["images.batch_norm", "peft.method"],
+        find: |config| {
+            let peft = &config.peft;
+            let frozen = matches!(peft.method, Method::Lora | Method::Head)
+                && peft.unfreeze.is_empty()
+                && peft.modules_to_save.is_empty()
+                && peft.unfreeze_every.is_none();
+            (frozen && config.images.batch_norm == BatchNorms::Train).then(|| {
+                (
+                    format!(
+                        "`images.batch_norm` = \"train\" says nothing to `peft.method` = \"{}\": batch norms stay as they are",
+                        peft.method
+                    ),
+                    "leave it out, or set `peft.method` to \"full\"",
                 )
             })
         },

@@ -394,6 +394,7 @@ settings! {
     cutmix: f64 = 0.0, range Range::at_least(0), aka ["cutmix_alpha"], applies IMAGES;
     /// What batch norms do while the network around them trains: "train" (they normalise by the batch, and learn), "frozen" (they stay
     /// what they are in the pretrained model) or "auto" ("frozen" with method "full" on fewer than 2,000 examples, else "train").
+    /// With "lora" and "head" they stay as well.
     batch_norm: BatchNorms = BatchNorms::Auto, aka ["freeze_bn", "frozen_bn", "bn"], applies IMAGES;
     /// Memory for decoded pictures, in MB; what does not fit is read again each epoch.
     cache_mb: usize = 1024, range Range::at_least(0).at_most(1 << 24), aka ["cache"], applies IMAGES;
@@ -441,7 +442,7 @@ settings! {
 
     /// "lora" (adapters and head), "full" (all), "head" (the head alone), "bitfit" (biases and head) or, for classes of texts of which
     /// there are a few examples each, "setfit" (all but the head, by the pairs of a batch's texts; then the head). For images the
-    /// default is "full"; "lora" is for models with linear layers, such as vision transformers.
+    /// default is "full".
     method: Method = Method::Lora, aka ["peft_type", "adapter"];
     /// The rank of the adapters. Here and below, down to `layers_to_transform`: with "lora" only.
     r: usize = 8, range Range::at_least(1), aka ["rank", "lora_r", "lora_rank"];
