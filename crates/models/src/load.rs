@@ -205,6 +205,7 @@ pub(crate) fn load<B: Backend, M: Module<B>>(
             continue;
         };
         if let Some(reason) = (rules.may_replace)(&name) {
+            report.ignored.push((tensor, reason.clone()));
             report.initialised.push((name, reason));
             continue;
         }

@@ -428,10 +428,13 @@ fn no_head(dir: &Path, tensor: &str) -> Error {
     Error::ModelDir {
         path: dir.to_owned(),
         reason: format!("there is no classification head: tensor `{tensor}` is missing"),
-        hint: format!(
-            "this is a base model; tune it first: rekindle finetune DATA --model {}",
-            shell_word(&dir.to_string_lossy())
-        ),
+        hint: match dir.join("adapter_config.json").is_file() {
+            true => "an adapter alone gives no labels; tune the model that it is for: rekindle finetune DATA --model BASE".into(),
+            false => format!(
+                "this is a base model; tune it first: rekindle finetune DATA --model {}",
+                shell_word(&dir.to_string_lossy())
+            ),
+        },
     }
 }
 

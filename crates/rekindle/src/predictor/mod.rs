@@ -123,11 +123,12 @@ enum Input {
     Pictures(Preprocess),
 }
 
-/// Settings outside of `[eval]` and `[report]` that hold for a model that is trained.
-const READS: [&str; 14] = [
+/// Settings that hold for a model that is trained.
+const READS: [&str; 19] = [
     "data.text",
     "data.text_pair",
     "data.label",
+    "data.choices",
     "data.label_separator",
     "data.format",
     "data.header",
@@ -138,6 +139,10 @@ const READS: [&str; 14] = [
     "data.overlap",
     "data.date",
     "data.on_bad_example",
+    "eval.batch_size",
+    "eval.answers",
+    "eval.max_new_tokens",
+    "report.mistakes",
     "seed",
 ];
 
@@ -225,22 +230,16 @@ impl Predictor {
     pub fn configure(&mut self, overrides: &[Override]) -> Result<RunConfig, Error> {
         for over in overrides {
             let key = over.key();
-            let section = key.split_once('.').map_or("", |(section, _)| section);
-            let holds = READS.contains(&key)
-                || ["eval", "report"].contains(&section) && key != "report.tensorboard";
             if key == "device" {
                 return Err(Error::Setting {
                     reason: "the model is on its device already".into(),
                     hint: "name the device with --device".into(),
                 });
             }
-            if config::keys().any(|known| known.path() == key) && !holds {
+            if config::keys().any(|known| known.path() == key) && !READS.contains(&key) {
                 return Err(Error::Setting {
                     reason: format!("`{key}` says nothing to a model that is trained already"),
-                    hint: format!(
-                        "leave it out; what holds here are those of [eval] and [report], and {}",
-                        READS.join(", ")
-                    ),
+                    hint: format!("leave it out; what holds here are {}", READS.join(", ")),
                 });
             }
         }
