@@ -1,5 +1,6 @@
 //! What asks a run to stop: Ctrl-C, SIGTERM (a scheduler or a shutdown), SIGHUP (a terminal that closes).
 
+use crate::printer;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Calls `handler` whenever one of them comes. A SIGHUP that is ignored when the program starts, as under `nohup`, stays so.
@@ -21,6 +22,7 @@ pub fn discard_on_stop() -> Result<(), ctrlc::Error> {
     }
     on_stop(|| {
         rekindle::discard_unfinished();
+        printer::to_stderr("stopped: the file that was being written is removed");
         std::process::exit(exit_code().into());
     })
 }

@@ -231,6 +231,24 @@ fn odd_files_are_read_as_they_are_meant() {
     );
     assert!(plan.contains("same.jsonl:1\n"), "{plan}");
 
+    // A quiz is one by its choices, whatever else is wrong with it.
+    let quiz = "question,A,B,which\nwho?,card,money,A\nwhere?,money,card,B\n";
+    dir.write("quiz.csv", quiz);
+    let said = dir.refused("finetune quiz.csv --model model");
+    assert!(said.contains("learning multiple-choice"), "{said}");
+    assert!(
+        said.contains("no column says which choice is right") && said.contains("--label"),
+        "{said}"
+    );
+    let said = dir.output("finetune quiz.csv --label which --model model --dry-run --set data.validation_fraction=0.5");
+    assert!(said.contains("label `which`"), "{said}");
+    dir.write(
+        "latin.csv",
+        b"text,label\nna\xefve,a\n\xe9t\xe9,b\n".as_slice(),
+    );
+    let said = dir.refused("init latin.csv");
+    assert!(said.contains("UTF-8"), "{said}");
+
     let odd = format!(
         "{same}{}",
         "{\"question\": \"who?\", \"choices\": [\"card\"]}\n"

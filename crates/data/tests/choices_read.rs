@@ -371,12 +371,56 @@ fn the_form_of_another_file_is_kept_where_it_fits() {
     assert_eq!(right(row, AnswerForm::Number), a("a"));
     assert_eq!(right(row, AnswerForm::Index), a("b"));
     assert_eq!(right(row, AnswerForm::Letter), a("b"));
-    // What is no number from 0 is no number from 1 in a file of the same kind, but a mistake.
+    // Unless the file shows that it counts otherwise.
     let third = row.replace("1}", "3}");
-    let error = right(&third, AnswerForm::Index).unwrap_err();
+    assert_eq!(right(&third, AnswerForm::Index), a("c"));
+    let zero = row.replace("1}", "0}");
+    assert_eq!(right(&zero, AnswerForm::Number), a("a"));
+    let both = [zero.as_str(), third.as_str()].join("\n");
+    let error = right(&both, AnswerForm::Index).unwrap_err();
     assert!(error.contains("`3` is no number of a choice"), "{error}");
     let letter = row.replace("1}", "\"C\"}");
     assert_eq!(right(&letter, AnswerForm::Index), a("c"));
+}
+
+/// Names that people give the column of the right choice, columns by place, and lists that hold more than answers.
+#[test]
+fn the_right_choice_is_found_by_many_names() {
+    for name in [
+        "solution",
+        "Correct Answer",
+        "right",
+        "key",
+        "Correct answer(s)",
+        "AnswerKey",
+        "correct-option",
+    ] {
+        let text = format!("question,Option A,Option B,{name}\nwho?,Zoë,Ada,B\nwhen?,now,then,A\n");
+        let read = read("a.csv", &text);
+        assert_eq!(read.rows[0].right(), Some("Ada"), "{name}");
+        assert_eq!(read.columns.label, [Column::from(name)]);
+    }
+    let text = "what,A,B,which\nwho?,Zoë,Ada,B\n";
+    let by_place = ReadOptions {
+        text: Some(Column::Index(0)),
+        labels: vec![Column::Index(3)],
+        choices: vec![Column::Index(1), Column::Index(2)],
+        ..strict()
+    };
+    let found = try_read("a.csv", text, &by_place).unwrap();
+    assert_eq!(found.rows[0].right(), Some("Ada"));
+    let error = try_read("a.csv", "question,A,B,which\nwho?,Zoë,Ada,B\n", &strict()).unwrap_err();
+    assert!(
+        error.contains("no column says which choice is right: found the columns `question`, `A`, `B` and `which`\nhint: name the column with --label"),
+        "{error}"
+    );
+    // ReClor and QuAIL.
+    let reclor =
+        r#"{"context": "A text.", "question": "who?", "answers": ["Zoë", "Ada"], "label": 1}"#;
+    assert_eq!(read_one(reclor).right(), Some("Ada"));
+    // A number is meant as one, whatever the texts.
+    let digits = r#"{"question": "1 + 1?", "choices": ["1", "2", "0"], "answer": 1}"#;
+    assert_eq!(read_one(digits).right(), Some("2"));
 }
 
 fn read_one(row: &str) -> ChoiceQuestion {
@@ -498,8 +542,8 @@ fn mistakes_name_place_and_remedy() {
             "the text in `optionB` is empty",
         ),
         (
-            r#"{"question": "a?", "answers": ["x", "y"], "answer": 0}"#,
-            "no choices: found the columns `question`, `answers` and `answer`",
+            r#"{"question": "a?", "replies": ["x", "y"], "answer": 0}"#,
+            "no choices: found the columns `question`, `replies` and `answer`",
         ),
         (
             r#"{"text": "a?", "choices": ["x", "y"], "answer": 0}"#,

@@ -15,11 +15,12 @@ use rekindle_data::{
         ChatKind, ChatOptions, Conversation, Preference, PromptColumns, read_conversations,
         read_preferences,
     },
-    choices::read_choices,
+    choices::{ChoiceReason, read_choices},
     holds_tables,
     image::{find_pictures, image_parts, read_images},
     is_label_name, may_be_labelled,
     questions::{QuestionFile, QuestionReason, read_questions},
+    read_examples,
     related::{Relation, names_only_a_pair, names_relations, read_related},
     sniff,
     tokens::{Scheme, TaggedOptions, read_tagged},
@@ -210,10 +211,44 @@ fn holds_questions(path: &Path) -> bool {
     }
 }
 
-/// Whether most rows of a file are questions with choices of which one is right.
+/// Whether most rows of a file are questions with choices, good ones or with a mistake: who reads them says which. Where nothing says
+/// which choice is right, the choices of most rows must differ: columns of 0 and 1 have letters as names too.
 fn holds_choices(path: &Path, config: &RunConfig) -> bool {
-    let read = read_choices(path, &skipping(config));
-    read.is_ok_and(|read| read.rows.len() > read.skipped.len())
+    let is_choice = |reason: &BadReason| match reason {
+        BadReason::Choice(reason) => matches!(
+            **reason,
+            ChoiceReason::Empty { .. } | ChoiceReason::NoAnswer | ChoiceReason::Answer { .. }
+        ),
+        _ => false,
+    };
+    let differ = || {
+        let asked = ReadOptions {
+            require_label: false,
+            ..skipping(config)
+        };
+        read_choices(path, &asked).is_ok_and(|read| {
+            let all = read.rows.len() + read.skipped.len();
+            let different = read.rows.iter().filter(|row| {
+                let choices: HashSet<&String> = row.choices.iter().collect();
+                choices.len() == row.choices.len()
+            });
+            2 * different.count() > all
+        })
+    };
+    match read_choices(path, &skipping(config)) {
+        Ok(read) => {
+            let bad = read.skipped.iter().filter(|row| !is_choice(&row.reason));
+            read.rows.len() + read.skipped.len() > 2 * bad.count()
+        }
+        Err(DataError::AllBad { reason, .. }) => match &reason {
+            BadReason::Choice(inner) => match **inner {
+                ChoiceReason::NoAnswerColumn { .. } => differ(),
+                _ => is_choice(&reason),
+            },
+            _ => false,
+        },
+        Err(_) => false,
+    }
 }
 
 /// How the rows of a file are looked at: the bad ones are counted.
@@ -527,11 +562,13 @@ fn task_of_labels(path: &Path, config: &RunConfig) -> Result<Task, Error> {
 }
 
 fn for_texts(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
-    let sniffed = sniff(
-        path,
-        &read_options(config, &rekindle_hub::Columns::default(), None),
-    )?;
+    let options = read_options(config, &rekindle_hub::Columns::default(), None);
+    let sniffed = sniff(path, &options)?;
     let columns = sniffed.columns?;
+    if sniffed.rows > 0 && sniffed.bad_rows >= sniffed.rows {
+        // None can be used: the first says why.
+        read_examples(path, &options)?;
+    }
     let kind = targets_of(config.task.kind());
     (sniffed.hint).check(kind, path, &columns.labels, Input::Text)?;
     let mut config = config.clone();

@@ -193,6 +193,13 @@ fn sets_task(set: &[String]) -> bool {
 /// The task that the examples tell, by what the settings so far say of how they are written. What is wrong with these
 /// settings is said where they are used, what cannot be read by who reads it.
 fn told_task(examples: &Path, flags: &[Override], set: &[String]) -> Option<Task> {
+    // Who names the columns of choices has questions with choices.
+    if set
+        .iter()
+        .any(|text| text.trim_start().starts_with("data.choices"))
+    {
+        return Some(Task::MultipleChoice);
+    }
     let so_far = configuration(None, flags.to_vec(), set).unwrap_or_default();
     rekindle::fitting_task(examples, &so_far).ok()
 }

@@ -15,7 +15,7 @@ use crate::tables::{Column, each_object_by};
 use crate::{BadReason, DataError, Place, ReadOptions, Skipped, UsualColumns};
 
 /// So many answers of which none is 0 may begin at 1.
-const FEW: usize = 10;
+const FEW: usize = 5;
 
 /// A row by its columns, or what is wrong with it.
 type Raw = Result<Map<String, Value>, BadReason>;
@@ -84,7 +84,8 @@ pub struct ChoiceQuestions {
 /// | choices | `choices`, `options` or `endings`: a list of texts, `{"text": [...], "label": [...]}`, a list of `{"text", "label"}`, or `{"A": ...}`; in CSV as JSON |
 /// | | or a column each: `choice0`, `option1`, `ending_2`, `answerA`, `sol1`, `opa` and so on, or `A`, `B`, `C`; the last ones may be blank in some rows |
 /// | | or `correct_answer` with `distractor1`, `distractor2` and so on |
-/// | answer | `answer`, `label`, `answerKey`, `correct_answer`, `correct_option`, `correct`, `cop`: the first in which most rows name a choice |
+/// | | or `answers`, where another column says which of them is right |
+/// | answer | `answer`, `label`, `answerKey`, `correct_answer`, `correct_option`, `right`, `solution`, `key` and the like: the one in which most rows name a choice |
 ///
 /// [`ReadOptions::text`] names the column of the question, [`text_pair`](ReadOptions::text_pair) that of the context,
 /// [`choices`](ReadOptions::choices) the one of all choices or those of each, and [`labels`](ReadOptions::labels) that of the answer.
@@ -112,8 +113,18 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
             columns: options.labels.iter().map(ToString::to_string).collect(),
         });
     }
-    let name = |column: Option<&Column>| column.map(ToString::to_string);
-    let names = |columns: &[Column]| columns.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let raw = raw_rows(path, options)?;
+    let first = raw.iter().find_map(|(_, row)| row.as_ref().ok());
+    let columns: Vec<String> = first.into_iter().flat_map(Map::keys).cloned().collect();
+    // A place is that of the first row.
+    let one = |column: &Column| match column {
+        Column::Index(place) if !columns.contains(&place.to_string()) => {
+            (columns.get(*place)).map_or_else(|| place.to_string(), String::clone)
+        }
+        named => named.to_string(),
+    };
+    let name = |column: Option<&Column>| column.map(one);
+    let names = |columns: &[Column]| columns.iter().map(one).collect::<Vec<_>>();
     let (text, pair) = (options.text.as_ref(), options.text_pair.as_ref());
     let usual = &options.usual;
     let named = [name(text), name(pair), name(options.labels.first())];
@@ -121,13 +132,13 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     // Answers are of no interest where a file is to be asked.
     let wanted = named[..2 + usize::from(!options.without_labels)].iter();
     let wanted: Vec<&String> = wanted.flatten().chain(&choices[0]).collect();
-    let raw = raw_rows(path, options, &wanted)?;
+    let raw = with_columns(raw, &wanted);
     let usual_names = [
         name(usual.text.as_ref()),
         name(usual.text_pair.as_ref()),
         name(usual.label.first()),
     ];
-    let columns = Named {
+    let by = Named {
         question: &[&named[0], &usual_names[0]],
         context: &[&named[1], &usual_names[1]],
         answer: &[&named[2], &usual_names[2]],
@@ -137,7 +148,7 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
         .into_iter()
         .map(|(place, row)| {
             let asks = options.without_labels;
-            (place, row.and_then(|row| Draft::of(&row, &columns, asks)))
+            (place, row.and_then(|row| Draft::of(&row, &by, asks)))
         })
         .collect();
     let good: Vec<(&Place, &Draft)> = drafts
@@ -183,7 +194,13 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     let required = options.require_label && !options.without_labels;
     let mut reader = Reader::new(options.on_bad_example);
     for (place, draft) in drafts {
-        let row = draft.and_then(|draft| draft.finish(told, first, required, place.clone()));
+        let row = draft.and_then(|draft| match told {
+            None if required => Err(ChoiceReason::NoAnswerColumn {
+                found: columns.clone(),
+            }
+            .into()),
+            _ => draft.finish(told, first, required, place.clone()),
+        });
         reader.add(place, row);
     }
     let (rows, skipped) = reader.finish(path)?;
@@ -200,12 +217,8 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     })
 }
 
-/// Every row as the file has it. All are bad where none has one of the `wanted` columns.
-fn raw_rows(
-    path: &Path,
-    options: &ReadOptions,
-    wanted: &[&String],
-) -> Result<Vec<(Place, Raw)>, DataError> {
+/// Every row as the file has it.
+fn raw_rows(path: &Path, options: &ReadOptions) -> Result<Vec<(Place, Raw)>, DataError> {
     let shared: Arc<Path> = path.into();
     let mut rows: Vec<(Place, Raw)> = Vec::new();
     each_object_by(path, options, |line, row| {
@@ -213,6 +226,11 @@ fn raw_rows(
         rows.push((Place { path, line }, row));
         Ok(())
     })?;
+    Ok(rows)
+}
+
+/// The rows; all are bad where none has one of the `wanted` columns.
+fn with_columns(rows: Vec<(Place, Raw)>, wanted: &[&String]) -> Vec<(Place, Raw)> {
     let known: BTreeSet<String> = rows
         .iter()
         .filter_map(|(_, row)| row.as_ref().ok())
@@ -220,7 +238,7 @@ fn raw_rows(
         .cloned()
         .collect();
     let Some(column) = wanted.iter().find(|name| !known.contains(**name)) else {
-        return Ok(rows);
+        return rows;
     };
     let without = |row: Map<String, Value>| {
         Err(ChoiceReason::NoColumn {
@@ -230,9 +248,8 @@ fn raw_rows(
         .into())
     };
     let rows = rows.into_iter();
-    Ok(rows
-        .map(|(place, row)| (place, row.and_then(without)))
-        .collect())
+    rows.map(|(place, row)| (place, row.and_then(without)))
+        .collect()
 }
 
 /// The column in which most rows name a choice, and how; `None` where there are no answers. Of forms that fit as well, that of
@@ -279,11 +296,23 @@ fn form_of(
     let (most, form) = most
         .max_by_key(|(count, _)| *count)
         .unwrap_or((0, AnswerForm::Text));
-    // Numbers are counted as those of the other file, which its columns show where they are numbered.
+    // Numbers are counted as those of the other file, but where they or their columns show that they are not.
     let is_number = |form| matches!(form, AnswerForm::Index | AnswerForm::Number);
+    let numbers = || {
+        let number =
+            |draft: &&Draft| Some((Draft::number(draft.written(column)?)?, draft.choices()));
+        good.iter().filter_map(move |(_, draft)| number(draft))
+    };
+    let of_index = numbers().any(|(number, _)| number == 0);
+    let of_number = numbers().any(|(number, choices)| number == choices);
     let usual = usual.filter(|&usual| {
-        let counts_so = is_number(usual) && is_number(form) && !is_numbered;
-        most > 0 && (counts_so || count(usual) == most)
+        let shown = match usual {
+            AnswerForm::Index => of_number && !of_index,
+            AnswerForm::Number => of_index && !of_number,
+            _ => false,
+        };
+        let counts_so = is_number(usual) && is_number(form) && !is_numbered && !shown;
+        most > 0 && (counts_so || (count(usual) == most && !shown))
     });
     match usual {
         Some(usual) => (count(usual), usual),

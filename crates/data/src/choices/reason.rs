@@ -80,6 +80,15 @@ pub enum ChoiceReason {
     /// A row without an answer in a file to learn from.
     #[error("the question has no answer")]
     NoAnswer,
+    /// A file to learn from of which no column says what is right.
+    #[error(
+        "no column says which choice is right: found the columns {}",
+        quoted_list(found, LISTED)
+    )]
+    NoAnswerColumn {
+        /// The columns of the file.
+        found: Vec<String>,
+    },
     /// An answer that is none of the choices, as the file's answers are read.
     #[error("the answer `{answer}` is {}", form.misses(choices, labels))]
     Answer {
@@ -145,6 +154,9 @@ impl ChoiceReason {
             }
             Self::Twice { .. } => "remove one of them".into(),
             Self::Counts { .. } => "give every choice one text and one label".into(),
+            Self::NoAnswerColumn { .. } => {
+                "name the column with --label; it gives the right choice by its number from 0, its letter or its text".into()
+            }
             Self::NoAnswer => "give the right choice by its number from 0, its letter or its text".into(),
             Self::Answer { answer, form: AnswerForm::Index, choices, .. } if *answer == choices.len().to_string() => {
                 "numbers of choices begin at 0; if yours begin at 1, subtract 1, or write letters".into()

@@ -34,13 +34,23 @@ const LISTS: [&str; 4] = ["choices", "options", "endings", "choice"];
 const SINGLE: [&str; 6] = ["choice", "option", "ending", "answer", "sol", "op"];
 /// The same of choices that are wrong; the right one has its own column.
 const WRONG: &str = "distractor";
-const ANSWERS: [&str; 7] = [
+/// A list of choices where something else says which is right.
+const ANSWER_LISTS: [&str; 1] = ["answers"];
+const ANSWERS: [&str; 15] = [
     "answer",
     "label",
     "answerkey",
+    "answer_key",
     "correct_answer",
+    "correct_answer(s)",
+    "correct_answer_id",
     "correct_option",
+    "correct_choice",
     "correct",
+    "right_answer",
+    "right",
+    "solution",
+    "key",
     "cop",
 ];
 /// What an answer can be.
@@ -65,7 +75,15 @@ pub(super) struct Draft {
     /// The columns of question and context.
     texts: [Option<String>; 2],
     /// Columns that may say which choice is right, the likeliest first, and what stands there.
-    answers: Vec<(String, String)>,
+    answers: Vec<(String, Written)>,
+}
+
+/// What stands in a column of answers.
+#[derive(Clone)]
+pub(super) struct Written {
+    text: String,
+    /// Whether it is a number, and no text of digits.
+    is_number: bool,
 }
 
 /// The column of a row's first choice.
@@ -84,6 +102,8 @@ struct Found {
     labels: Vec<String>,
     /// Their columns: one of all, or one of each.
     columns: Vec<String>,
+    /// Whether any of them is a number, and no text of digits.
+    of_numbers: bool,
     /// The column of the first, where each has one.
     first: Option<First>,
 }
@@ -101,7 +121,10 @@ impl Found {
         let list = match named {
             Some([one]) => row.get(one).map(|value| (one.as_str(), value)),
             Some(_) => None,
-            None => known(row, &LISTS),
+            None => known(row, &LISTS).or_else(|| {
+                let answered = known(row, &ANSWERS).is_some();
+                known(row, &ANSWER_LISTS).filter(|_| answered)
+            }),
         };
         let found = match list.filter(|(_, value)| !is_blank(value)) {
             Some((at, value)) => {
@@ -110,6 +133,7 @@ impl Found {
                     choices,
                     labels,
                     columns: vec![at.to_owned()],
+                    of_numbers: has_numbers(value),
                     first: None,
                 }
             }
@@ -145,6 +169,7 @@ impl Found {
             choices: texts.collect::<Result<_, _>>()?,
             labels: Vec::new(),
             columns: columns.collect(),
+            of_numbers: singles.iter().any(|(_, _, value)| value.is_number()),
             first,
         })
     }
@@ -217,7 +242,7 @@ impl Draft {
     }
 
     /// What stands in the column of answers.
-    pub fn written(&self, column: &str) -> Option<&str> {
+    pub fn written(&self, column: &str) -> Option<&Written> {
         let found = self.answers.iter().find(|(name, _)| name == column)?;
         Some(&found.1)
     }
@@ -234,7 +259,8 @@ impl Draft {
     }
 
     /// The choice that an answer means in this form.
-    pub fn index(&self, answer: &str, form: AnswerForm) -> Option<usize> {
+    pub fn index(&self, written: &Written, form: AnswerForm) -> Option<usize> {
+        let answer = written.text.as_str();
         let found = &self.found;
         let [choices, labels, columns] =
             [&found.choices, &found.labels, &found.columns].map(Vec::as_slice);
@@ -246,9 +272,7 @@ impl Draft {
         let exactly = |texts: &[String]| only(&|i| texts[i].trim() == answer, texts);
         let roughly =
             |texts: &[String]| only(&|i| texts[i].trim().eq_ignore_ascii_case(answer), texts);
-        // Data frames write whole numbers as 1.0 where one is missing.
-        let number =
-            || -> Option<usize> { answer.strip_suffix(".0").unwrap_or(answer).parse().ok() };
+        let number = || Self::number(written);
         let numbered = self.first().filter(|_| self.is_numbered());
         let lettered = self.first().filter(|first| first.is_letter);
         let index = match form {
@@ -259,11 +283,24 @@ impl Draft {
             }
             AnswerForm::Letter => letter(answer.trim_matches(['(', ')', '.'].as_slice()))
                 .and_then(|n| n.checked_sub(lettered.map_or(0, |first| first.number))),
+            // A number is none of the texts that have its digits.
+            AnswerForm::Text if written.is_number && !found.of_numbers => None,
             AnswerForm::Text => exactly(choices),
             AnswerForm::Column if columns.len() < 2 => None,
             AnswerForm::Column => roughly(columns),
         };
         index.filter(|&index| index < choices.len())
+    }
+
+    /// The number that an answer is, where it is one. Data frames write whole numbers as 1.0 where one is missing.
+    pub fn number(written: &Written) -> Option<usize> {
+        let text = written.text.as_str();
+        text.strip_suffix(".0").unwrap_or(text).parse().ok()
+    }
+
+    /// How many choices there are.
+    pub fn choices(&self) -> usize {
+        self.found.choices.len()
     }
 
     /// The question with its answer, from the column and in the form that are the file's. `first`: the least number of a first
@@ -285,7 +322,7 @@ impl Draft {
             None if required => return Err(ChoiceReason::NoAnswer.into()),
             Some((written, form)) if required && answer.is_none() => {
                 return Err(ChoiceReason::Answer {
-                    answer: written.to_owned(),
+                    answer: written.text.clone(),
                     form,
                     choices: self.found.choices,
                     labels: self.found.labels,
@@ -322,11 +359,22 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
+/// A name as [`normal`] writes it, its words joined.
+fn one_word(name: &str) -> String {
+    normal(name).replace([' ', '-'], "_")
+}
+
+/// Whether a list has numbers.
+fn has_numbers(list: &Value) -> bool {
+    list.as_array()
+        .is_some_and(|all| all.iter().any(Value::is_number))
+}
+
 /// The first column of these names that is not blank, and its value.
 fn known<'r>(row: &'r Map<String, Value>, names: &[&str]) -> Option<(&'r str, &'r Value)> {
     let of = |wanted: &&str| {
         let mut there = row.iter().filter(|(_, value)| !is_blank(value));
-        there.find(|(name, _)| normal(name) == *wanted)
+        there.find(|(name, _)| one_word(name) == *wanted)
     };
     let (name, value) = names.iter().find_map(of)?;
     Some((name, value))
@@ -348,7 +396,7 @@ fn find<'r>(
             let free: Vec<&str> = names
                 .iter()
                 .copied()
-                .filter(|name| taken.is_none_or(|taken| normal(taken) != *name))
+                .filter(|name| taken.is_none_or(|taken| one_word(taken) != *name))
                 .collect();
             known(row, &free)
         }
@@ -360,7 +408,7 @@ fn answers_of(
     row: &Map<String, Value>,
     named: &[&Option<String>],
     choices: &[String],
-) -> Result<Vec<(String, String)>, BadReason> {
+) -> Result<Vec<(String, Written)>, BadReason> {
     let named = named.iter().filter_map(|name| name.as_ref());
     let mut there = named.filter_map(|name| row.get_key_value(name));
     let found: Vec<(&str, &Value)> = match there.next() {
@@ -375,7 +423,10 @@ fn answers_of(
     for (at, value) in &found {
         match plain(value, at, RIGHT) {
             Ok(answer) if answer == UNTOLD && !choices.contains(&answer) => {}
-            Ok(answer) => answers.push(((*at).to_owned(), answer)),
+            Ok(text) => {
+                let is_number = value.is_number();
+                answers.push(((*at).to_owned(), Written { text, is_number }));
+            }
             Err(error) if found.len() == 1 => return Err(error),
             // Another column says it.
             Err(_) => {}
