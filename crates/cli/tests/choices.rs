@@ -231,6 +231,27 @@ fn odd_files_are_read_as_they_are_meant() {
     );
     assert!(plan.contains("same.jsonl:1\n"), "{plan}");
 
+    // Of names that nobody knows it is told how to say it.
+    let foreign = "Frage,Antwort1,Antwort2,Antwort3,Richtig\nwer?,Anna,Bert,Carla,1\nwann?,heute,nie,bald,3\n";
+    dir.write(
+        "fragen.csv",
+        foreign.to_owned()
+            + &foreign
+                .lines()
+                .skip(1)
+                .map(|row| format!("{row}\n"))
+                .collect::<String>(),
+    );
+    let said = dir.refused("finetune fragen.csv --text Frage --model model");
+    assert!(
+        said.contains("--task multiple-choice --text QUESTION"),
+        "{said}"
+    );
+    let said = dir.output("finetune fragen.csv --text Frage --label Richtig --model model --dry-run --set data.validation_fraction=0.5");
+    assert!(
+        said.contains("--set 'data.choices=[\"Antwort1\", \"Antwort2\", \"Antwort3\"]'"),
+        "{said}"
+    );
     // A quiz is one by its choices, whatever else is wrong with it.
     let quiz = "question,A,B,which\nwho?,card,money,A\nwhere?,money,card,B\n";
     dir.write("quiz.csv", quiz);

@@ -372,6 +372,17 @@ fn read_labelled(
             found,
             hint: Some(HINT.to_owned()),
         },
+        DataError::AmbiguousColumn {
+            path,
+            role,
+            candidates,
+            ..
+        } => DataError::AmbiguousColumn {
+            path,
+            role,
+            candidates,
+            instead: "; of pairs two: --text COLUMN --text-pair COLUMN",
+        },
         other => other,
     })?;
     let rows = read.examples.into_iter().filter_map(|example| {

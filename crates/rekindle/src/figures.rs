@@ -495,8 +495,10 @@ fn extracted(report: &ExtractiveReport) -> String {
     };
     let row = |name: &str, share: &ExtractiveShare| {
         format!(
-            "{name:<14}  F1 {:.4}  exact match {:.4}  {} questions\n",
-            share.f1, share.exact_match, share.n
+            "{name:<14}  F1 {:.4}  exact match {:.4}  {}\n",
+            share.f1,
+            share.exact_match,
+            counted(share.n as usize, "question", "questions")
         )
     };
     row("with an answer", answered) + &row("without one", none)
@@ -506,11 +508,11 @@ fn extracted(report: &ExtractiveReport) -> String {
 fn by_choices(rows: &[OfChoices]) -> String {
     let row = |row: &OfChoices| {
         format!(
-            "{:>2} choices  accuracy {:.4}  by chance {:.4}  {} questions\n",
+            "{:>2} choices  accuracy {:.4}  by chance {:.4}  {}\n",
             row.choices,
             row.accuracy(),
             row.chance(),
-            row.n
+            counted(row.n as usize, "question", "questions")
         )
     };
     rows.iter().map(row).collect()

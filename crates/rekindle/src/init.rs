@@ -627,9 +627,9 @@ fn for_pictures(path: &Path, config: &RunConfig) -> Result<RunFile, Error> {
     let mut config = config.clone();
     config.data.train = Some(path.to_owned());
     let header = format!(
-        "Written for {}: {} pictures to train on.\n{}\n{RUN_IT}",
+        "Written for {}: {} to train on.\n{}\n{RUN_IT}",
         path.display(),
-        read.set.len(),
+        rekindle_base::counted(read.set.len(), "picture", "pictures"),
         by_label(read.set.counts()),
     );
     let bad = (!read.skipped.is_empty()).then(|| {

@@ -614,6 +614,42 @@ pub(super) fn several_parts(
     Ok(None)
 }
 
+/// Columns of one name with numbers behind it, three or more, that are not among the `used`: `answer1`, `answer2`, `answer3`.
+fn numbered(names: &[String], used: &[usize]) -> Vec<usize> {
+    let mut of_stem: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, name) in names.iter().enumerate() {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        if stem.len() < name.len() && stem.contains(char::is_alphabetic) && !used.contains(&index) {
+            of_stem.entry(stem).or_default().push(index);
+        }
+    }
+    let most = of_stem.into_values().max_by_key(Vec::len);
+    most.filter(|columns| columns.len() > 2).unwrap_or_default()
+}
+
+/// What to say of columns that are not read and look like the choices of a question.
+pub(super) fn unread_choices(
+    table: &dyn Table,
+    columns: &ResolvedColumns,
+) -> Result<Option<String>, DataError> {
+    let names = table.columns();
+    let found = numbered(names, &columns.wanted());
+    let Some(row) = table.rows(&found).next().filter(|_| !found.is_empty()) else {
+        return Ok(None);
+    };
+    let is_text =
+        |cell: &Cell| matches!(cell, Cell::Text(text) if text.contains(char::is_alphabetic));
+    let texts = row?.cells.is_ok_and(|cells| cells.iter().all(is_text));
+    let names: Vec<String> = found
+        .iter()
+        .map(|&index| format!("\"{}\"", names[index]))
+        .collect();
+    Ok(texts.then(|| {
+        let names = names.join(", ");
+        format!("the columns {names} are not read; where they are choices of a question, --task multiple-choice --set 'data.choices=[{names}]'")
+    }))
+}
+
 /// No column can serve two purposes.
 pub(crate) fn check_distinct(
     path: &Path,
@@ -1027,9 +1063,14 @@ impl Chooser<'_> {
                 .iter()
                 .map(|&index| self.names[index].clone())
                 .collect(),
-            instead: match role == Role::Label && self.names.iter().any(|name| name == "text") {
-                true => "; or, to learn to write such texts, --task text-generation",
-                false => "",
+            instead: match role == Role::Label {
+                true if self.names.iter().any(|name| name == "text") => {
+                    "; or, to learn to write such texts, --task text-generation"
+                }
+                _ if !numbered(self.names, &[]).is_empty() => {
+                    "; where columns with numbers are choices, --task multiple-choice --text QUESTION --label RIGHT --set 'data.choices=[\"...\", \"...\"]'"
+                }
+                _ => "",
             },
         }
     }

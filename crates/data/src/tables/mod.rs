@@ -303,6 +303,10 @@ pub(crate) fn read_source(
     );
     let parts = columns::several_parts(path, table.as_ref(), &columns)?;
     notes.extend(parts.map(|note| format!("{}: {note}", path.display())));
+    if options.target == TargetKind::Class && options.input == Input::Text {
+        let unread = columns::unread_choices(table.as_ref(), &columns)?;
+        notes.extend(unread.map(|note| format!("{}: {note}", path.display())));
+    }
     notes.extend(several.map(|note| format!("{}: {note}", path.display())));
     if options.target != TargetKind::Real {
         let alike = canonical::look_alikes(&hint.counts());

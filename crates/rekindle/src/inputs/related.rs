@@ -346,7 +346,7 @@ pub(crate) fn check_comparable(rows: &[RelatedTexts], part: &str) -> Result<(), 
             reason: format!(
                 "every {part} text has the same label, so that whatever is found is right and nothing can be measured"
             ),
-            hint: "give texts of several labels, or name the right label column with --label"
+            hint: "give texts of several labels, or name the right columns: --label, or of pairs --text and --text-pair"
                 .into(),
         });
     }

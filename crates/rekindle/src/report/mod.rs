@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::{Figures, Section, Tile, Watched};
 pub(crate) use compare::html as comparison;
-use rekindle_base::words::duration;
+use rekindle_base::{counted, words::duration};
 use text::{count, escape, percent, short_count};
 
 /// Everything the page shows.
@@ -409,8 +409,8 @@ fn last_step(report: &Report) -> String {
     match report.train.last() {
         Some(point) => {
             format!(
-                "{} steps, {} epochs",
-                count(point.step),
+                "{}, {} epochs",
+                counted(point.step as usize, "step", "steps"),
                 text::trimmed(point.epoch, 2)
             )
         }

@@ -10,9 +10,10 @@ use crate::{
     figures::{Figures, OfChoices, Scalar, Section, Shown, Tile, Watched},
     guess::Guess,
     inputs::ExampleOf,
-    report::text::{count, figure, percent},
+    report::text::{figure, percent},
 };
 use burn::tensor::{Int, Tensor, TensorData};
+use rekindle_base::counted;
 use rekindle_data::{
     TargetEncoder, Targets,
     choices::{ChoiceQuestion, Posed},
@@ -136,7 +137,11 @@ impl Objective for Choice {
             Tile::new(
                 "loss",
                 figure(loss),
-                format!("{} questions; {} by chance", count(n), figure(even_loss)),
+                format!(
+                    "{}; {} by chance",
+                    counted(n as usize, "question", "questions"),
+                    figure(even_loss)
+                ),
             ),
             Tile::new("calibration error", percent(calibration.ece), String::new()),
         ];

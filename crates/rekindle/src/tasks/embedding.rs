@@ -20,9 +20,10 @@ use crate::{
     evaluation::Logits,
     figures::{Compared, Figures, Scalar, Section, Shown, Tile, Watched},
     inputs::ExampleOf,
-    report::text::{count, figure, percent},
+    report::text::{figure, percent},
 };
 use burn::tensor::{Int, Tensor, TensorData};
+use rekindle_base::counted;
 use rekindle_data::{Related, TargetEncoder, Targets};
 use rekindle_metrics::{Regression, Retrieval};
 use rekindle_nn::{
@@ -377,6 +378,7 @@ impl Objective for Embedding {
         let n = found.rows.len() as u64;
         let mut scalars = vec![Scalar::new("loss", "loss", loss, Always)];
         let (headline, mut tiles);
+        let mut warnings = Vec::new();
         if found.are_scored() {
             let mut metrics = Regression::new(1);
             for (row, texts) in found.rows.iter().zip(&found.texts) {
@@ -435,10 +437,16 @@ impl Objective for Embedding {
                 let scalar = scalars.iter().find(|scalar| scalar.key == key);
                 scalar.map_or(f64::NAN, |scalar| scalar.value)
             };
+            if search.documents.len() == 1 {
+                warnings.push(
+                    "there is one text to find, so that whatever is found is right: a larger validation set tells more"
+                        .into(),
+                );
+            }
             let searched = format!(
-                "{} queries in {} texts",
-                count(report.n),
-                count(search.documents.len() as u64)
+                "{} in {}",
+                counted(report.n as usize, "query", "queries"),
+                counted(search.documents.len(), "text", "texts")
             );
             tiles = vec![
                 Tile::new("nDCG@10", format!("{:.3}", get("ndcg_at_10")), searched),
@@ -464,7 +472,7 @@ impl Objective for Embedding {
             }],
             scalars,
             tiles,
-            warnings: Vec::new(),
+            warnings,
             guess: None,
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     report::text::{count, figure, percent},
 };
 use burn::tensor::{Int, Tensor, TensorData};
+use rekindle_base::counted;
 use rekindle_data::{
     TargetEncoder, TargetRow, Targets,
     tokens::{IGNORED, TagLabels, WordTag},
@@ -214,7 +215,7 @@ impl Objective for Tags {
             Tile::new(
                 "loss",
                 figure(loss),
-                format!("a word; {} texts", count(report.n)),
+                format!("a word; {}", counted(report.n as usize, "text", "texts")),
             ),
         ];
         Figures {
