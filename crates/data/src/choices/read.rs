@@ -159,27 +159,8 @@ pub fn read_choices(path: &Path, options: &ReadOptions) -> Result<ChoiceQuestion
     let told = answers
         .as_ref()
         .map(|(column, form)| (column.as_str(), *form));
-    let mut notes = Vec::new();
-    if let Some((column, form)) = told {
-        notes.push(format!(
-            "{}: answers are read as {}",
-            path.display(),
-            form.words()
-        ));
-        notes.extend(other_answers(path, &good, column, form));
-        // Of a few rows that says nothing.
-        let may_begin_at_one = drafts.len() >= FEW
-            && good.iter().all(|(_, draft)| {
-                let written = draft.written(column);
-                written.is_none_or(|answer| draft.index(answer, AnswerForm::Number).is_some())
-            });
-        if form == AnswerForm::Index && may_begin_at_one {
-            notes.push(format!(
-                "warning: {}: no answer is 0: if the first choice is 1 there, all are one off; write letters, or subtract 1",
-                path.display()
-            ));
-        }
-    }
+    let notes_of = |(column, form)| notes_of(path, &good, drafts.len(), column, form);
+    let mut notes = told.map_or_else(Vec::new, notes_of);
     // Of columns that are numbered, the first must be there in every row.
     let first = good
         .iter()
@@ -320,6 +301,35 @@ fn form_of(
         None if most == 0 => (0, AnswerForm::Text),
         None => (most, form),
     }
+}
+
+/// How the answers were read, and what may be wrong with that. `rows`: of the file, the bad ones too.
+fn notes_of(
+    path: &Path,
+    good: &[(&Place, &Draft)],
+    rows: usize,
+    column: &str,
+    form: AnswerForm,
+) -> Vec<String> {
+    let mut notes = vec![format!(
+        "{}: answers are read as {}",
+        path.display(),
+        form.words()
+    )];
+    notes.extend(other_answers(path, good, column, form));
+    // Of a few rows that says nothing.
+    let may_begin_at_one = rows >= FEW
+        && good.iter().all(|(_, draft)| {
+            let written = draft.written(column);
+            written.is_none_or(|answer| draft.index(answer, AnswerForm::Number).is_some())
+        });
+    if form == AnswerForm::Index && may_begin_at_one {
+        notes.push(format!(
+            "warning: {}: no answer is 0: if the first choice is 1 there, all are one off; write letters, or subtract 1",
+            path.display()
+        ));
+    }
+    notes
 }
 
 /// What to say where another column of answers names other choices.
