@@ -205,6 +205,18 @@ class Task:
             raise SystemExit(f"no task {name}")
 
 
+def first_step():
+    """What tells when a trainer's first step is done."""
+    from transformers import TrainerCallback
+
+    class First(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                print("first step", flush=True)
+
+    return First()
+
+
 def run_text(
     task, method, batches, train, validation, text, target, rows, epochs, model_dir, out
 ):
@@ -214,7 +226,6 @@ def run_text(
         AutoTokenizer,
         BertForSequenceClassification,
         Trainer,
-        TrainerCallback,
         TrainingArguments,
     )
 
@@ -250,11 +261,6 @@ def run_text(
         model = get_peft_model(model, config)
         rate = 1e-3
 
-    class First(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 1:
-                print("first step", flush=True)
-
     sampling = {"train_sampling_strategy": "group_by_length"} if batches == "grouped" else {}
     arguments = TrainingArguments(
         output_dir=out,
@@ -280,7 +286,7 @@ def run_text(
         eval_dataset=encoded(*read_table(validation, text, target, None)),
         processing_class=tokenizer,
         compute_metrics=lambda p: {figure: compute(p)},
-        callbacks=[First()],
+        callbacks=[first_step()],
     )
     trainer.train()
     value = trainer.evaluate()[f"eval_{figure}"]
@@ -303,7 +309,7 @@ LINEAR = ["query", "key", "value", "dense"]
 def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None, batch=32):
     """The Trainer with LoRA, the head at ten times the adapters' rate, an evaluation an epoch where there is a figure."""
     from peft import LoraConfig, get_peft_model
-    from transformers import Trainer, TrainerCallback, TrainingArguments, get_linear_schedule_with_warmup
+    from transformers import Trainer, TrainingArguments, get_linear_schedule_with_warmup
 
     config = LoraConfig(task_type=task_type, r=8, lora_alpha=16, target_modules=LINEAR, modules_to_save=[head])
     model = get_peft_model(model, config)
@@ -316,11 +322,6 @@ def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None
     )
     steps = -(-len(sets[0]) // batch) * epochs
     schedule = get_linear_schedule_with_warmup(optimizer, int(steps * 0.06), steps)
-
-    class First(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 1:
-                print("first step", flush=True)
 
     each = {} if scored is None else dict(eval_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="figure")
     arguments = TrainingArguments(
@@ -346,7 +347,7 @@ def tuned(model, head, task_type, collator, sets, epochs, seed, out, scored=None
         data_collator=collator,
         compute_metrics=scored,
         optimizers=(optimizer, schedule),
-        callbacks=[First()],
+        callbacks=[first_step()],
     )
     trainer.train()
     trainer.save_model(out)
@@ -487,7 +488,6 @@ def run_embeddings(train, test, epochs, model_dir, out):
     from sentence_transformers.evaluation import InformationRetrievalEvaluator
     from sentence_transformers.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers import TrainerCallback
 
     encoder = Transformer(model_dir, max_seq_length=128)
     pooling = Pooling(encoder.model.config.hidden_size, pooling_mode="mean")
@@ -505,11 +505,6 @@ def run_embeddings(train, test, epochs, model_dir, out):
     evaluator = InformationRetrievalEvaluator(queries, corpus, relevant, batch_size=64)
     evaluator(model)
 
-    class First(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 1:
-                print("first step", flush=True)
-
     arguments = SentenceTransformerTrainingArguments(
         output_dir=out,
         num_train_epochs=int(epochs),
@@ -525,7 +520,7 @@ def run_embeddings(train, test, epochs, model_dir, out):
     )
     loss = MultipleNegativesRankingLoss(model)
     trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_dict(columns[0]), loss=loss, callbacks=[First()]
+        model=model, args=arguments, train_dataset=Dataset.from_dict(columns[0]), loss=loss, callbacks=[first_step()]
     )
     trainer.train()
     found = evaluator(model)

@@ -463,9 +463,8 @@ fn text_run(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<TextRun>
             ("text-multi-label", files, ["text", "labels"], 10_000, 1)
         }
         "run-pairs" => {
-            let parts = [&texts[0], &texts[1]].map(|text| meant(text, Meant::Pair));
-            let [train, validation] = parts;
-            let files = made("jsonl", [train?, validation?])?;
+            let pairs = |text: &str| meant(text, Meant::Pair);
+            let files = made("jsonl", [pairs(&texts[0])?, pairs(&texts[1])?])?;
             ("text-classification", files, ["text", "label"], 10_000, 1)
         }
         _ => {
@@ -553,6 +552,25 @@ fn of_task(bench: &Bench, scratch: &Path, name: &str) -> Result<Option<[Vec<OsSt
     Ok(Some([here, there]))
 }
 
+/// Spoken commands, each with what it means: its intent and its slots.
+fn spoken(lines: &str) -> Result<Vec<(String, Map<String, Value>)>> {
+    let command = |line: &str| {
+        let row: Value = serde_json::from_str(line)?;
+        let said = row["text"].as_str().unwrap_or_default().to_owned();
+        let meant = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
+        Ok((said, meant))
+    };
+    lines.lines().map(command).collect()
+}
+
+/// The value of a slot as it is said.
+fn worded(value: &Value) -> String {
+    match value {
+        Value::String(said) => said.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// What is made of spoken commands and their meanings.
 #[derive(Clone, Copy)]
 enum Meant {
@@ -567,14 +585,10 @@ enum Meant {
 /// Spoken commands with what each means in words: the intent, then every slot and its value.
 fn meant(lines: &str, what: Meant) -> Result<String> {
     let mut rows = Vec::new();
-    for line in lines.lines() {
-        let row: Value = serde_json::from_str(line)?;
-        let said = row["text"].as_str().unwrap_or_default().to_owned();
-        let meant: Map<String, Value> = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
-        let words = meant.iter().map(|(slot, value)| match value {
-            Value::String(value) => format!("{slot} {value}"),
-            other => format!("{slot} {other}"),
-        });
+    for (said, meant) in spoken(lines)? {
+        let words = meant
+            .iter()
+            .map(|(slot, value)| format!("{slot} {}", worded(value)));
         rows.push((said, words.collect::<Vec<_>>().join(", ")));
     }
     let mut out = String::new();
@@ -614,15 +628,9 @@ fn meant(lines: &str, what: Meant) -> Result<String> {
 /// Spoken commands, each slot whose words stand there once asked for: `{"question", "context", "answers"}` a line.
 fn questions(lines: &str) -> Result<String> {
     let mut out = String::new();
-    for line in lines.lines() {
-        let row: Value = serde_json::from_str(line)?;
-        let meant: Map<String, Value> = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
-        let text = row["text"].as_str().unwrap_or_default();
+    for (text, meant) in spoken(lines)? {
         for (slot, value) in &meant {
-            let said = match value {
-                Value::String(said) => said.clone(),
-                other => other.to_string(),
-            };
+            let said = worded(value);
             let mut places = text.match_indices(&said);
             let (Some((byte, _)), None) = (places.next(), places.next()) else {
                 continue;
@@ -652,9 +660,7 @@ fn held_out<'a>(lines: impl Iterator<Item = &'a str>, nth: usize, header: &str) 
 /// Spoken commands with the names of the intent and of the slots that each fills: `{"text", "labels": [..]}` a line.
 fn commands(lines: &str) -> Result<String> {
     let mut out = String::new();
-    for line in lines.lines() {
-        let row: Value = serde_json::from_str(line)?;
-        let meant: Map<String, Value> = serde_json::from_str(row["json"].as_str().unwrap_or("{}"))?;
+    for (text, meant) in spoken(lines)? {
         let labels: Vec<&str> = meant
             .iter()
             .filter_map(|(key, value)| match key.as_str() {
@@ -662,7 +668,7 @@ fn commands(lines: &str) -> Result<String> {
                 slot => Some(slot),
             })
             .collect();
-        out += &serde_json::json!({"text": row["text"], "labels": labels}).to_string();
+        out += &serde_json::json!({"text": text, "labels": labels}).to_string();
         out.push('\n');
     }
     Ok(out)

@@ -187,17 +187,19 @@ fn configuration(
 
 /// Whether a `--set` names the task.
 fn sets_task(set: &[String]) -> bool {
-    set.iter().any(|text| text.trim_start().starts_with("task"))
+    sets(set, "task")
+}
+
+/// Whether a `--set` names this key.
+fn sets(set: &[String], key: &str) -> bool {
+    set.iter().any(|text| text.trim_start().starts_with(key))
 }
 
 /// The task that the examples tell, by what the settings so far say of how they are written. What is wrong with these
 /// settings is said where they are used, what cannot be read by who reads it.
 fn told_task(examples: &Path, flags: &[Override], set: &[String]) -> Option<Task> {
     // Who names the columns of choices has questions with choices.
-    if set
-        .iter()
-        .any(|text| text.trim_start().starts_with("data.choices"))
-    {
+    if sets(set, "data.choices") {
         return Some(Task::MultipleChoice);
     }
     let so_far = configuration(None, flags.to_vec(), set).unwrap_or_default();
